@@ -1,0 +1,55 @@
+# Two commands do everything on a fresh machine: `make reproduce` and `make test`.
+# PYTHON= picks the interpreter, VENV= the environment (empty: the current one, as on Binder or in conda).
+PYTHON  ?= python3
+VENV    ?= .venv
+PROFILE ?= laptop
+ONLY    ?=
+
+PY      := $(if $(VENV),$(VENV)/bin/python,$(PYTHON))
+STAMP   := $(if $(VENV),$(VENV)/effml-installed,.effml-installed)
+TORCH   := torch==2.13.0 torchvision==0.28.0
+CPU     := https://download.pytorch.org/whl/cpu
+
+.PHONY: help env reproduce test lab bench notebooks smoke-reference doctor clean
+help:
+	@echo "make reproduce [PROFILE=smoke|laptop|paper] [ONLY=00,62]   run the notebooks; tables and figures in results/local"
+	@echo "make test                                                  run the tests (about 3 minutes)"
+	@echo "make lab                                                   open the notebooks in JupyterLab"
+	@echo "make doctor | bench | notebooks | smoke-reference | env | clean"
+
+env: $(STAMP)
+# torch first and alone. Linux without an NVIDIA GPU takes the CPU build if PyTorch's index answers: torchvision is asked
+# for because every mirror has some torch, but only that index has a CPU build of torchvision.
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
+	  { echo "effml needs Python 3.11 or newer; $(PYTHON) is `$(PYTHON) --version`. Try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	$(if $(VENV),test -x $(PY) || $(PYTHON) -m venv $(VENV))
+	@index=; \
+	if [ "`uname`" = Linux ] && ! nvidia-smi >/dev/null 2>&1 && \
+	   $(PY) -m pip index versions torchvision --index-url $(CPU) --retries 0 --timeout 5 >/dev/null 2>&1; \
+	then index="--index-url $(CPU)"; fi; \
+	echo "installing $(TORCH) $${index:-from the default index}"; $(PY) -m pip install -q $(TORCH) $$index
+	$(PY) -m pip install -q -e '.[test]'
+	@touch $(STAMP)
+
+reproduce: env
+	@$(PY) -m effml reproduce --profile $(PROFILE) --only '$(ONLY)'
+
+test: env
+	@$(PY) -m pytest
+
+lab: env
+	@$(PY) -m jupyterlab notebooks
+
+bench: env
+	@$(PY) -m tests.bench
+
+notebooks smoke-reference: env
+	@$(PY) -m effml $@ --only '$(ONLY)'
+
+doctor: env
+	@$(PY) -m effml doctor
+
+clean: # caches, executed notebooks and figures; the records of your runs stay, since they cost hours
+	rm -rf results/local/smoke results/local/laptop results/local/paper build *.egg-info .pytest_cache .effml-installed
+	find effml tests notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +

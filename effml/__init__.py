@@ -1,0 +1,33 @@
+"""effml: efficient deep learning for medical imaging where resources are scarce.
+
+`import effml` costs milliseconds: each name below is imported from its room when it is first used, so the rooms
+that need no torch (results, claims, figures) also work where torch is not installed.
+"""
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_ROOMS = {
+    "Recipe": "recipe", "Record": "recipe", "NUMERICS": "recipe",
+    "load_dataset": "data", "at_hand": "data",
+    "build_model": "models", "measure": "metering", "evaluate": "evaluation", "train": "training",
+    "load_runs": "results", "load_arrays": "results", "own_or_reference": "results", "fastest": "precision",
+    "run": "experiment", "grid": "sweep", "sweep": "sweep",
+    "show_source": "notebook", "check": "notebook", "report": "notebook", 
+    "data_passport": "notebook", "data_label": "notebook", "over_seeds": "notebook",
+    "radar": "figures", "tradeoff": "figures", "save_figure": "figures",
+}
+__all__ = sorted(_ROOMS)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"effml has no {name!r}. Choose from: {', '.join(__all__)}")
+    value = getattr(import_module(f"effml.{_ROOMS[name]}"), name)
+    globals()[name] = value  # the next use costs nothing
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,133 @@
+"""`run`: the verbs of the house in their order. One recipe in, one record out, also when it fails."""
+import os
+import secrets
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from effml import machine
+from effml.data import Dataset, load_dataset, normalize
+from effml.evaluation import evaluate
+from effml.metering import measure
+from effml.models import WeightsUnavailable, build_model, count, weights_bytes
+from effml.recipe import NUMERICS, Recipe, Record
+from effml.results import load_arrays, read_records, save_arrays, save_file
+from effml.training import Diverged, predict, train
+
+# strategies a recipe can name and no room offers yet; each leaves this list when its room is built
+_NOT_BUILT = ("selection", "scores", "proxy", "sampler", "prune", "merge", "factorize", "teacher", "activation_bits",
+              "gradient_bits", "bit_schedule", "runtime")
+
+
+def run(recipe: Recipe, *, device: str = "auto", store: str | os.PathLike | None = None, keep_weights: bool = False) -> Record:
+    """Do what the recipe says, here and now; `effml.sweep` does it in a fresh process, which costs can be compared from.
+
+    With a `store` the probabilities and epoch curves are written beside its records (and the weights, if they are to be
+    kept). The record itself is returned, not written. It never raises for what the recipe asks: see Record.status.
+    """
+    import torch
+    record = Record(recipe, run_id=f"{recipe.id}-{secrets.token_hex(4)}", status="failed", started_utc=_now(),
+                    numerics=NUMERICS, **machine.provenance())
+    threads = torch.get_num_threads()
+    try:
+        record.update(device=_device(device, torch))
+        if record.device == "cuda":
+            record.update(device_name=torch.cuda.get_device_name())
+        if recipe.threads:
+            torch.set_num_threads(recipe.threads)
+        record.update(threads_used=torch.get_num_threads())
+        _refuse_what_is_not_built(recipe)
+        _do(recipe, record, Path(store) if store is not None else None, keep_weights)
+        record.update(status="ok")
+    except Exception as error:
+        record.update(status=_status(error), reason=f"{type(error).__name__}: {error}"[:1000])
+        if record.status == "failed":
+            traceback.print_exc()
+    finally:
+        torch.set_num_threads(threads)
+    record.update(finished_utc=_now())
+    return record
+
+
+def _do(recipe: Recipe, record: Record, store: Path | None, keep_weights: bool) -> None:
+    with measure(record.device) as prepare:
+        data = load_dataset(recipe.data, size=recipe.size)
+        record.update(data_sha256=data.passport["sha256"], data_phantom=int(data.passport["phantom"]))
+        _refuse_data(data)
+        weights, lineage = _ancestor(recipe, store)
+        record.update(lineage)
+        _, channels, size, _ = data.train.images.shape
+        model = build_model(recipe.model, in_channels=channels, classes=len(data.classes), size=size, weights=weights,
+                            seed=recipe.seed)
+        record.update(count(model, normalize(data.train.images[:1])), train_n=len(data.train),
+                      model_file_bytes=len(weights_bytes(model)))
+        model.to(record.device)
+    with measure(record.device) as training:
+        history = train(model, data, recipe=recipe)
+    with measure(record.device) as infer:
+        probabilities = predict(model, data.test, task=data.task, precision=recipe.precision)
+    scores = evaluate(probabilities, data.test.labels.numpy(), task=data.task, positive=data.positive)
+    record.update(scores.as_columns("test_"))
+    record.update(best_epoch=history.best_epoch, epochs_run=len(history.train_loss),
+                  val_auroc=history.val_auroc[history.best_epoch - 1], precision_used=history.precision_used)
+    for window, cost in (("prepare", prepare), ("train", training), ("infer", infer)):
+        record.update(cost.as_columns(window))
+    record.update(energy_source=training.energy_source, implied_watts=training.energy_j / training.seconds,
+                  shared=int(training.others_cpu > 0.1) if training.others_cpu == training.others_cpu else None)
+    if store is not None:
+        save_arrays(store, record.run_id, {"test_probabilities": probabilities, "train_loss": history.train_loss,
+                                           "val_auroc": history.val_auroc})
+        if keep_weights:
+            save_file(store / f"{recipe.id}.safetensors", weights_bytes(model))
+
+
+def _refuse_what_is_not_built(recipe: Recipe) -> None:
+    for name in _NOT_BUILT:
+        if name in recipe.changed:
+            default = Recipe.__dataclass_fields__[name].default
+            raise ValueError(f"{name}={getattr(recipe, name)!r} is not built yet. Choose from: {default!r}")
+
+
+def _refuse_data(data: Dataset) -> None:
+    if data.train is None or data.test is None or data.task == "segmentation":
+        raise ValueError(f"{data.name} cannot be trained on yet: a run needs labelled train and test splits "
+                         f"(task {data.task}, splits {', '.join(data.passport['counts'])}).")
+    if data.train.images.ndim != 4:
+        raise ValueError(f"{data.name} holds volumes; the models so far take 2-D images.")
+
+
+def _ancestor(recipe: Recipe, store: Path | None) -> tuple[str, dict[str, Any]]:
+    """The weights file an earlier run left, and what that run and its own lineage cost. Other weights pass through."""
+    known = {row["recipe_id"]: row for row in read_records(store)[0] if row["status"] == "ok"} if store else {}
+    if recipe.weights not in known:
+        return recipe.weights, {}
+    parent = known[recipe.weights]
+    cost = {f"lineage_{name}": (parent[f"train_{name}"] or 0) + (parent.get(f"lineage_{name}") or 0)
+            for name in ("seconds", "energy_j")}
+    return str(store / f"{recipe.weights}.safetensors"), cost
+
+
+def _device(device: str, torch: Any) -> str:
+    if device not in DEVICES:
+        raise ValueError(f"Unknown device {device!r}. Choose from: {', '.join(DEVICES)}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device='cuda' was asked for, but torch finds no CUDA GPU here. Choose from: auto, cpu")
+    return device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def _status(error: Exception) -> str:
+    """A word for what went wrong. `unsupported` is what asking again cannot change."""
+    text = str(error).lower()
+    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
+        return "out of memory"
+    kinds = {WeightsUnavailable: "weights unavailable", FileNotFoundError: "data unavailable", Diverged: "diverged",
+             ValueError: "unsupported"}
+    return next((status for kind, status in kinds.items() if isinstance(error, kind)), "failed")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

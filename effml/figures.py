@@ -1,0 +1,71 @@
+"""Figures from rows of records: colour-blind-safe with markers, units on the axes, alt text, the data beside the picture."""
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe & Ito
+MARKERS = "osD^vPX"
+_STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3,
+          "legend.frameon": False, "figure.dpi": 110}
+
+
+def tradeoff(runs: pandas.DataFrame, *, x: str = "train_energy_j", y: str = "test_auroc", by: Sequence[str] = ("data", "model",
+             "precision"), labels: Mapping[str, str] = {}) -> "Figure":
+    """One point per group of runs: the mean over seeds, with a bar from the worst seed to the best; x is logarithmic."""
+    import matplotlib.pyplot as plt
+    with plt.rc_context(_STYLE):
+        figure, axes = plt.subplots(figsize=(6, 3.4), layout="constrained")
+        for i, (name, group) in enumerate(runs.groupby(list(by), sort=False)):
+            axes.errorbar(group[x].mean(), group[y].mean(), color=COLOURS[i % 7], marker=MARKERS[i % 7], capsize=3, markersize=6,
+                          xerr=_reach(group[x]), yerr=_reach(group[y]), linestyle="none", label=" · ".join(map(str, name)))
+        axes.set(xscale="log", xlabel=labels.get(x, x), ylabel=labels.get(y, y))
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def radar(table: pandas.DataFrame, *, labels: Mapping[str, str] = {}, floor: float = 0.9) -> "Figure":
+    """One polygon per row over the columns, clockwise from the top; each axis runs from `floor` × minimum to maximum, as in
+    Selvan et al. 2023. A corner near the rim is a large value: good for performance, dear for a cost."""
+    import matplotlib.pyplot as plt
+    low, high = floor * table.min(), table.max()
+    angles = np.linspace(0, 2 * np.pi, table.shape[1], endpoint=False)
+    with plt.rc_context(_STYLE):
+        figure, axes = plt.subplots(figsize=(5.6, 3.6), subplot_kw={"projection": "polar"}, layout="constrained")
+        axes.set(theta_offset=np.pi / 2, theta_direction=-1, ylim=(0, 1), yticks=[0.25, 0.5, 0.75, 1], yticklabels=[])
+        axes.set_xticks(angles, [f"{labels.get(c, c)}\n{low[c]:.3g} … {high[c]:.3g}" for c in table])
+        axes.tick_params(axis="x", pad=12)
+        for i, (name, row) in enumerate(table.iterrows()):
+            radius = ((row - low) / (high - low).replace(0, 1)).to_numpy(dtype=float)
+            axes.plot(np.append(angles, angles[0]), np.append(radius, radius[0]), color=COLOURS[i % 7], marker=MARKERS[i % 7],
+                      label=name)
+            axes.fill(angles, radius, color=COLOURS[i % 7], alpha=0.08)
+        axes.legend(loc="upper left", bbox_to_anchor=(1.15, 1.05))
+    return figure
+
+
+def save_figure(figure: "Figure", name: str, *, data: pandas.DataFrame, alt: str, folder: str | os.PathLike | None = None) -> None:
+    """Write `name`.png and the numbers it was drawn from as `name`.csv, show the picture with its alt text, and close it.
+
+    The folder is `folder`, else EFFML_FIGURES (set by `make reproduce`), else `figures` in results/local.
+    """
+    import matplotlib.pyplot as plt
+    from IPython.display import display
+
+    from effml.machine import ROOT
+    folder = Path(folder or os.environ.get("EFFML_FIGURES") or ROOT / "results" / "local" / "figures")
+    folder.mkdir(parents=True, exist_ok=True)
+    figure.savefig(folder / f"{name}.png", dpi=200, metadata={"Description": alt})
+    data.to_csv(folder / f"{name}.csv")
+    display(figure, metadata={"image/png": {"alt": alt}})
+    plt.close(figure)
+
+
+def _reach(values: pandas.Series) -> list[list[float]]:
+    return [[values.mean() - values.min()], [values.max() - values.mean()]]

@@ -1,0 +1,128 @@
+"""What this machine is and may do: optional packages, the network, memory, the CPU, provenance.
+
+Nothing here runs at import, and nothing opens a socket unless it is asked to reach a host.
+"""
+import importlib
+import os
+import platform
+import socket
+import subprocess
+import sys
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import ModuleType
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+import effml
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The folder which holds the package: in a checkout the project with its notebooks and results."""
+
+_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "avx_vnni", "amx_bf16", "amx_int8", "amx_tile",
+          "asimd", "bf16", "i8mm", "sve")
+
+
+def optional(module: str, *, extra: str) -> ModuleType:
+    """Import a package that only some features need; ImportError tells how to get it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(f"{module} is needed here and could not be imported ({error}). "
+                          f"Install it with: pip install 'effml[{extra}]'") from error
+
+
+@lru_cache
+def import_timm() -> ModuleType:
+    """timm, also where a CUDA build of torchvision meets a CPU build of torch.
+
+    There, `import torchvision` fails with `operator torchvision::nms does not exist` (pytorch/vision#9077). Declaring
+    the two operators is enough for everything but detection, which effml does not do.
+    """
+    if offline():
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError as error:
+        if "torchvision::nms" not in str(error):
+            raise
+        import torch
+        for name in [n for n in sys.modules if n.split(".")[0] == "torchvision"]:
+            del sys.modules[name]  # the half-imported remains
+        global _torchvision_operators
+        _torchvision_operators = torch.library.Library("torchvision", "DEF")  # must outlive this call
+        for name in ("nms", "qnms"):
+            _torchvision_operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    return importlib.import_module("timm")
+
+
+def offline() -> bool:
+    """True if EFFML_OFFLINE asks that no socket be opened."""
+    return os.environ.get("EFFML_OFFLINE", "").lower() in ("1", "true", "yes", "on")
+
+
+def reachable(host: str, *, port: int = 443, timeout: float = 1.5) -> bool:
+    """Whether `host`, or the proxy in front of it, answers within `timeout` seconds. Never when offline."""
+    if offline():
+        return False
+    if proxy := getproxies().get("https"):
+        parts = urlsplit(proxy if "//" in proxy else f"//{proxy}")
+        host, port = parts.hostname or host, parts.port or 8080
+    try:
+        with socket.create_connection((host, port), timeout=timeout):
+            return True
+    except OSError:
+        return False
+
+
+def available_memory_bytes() -> int | None:
+    """Memory a new process may still take: the system's, or the container's if it has less. None where unknown."""
+    try:
+        system = int(next(line for line in Path("/proc/meminfo").read_text().splitlines()
+                          if line.startswith("MemAvailable")).split()[1]) * 1024
+    except (OSError, StopIteration):
+        return None
+    try:
+        limit, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current"))
+        return min(system, max(limit - used, 0))
+    except (OSError, ValueError):  # no container, or one without a limit ("max")
+        return system
+
+
+@lru_cache
+def cpu() -> tuple[str, str]:
+    """Model and the instruction sets that decide which precision pays, for example ("AMD EPYC", "avx2 avx512_bf16")."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine(), ""
+    info = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    have = set((info.get("flags") or info.get("Features") or "").split())
+    return info.get("model name") or platform.machine(), " ".join(flag for flag in _FLAGS if flag in have)
+
+
+@lru_cache
+def git_commit() -> str | None:
+    """Short commit of the effml checkout, with a + when its source was changed; None outside a checkout."""
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True).stdout.strip()
+    try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != ROOT:
+            return None
+        return git("rev-parse", "--short=10", "HEAD") + ("+" if git("status", "--porcelain", "--", "effml") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def provenance() -> dict[str, str | None]:
+    """The columns of a Record that say where and with what it was made. No user, host name or path is among them."""
+    def installed(name: str) -> str | None:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            return None
+    model, flags = cpu()
+    return {"device_name": model, "cpu_flags": flags, "platform": f"{platform.system()} {platform.machine()}",
+            "python": platform.python_version(), "torch": installed("torch"), "timm": installed("timm"),
+            "effml": effml.__version__, "git_commit": git_commit()}

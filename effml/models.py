@@ -1,0 +1,129 @@
+"""Models by name, their weights, and their size."""
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from effml.machine import import_timm, offline, reachable
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+class WeightsUnavailable(RuntimeError):
+    """Weights were asked for and are not to be had here. They are never replaced by random ones."""
+
+
+def build_model(name: str, *, in_channels: int = 1, classes: int = 2, size: int = 28, weights: str = "random",
+                seed: int = 0) -> "nn.Module":
+    """A model with `classes` outputs (logits) for images (N, in_channels, size, size), in eval mode.
+
+    `name` is one of MODELS or any architecture of timm. `weights` is `random` (drawn from `seed`), `imagenet` (timm's
+    own, from its cache or the network) or a .safetensors file; a head of another width is drawn anew.
+
+    Raises ValueError for an unknown name and WeightsUnavailable when the weights cannot be had.
+    """
+    import torch
+    torch.manual_seed(seed)
+    if name in MODELS:
+        if weights == "imagenet":
+            raise WeightsUnavailable(f"There are no ImageNet weights for {name}. Choose a model of timm, or weights='random'.")
+        model = MODELS[name](in_channels, classes, size)
+        if weights != "random":
+            _load_file(model, weights)
+        return model.eval()
+    timm = import_timm()
+    if not timm.is_model(name):
+        near = timm.list_models(f"*{name.split('_')[0]}*")[:8]
+        raise ValueError(f"Unknown model {name!r}. Choose from: {', '.join(MODELS)}, or a name of timm"
+                         f"{' such as ' + ', '.join(near) if near else ' (timm.list_models() lists them)'}.")
+    source = {"pretrained": weights != "random"}
+    if weights == "imagenet":
+        _offline_unless_reachable()
+    elif weights != "random":
+        source["pretrained_cfg_overlay"] = {"file": str(_file(weights))}
+    try:
+        return timm.create_model(name, in_chans=in_channels, num_classes=classes, **source).eval()
+    except Exception as error:
+        if weights == "random":
+            raise
+        raise WeightsUnavailable(f"The weights {weights!r} of {name} could not be loaded ({type(error).__name__}: {error}). "
+                                 "Connect to the network once, or give the path of a .safetensors file.") from error
+
+
+def _lenet5(in_channels: int, classes: int, size: int) -> "nn.Module":
+    """LeNet-5 as the compression literature uses it: 20-50-500 with ReLU and max pooling (Caffe's; Han et al. 2015)."""
+    from torch import nn
+    side = ((size - 4) // 2 - 4) // 2
+    if side < 1:
+        raise ValueError(f"lenet5 needs images of at least 16 px, not {size}.")
+    return nn.Sequential(nn.Conv2d(in_channels, 20, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(20, 50, 5), nn.ReLU(),
+                         nn.MaxPool2d(2), nn.Flatten(), nn.Linear(50 * side * side, 500), nn.ReLU(), nn.Linear(500, classes))
+
+
+def _perceptron(*hidden: int):
+    def build(in_channels: int, classes: int, size: int) -> "nn.Module":
+        from torch import nn
+        widths = [in_channels * size * size, *hidden]
+        layers = [layer for a, b in zip(widths, widths[1:]) for layer in (nn.Linear(a, b), nn.ReLU())]
+        return nn.Sequential(nn.Flatten(), *layers, nn.Linear(widths[-1], classes))
+    return build
+
+
+def _resnet18_medmnist(in_channels: int, classes: int, size: int) -> "nn.Module":
+    """ResNet-18 with MedMNIST's stem for small images: one 3×3 convolution of stride 1 and no pooling (Yang et al. 2023)."""
+    from torch import nn
+    model = import_timm().create_model("resnet18", in_chans=in_channels, num_classes=classes)
+    model.conv1 = nn.Conv2d(in_channels, 64, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
+    model.maxpool = nn.Identity()
+    return model
+
+
+MODELS = {
+    "lenet5": _lenet5,
+    "lenet300_100": _perceptron(300, 100),  # LeCun et al. 1998
+    "mlp": _perceptron(128),
+    "resnet18_medmnist": _resnet18_medmnist,
+}
+
+
+def count(model: "nn.Module", example: "torch.Tensor") -> dict[str, int]:
+    """Parameters, parameters that are not zero, and MACs of one image; `example` is (1,C,H,W) float32."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+    with torch.no_grad(), FlopCounterMode(display=False) as flops:
+        model(example)
+    return {"params": sum(p.numel() for p in model.parameters()),
+            "nonzero_params": sum(int(p.count_nonzero()) for p in model.parameters()),
+            "macs": flops.get_total_flops() // 2}
+
+
+def weights_bytes(model: "nn.Module") -> bytes:
+    """The state dict as safetensors: no pickle, the same bytes for the same weights."""
+    from safetensors.torch import save
+    return save({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()})
+
+
+
+
+def _file(weights: str) -> Path:
+    if not Path(weights).is_file():
+        raise WeightsUnavailable(f"There is no weights file {weights}. Give 'random', 'imagenet', the path of a .safetensors "
+                                 "file, or the id of an earlier run in the same store whose weights were kept.")
+    return Path(weights)
+
+
+def _load_file(model: "nn.Module", weights: str) -> None:
+    from safetensors.torch import load_file
+    path = _file(weights)
+    try:
+        model.load_state_dict(load_file(path))
+    except Exception as error:  # safetensors and torch each raise several kinds
+        raise WeightsUnavailable(f"{path} does not fit this model: {error}") from error
+
+
+def _offline_unless_reachable() -> None:
+    """Without a network timm would retry for 47 s a model."""
+    if offline() or not reachable("huggingface.co"):
+        from huggingface_hub import constants
+        constants.HF_HUB_OFFLINE = True

@@ -1,0 +1,212 @@
+"""`Recipe` (what is asked of a run) and `Record` (what it reports)."""
+import hashlib
+import json
+import math
+import os
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Iterable, Self
+
+NUMERICS = 1
+"""Raised by hand when a change of effml may change results: runs with an older number are done again."""
+
+# a fraction kept, and the method which does the removing
+_KEPT = {"train_fraction": "selection", "channel_fraction": "prune", "neuron_fraction": "merge",
+         "rank_fraction": "factorize"}
+_POSITIVE = ("size", "epochs", "batch_size", "learning_rate")
+_BITS = (2, 3, 4, 5, 6, 7, 8, 16, 32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One run, asked for. Every field is a plain scalar whose default means *untouched*, so that a recipe is a table
+    row, a papermill parameter set and a command line. Every "how much" is the fraction **kept**.
+
+    Raises ValueError at construction when a value is impossible or two fields contradict each other.
+    Defaults never change: `id` hashes the fields that differ from them, so new fields leave old ids valid.
+    """
+
+    data: str = "phantom-chest"      # name (MedMNIST, a file at hand, a phantom) or path of an .npz
+    size: int = 28                   # pixels
+    model: str = "lenet5"            # lenet5, lenet300_100, mlp, resnet18_medmnist or any name of timm
+    weights: str = "random"          # random, imagenet, a file, or the id of an earlier run in the same store
+    selection: str = "none"          # which training images to keep …
+    train_fraction: float = 1.0      # … and which fraction of them
+    scores: str = "none"             # what the selection looks at
+    proxy: str = "none"              # the small model which scores for a large one
+    sampler: str = "uniform"         # how batches are drawn during training
+    prune: str = "none"
+    channel_fraction: float = 1.0
+    merge: str = "none"
+    neuron_fraction: float = 1.0
+    factorize: str = "none"
+    rank_fraction: float = 1.0
+    teacher: str = "none"            # id of an earlier run to distil from
+    optimizer: str = "adamw"
+    precision: str = "fp32"
+    activation_bits: int = 32
+    gradient_bits: int = 32
+    bit_schedule: str = "constant"
+    epochs: int = 10
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    schedule: str = "cosine"
+    patience: int = 0                # epochs without a better validation score before training stops; 0 = never
+    runtime: str = "eager"           # what runs the finished model
+    threads: int = 0                 # CPU threads; 0 = as many as torch takes
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            object.__setattr__(self, field.name, _as(field.type, field.name, getattr(self, field.name)))
+        for name in _POSITIVE:
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}={getattr(self, name)} is not allowed: give a number above 0.")
+        for name in ("patience", "threads", "seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)} is not allowed: give 0 or a number above it.")
+        for name in ("activation_bits", "gradient_bits"):
+            if getattr(self, name) not in _BITS:
+                raise ValueError(f"{name}={getattr(self, name)} is not allowed. Choose from: {_BITS}")
+        for fraction, method in _KEPT.items():
+            kept, how = getattr(self, fraction), getattr(self, method)
+            if not 0 < kept <= 1:
+                raise ValueError(f"{fraction}={kept} is the fraction kept: give more than 0 and at most 1.")
+            if (kept < 1) != (how != "none"):
+                raise ValueError(f"{method}={how!r} with {fraction}={kept} contradict each other: give {method} a method "
+                                 f"and {fraction} a value below 1, or leave both at their defaults ('none', 1.0).")
+        if "|" in self.data:
+            raise ValueError(f"data={self.data!r} is a ladder; a run needs one name: effml.at_hand({self.data!r}) "
+                             "gives the first that is on this machine.")
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """The fields which differ from their defaults."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+
+    @property
+    def id(self) -> str:
+        """`r` and ten hexadecimal digits; the same on every machine."""
+        return "r" + hashlib.sha256(json.dumps(self.changed, sort_keys=True).encode()).hexdigest()[:10]
+
+    def but(self, **changes: Any) -> Self:
+        """A copy with these fields changed: `base.but(seed=1)`."""
+        _refuse_unknown(changes)
+        return replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, row: dict[str, Any]) -> Self:
+        """The recipe of a row (columns that are no fields are left out)."""
+        return cls(**{f.name: row[f.name] for f in fields(cls) if f.name in row})
+
+    @classmethod
+    def parse(cls, words: Iterable[str]) -> Self:
+        """A recipe from command-line words such as `model=resnet18 epochs=3`."""
+        pairs = dict(word.partition("=")[::2] for word in words)
+        _refuse_unknown(pairs)
+        return cls(**pairs)
+
+
+def _as(kind: type, name: str, value: Any) -> Any:
+    """`value` as int, float or str, if nothing is lost (1.0 is the int 1, a shell's "3" is 3, but 1.5 and True are no int)."""
+    value = value.item() if hasattr(value, "item") else value  # numpy and torch scalars
+    value = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if kind is str and isinstance(value, str) and value:
+        return value
+    if kind is not str and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if kind is float and math.isfinite(number):
+            return number
+        if kind is int and number.is_integer():
+            return value if isinstance(value, int) else int(number)
+    raise ValueError(f"{name}={value!r} is not a {kind.__name__}: give a {kind.__name__}.")
+
+
+def _refuse_unknown(names: Iterable[str]) -> None:
+    known = [f.name for f in fields(Recipe)]
+    for name in names:
+        if name not in known:
+            raise ValueError(f"Recipe has no field {name!r}. Choose from: {', '.join(known)}")
+
+
+def _windows() -> dict[str, str]:
+    doing = {"prepare": "loading and selecting data, building the model", "train": "training, validation included",
+             "infer": "predicting the test split once"}
+    what = {"seconds": "wall clock of {}", "energy_j": "energy of {}, J; NaN = unknown",
+            "energy_low_j": "lower end of its range", "energy_high_j": "upper end of its range",
+            "peak_memory_bytes": "peak resident memory (CPU) or allocated memory (CUDA) in {}"}
+    return {f"{window}_{name}": text.format(doing[window]) for window in doing for name, text in what.items()}
+
+
+COLUMNS: dict[str, str] = {
+    "run_id": "recipe_id and eight random digits; names the arrays beside the record",
+    "recipe_id": "Recipe.id",
+    "status": "ok | unsupported | out of memory | diverged | data unavailable | weights unavailable | failed",
+    "reason": "why the status is not ok",
+    "started_utc": "ISO 8601",
+    "finished_utc": "ISO 8601",
+    "numerics": "NUMERICS of the effml that ran it",
+    **_windows(),
+    "energy_source": "where the joules come from, and the assumption behind them",
+    "shared": "1 if other programs used over 10 % of the CPU while this run was measured, 0 if not",
+    "implied_watts": "train_energy_j / train_seconds: must be plausible for the machine",
+    "lineage_seconds": "training seconds of the run whose weights this one started from, and of its own lineage",
+    "lineage_energy_j": "the same in joules",
+    "params": "parameters",
+    "nonzero_params": "parameters that are not zero",
+    "macs": "multiply-accumulate operations of one image (1 MAC = 2 FLOPs)",
+    "model_file_bytes": "size of the weights as safetensors",
+    "best_epoch": "the epoch (from 1) whose weights were kept, chosen on validation",
+    "epochs_run": "epochs trained",
+    "val_auroc": "AUROC on the validation split at best_epoch",
+    **{f"test_{name}": text for name, text in {
+        "n": "images in the test split",
+        "prevalence": "fraction of positives (binary)",
+        "majority_rate": "accuracy of always answering the most frequent class",
+        "auroc": "area under the ROC curve; macro one-vs-rest for more than two classes",
+        "auroc_low": "95 % interval (DeLong)", "auroc_high": "95 % interval (DeLong)",
+        "accuracy": "", "accuracy_low": "95 % interval (Wilson)", "accuracy_high": "95 % interval (Wilson)",
+        "balanced_accuracy": "mean recall over the classes",
+        "sensitivity": "of the positive class of the passport, at `threshold`",
+        "sensitivity_low": "95 % interval (Wilson)", "sensitivity_high": "95 % interval (Wilson)",
+        "specificity": "of the rest, at `threshold`",
+        "specificity_low": "95 % interval (Wilson)", "specificity_high": "95 % interval (Wilson)",
+        "threshold": "on the probability of the positive class"}.items()},
+    "data_sha256": "SHA-256 of the data file, or of a phantom's arrays at 28 px and its size",
+    "data_phantom": "1 if the images are simulated, 0 if they are real",
+    "train_n": "training images used",
+    "device": "cpu or cuda",
+    "precision_used": "what really ran",
+    "threads_used": "CPU threads",
+    "device_name": "CPU or GPU model",
+    "cpu_flags": "instruction sets that matter here",
+    "platform": "", "python": "", "torch": "", "timm": "", "effml": "",
+    "git_commit": "of the effml checkout; + when its source was changed",
+}
+
+
+class Record(dict[str, Any]):
+    """One run, reported: a flat row of the recipe's fields and COLUMNS; what is unknown is None (NaN in tables).
+
+    A name outside both is refused, so that a typo cannot become a column. Columns read as attributes too.
+    """
+
+    def __init__(self, recipe: Recipe, **columns: Any) -> None:
+        super().__init__(recipe.to_dict(), recipe_id=recipe.id)
+        self.update(columns)
+
+    def update(self, columns: dict[str, Any] | None = None, /, **more: Any) -> None:
+        for name, value in {**(columns or {}), **more}.items():
+            if name not in COLUMNS and name not in Recipe.__dataclass_fields__:
+                raise ValueError(f"{name!r} is no column of a Record: add it to effml.recipe.COLUMNS with its meaning.")
+            self[name] = value
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self or name in COLUMNS:
+            return self.get(name)
+        raise AttributeError(f"A Record has no column {name!r}. Choose from: {', '.join([*self, *COLUMNS])}")

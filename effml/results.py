@@ -1,0 +1,126 @@
+"""The table of records: a folder of append-only files, one JSON line per run. Torch-free.
+
+A writer opens a new file with a name of its own and only appends, so nothing is ever overwritten, a power cut costs
+the run in progress, and merging the work of five computers is copying their files into one folder.
+"""
+import json
+import math
+import os
+import secrets
+import time
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from effml.machine import ROOT
+from effml.recipe import COLUMNS, Record, Recipe
+
+if TYPE_CHECKING:
+    import pandas
+
+KEY = ["recipe_id", "data_sha256", "device", "numerics"]
+"""Two records with the same key are the same run, done twice."""
+
+
+class Writer:
+    """Appends records to a new file in `folder`; the file is made with the first record.
+
+    Each line is flushed and synced before `append` returns.
+    """
+
+    def __init__(self, folder: str | os.PathLike) -> None:
+        self.folder, self._file = Path(folder), None
+
+    def append(self, record: Record) -> None:
+        line = json.dumps(plain_row(record), allow_nan=False) + "\n"
+        if self._file is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            name = f"runs-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(4)}.jsonl"
+            self._file = open(self.folder / name, "x", encoding="utf-8")
+        self._file.write(line)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def plain_row(record: Record) -> dict[str, Any]:
+    """A record as JSON can hold it: plain Python values, and None for what is not finite."""
+    values = {name: value.item() if hasattr(value, "item") else value for name, value in record.items()}
+    return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()}
+
+
+def read_records(folder: str | os.PathLike) -> tuple[list[dict[str, Any]], int]:
+    """Every readable line of a store, in the order of its file names, and the number of unreadable lines."""
+    rows, unreadable = [], 0
+    for path in sorted(Path(folder).glob("runs-*.jsonl")):
+        for line in path.read_bytes().splitlines():
+            try:
+                row = json.loads(line)  # not pandas.read_json, which turns ids into floats
+                row["recipe_id"], row["status"]
+                rows.append(row)
+            except (ValueError, TypeError, KeyError):
+                unreadable += 1
+    return rows, unreadable
+
+
+def load_runs(folder: str | os.PathLike) -> "pandas.DataFrame":
+    """The runs of a store, one row each: of several records with the same KEY the newest `ok`, else the newest.
+
+    `.attrs["unreadable"]` counts the lines that could not be read (a power cut leaves one at most). A folder that does
+    not exist is an empty store.
+    """
+    import pandas
+    rows, unreadable = read_records(folder)
+    newest: dict[tuple, dict[str, Any]] = {}
+    for row in sorted(rows, key=lambda row: (row["status"] == "ok", row.get("finished_utc") or "")):
+        newest[tuple(row.get(name) for name in KEY)] = row
+    columns = list(dict.fromkeys([*COLUMNS, *Recipe.__dataclass_fields__, *(name for row in rows for name in row)]))
+    table = pandas.DataFrame(list(newest.values()), columns=columns)
+    table = table.sort_values("finished_utc", kind="stable", ignore_index=True)
+    table.attrs["unreadable"] = unreadable
+    return table
+
+
+def own_or_reference(store: str | os.PathLike, want: Callable[["pandas.DataFrame"], "pandas.DataFrame"]
+                     ) -> "pandas.DataFrame":
+    """The `ok` runs that `want` picks from `store`, or where it has none, from the committed results/reference.
+
+    `.attrs["whose"]` is `yours` or `reference`, for the figure to say. FileNotFoundError if neither has any.
+    """
+    for whose, folder in (("yours", Path(store)), ("reference", ROOT / "results" / "reference")):
+        runs = load_runs(folder)
+        chosen = want(runs[runs.status == "ok"])
+        if len(chosen):
+            chosen.attrs["whose"] = whose
+            return chosen
+    raise FileNotFoundError(f"Neither {store} nor results/reference holds these runs. Run the notebook they come from first.")
+
+
+def save_arrays(folder: str | os.PathLike, run_id: str, arrays: dict[str, Any]) -> None:
+    """Probabilities and epoch curves of a run, compressed, beside the records. Whole or not at all."""
+    import numpy
+    buffer = BytesIO()
+    numpy.savez_compressed(buffer, **arrays)
+    save_file(Path(folder) / f"{run_id}.npz", buffer.getvalue())
+
+
+def save_file(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    partial.write_bytes(content)
+    partial.replace(path)
+
+
+def load_arrays(folder: str | os.PathLike, run_id: str) -> dict[str, Any]:
+    """What `save_arrays` wrote for a run. FileNotFoundError names the file."""
+    import numpy
+    with numpy.load(Path(folder) / f"{run_id}.npz", allow_pickle=False) as arrays:
+        return dict(arrays)

@@ -1,0 +1,86 @@
+"""How a run gets a fresh process: a server which has imported torch and forks one child per run.
+
+The server is an ordinary subprocess, so this works in a notebook, in a script without a `__main__` guard and inside a
+Dask worker, whose daemonic processes may have no children through multiprocessing.
+"""
+import atexit
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+
+class Executor(Protocol):
+    """Anything with `submit`, whose futures have `done()` and `result()`."""
+
+    def submit(self, function: Any, argument: Any, /) -> Any: ...
+
+
+class Here:
+    """Runs each job at once, in this process's server, and returns when it has ended."""
+
+    def submit(self, function: Any, argument: Any, /) -> Future:
+        future: Future = Future()
+        try:
+            future.set_result(function(argument))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+class Server:
+    """A `python -m effml.sweep.server`: a line of JSON in, one out."""
+
+    def __init__(self) -> None:
+        self.owner = os.getpid()
+        self._process = subprocess.Popen([sys.executable, "-m", "effml.sweep.server"], stdin=subprocess.PIPE,
+                                         stdout=subprocess.PIPE, text=True, encoding="utf-8")
+
+    def run(self, job: dict[str, Any]) -> dict[str, Any]:
+        try:
+            self._process.stdin.write(json.dumps(job) + "\n")
+            self._process.stdin.flush()
+            answer = self._process.stdout.readline()
+        except OSError:
+            answer = ""
+        if not answer:
+            raise RuntimeError(f"The process that runs recipes has ended (exit status {self._process.wait()}). "
+                               "Call sweep again: it goes on with what is left.")
+        return json.loads(answer)
+
+    def close(self) -> None:
+        """The end of its input ends the server, and the run in progress with it."""
+        self._process.stdin.close()
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+        self._process.stdout.close()
+
+
+_idle: list[Server] = []  # a server outlives its job, since it takes seconds to import torch; each thread takes its own
+
+
+def run_fresh(job: dict[str, Any]) -> dict[str, Any]:
+    """Do one job in a fresh process and return its record; of its own accord it raises only if the server dies."""
+    server = _idle.pop() if _idle else Server()
+    if server.owner != os.getpid():  # inherited through a fork: another process talks to it
+        server = Server()
+    try:
+        answer = server.run(job)
+    except BaseException:  # also Ctrl-C: its answer would be read as the next job's
+        server.close()
+        raise
+    _idle.append(server)
+    return answer
+
+
+@atexit.register
+def close_servers() -> None:
+    """End the idle servers of this process."""
+    while _idle:
+        server = _idle.pop()
+        if server.owner == os.getpid():
+            server.close()

@@ -1,0 +1,117 @@
+"""`python -m effml.sweep.server`: one job per line of JSON on standard input, one record per line on standard output.
+
+It has imported torch and timm, computes nothing and touches no CUDA, so that a fork of it is a fresh process in 0.1 s.
+Where there is no fork (and on macOS, whose frameworks do not survive one) each job gets a new Python instead.
+"""
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from typing import Any
+
+FORKS = sys.platform == "linux"
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # whatever a library prints goes to the error stream, not between the records
+    if "--once" in sys.argv:
+        answers.write(json.dumps(_job(json.loads(sys.stdin.readline()))))
+        answers.flush()
+        return
+    if FORKS:
+        _import_all()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who asked: it closes this process
+    for line in iter(sys.stdin.readline, ""):
+        answers.write(json.dumps(_forked(line) if FORKS else _spawned(line)) + "\n")
+        answers.flush()
+    os._exit(0)  # nothing to tidy up, and torch takes long to
+
+
+def _import_all() -> None:
+    """What every run needs; importing computes nothing."""
+    import scipy.stats  # noqa: F401
+    import torch.utils.flop_counter  # noqa: F401
+
+    import effml.experiment  # noqa: F401
+    from effml.machine import import_timm
+    import_timm()
+
+
+def _forked(line: str) -> dict[str, Any]:
+    """The record of one job, done in a fork; what killed the fork, if something did."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.close(reading)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            _limit_memory()
+            answer = json.dumps(_job(json.loads(line))).encode()
+            with os.fdopen(writing, "wb") as pipe:
+                pipe.write(answer)
+            status = 0
+        finally:
+            os._exit(status)  # none of the parent's exit handlers
+    os.close(writing)
+    answer, chunk = b"", b"-"
+    while chunk:
+        if reading not in select.select([reading, 0], [], [])[0]:  # no job comes before this one's answer, so standard
+            os.kill(child, signal.SIGKILL)                         # input has ended: the asker is gone, or gave up
+            os._exit(1)
+        chunk = os.read(reading, 1 << 16)
+        answer += chunk
+    os.close(reading)
+    _, status = os.waitpid(child, 0)
+    if status == 0:
+        return json.loads(answer)
+    code = os.waitstatus_to_exitcode(status)
+    if code == -signal.SIGKILL:
+        return {"status": "out of memory", "reason": "The process was killed (signal 9), as the system does when memory runs "
+                                                     "out. Use a smaller batch_size, size or model."}
+    return {"status": "failed", "reason": f"The process ended with exit status {code} and no record."}
+
+
+def _spawned(line: str) -> dict[str, Any]:
+    done = subprocess.run([sys.executable, "-m", "effml.sweep.server", "--once"], input=line, text=True, encoding="utf-8",
+                          stdout=subprocess.PIPE)
+    try:
+        return json.loads(done.stdout)
+    except ValueError:
+        return {"status": "failed", "reason": f"The process ended with exit status {done.returncode} and no record."}
+
+
+def _job(job: dict[str, Any]) -> dict[str, Any]:
+    from effml.experiment import run
+    from effml.recipe import Recipe
+    from effml.results import plain_row
+    for name in [name for name in os.environ if name.startswith("EFFML_")]:
+        del os.environ[name]
+    os.environ.update(job["environment"])
+    os.chdir(job["folder"])
+    record = run(Recipe.from_dict(job["recipe"]), device=job["device"], store=job["store"], keep_weights=job["keep_weights"])
+    return plain_row(record)
+
+
+def _limit_memory() -> None:
+    """Running out of memory shall end this run, not the notebook or the machine: allocations beyond what is available fail,
+    and if the system must choose, it kills this process first."""
+    import resource
+
+    from effml.machine import available_memory_bytes
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("1000")
+    except OSError:  # the limit below must do
+        print("effml: cannot volunteer for the system's memory killer", file=sys.stderr)
+    available = available_memory_bytes()
+    if available is not None and not os.path.exists("/dev/nvidia0"):  # CUDA reserves far more than it uses
+        used = int(next(line for line in open("/proc/self/status") if line.startswith("VmData")).split()[1]) * 1024
+        resource.setrlimit(resource.RLIMIT_DATA, (used + available, resource.RLIM_INFINITY))
+
+
+if __name__ == "__main__":
+    main()
