@@ -21,12 +21,14 @@ def tradeoff(runs: pandas.DataFrame, *, x: str = "train_energy_j", y: str = "tes
     """One point per group of runs: the mean over seeds, with a bar from the worst seed to the best; x is logarithmic."""
     import matplotlib.pyplot as plt
     with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=(6, 3.4), layout="constrained")
+        figure, axes = plt.subplots(figsize=(5, 4.4), layout="constrained")
         for i, (name, group) in enumerate(runs.groupby(list(by), sort=False)):
             axes.errorbar(group[x].mean(), group[y].mean(), color=COLOURS[i % 7], marker=MARKERS[i % 7], capsize=3, markersize=6,
                           xerr=_reach(group[x]), yerr=_reach(group[y]), linestyle="none", label=" · ".join(map(str, name)))
         axes.set(xscale="log", xlabel=labels.get(x, x), ylabel=labels.get(y, y))
-        axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("{x:g}")
+        figure.legend(loc="outside lower center")
     return figure
 
 
@@ -37,16 +39,17 @@ def radar(table: pandas.DataFrame, *, labels: Mapping[str, str] = {}, floor: flo
     low, high = floor * table.min(), table.max()
     angles = np.linspace(0, 2 * np.pi, table.shape[1], endpoint=False)
     with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=(5.6, 3.6), subplot_kw={"projection": "polar"}, layout="constrained")
+        figure, axes = plt.subplots(figsize=(5, 3.8), subplot_kw={"projection": "polar"}, layout="constrained")
         axes.set(theta_offset=np.pi / 2, theta_direction=-1, ylim=(0, 1), yticks=[0.25, 0.5, 0.75, 1], yticklabels=[])
         axes.set_xticks(angles, [f"{labels.get(c, c)}\n{low[c]:.3g} … {high[c]:.3g}" for c in table])
-        axes.tick_params(axis="x", pad=12)
+        for label, angle in zip(axes.get_xticklabels(), angles):
+            label.set_horizontalalignment("center" if np.sin(angle) ** 2 < 0.1 else "left" if np.sin(angle) > 0 else "right")
         for i, (name, row) in enumerate(table.iterrows()):
             radius = ((row - low) / (high - low).replace(0, 1)).to_numpy(dtype=float)
             axes.plot(np.append(angles, angles[0]), np.append(radius, radius[0]), color=COLOURS[i % 7], marker=MARKERS[i % 7],
                       label=name)
             axes.fill(angles, radius, color=COLOURS[i % 7], alpha=0.08)
-        axes.legend(loc="upper left", bbox_to_anchor=(1.15, 1.05))
+        figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 

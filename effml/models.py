@@ -28,24 +28,22 @@ def build_model(name: str, *, in_channels: int = 1, classes: int = 2, size: int 
         if weights == "imagenet":
             raise WeightsUnavailable(f"There are no ImageNet weights for {name}. Choose a model of timm, or weights='random'.")
         model = MODELS[name](in_channels, classes, size)
-        if weights != "random":
-            _load_file(model, weights)
+        if weights != "random" and not _load_file(model, weights):
+            raise WeightsUnavailable(f"{weights} does not fit {name} for {classes} classes of {in_channels}×{size}×{size} px.")
         return model.eval()
     timm = import_timm()
     if not timm.is_model(name):
         near = timm.list_models(f"*{name.split('_')[0]}*")[:8]
         raise ValueError(f"Unknown model {name!r}. Choose from: {', '.join(MODELS)}, or a name of timm"
                          f"{' such as ' + ', '.join(near) if near else ' (timm.list_models() lists them)'}.")
-    source = {"pretrained": weights != "random"}
-    if weights == "imagenet":
-        _offline_unless_reachable()
-    elif weights != "random":
-        source["pretrained_cfg_overlay"] = {"file": str(_file(weights))}
+    model = timm.create_model(name, in_chans=in_channels, num_classes=classes)
+    if weights == "random" or weights != "imagenet" and _load_file(model, weights):
+        return model.eval()
+    source = {} if weights == "imagenet" else {"pretrained_cfg_overlay": {"file": weights}}  # timm adapts stem and head
+    _offline_unless_reachable()
     try:
-        return timm.create_model(name, in_chans=in_channels, num_classes=classes, **source).eval()
-    except Exception as error:
-        if weights == "random":
-            raise
+        return timm.create_model(name, in_chans=in_channels, num_classes=classes, pretrained=True, **source).eval()
+    except Exception as error:  # of many kinds, from the hub to the shapes
         raise WeightsUnavailable(f"The weights {weights!r} of {name} could not be loaded ({type(error).__name__}: {error}). "
                                  "Connect to the network once, or give the path of a .safetensors file.") from error
 
@@ -106,20 +104,20 @@ def weights_bytes(model: "nn.Module") -> bytes:
 
 
 
-def _file(weights: str) -> Path:
+def _load_file(model: "nn.Module", weights: str) -> bool:
+    """Load a file into `model` if every tensor fits; else leave the model as it is and return False."""
+    from safetensors.torch import load_file
     if not Path(weights).is_file():
         raise WeightsUnavailable(f"There is no weights file {weights}. Give 'random', 'imagenet', the path of a .safetensors "
                                  "file, or the id of an earlier run in the same store whose weights were kept.")
-    return Path(weights)
-
-
-def _load_file(model: "nn.Module", weights: str) -> None:
-    from safetensors.torch import load_file
-    path = _file(weights)
     try:
-        model.load_state_dict(load_file(path))
-    except Exception as error:  # safetensors and torch each raise several kinds
-        raise WeightsUnavailable(f"{path} does not fit this model: {error}") from error
+        tensors = load_file(weights)
+    except Exception as error:  # safetensors' own error is no public class
+        raise WeightsUnavailable(f"{weights} is no .safetensors file: {error}") from error
+    own = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    if fits := {name: tensor.shape for name, tensor in tensors.items()} == own:
+        model.load_state_dict(tensors)
+    return fits
 
 
 def _offline_unless_reachable() -> None:

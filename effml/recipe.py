@@ -177,7 +177,7 @@ COLUMNS: dict[str, str] = {
         "specificity": "of the rest, at `threshold`",
         "specificity_low": "95 % interval (Wilson)", "specificity_high": "95 % interval (Wilson)",
         "threshold": "on the probability of the positive class"}.items()},
-    "data_sha256": "SHA-256 of the data file, or of a phantom's arrays at 28 px and its size",
+    "data_sha256": "SHA-256 of the data file, or of the code that draws a phantom",
     "data_phantom": "1 if the images are simulated, 0 if they are real",
     "train_n": "training images used",
     "device": "cpu or cuda",

@@ -2,7 +2,8 @@
 
 A phantom is one drawing function and one line of `PHANTOMS`. A drawing function gets the labels of a block of images
 and returns the arrays of that block; it draws in units of the image's half-width (x, y in [-1, 1], y downwards) and
-takes from `rng` arrays whose shapes do not depend on `size`, so the same seed shows the same patients at every size.
+takes from `rng` arrays whose shapes do not depend on `size`, but for the pixel noise, which comes last: the same seed
+shows the same patients at every size.
 """
 
 from collections.abc import Callable
@@ -169,7 +170,7 @@ def _chest(labels: Array, size: int, difficulty: float, rng: np.random.Generator
                     + air * (0.09 * vessels + 0.018 * texture)
                     + (0.36 - 0.27 * difficulty) * opacity * (0.25 + 0.75 * air))
     exposed = u(0.0, 0.1) + u(0.8, 1.15) * np.maximum(image, 0) ** u(0.8, 1.25)
-    noise = rng.standard_normal(x.shape, dtype=np.float32) * u(0.008, 0.022)
+    noise = u(0.008, 0.022) * rng.standard_normal(x.shape, dtype=np.float32)
     return {"images": _to_uint8(exposed + noise)}
 
 
@@ -246,7 +247,7 @@ def _hairs(rng: np.random.Generator, n: int, size: int) -> Array:
     return np.minimum(cover, 1)
 
 
-PHANTOMS: dict[str, Callable[..., dict[str, Array]]] = {
+PHANTOMS: dict[str, Phantom] = {
     "phantom-chest": Phantom(_chest, "chest X-ray, frontal", (1200, 200, 400), {"normal": 0.6, "opacity": 0.4}, 1),
     "phantom-skin": Phantom(_skin, "dermoscopy", (1400, 280, 700), {
         "akiec": 0.06, "bcc": 0.08, "bkl": 0.11, "df": 0.025, "mel": 0.10, "nv": 0.60, "vasc": 0.025}),

@@ -1,0 +1,115 @@
+"""`make bench`: effml beside its peers, in one process, interleaved, as ratios of medians. Numbers, not tests.
+
+The peer is a loop in the manner of MedMNIST's own training script (MedMNIST/experiments, train_and_eval_pytorch.py): a
+PIL image per sample, torchvision's ToTensor and Normalize, a DataLoader in the main process, Adam, fp32, contiguous.
+Both train the same model on the same images with the same batch size; neither evaluates.
+"""
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+
+from effml.machine import import_timm
+
+import_timm()
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from PIL import Image  # noqa: E402
+from torch.utils.data import DataLoader  # noqa: E402
+from torchvision import transforms  # noqa: E402
+
+from effml import Recipe, build_model, fastest, grid, load_dataset, run, sweep  # noqa: E402
+from effml.data import Dataset, Split, at_hand, normalize  # noqa: E402
+from effml.training import train  # noqa: E402
+
+
+class PerSample(torch.utils.data.Dataset):
+    """Sample by sample, as MedMNIST's class does it."""
+
+    def __init__(self, split: Split) -> None:
+        self.images, self.labels = split.images[:, 0].numpy(), split.labels.numpy()[:, None]
+        self.transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(mean=[0.5], std=[0.5])])
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, np.ndarray]:
+        return self.transform(Image.fromarray(self.images[i])), self.labels[i].astype(int)
+
+
+def peer_epoch(model: torch.nn.Module, split: Split, batch_size: int) -> None:
+    optimizer, loss_of = torch.optim.Adam(model.parameters(), lr=1e-3), torch.nn.CrossEntropyLoss()
+    model.train()
+    for inputs, targets in DataLoader(PerSample(split), batch_size=batch_size, shuffle=True):
+        optimizer.zero_grad()
+        loss = loss_of(model(inputs), targets.squeeze(1).long())
+        loss.backward()
+        optimizer.step()
+        loss.item()
+
+
+def peer_loading(split: Split, batch_size: int) -> None:
+    for _ in DataLoader(PerSample(split), batch_size=batch_size, shuffle=True):
+        continue
+
+
+def our_loading(split: Split, batch_size: int) -> None:
+    for index in torch.randperm(len(split)).split(batch_size):
+        normalize(split.images[index]), split.labels[index]
+
+
+def compare(name: str, peer: Callable[[], None], ours: Callable[[], None], repeats: int, target: float) -> None:
+    peer(), ours()  # warm-up
+    times: dict[str, list[float]] = {"peer": [], "ours": []}
+    for _ in range(repeats):
+        for who, work in (("peer", peer), ("ours", ours)):
+            start = time.perf_counter()
+            work()
+            times[who].append(time.perf_counter() - start)
+    medians = {who: statistics.median(values) for who, values in times.items()}
+    spread = {who: f"{min(values):.3f}–{max(values):.3f}" for who, values in times.items()}
+    print(f"{name:44} peer {medians['peer']:7.3f} s ({spread['peer']})  ours {medians['ours']:7.3f} s ({spread['ours']})  "
+          f"{medians['peer'] / medians['ours']:6.1f}× (aim {target:g}×)", flush=True)
+
+
+def main() -> None:
+    name = at_hand("pneumoniamnist|pneumoniamnist_reordered|phantom-chest")
+    data = load_dataset(name)
+    part = Dataset(name, data.task, data.classes, data.positive, {}, train=data.train)
+    small = Dataset(name, data.task, data.classes, data.positive, {},
+                    train=Split(data.train.images[:1280], data.train.labels[:1280]))
+    print(f"{name}, {len(data.train)} images, batch 128, {torch.get_num_threads()} threads, fastest precision {fastest()}")
+    compare("loading alone", lambda: peer_loading(data.train, 128), lambda: our_loading(data.train, 128), 7, 60)
+    for precision in dict.fromkeys(("fp32", fastest())):
+        one = Recipe(epochs=1, precision=precision)
+        for model, subset, repeats, aim in (("lenet5", part, 7, 3.0),
+                                            ("resnet18_medmnist", small, 5, 1.1 if precision == "fp32" else 2.2)):
+            theirs, own = build_model(model), build_model(model)
+            compare(f"loading + training, {model}, {precision}", lambda: peer_epoch(theirs, subset.train, 128),
+                    lambda: train(own, subset, recipe=one), repeats, aim)
+    recipes = grid(Recipe(model="mlp", epochs=1), seed=range(20))
+    with tempfile.TemporaryDirectory() as store:
+        sweep(recipes[:1], store)  # starts the server: once a session
+        run(recipes[0])
+        swept, ran = [], []
+        for recipe in recipes[1:]:
+            for times, work in ((swept, lambda: sweep([recipe], store)), (ran, lambda: run(recipe))):
+                start = time.perf_counter()
+                work()
+                times.append(time.perf_counter() - start)
+    extra = statistics.median(a - b for a, b in zip(swept, ran))
+    print(f"sweep over run in this process, per run            {extra:6.2f} s (aim ≤ 0.4 s); run {statistics.median(ran):.2f} s")
+    starts = [time_of("import effml") - time_of("pass") for _ in range(9)]
+    print(f"import effml                                       {statistics.median(starts):6.3f} s (aim ≤ 0.15 s)")
+
+
+def time_of(code: str) -> float:
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], check=True)
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""Every test runs offline: only loopback answers, here and in every Python process a test starts (tests/blocked)."""
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+if os.environ.get("EFFML_DATA"):
+    os.environ["EFFML_DATA"] = str((ROOT / os.environ["EFFML_DATA"]).resolve())  # tests change folders
+os.environ["EFFML_OFFLINE"] = "1"
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT / "tests" / "blocked"), os.environ.get("PYTHONPATH")]))
+os.environ["OMP_NUM_THREADS"] = "2"  # thread counts change sums
+sys.path.insert(0, str(ROOT / "tests" / "blocked"))
+import sitecustomize  # noqa: E402, F401
+
+sitecustomize.block()
+
+
+@pytest.fixture
+def no_data(monkeypatch, tmp_path):
+    """A machine on which no data set lies anywhere."""
+    monkeypatch.delenv("EFFML_DATA", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+
+
+def real(name):
+    """Skip, with the reason, where a real data set is not on this machine."""
+    from effml import at_hand
+    try:
+        return at_hand(name)
+    except FileNotFoundError:
+        pytest.skip(f"{name} is not on this machine; set EFFML_DATA")

@@ -1,0 +1,56 @@
+import pytest
+import torch
+
+from effml.models import MODELS, WeightsUnavailable, build_model, count, weights_bytes
+
+
+@pytest.mark.parametrize("name", [*MODELS, "mobilenetv2_050"])
+@pytest.mark.parametrize("channels, classes, size", [(1, 2, 28), (3, 7, 32)])
+def test_every_model_answers_every_shape_and_is_drawn_from_its_seed(name, channels, classes, size):
+    make = lambda seed: build_model(name, in_channels=channels, classes=classes, size=size, seed=seed)  # noqa: E731
+    batch = torch.randn(2, channels, size, size)
+    with torch.no_grad():
+        first, again, other = (make(seed)(batch) for seed in (1, 1, 2))
+    assert first.shape == (2, classes) and torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_counts_by_hand():
+    lenet300 = count(build_model("lenet300_100", classes=10), torch.zeros(1, 1, 28, 28))
+    assert lenet300["params"] == 266_610  # Han et al. 2015: 267 k
+    assert lenet300["macs"] == 784 * 300 + 300 * 100 + 100 * 10
+    lenet5 = build_model("lenet5", classes=10)
+    assert count(lenet5, torch.zeros(1, 1, 28, 28))["params"] == 431_080  # Han et al. 2015: 431 k
+    assert count(lenet5, torch.zeros(1, 1, 28, 28))["macs"] == 24**2 * 20 * 25 + 8**2 * 50 * 20 * 25 + 800 * 500 + 500 * 10
+    lenet5[0].weight.data.zero_()
+    assert count(lenet5, torch.zeros(1, 1, 28, 28))["nonzero_params"] == 431_080 - 500
+
+
+def test_the_medmnist_stem_keeps_the_resolution():
+    model = build_model("resnet18_medmnist")
+    assert model.layer1(model.maxpool(model.conv1(torch.zeros(1, 1, 28, 28)))).shape == (1, 64, 28, 28)
+    assert count(model, torch.zeros(1, 1, 28, 28))["params"] == 11_168_706 + 64 * 9 - 576
+
+
+def test_unknown_names_and_small_images_are_instructions():
+    with pytest.raises(ValueError, match="Unknown model 'resnet-18'. Choose from: lenet5"):
+        build_model("resnet-18")
+    with pytest.raises(ValueError, match="at least 16 px"):
+        build_model("lenet5", size=12)
+
+
+def test_weights_asked_for_and_not_had_are_never_random():
+    for name, weights, words in (("lenet5", "imagenet", "no ImageNet weights"), ("lenet5", "no.safetensors", "no weights file"),
+                                 ("resnet18", "no.safetensors", "no weights file"), ("resnet18", "imagenet", "could not be loaded")):
+        with pytest.raises(WeightsUnavailable, match=words):
+            build_model(name, weights=weights)
+
+
+@pytest.mark.parametrize("name", ["lenet5", "mobilenetv2_050"])
+def test_weights_from_a_file(tmp_path, name):
+    model = build_model(name, seed=5)
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(weights_bytes(model))
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), build_model(name, weights=str(path), seed=6).parameters()))
+    path.write_bytes(b"no tensors")
+    with pytest.raises(WeightsUnavailable):
+        build_model(name, weights=str(path))

@@ -1,0 +1,80 @@
+import json
+import math
+
+import numpy as np
+import pytest
+
+from effml.recipe import Recipe
+from effml.results import Record, Writer, load_arrays, load_runs, own_or_reference, save_arrays
+
+
+def record(seed=0, status="ok", finished="2026-01-01", **more):
+    return Record(Recipe(seed=seed), status=status, finished_utc=finished, device="cpu", numerics=1, data_sha256="ab", **more)
+
+
+def test_what_is_written_is_read(tmp_path):
+    with Writer(tmp_path) as writer:
+        writer.append(record(1, test_auroc=np.float32(0.5), train_energy_j=math.nan, reason=None))
+        writer.append(record(2))
+    line = next(tmp_path.glob("runs-*.jsonl")).read_text().splitlines()[0]
+    assert json.loads(line)["train_energy_j"] is None and "NaN" not in line
+    runs = load_runs(tmp_path)
+    assert list(runs.seed) == [1, 2] and runs.test_auroc[0] == 0.5 and math.isnan(runs.train_energy_j[0])
+    assert runs.recipe_id[0] == Recipe(seed=1).id and runs.attrs["unreadable"] == 0
+
+
+def test_every_writer_has_a_file_of_its_own_and_an_idle_one_has_none(tmp_path):
+    with Writer(tmp_path) as a, Writer(tmp_path) as b, Writer(tmp_path):
+        a.append(record(1)), b.append(record(2)), a.append(record(3))
+    assert sorted(len(path.read_text().splitlines()) for path in tmp_path.glob("runs-*.jsonl")) == [1, 2]
+
+
+def test_torn_and_foreign_lines_are_skipped_and_counted(tmp_path):
+    with Writer(tmp_path) as writer:
+        writer.append(record(1)), writer.append(record(2))
+    path = next(tmp_path.glob("runs-*.jsonl"))
+    whole = path.read_bytes()
+    for cut in range(whole.index(b"\n") + 1, len(whole) - 1):
+        path.write_bytes(whole[:cut])
+        runs = load_runs(tmp_path)
+        assert list(runs.seed) == [1] and runs.attrs["unreadable"] == (cut > whole.index(b"\n") + 1)
+    path.write_bytes(whole + b"\xff\xfe\n[1]\n{}\nnull\n")
+    assert load_runs(tmp_path).attrs["unreadable"] == 4 and len(load_runs(tmp_path)) == 2
+
+
+def test_the_newest_ok_wins_over_newer_failures_and_merging_is_copying(tmp_path):
+    for i, row in enumerate([record(1, finished="2026-01-03", test_auroc=0.3), record(1, finished="2026-01-02", test_auroc=0.2),
+                             record(1, status="failed", finished="2026-01-09"), record(2, status="failed", finished="2026-01-01"),
+                             record(2, status="out of memory", finished="2026-01-02")]):
+        with Writer(tmp_path / str(i)) as writer:
+            writer.append(row)
+    merged = tmp_path / "merged"
+    merged.mkdir()
+    for path in tmp_path.glob("?/runs-*.jsonl"):
+        (merged / path.name).write_bytes(path.read_bytes())
+    runs = load_runs(merged).set_index("seed")
+    assert len(runs) == 2 and runs.test_auroc[1] == 0.3 and runs.status[2] == "out of memory"
+
+
+def test_an_absent_store_is_empty_and_has_the_columns(tmp_path):
+    runs = load_runs(tmp_path / "nothing")
+    assert len(runs) == 0 and "test_auroc" in runs and "model" in runs
+
+
+def test_own_runs_come_before_the_reference(tmp_path, monkeypatch):
+    with Writer(tmp_path / "results" / "reference") as writer:
+        writer.append(record(7))
+    monkeypatch.setattr("effml.results.ROOT", tmp_path)
+    assert own_or_reference(tmp_path / "mine", lambda runs: runs).attrs["whose"] == "reference"
+    with Writer(tmp_path / "mine") as writer:
+        writer.append(record(8)), writer.append(record(9, status="failed"))
+    mine = own_or_reference(tmp_path / "mine", lambda runs: runs)
+    assert mine.attrs["whose"] == "yours" and list(mine.seed) == [8]
+    with pytest.raises(FileNotFoundError, match="Run the notebook"):
+        own_or_reference(tmp_path / "mine", lambda runs: runs[runs.seed == 5])
+
+
+def test_arrays_stand_beside_the_records_whole(tmp_path):
+    save_arrays(tmp_path, "r1-ab", {"p": np.arange(3.0)})
+    assert load_arrays(tmp_path, "r1-ab")["p"].tolist() == [0, 1, 2]
+    assert [path.name for path in tmp_path.iterdir()] == ["r1-ab.npz"]

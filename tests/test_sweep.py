@@ -1,0 +1,189 @@
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from effml import NUMERICS, Recipe, grid, load_arrays, load_runs, run, sweep
+from effml.sweep import pending, server
+
+QUICK = Recipe(model="mlp", data="phantom-chest", epochs=1)
+
+
+def test_grid_is_every_combination_last_axis_fastest():
+    recipes = grid(QUICK, model=["lenet5", "mlp"], seed=range(3))
+    assert [(r.model, r.seed) for r in recipes] == [(m, s) for m in ("lenet5", "mlp") for s in range(3)]
+    assert grid(QUICK) == [QUICK]
+    with pytest.raises(ValueError, match=r"give model=\['mlp'\]"):
+        grid(QUICK, model="mlp")
+    with pytest.raises(ValueError, match="Choose from"):
+        grid(QUICK, modle=["mlp"])
+
+
+def test_a_fresh_process_gives_what_run_gives_here(tmp_path):
+    here, there = run(QUICK), sweep([QUICK], tmp_path).iloc[0]
+    for name in ("test_auroc", "test_accuracy", "val_auroc", "macs", "data_sha256", "status", "device", "precision_used"):
+        assert there[name] == here[name], name
+    arrays = load_arrays(tmp_path, there.run_id)
+    assert arrays["test_probabilities"].shape == (there.test_n, 2) and np.allclose(arrays["test_probabilities"].sum(1), 1)
+    assert arrays["val_auroc"][int(there.best_epoch) - 1] == there.val_auroc
+    assert there.train_energy_low_j <= there.train_energy_j <= there.train_energy_high_j and there.train_peak_memory_bytes > 5e7
+
+
+def test_failures_are_records_with_the_reason_and_the_sweep_goes_on(tmp_path):
+    cases = {"unknown model": QUICK.but(model="no-such"), "memory": QUICK.but(size=30000), "diverges": QUICK.but(learning_rate=1e30),
+             "data": QUICK.but(data="no-such"), "weights": QUICK.but(weights="no-such"), "fp16": QUICK.but(precision="fp16"),
+             "not built": QUICK.but(selection="kcenter", train_fraction=0.5), "fine": QUICK}
+    table = sweep(cases.values(), tmp_path).set_index(np.array(list(cases)))
+    assert table.status.to_dict() == {
+        "unknown model": "unsupported", "memory": "out of memory", "diverges": "diverged", "data": "data unavailable",
+        "weights": "weights unavailable", "fp16": "unsupported", "not built": "unsupported", "fine": "ok"}
+    for name, words in (("unknown model", "Choose from: lenet5"), ("diverges", "Lower learning_rate"), ("fp16", "slower"),
+                        ("data", "EFFML_DATA"), ("not built", "not built yet")):
+        assert words in table.reason[name]
+    again = pending(cases.values(), tmp_path)
+    assert {r.id for r in again} == {cases["data"].id, cases["weights"].id}  # what may be there next time
+
+
+def test_done_means_same_recipe_data_device_and_numerics(tmp_path, monkeypatch):
+    sweep([QUICK, QUICK], tmp_path)
+    assert len(load_runs(tmp_path)) == 1 and pending([QUICK], tmp_path) == []
+    assert pending([QUICK], tmp_path, device="cuda") == [QUICK] and pending([QUICK], tmp_path / "else") == [QUICK]
+    before = sorted(tmp_path.iterdir())
+    assert sweep([QUICK, QUICK], tmp_path).status.tolist() == ["ok", "ok"] and sorted(tmp_path.iterdir()) == before
+    monkeypatch.setattr("effml.sweep.plan.NUMERICS", NUMERICS + 1)
+    assert pending([QUICK], tmp_path) == [QUICK]
+    monkeypatch.setattr("effml.sweep.plan.NUMERICS", NUMERICS)
+    monkeypatch.setattr("effml.sweep.plan._sha256", lambda recipe: "other data")
+    assert pending([QUICK], tmp_path) == [QUICK]
+
+
+def test_weights_of_an_earlier_run_carry_its_cost(tmp_path):
+    parent = sweep([QUICK], tmp_path, keep_weights=True).iloc[0]
+    child = sweep([QUICK.but(weights=parent.recipe_id, seed=1)], tmp_path, keep_weights=True).iloc[0]
+    grandchild = sweep([QUICK.but(weights=child.recipe_id, seed=2)], tmp_path).iloc[0]
+    assert child.lineage_energy_j == pytest.approx(parent.train_energy_j)
+    assert grandchild.lineage_seconds == pytest.approx(parent.train_seconds + child.train_seconds)
+    assert grandchild.val_auroc > parent.val_auroc  # it goes on learning
+
+
+def test_threads_are_set_and_recorded(tmp_path):
+    assert sweep([QUICK.but(threads=1)], tmp_path).threads_used[0] == 1
+
+
+def test_an_executor_is_anything_with_submit(tmp_path):
+    with ThreadPoolExecutor(2) as pool:
+        table = sweep(grid(QUICK, seed=range(4)), tmp_path, executor=pool, in_flight=2)
+    assert table.seed.tolist() == [0, 1, 2, 3] and (table.status == "ok").all()
+
+
+def test_a_lost_worker_is_a_record(tmp_path):
+    class Lossy:
+        def submit(self, function, job):
+            return ThreadPoolExecutor(1).submit(lambda: 1 / 0)
+    row = sweep([QUICK], tmp_path, executor=Lossy()).iloc[0]
+    assert row.status == "failed" and "ZeroDivisionError" in row.reason
+
+
+SCRIPT = "import effml\ntable = effml.sweep([effml.Recipe(model='mlp', epochs=1, seed={seed})], {store!r})\nprint(table.status[0])\n"
+
+
+def test_a_script_without_a_main_guard(tmp_path):
+    (tmp_path / "s.py").write_text(SCRIPT.format(store=str(tmp_path / "store"), seed=0))
+    done = subprocess.run([sys.executable, "s.py"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == "ok\n", done.stderr
+
+
+def test_inside_a_dask_worker_and_with_dask_as_the_executor(tmp_path):
+    distributed = pytest.importorskip("distributed", reason="distributed is not installed (pip install 'effml[cluster]')")
+    code = (f"import distributed, effml\nif __name__ == '__main__':\n"
+            f"    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None) as c, "
+            f"distributed.Client(c) as client:\n"
+            f"        recipe = effml.Recipe(model='mlp', epochs=1)\n"
+            f"        print(client.submit(effml.sweep, [recipe], {str(tmp_path / 'a')!r}).result().status[0])\n"
+            f"        print(effml.sweep([recipe], {str(tmp_path / 'b')!r}, executor=client).status[0])\n")
+    assert distributed and (tmp_path / "d.py").write_text(code)
+    done = subprocess.run([sys.executable, "d.py"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == "ok\nok\n", done.stderr[-3000:]
+
+
+FAKE = """
+import time, effml
+from concurrent.futures import Future
+from effml.sweep import plan
+
+class Fake:  # the real loop, writer and plan; only the run itself is made up, so that thousands fit into a second
+    def submit(self, function, job):
+        future = Future()
+        future.set_result(dict(job["recipe"], status="ok", test_auroc=0.5, train_seconds=0.0, data_sha256=plan._sha256(effml.Recipe()),
+                               device="cpu", numerics=effml.NUMERICS, finished_utc=str(time.time()), reason="x" * 300))
+        print(job["recipe"]["seed"], flush=True)
+        return future
+
+effml.sweep(effml.grid(effml.Recipe(), seed=range({n})), {store!r}, executor=Fake(), in_flight=1, device="cpu")
+"""
+
+
+def test_kill_9_at_twenty_random_moments_loses_nothing_that_was_finished(tmp_path):
+    rng, n, store = random.Random(0), 1500, tmp_path / "store"
+    script = FAKE.format(n=n, store=str(store))
+    finished = set()
+    for attempt in range(20):
+        process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        started = [int(process.stdout.readline()) for _ in range(rng.randint(2, 60))]
+        time.sleep(rng.random() * 0.003)
+        os.kill(process.pid, signal.SIGKILL)
+        started += [int(line) for line in process.communicate()[0].splitlines()]
+        runs = load_runs(store)
+        assert not set(started) & finished  # nothing is done twice
+        finished |= set(started[:-1])       # all but the run in progress must be on disk
+        assert finished <= set(runs.seed) and set(runs.seed) <= finished | {started[-1]}
+        assert runs.attrs["unreadable"] <= attempt + 1 and runs.test_auroc.eq(0.5).all()
+        finished = set(runs.seed)
+    left = len(pending(grid(Recipe(), seed=range(n)), store, device="cpu"))
+    assert left == n - len(finished) and 20 < len(finished) < n
+    done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
+    assert len(done.stdout.splitlines()) == left and set(load_runs(store).seed) == set(range(n))
+
+
+@pytest.mark.skipif(not server.FORKS, reason="there is no fork on this system")
+def test_a_killed_sweep_leaves_no_process_behind(tmp_path):
+    script = f"import effml; effml.sweep([effml.Recipe(model='resnet18', epochs=1000)], {str(tmp_path)!r})"
+    process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
+
+    def below(pid):
+        children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return children + [g for c in children for g in below(c)]
+    end = time.monotonic() + 60
+    while len(family := below(process.pid)) < 2 and time.monotonic() < end:
+        time.sleep(0.1)
+    assert len(family) == 2  # the server, and the run
+    process.kill(), process.wait()
+    while any(os.path.exists(f"/proc/{pid}") for pid in family) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in family)
+
+
+@pytest.mark.skipif(not server.FORKS, reason="there is no fork on this system")
+def test_a_run_killed_by_the_system_is_a_record(monkeypatch):
+    job = json.dumps({"recipe": QUICK.to_dict()})
+    reading, writing = os.pipe()  # stands for a standard input that stays open
+    monkeypatch.setattr(server.select, "select", lambda r, w, x, real=server.select.select: real([r[0], reading], w, x))
+    monkeypatch.setattr(server, "_job", lambda job: os.kill(os.getpid(), signal.SIGKILL))
+    assert server._forked(job)["status"] == "out of memory"
+    monkeypatch.setattr(server, "_job", lambda job: os._exit(3))
+    assert "exit status 3" in server._forked(job)["reason"]
+    os.close(reading), os.close(writing)
+
+
+def test_where_there_is_no_fork_each_run_gets_a_new_python(tmp_path):
+    answer = server._spawned(json.dumps({"recipe": QUICK.to_dict(), "device": "cpu", "store": str(tmp_path), "keep_weights": False,
+                                         "environment": {}, "folder": str(tmp_path)}))
+    assert answer["status"] == "ok" and answer["recipe_id"] == QUICK.id
