@@ -12,7 +12,7 @@ _ROOMS = {
     "Recipe": "recipe", "Record": "recipe", "NUMERICS": "recipe",
     "load_dataset": "data", "at_hand": "data",
     "build_model": "models", "measure": "metering", "evaluate": "evaluation", "train": "training",
-    "load_runs": "results", "load_arrays": "results", "own_or_reference": "results", "fastest": "precision",
+    "load_runs": "results", "load_arrays": "results", "own_or_reference": "results", "native_precision": "precision",
     "run": "experiment", "grid": "sweep", "sweep": "sweep",
     "show_source": "notebook", "check": "notebook", "report": "notebook", 
     "data_passport": "notebook", "data_label": "notebook", "over_seeds": "notebook",

@@ -95,7 +95,7 @@ def _show(given: argparse.Namespace) -> int:
 def _doctor(given: argparse.Namespace) -> int:
     from effml import machine
     from effml.data import at_hand
-    from effml.precision import fastest
+    from effml.precision import native_precision
     facts = {**machine.provenance(), "CPUs": os.cpu_count(), "memory available": _gigabytes(machine.available_memory_bytes()),
              "EFFML_DATA": os.environ.get("EFFML_DATA", "not set: names are looked up in data/ and ~/.medmnist"),
              "EFFML_OFFLINE": "1: no socket is opened" if machine.offline() else "not set"}
@@ -104,7 +104,7 @@ def _doctor(given: argparse.Namespace) -> int:
         machine.import_timm()
         import torch
         facts["CUDA GPU"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "none: everything runs on the CPU"
-        facts["fastest precision"] = fastest("cuda" if torch.cuda.is_available() else "cpu")
+        facts["native precision"] = native_precision("cuda" if torch.cuda.is_available() else "cpu")
     except (ImportError, RuntimeError) as error:
         advice.append(f"torch or timm cannot be imported ({error}). Run: make env")
     for name in ("breastmnist", "pneumoniamnist", "pneumoniamnist_reordered"):

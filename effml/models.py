@@ -49,13 +49,14 @@ def build_model(name: str, *, in_channels: int = 1, classes: int = 2, size: int 
 
 
 def _lenet5(in_channels: int, classes: int, size: int) -> "nn.Module":
-    """LeNet-5 as the compression literature uses it: 20-50-500 with ReLU and max pooling (Caffe's; Han et al. 2015)."""
+    """LeNet-5 (LeCun et al. 1998): 6-16-120-84 with average pooling, and ReLU where it had a scaled tanh."""
     from torch import nn
-    side = ((size - 4) // 2 - 4) // 2
+    side = (size // 2 - 4) // 2
     if side < 1:
-        raise ValueError(f"lenet5 needs images of at least 16 px, not {size}.")
-    return nn.Sequential(nn.Conv2d(in_channels, 20, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(20, 50, 5), nn.ReLU(),
-                         nn.MaxPool2d(2), nn.Flatten(), nn.Linear(50 * side * side, 500), nn.ReLU(), nn.Linear(500, classes))
+        raise ValueError(f"lenet5 needs images of at least 12 px, not {size}.")
+    return nn.Sequential(nn.Conv2d(in_channels, 6, 5, padding=2), nn.ReLU(), nn.AvgPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(),
+                         nn.AvgPool2d(2), nn.Flatten(), nn.Linear(16 * side * side, 120), nn.ReLU(), nn.Linear(120, 84),
+                         nn.ReLU(), nn.Linear(84, classes))
 
 
 def _perceptron(*hidden: int):

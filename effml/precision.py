@@ -30,8 +30,10 @@ def autocast(precision: str, device: str) -> AbstractContextManager:
     raise ValueError(f"Unknown precision {precision!r}.{why} Choose from: {', '.join(PRECISIONS)}")
 
 
-def fastest(device: str = "cpu") -> str:
-    """`amp_bf16` on a GPU or a CPU with bfloat16 arithmetic, else `fp32`: without it bf16 is slower, up to 500 times."""
+def native_precision(device: str = "cpu") -> str:
+    """`amp_bf16` on a GPU or a CPU with bfloat16 arithmetic, else `fp32`: emulated, bf16 is up to 500 times slower.
+
+    It is the faster of the two for most convolutional nets, not for all: depthwise ones (MobileNet) may lose by it."""
     have = set(cpu()[1].split())
     return "amp_bf16" if device == "cuda" or have & {"avx512_bf16", "amx_bf16", "bf16"} else "fp32"
 

@@ -60,7 +60,7 @@ def train(model: "nn.Module", data: Dataset, *, recipe: Recipe, sampler: None = 
         for index in torch.randperm(len(labels), generator=order).to(device).split(recipe.batch_size):
             if len(index) == 1 and len(labels) > 1:
                 continue  # batch normalisation has no variance over one image
-            batch = normalize(images[index]).contiguous(memory_format=torch.channels_last)
+            batch = normalize(images.index_select(0, index)).contiguous(memory_format=torch.channels_last)
             with autocast(recipe.precision, device):
                 outputs = model(batch)
             loss = loss_of(outputs.float(), labels[index])

@@ -19,10 +19,11 @@ def test_counts_by_hand():
     assert lenet300["params"] == 266_610  # Han et al. 2015: 267 k
     assert lenet300["macs"] == 784 * 300 + 300 * 100 + 100 * 10
     lenet5 = build_model("lenet5", classes=10)
-    assert count(lenet5, torch.zeros(1, 1, 28, 28))["params"] == 431_080  # Han et al. 2015: 431 k
-    assert count(lenet5, torch.zeros(1, 1, 28, 28))["macs"] == 24**2 * 20 * 25 + 8**2 * 50 * 20 * 25 + 800 * 500 + 500 * 10
+    assert count(lenet5, torch.zeros(1, 1, 28, 28))["params"] == 61_706  # the well-known count of LeNet-5
+    assert count(lenet5, torch.zeros(1, 1, 28, 28))["macs"] == (28**2 * 6 * 25 + 10**2 * 16 * 6 * 25 + 400 * 120 + 120 * 84
+                                                               + 84 * 10)
     lenet5[0].weight.data.zero_()
-    assert count(lenet5, torch.zeros(1, 1, 28, 28))["nonzero_params"] == 431_080 - 500
+    assert count(lenet5, torch.zeros(1, 1, 28, 28))["nonzero_params"] == 61_706 - 150
 
 
 def test_the_medmnist_stem_keeps_the_resolution():
@@ -34,8 +35,8 @@ def test_the_medmnist_stem_keeps_the_resolution():
 def test_unknown_names_and_small_images_are_instructions():
     with pytest.raises(ValueError, match="Unknown model 'resnet-18'. Choose from: lenet5"):
         build_model("resnet-18")
-    with pytest.raises(ValueError, match="at least 16 px"):
-        build_model("lenet5", size=12)
+    with pytest.raises(ValueError, match="at least 12 px"):
+        build_model("lenet5", size=11)
 
 
 def test_weights_asked_for_and_not_had_are_never_random():

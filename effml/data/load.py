@@ -112,7 +112,7 @@ def fingerprint(name_or_path: str | os.PathLike, *, size: int = 28, root: str | 
 
 def normalize(images: "torch.Tensor") -> "torch.Tensor":
     """uint8 0…255 as float32 −1…1 (mean and standard deviation 0.5, as MedMNIST and Inception-style weights expect)."""
-    return images.float().div_(127.5).sub_(1)
+    return images.div(127.5).sub_(1)
 
 
 @lru_cache
