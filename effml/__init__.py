@@ -14,8 +14,8 @@ _ROOMS = {
     "build_model": "models", "measure": "metering", "evaluate": "evaluation", "train": "training",
     "load_runs": "results", "load_arrays": "results", "own_or_reference": "results", "native_precision": "precision",
     "run": "experiment", "grid": "sweep", "sweep": "sweep",
-    "show_source": "notebook", "check": "notebook", "report": "notebook", 
-    "data_passport": "notebook", "data_label": "notebook", "over_seeds": "notebook",
+    "show_source": "notebook", "check": "notebook", "data_passport": "notebook",
+    "data_label": "results", "over_seeds": "results", "report": "claims",
     "radar": "figures", "tradeoff": "figures", "save_figure": "figures",
 }
 __all__ = sorted(_ROOMS)

@@ -1,9 +1,12 @@
 """What the papers claim, beside what we measured. Statements stand in claims.csv; verdicts are derived, never typed."""
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas
+
+from effml.results import CLAIMS_TYPE, interval
 
 VERDICTS = ("agrees", "differs", "inconclusive", "not testable here")
 
@@ -26,6 +29,19 @@ def verdicts(ours: Mapping[str, Sequence[float]]) -> pandas.DataFrame:
     return pandas.DataFrame([_compare(name, book.loc[name], np.asarray(ours[name], dtype=float)) for name in ours])
 
 
+def report(ours: Mapping[str, Sequence[float]]) -> None:
+    """Show ours, theirs, difference and verdict of each claim: `report({"medmnist-breast-auroc": runs.test_auroc})`.
+
+    Pass an empty list for a claim that cannot be tested here (other data, say)."""
+    from IPython.display import display
+    table = verdicts(ours)
+    book = ledger().set_index("id")
+    shown = table.set_index("claim").round(3).drop(columns="tolerance")
+    shown.insert(0, "statement", [f"{book.paper[name]}: {book.statement[name]}" for name in table.claim])
+    display({"text/plain": shown.to_string(), "text/html": shown.to_html(),
+             CLAIMS_TYPE: json.loads(table.to_json(orient="records"))}, raw=True)
+
+
 def _compare(name: str, claim: pandas.Series, values: np.ndarray) -> dict[str, object]:
     values = values[np.isfinite(values)]
     mean, low, high = interval(values)
@@ -40,13 +56,3 @@ def _compare(name: str, claim: pandas.Series, values: np.ndarray) -> dict[str, o
         verdict = "inconclusive"
     return {"claim": name, "ours": mean, "low": low, "high": high, "seeds": len(values), "theirs": claim.theirs,
             "difference": mean - claim.theirs, "tolerance": claim.tolerance, "verdict": verdict}
-
-
-def interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean and its 95 % interval (Student's t); low and high are NaN for fewer than two values."""
-    values = np.asarray(values, dtype=float)
-    if len(values) < 2:
-        return (float(values[0]) if len(values) else np.nan), np.nan, np.nan
-    from scipy.stats import t
-    half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
-    return float(values.mean()), float(values.mean() - half), float(values.mean() + half)

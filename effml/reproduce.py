@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from effml.machine import ROOT
-from effml.notebook import CLAIMS_TYPE
+from effml.results import CLAIMS_TYPE
 
 NOTEBOOKS, LOCAL, SMOKE = ROOT / "notebooks", ROOT / "results" / "local", ROOT / "tests" / "smoke"
 PROFILES = ("smoke", "laptop", "paper")

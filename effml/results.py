@@ -8,7 +8,7 @@ import math
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -18,6 +18,14 @@ from effml.recipe import COLUMNS, Record, Recipe
 
 if TYPE_CHECKING:
     import pandas
+
+CLAIMS_TYPE = "application/vnd.effml.claims+json"
+"""Output type of `effml.report`, by which `make reproduce` finds the verdicts in an executed notebook."""
+
+UNITS = {"test_auroc": "test AUROC", "test_accuracy": "test accuracy", "test_balanced_accuracy": "test balanced accuracy",
+         "test_sensitivity": "test sensitivity", "test_specificity": "test specificity", "train_seconds": "training time, s",
+         "train_energy_j": "training energy, J (estimated)", "infer_energy_j": "inference energy, J (estimated)",
+         "prepare_energy_j": "preparation energy, J (estimated)", "train_peak_memory_bytes": "peak memory, bytes"}
 
 KEY = ["recipe_id", "data_sha256", "device", "numerics"]
 """Two records with the same key are the same run, done twice."""
@@ -124,3 +132,38 @@ def load_arrays(folder: str | os.PathLike, run_id: str) -> dict[str, Any]:
     import numpy
     with numpy.load(Path(folder) / f"{run_id}.npz", allow_pickle=False) as arrays:
         return dict(arrays)
+
+
+def data_label(runs: "pandas.DataFrame") -> "pandas.Series":
+    """The name of each run's data, saying *phantom* where it is one."""
+    return runs.data.where(runs.data_phantom != 1, runs.data + " (phantom)")
+
+
+def over_seeds(runs: "pandas.DataFrame", columns: Sequence[str], *, by: Sequence[str] = ("data", "model", "precision"),
+               digits: int = 3) -> "pandas.DataFrame":
+    """Mean over seeds of each column with its 95 % interval (Student's t) in brackets; failed runs are counted, not hidden."""
+    import pandas
+
+    def row(group: "pandas.DataFrame") -> "pandas.Series":
+        ok = group[group.status == "ok"]
+        cells = {UNITS.get(column, column): _cell(interval(ok[column]), digits) for column in columns}
+        return pandas.Series({"seeds": len(ok), **({"failed": len(group) - len(ok)} if len(ok) < len(group) else {}), **cells})
+    runs = runs.assign(data=data_label(runs))
+    rows = {name: row(group) for name, group in runs.groupby(list(by), sort=False)}
+    return pandas.DataFrame(rows).T.rename_axis(list(by))
+
+
+def interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean and its 95 % interval (Student's t); low and high are NaN for fewer than two values."""
+    import numpy as np
+    values = np.asarray(values, dtype=float)
+    if len(values) < 2:
+        return (float(values[0]) if len(values) else np.nan), np.nan, np.nan
+    from scipy.stats import t
+    half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
+    return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
+
+
+def _cell(values: tuple[float, float, float], digits: int) -> str:
+    mean, low, high = (f"{value:.{digits}f}" for value in values)
+    return mean if low == "nan" else f"{mean} [{low}, {high}]"

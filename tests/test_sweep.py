@@ -127,7 +127,7 @@ class Fake:  # the real loop, writer and plan; only the run itself is made up, s
         print(job["recipe"]["seed"], flush=True)
         return future
 
-effml.sweep(effml.grid(effml.Recipe(), seed=range({n})), {store!r}, executor=Fake(), in_flight=1, device="cpu")
+effml.sweep(effml.grid(effml.Recipe(), seed=range({n})), {store!r}, executor=Fake(), device="cpu")
 """
 
 

@@ -65,7 +65,8 @@ def _records(todo: list[Recipe], executor: Executor, folder: Path, device: str, 
     environment = {name: value for name, value in os.environ.items() if name.startswith("EFFML_")}
     waiting, running = list(reversed(todo)), {}
     while waiting or running:
-        while waiting and len(running) < max(in_flight, 1):
+        full = len(running) >= max(in_flight, 1) or not waiting
+        if not full:  # one at a time: `Here` has done the run when submit returns, and its record must not wait for others
             recipe = waiting.pop()
             job = {"recipe": recipe.to_dict(), "device": device, "store": str(folder), "keep_weights": keep_weights,
                    "environment": environment, "folder": os.getcwd(), "attempt": secrets.token_hex(4)}  # Dask caches by value
@@ -73,7 +74,7 @@ def _records(todo: list[Recipe], executor: Executor, folder: Path, device: str, 
         ended = [future for future in running if future.done()]
         for future in ended:
             yield _record(running.pop(future), future, device)
-        if not ended:
+        if full and not ended:
             time.sleep(0.02)
 
 
