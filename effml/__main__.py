@@ -30,6 +30,7 @@ def main(words: list[str] | None = None) -> int:
     sub = command("show", "the runs of a store; with columns only those")
     sub.add_argument("columns", nargs="*")
     sub.add_argument("--store", default=STORE)
+    command("readme", "render the results in README.md from results/reference")
     command("doctor", "what this machine offers, what is missing, what to do")
     given = parser.parse_args(words)
     try:
@@ -89,6 +90,17 @@ def _show(given: argparse.Namespace) -> int:
         raise ValueError(f"Unknown column {unknown[0]!r}. Choose from: {', '.join(runs)}")
     print(runs[columns].to_string(index=False))
     print(f"{len(runs)} runs, {runs.attrs['unreadable']} unreadable lines")
+    return 0
+
+
+def _readme(given: argparse.Namespace) -> int:
+    from effml.machine import ROOT
+    from effml.results import render_results
+    path = ROOT / "README.md"
+    before, _, rest = path.read_text(encoding="utf-8").partition("<!-- results -->\n")
+    _, _, after = rest.partition("<!-- /results -->")
+    table = render_results(ROOT / "results" / "reference")
+    path.write_text(f"{before}<!-- results -->\n{table}<!-- /results -->{after}", encoding="utf-8")
     return 0
 
 

@@ -91,7 +91,9 @@ def execute(path: Path, out: Path, parameters: dict[str, Any], figures: Path, st
     done = subprocess.run([sys.executable, "-m", "effml.reproduce"], input=json.dumps(job), text=True, env=environment)
     if done.returncode == 0:
         return ""
-    for number, cell in enumerate(_load(out).get("cells", []), 1):
+    added = {"injected-parameters", "papermill-error-cell-tag"}  # papermill's own cells
+    cells = [cell for cell in _load(out).get("cells", []) if not added & set(cell["metadata"].get("tags", []))]
+    for number, cell in enumerate(cells, 1):
         for output in cell.get("outputs", []):
             if output["output_type"] == "error":
                 first = "".join(cell["source"]).strip().splitlines()[0]
@@ -115,7 +117,7 @@ def _rewrite(plans: list[Plan], folder: Path, store: Path, *, pictures: bool) ->
     with tempfile.TemporaryDirectory() as scratch:
         for plan in plans:
             executed = Path(scratch) / plan.path.name
-            if failure := execute(plan.path, executed, plan.parameters, Path(scratch) / "figures", store):
+            if failure := execute(plan.path, executed, plan.parameters, store / "figures", store):
                 print(f"{plan.name}: {failure}. Nothing was rewritten for it.", file=sys.stderr)
                 return 1
             folder.mkdir(parents=True, exist_ok=True)
@@ -151,7 +153,7 @@ def declared_parameters(path: Path) -> dict[str, Any]:
         if "parameters" in cell["metadata"].get("tags", []):
             names: dict[str, Any] = {}
             exec("".join(cell["source"]), {}, names)  # our own notebook's assignments
-            return names
+            return {name: value for name, value in names.items() if not name.startswith("_")}
     raise ValueError(f"{path.name} has no cell tagged `parameters`: add one, typed and commented.")
 
 

@@ -167,3 +167,21 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
 def _cell(values: tuple[float, float, float], digits: int) -> str:
     mean, low, high = (f"{value:.{digits}f}" for value in values)
     return mean if low == "nan" else f"{mean} [{low}, {high}]"
+
+
+def render_results(store: str | os.PathLike) -> str:
+    """The runs of a store as the Markdown table of the README: means over seeds with 95 % intervals."""
+    runs = load_runs(store)
+    runs = runs[runs.status == "ok"].sort_values(["data", "model", "precision", "seed"])
+    columns = ["data", "images", "model", "precision", "epochs", "seeds", "test AUROC", "test accuracy", "majority rate",
+               "minutes", "Wh (range)"]
+    lines = [columns, ["---"] * len(columns)]
+    for (data, model, precision, epochs), group in runs.assign(data=data_label(runs)).groupby(["data", "model", "precision", "epochs"]):
+        energy = [group[f"train_energy_{end}"].mean() / 3600 for end in ("j", "low_j", "high_j")]
+        lines.append([data, f"{group.train_n.iloc[0]:.0f}", model, precision, str(epochs), str(len(group)),
+                      _cell(interval(group.test_auroc), 3), _cell(interval(group.test_accuracy), 3),
+                      f"{group.test_majority_rate.iloc[0]:.3f}", f"{group.train_seconds.mean() / 60:.1f}",
+                      "{:.2f} ({:.2f}–{:.2f})".format(*energy)])
+    machine = ", ".join(f"{name} ({flags})" for name, flags in runs[["device_name", "cpu_flags"]].drop_duplicates().values)
+    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return f"{table}\n\n{len(runs)} runs, {runs.threads_used.max():.0f} threads of {machine}; energy: {runs.energy_source.iloc[0]}.\n"

@@ -56,7 +56,7 @@ def test_a_failing_notebook_is_kept_its_cell_named_and_the_others_go_on(house, c
     house("00_a.ipynb", "before = 1\n1 / 0"), house("62_b.ipynb", "print(n)")
     assert reproduce.reproduce("smoke") == 1
     out = capsys.readouterr().out
-    assert "00_a failed in cell 4 (before = 1): ZeroDivisionError" in out and "It is kept" in out
+    assert "00_a failed in cell 3 (before = 1): ZeroDivisionError" in out and "It is kept" in out
     kept = json.loads((house.root / "results" / "local" / "smoke" / "00_a.ipynb").read_text())
     assert any(o.get("ename") == "ZeroDivisionError" for cell in kept["cells"] for o in cell.get("outputs", []))
     assert (house.root / "results" / "local" / "smoke" / "62_b.ipynb").exists()
