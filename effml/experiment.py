@@ -60,8 +60,6 @@ def _do(recipe: Recipe, record: Record, store: Path | None, keep_weights: bool) 
         _, channels, size, _ = data.train.images.shape
         model = build_model(recipe.model, in_channels=channels, classes=len(data.classes), size=size, weights=weights,
                             seed=recipe.seed)
-        record.update(count(model, normalize(data.train.images[:1])), train_n=len(data.train),
-                      model_file_bytes=len(weights_bytes(model)))
         model.to(record.device)
     with measure(record.device) as training:
         history = train(model, data, recipe=recipe)
@@ -69,6 +67,8 @@ def _do(recipe: Recipe, record: Record, store: Path | None, keep_weights: bool) 
         probabilities = predict(model, data.test, task=data.task, precision=recipe.precision)
     scores = evaluate(probabilities, data.test.labels.numpy(), task=data.task, positive=data.positive)
     record.update(scores.as_columns("test_"))
+    example = normalize(data.train.images[:1].to(record.device))
+    record.update(count(model, example), train_n=len(data.train), model_file_bytes=len(weights_bytes(model)))
     record.update(best_epoch=history.best_epoch, epochs_run=len(history.train_loss),
                   val_auroc=history.val_auroc[history.best_epoch - 1], precision_used=history.precision_used)
     for window, cost in (("prepare", prepare), ("train", training), ("infer", infer)):

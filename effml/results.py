@@ -174,14 +174,14 @@ def render_results(store: str | os.PathLike) -> str:
     runs = load_runs(store)
     runs = runs[runs.status == "ok"].sort_values(["data", "model", "precision", "seed"])
     columns = ["data", "images", "model", "precision", "epochs", "seeds", "test AUROC", "test accuracy", "majority rate",
-               "minutes", "Wh (range)"]
+               "training, s", "training, J (range)"]
     lines = [columns, ["---"] * len(columns)]
     for (data, model, precision, epochs), group in runs.assign(data=data_label(runs)).groupby(["data", "model", "precision", "epochs"]):
-        energy = [group[f"train_energy_{end}"].mean() / 3600 for end in ("j", "low_j", "high_j")]
+        energy = [group[f"train_energy_{end}"].mean() for end in ("j", "low_j", "high_j")]
         lines.append([data, f"{group.train_n.iloc[0]:.0f}", model, precision, str(epochs), str(len(group)),
                       _cell(interval(group.test_auroc), 3), _cell(interval(group.test_accuracy), 3),
-                      f"{group.test_majority_rate.iloc[0]:.3f}", f"{group.train_seconds.mean() / 60:.1f}",
-                      "{:.2f} ({:.2f}–{:.2f})".format(*energy)])
+                      f"{group.test_majority_rate.iloc[0]:.3f}", f"{group.train_seconds.mean():.0f}",
+                      "{:.0f} ({:.0f}–{:.0f})".format(*energy)])
     machine = ", ".join(f"{name} ({flags})" for name, flags in runs[["device_name", "cpu_flags"]].drop_duplicates().values)
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     return f"{table}\n\n{len(runs)} runs, {runs.threads_used.max():.0f} threads of {machine}; energy: {runs.energy_source.iloc[0]}.\n"
