@@ -53,7 +53,8 @@ def radar(table: pandas.DataFrame, *, labels: Mapping[str, str] = {}, floor: flo
     return figure
 
 
-def save_figure(figure: "Figure", name: str, *, data: pandas.DataFrame, alt: str, folder: str | os.PathLike | None = None) -> None:
+def save_figure(figure: "Figure", name: str, *, data: pandas.DataFrame, alt: str,
+                folder: str | os.PathLike | None = None) -> None:
     """Write `name`.png and the numbers it was drawn from as `name`.csv, show the picture with its alt text, and close it.
 
     The folder is `folder`, else EFFML_FIGURES (set by `make reproduce`), else `figures` in results/local.

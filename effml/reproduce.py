@@ -233,7 +233,8 @@ def _print_summary(plans: list[Plan], out: Path, begun: float) -> int:
         print(f"{plan.name:28} {plan.status.partition(' in cell')[0]:12} {plan.minutes:7.1f}  "
               f"{', '.join(f'{n} {verdict}' for verdict, n in counted.items()) or '–'}")
     files = [path for path in [*out.rglob("*"), *LOCAL.glob("runs-*")] if path.is_file() and path.stat().st_mtime >= begun]
-    print(f"{len(files)} files written below {LOCAL.relative_to(ROOT)}:", *(f"  {path.relative_to(LOCAL)}" for path in files), sep="\n")
+    print(f"{len(files)} files written below {LOCAL.relative_to(ROOT)}:")
+    print(*(f"  {path.relative_to(LOCAL)}" for path in files), sep="\n")
     failed = [plan for plan in plans if plan.status.startswith("failed")]
     for plan in failed:
         print(f"\n{plan.name} {plan.status}\n  It is kept, with the error, as {(out / plan.path.name).relative_to(ROOT)}")

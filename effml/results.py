@@ -176,7 +176,8 @@ def render_results(store: str | os.PathLike) -> str:
     columns = ["data", "images", "model", "precision", "epochs", "seeds", "test AUROC", "test accuracy", "majority rate",
                "training, s", "training, J (range)"]
     lines = [columns, ["---"] * len(columns)]
-    for (data, model, precision, epochs), group in runs.assign(data=data_label(runs)).groupby(["data", "model", "precision", "epochs"]):
+    by = ["data", "model", "precision", "epochs"]
+    for (data, model, precision, epochs), group in runs.assign(data=data_label(runs)).groupby(by):
         energy = [group[f"train_energy_{end}"].mean() for end in ("j", "low_j", "high_j")]
         lines.append([data, f"{group.train_n.iloc[0]:.0f}", model, precision, str(epochs), str(len(group)),
                       _cell(interval(group.test_auroc), 3), _cell(interval(group.test_accuracy), 3),
@@ -184,4 +185,5 @@ def render_results(store: str | os.PathLike) -> str:
                       "{:.0f} ({:.0f}–{:.0f})".format(*energy)])
     machine = ", ".join(f"{name} ({flags})" for name, flags in runs[["device_name", "cpu_flags"]].drop_duplicates().values)
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return f"{table}\n\n{len(runs)} runs, {runs.threads_used.max():.0f} threads of {machine}; energy: {runs.energy_source.iloc[0]}.\n"
+    return (f"{table}\n\n{len(runs)} runs, {runs.threads_used.max():.0f} threads of {machine}; "
+            f"energy: {runs.energy_source.iloc[0]}.\n")

@@ -48,10 +48,11 @@ def test_pictures_have_alt_text(path):
 
 def test_smoke_outputs_are_what_the_current_cells_give(tmp_path):
     """Current cells and smoke parameters, stored smoke outputs, an empty store."""
+    from papermill.iorw import load_notebook_node
     from papermill.parameterize import parameterize_notebook
     for plan in reproduce.make_plan("smoke"):
         stored = {cell["id"]: cell for cell in code_cells(ROOT / "tests" / "smoke" / plan.path.name)}
-        book = nbformat.read(plan.path, as_version=4)
+        book = load_notebook_node(str(plan.path))
         for cell in (cell for cell in book.cells if cell.cell_type == "code"):
             assert cell.id in stored, f"{plan.name}: cell {cell.id} has no stored output. Run: make smoke-reference"
             cell.outputs = [nbformat.from_dict(output) for output in stored[cell.id]["outputs"]]
