@@ -35,7 +35,7 @@ def main(words: list[str] | None = None) -> int:
     given = parser.parse_args(words)
     try:
         return globals()[f"_{given.command.replace('-', '_')}"](given)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         print(f"effml: {error}", file=sys.stderr)
         return 2
 
@@ -116,7 +116,7 @@ def _doctor(given: argparse.Namespace) -> int:
         machine.import_timm()
         import torch
         facts["CUDA GPU"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "none: everything runs on the CPU"
-        facts["native precision"] = native_precision("cuda" if torch.cuda.is_available() else "cpu")
+        facts["native precision"] = native_precision()
     except (ImportError, RuntimeError) as error:
         advice.append(f"torch or timm cannot be imported ({error}). Run: make env")
     for name in ("breastmnist", "pneumoniamnist", "pneumoniamnist_reordered"):

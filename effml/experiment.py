@@ -66,7 +66,7 @@ def _do(recipe: Recipe, record: Record, store: Path | None, keep_weights: bool) 
     with measure(record.device) as infer:
         probabilities = predict(model, data.test, task=data.task, precision=recipe.precision)
     scores = evaluate(probabilities, data.test.labels.numpy(), task=data.task, positive=data.positive)
-    record.update(scores.as_columns("test_"))
+    record.update(scores.as_columns("test_"), notes="; ".join(scores.notes) or None)
     example = normalize(data.train.images[:1].to(record.device))
     record.update(count(model, example), train_n=len(data.train), model_file_bytes=len(weights_bytes(model)))
     record.update(best_epoch=history.best_epoch, epochs_run=len(history.train_loss),
@@ -79,14 +79,14 @@ def _do(recipe: Recipe, record: Record, store: Path | None, keep_weights: bool) 
         save_arrays(store, record.run_id, {"test_probabilities": probabilities, "train_loss": history.train_loss,
                                            "val_auroc": history.val_auroc})
         if keep_weights:
-            save_file(store / f"{recipe.id}.safetensors", weights_bytes(model))
+            save_file(store / f"{record.run_id}.safetensors", weights_bytes(model))
 
 
 def _refuse_what_is_not_built(recipe: Recipe) -> None:
     for name in _NOT_BUILT:
         if name in recipe.changed:
             default = Recipe.__dataclass_fields__[name].default
-            raise ValueError(f"{name}={getattr(recipe, name)!r} is not built yet. Choose from: {default!r}")
+            raise NotImplementedError(f"{name}={getattr(recipe, name)!r} is not built yet. Choose from: {default!r}")
 
 
 def _refuse_data(data: Dataset) -> None:
@@ -94,25 +94,32 @@ def _refuse_data(data: Dataset) -> None:
         raise ValueError(f"{data.name} cannot be trained on yet: a run needs labelled train and test splits "
                          f"(task {data.task}, splits {', '.join(data.passport['counts'])}).")
     if data.train.images.ndim != 4:
-        raise ValueError(f"{data.name} holds volumes; the models so far take 2-D images.")
+        raise NotImplementedError(f"{data.name} holds volumes; the models so far take 2-D images.")
+    if data.train.images.shape[-1] != data.train.images.shape[-2]:
+        raise ValueError(f"{data.name} has images of {'×'.join(map(str, data.train.images.shape[-2:]))} px; give square ones.")
 
 
 def _ancestor(recipe: Recipe, store: Path | None) -> tuple[str, dict[str, Any]]:
     """The weights file an earlier run left, and what that run and its own lineage cost. Other weights pass through."""
-    known = {row["recipe_id"]: row for row in read_records(store)[0] if row["status"] == "ok"} if store else {}
-    if recipe.weights not in known:
+    rows = [row for row in (read_records(store)[0] if store else [])
+            if row["recipe_id"] == recipe.weights and row["status"] == "ok"]
+    if not rows:
         return recipe.weights, {}
-    parent = known[recipe.weights]
+    kept = [row for row in rows if (store / f"{row['run_id']}.safetensors").is_file()]
+    if not kept:
+        raise WeightsUnavailable(f"The run {recipe.weights} is in the store, but its weights were not kept: sweep it again with "
+                                 "keep_weights=True.")
+    parent = max(kept, key=lambda row: row["finished_utc"])
     cost = {f"lineage_{name}": (parent[f"train_{name}"] or 0) + (parent.get(f"lineage_{name}") or 0)
             for name in ("seconds", "energy_j")}
-    return str(store / f"{recipe.weights}.safetensors"), cost
+    return str(store / f"{parent['run_id']}.safetensors"), cost
 
 
 def _device(device: str, torch: Any) -> str:
     if device not in DEVICES:
         raise ValueError(f"Unknown device {device!r}. Choose from: {', '.join(DEVICES)}")
     if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device='cuda' was asked for, but torch finds no CUDA GPU here. Choose from: auto, cpu")
+        raise RuntimeError("device='cuda' was asked for, but torch finds no CUDA GPU here. Choose from: auto, cpu")
     return device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -125,7 +132,7 @@ def _status(error: Exception) -> str:
     if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
         return "out of memory"
     kinds = {WeightsUnavailable: "weights unavailable", FileNotFoundError: "data unavailable", Diverged: "diverged",
-             ValueError: "unsupported"}
+             NotImplementedError: "not built", ValueError: "unsupported"}
     return next((status for kind, status in kinds.items() if isinstance(error, kind)), "failed")
 
 

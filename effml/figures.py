@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas
 
+from effml.results import UNITS
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -20,12 +22,14 @@ def tradeoff(runs: pandas.DataFrame, *, x: str = "train_energy_j", y: str = "tes
              "precision"), labels: Mapping[str, str] = {}) -> "Figure":
     """One point per group of runs: the mean over seeds, with a bar from the worst seed to the best; x is logarithmic."""
     import matplotlib.pyplot as plt
+    if runs[x].isna().all():  # energy unknown here: time is what can be compared
+        x = "train_seconds"
     with plt.rc_context(_STYLE):
         figure, axes = plt.subplots(figsize=(5, 4.4), layout="constrained")
         for i, (name, group) in enumerate(runs.groupby(list(by), sort=False)):
             axes.errorbar(group[x].mean(), group[y].mean(), color=COLOURS[i % 7], marker=MARKERS[i % 7], capsize=3, markersize=6,
                           xerr=_reach(group[x]), yerr=_reach(group[y]), linestyle="none", label=" · ".join(map(str, name)))
-        axes.set(xscale="log", xlabel=labels.get(x, x), ylabel=labels.get(y, y))
+        axes.set(xscale="log", xlabel=labels.get(x, UNITS.get(x, x)), ylabel=labels.get(y, UNITS.get(y, y)))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter("{x:g}")
         figure.legend(loc="outside lower center")
@@ -63,7 +67,8 @@ def save_figure(figure: "Figure", name: str, *, data: pandas.DataFrame, alt: str
     from IPython.display import display
 
     from effml.machine import ROOT
-    folder = Path(folder or os.environ.get("EFFML_FIGURES") or ROOT / "results" / "local" / "figures")
+    folder = Path(folder or os.environ.get("EFFML_FIGURES") or
+                  (ROOT if (ROOT / "notebooks").is_dir() else Path.cwd()) / "results" / "local" / "figures")
     folder.mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / f"{name}.png", dpi=200, metadata={"Description": alt})
     data.to_csv(folder / f"{name}.csv")

@@ -1,4 +1,4 @@
-"""What this machine is and may do: optional packages, the network, memory, the CPU, provenance.
+"""What this machine is and may do: the torchvision cure, the network, memory, the CPU, provenance.
 
 Nothing here runs at import, and nothing opens a socket unless it is asked to reach a host.
 """
@@ -22,15 +22,6 @@ ROOT = Path(__file__).resolve().parent.parent
 
 _FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "avx_vnni", "amx_bf16", "amx_int8", "amx_tile",
           "asimd", "bf16", "i8mm", "sve")
-
-
-def optional(module: str, *, extra: str) -> ModuleType:
-    """Import a package that only some features need; ImportError tells how to get it."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(f"{module} is needed here and could not be imported ({error}). "
-                          f"Install it with: pip install 'effml[{extra}]'") from error
 
 
 @lru_cache
@@ -84,9 +75,11 @@ def available_memory_bytes() -> int | None:
     except (OSError, StopIteration):
         return None
     try:
-        limit, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current"))
-        return min(system, max(limit - used, 0))
-    except (OSError, ValueError):  # no container, or one without a limit ("max")
+        group = Path("/sys/fs/cgroup")
+        limit, used = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
+        cache = int((group / "memory.stat").read_text().split("inactive_file ")[1].split()[0])  # given back on demand
+        return min(system, max(limit - used + cache, 0))
+    except (OSError, ValueError, IndexError):  # no container, or one without a limit ("max")
         return system
 
 

@@ -66,7 +66,7 @@ def _cpu_time(cost: Cost, cpu_seconds: float) -> None:
     try:
         low, middle, high = (float(given),) * 3 if given else WATTS_PER_CPU
     except ValueError:
-        raise ValueError(f"EFFML_WATTS_PER_CPU={given!r} is no number: give the watts of one busy logical CPU, such as 4.5.") \
+        raise RuntimeError(f"EFFML_WATTS_PER_CPU={given!r} is no number: give the watts of one busy logical CPU, such as 4.5.") \
             from None
     cost.energy_low_j, cost.energy_j, cost.energy_high_j = (cpu_seconds * watts for watts in (low, middle, high))
     cost.energy_source = f"cpu-time × TDP, estimated ({middle:g} W a busy CPU{'' if given else f', range {low:g}–{high:g}'})"

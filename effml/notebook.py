@@ -15,7 +15,7 @@ def show_source(function: Callable) -> None:
 def data_passport(data: Any) -> pandas.DataFrame:
     """The passport of a `Dataset` as a table."""
     text = {key: ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else
-            ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value for key, value in data.passport.items()}
+            "; ".join(map(str, value)) if isinstance(value, (list, tuple)) else value for key, value in data.passport.items()}
     return pandas.DataFrame({"": {key: f"{v:.3f}" if isinstance(v, float) else str(v) for key, v in text.items()}})
 
 

@@ -30,12 +30,15 @@ def autocast(precision: str, device: str) -> AbstractContextManager:
     raise ValueError(f"Unknown precision {precision!r}.{why} Choose from: {', '.join(PRECISIONS)}")
 
 
-def native_precision(device: str = "cpu") -> str:
+def native_precision(device: str = "auto") -> str:
     """`amp_bf16` on a GPU or a CPU with bfloat16 arithmetic, else `fp32`: emulated, bf16 is up to 500 times slower.
 
     It is the faster of the two for most convolutional nets, not for all: depthwise ones (MobileNet) may lose by it."""
+    import torch
+    if device != "cpu" and torch.cuda.is_available():
+        return "amp_bf16" if torch.cuda.get_device_capability() >= (8, 0) else "fp32"
     have = set(cpu()[1].split())
-    return "amp_bf16" if device == "cuda" or have & {"avx512_bf16", "amx_bf16", "bf16"} else "fp32"
+    return "amp_bf16" if have & {"avx512_bf16", "amx_bf16", "bf16"} else "fp32"
 
 
 def dtype_of(outputs: "torch.Tensor") -> str:

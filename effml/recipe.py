@@ -50,7 +50,7 @@ class Recipe:
     batch_size: int = 128
     learning_rate: float = 1e-3
     schedule: str = "cosine"
-    patience: int = 0                # epochs without a better validation score before training stops; 0 = never
+    patience: int = 0                # epochs of worse validation scores before training stops; 0 = never
     runtime: str = "eager"           # what runs the finished model
     threads: int = 0                 # CPU threads; 0 = as many as torch takes
     seed: int = 0
@@ -146,8 +146,10 @@ def _windows() -> dict[str, str]:
 COLUMNS: dict[str, str] = {
     "run_id": "recipe_id and eight random digits; names the arrays beside the record",
     "recipe_id": "Recipe.id",
-    "status": "ok | unsupported | out of memory | diverged | data unavailable | weights unavailable | failed",
+    "status": "ok | unsupported | out of memory | diverged (these four are final) | not built | data unavailable | "
+              "weights unavailable | failed",
     "reason": "why the status is not ok",
+    "notes": "why a score is NaN, where one is",
     "started_utc": "ISO 8601",
     "finished_utc": "ISO 8601",
     "numerics": "NUMERICS of the effml that ran it",

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from effml.machine import ROOT
-from effml.results import CLAIMS_TYPE
+from effml.results import CLAIMS_TYPE, read_records, save_file
+from effml.sweep.plan import FINAL
 
 NOTEBOOKS, LOCAL, SMOKE = ROOT / "notebooks", ROOT / "results" / "local", ROOT / "tests" / "smoke"
 PROFILES = ("smoke", "laptop", "paper")
@@ -46,6 +47,9 @@ def make_plan(profile: str, only: Sequence[str] = ()) -> list[Plan]:
     numbers = {path.name[:2] for path in paths}
     if unknown := [number for number in only if number not in numbers]:
         raise ValueError(f"There is no notebook {unknown[0]!r}. Choose from: {', '.join(sorted(numbers))}")
+    if not paths:
+        raise ValueError(f"There are no notebooks in {NOTEBOOKS}: run this in a checkout of the project, installed with "
+                         "pip install -e .")
     overrides = _overrides(profile, {path: declared_parameters(path) for path in paths})
     return [Plan(path, overrides[path], _passport(path, profile)) for path in paths if not only or path.name[:2] in only]
 
@@ -69,16 +73,19 @@ def reproduce(profile: str = "laptop", only: Sequence[str] = ()) -> int:
         pace = (time.time() - begun) / 60 / expected if expected else 1.0
         end = time.strftime("%H:%M", time.localtime(time.time() + 60 * pace * left))
         print(f"{plan.name} … (all done about {end})", flush=True)
+        state.pop(plan.name, None)
+        _save(out / "state.json", state)  # from here on it counts as not done
+        known = {row["run_id"] for row in read_records(LOCAL)[0] if "run_id" in row}
         failure = execute(plan.path, out / plan.path.name, plan.parameters, out / "figures")
         expected += plan.cost["minutes"]
         plan.status, plan.minutes, plan.claims = failure or "ok", *_outcome(out / plan.path.name)
-        if failure:
-            state.pop(plan.name, None)
-        else:
+        lost = [row for row in read_records(LOCAL)[0] if row["status"] != "ok" and row.get("run_id") not in known]
+        if lost and not failure:
+            plan.status = f"ok, but {len(lost)} runs failed, the first: {lost[0].get('reason')}"
+        if not failure and all(row["status"] in FINAL for row in lost):
             plan.fingerprint = _fingerprint(plan)
             state[plan.name] = {"fingerprint": plan.fingerprint, "minutes": plan.minutes, "claims": plan.claims}
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "state.json").write_text(json.dumps(state, indent=1))
+        _save(out / "state.json", state)
     return _print_summary(plans, out, begun)
 
 
@@ -192,8 +199,8 @@ def _fingerprint(plan: Plan) -> str:
     sources = [path for path in sorted((ROOT / "effml").rglob("*")) if path.suffix in (".py", ".csv")]
     seen: list[Any] = [cells, plan.parameters, [(path.name, path.read_bytes().hex()) for path in sources]]
     values = {**declared_parameters(plan.path), **plan.parameters}
-    words = [word for value in values.values() for word in (value if isinstance(value, list) else [value])]
-    for ladder in (word for word in words if isinstance(word, str) and "|" in word):
+    named = values.get("data", [])
+    for ladder in named if isinstance(named, list) else [named]:
         try:
             seen.append((name := at_hand(ladder), fingerprint(name)))
         except (FileNotFoundError, ValueError) as error:
@@ -205,7 +212,14 @@ def _fingerprint(plan: Plan) -> str:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):  # a notebook that was not written, a state that was cut short
+        return {}
+
+
+def _save(path: Path, state: dict[str, Any]) -> None:
+    save_file(path, json.dumps(state, indent=1).encode())
 
 
 def _outcome(executed: Path) -> tuple[float, list[dict[str, Any]]]:
@@ -229,13 +243,16 @@ def _print_plan(plans: list[Plan], profile: str) -> None:
 def _print_summary(plans: list[Plan], out: Path, begun: float) -> int:
     print(f"\n{'notebook':28} {'status':12} {'minutes':>7}  claims")
     for plan in plans:
+        status = re.split(" in cell|, but", plan.status)[0]
         counted = Counter(claim["verdict"] for claim in plan.claims)
-        print(f"{plan.name:28} {plan.status.partition(' in cell')[0]:12} {plan.minutes:7.1f}  "
+        print(f"{plan.name:28} {status:12} {plan.minutes:7.1f}  "
               f"{', '.join(f'{n} {verdict}' for verdict, n in counted.items()) or '–'}")
     files = [path for path in [*out.rglob("*"), *LOCAL.glob("runs-*")] if path.is_file() and path.stat().st_mtime >= begun]
     print(f"{len(files)} files written below {LOCAL.relative_to(ROOT)}:")
     print(*(f"  {path.relative_to(LOCAL)}" for path in files), sep="\n")
     failed = [plan for plan in plans if plan.status.startswith("failed")]
+    for plan in (plan for plan in plans if plan.status.startswith("ok, but")):
+        print(f"\n{plan.name}: {plan.status}")
     for plan in failed:
         print(f"\n{plan.name} {plan.status}\n  It is kept, with the error, as {(out / plan.path.name).relative_to(ROOT)}")
     return 1 if failed else 0

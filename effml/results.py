@@ -25,7 +25,8 @@ CLAIMS_TYPE = "application/vnd.effml.claims+json"
 UNITS = {"test_auroc": "test AUROC", "test_accuracy": "test accuracy", "test_balanced_accuracy": "test balanced accuracy",
          "test_sensitivity": "test sensitivity", "test_specificity": "test specificity", "train_seconds": "training time, s",
          "train_energy_j": "training energy, J (estimated)", "infer_energy_j": "inference energy, J (estimated)",
-         "prepare_energy_j": "preparation energy, J (estimated)", "train_peak_memory_bytes": "peak memory, bytes"}
+         "prepare_energy_j": "preparation energy, J (estimated)", "train_peak_memory_bytes": "peak memory, bytes",
+         "train_peak_memory_mb": "peak memory, MB"}
 
 KEY = ["recipe_id", "data_sha256", "device", "numerics"]
 """Two records with the same key are the same run, done twice."""
@@ -146,7 +147,7 @@ def over_seeds(runs: "pandas.DataFrame", columns: Sequence[str], *, by: Sequence
 
     def row(group: "pandas.DataFrame") -> "pandas.Series":
         ok = group[group.status == "ok"]
-        cells = {UNITS.get(column, column): _cell(interval(ok[column]), digits) for column in columns}
+        cells = {UNITS.get(column, column): _cell(_bounded(column, interval(ok[column])), digits) for column in columns}
         return pandas.Series({"seeds": len(ok), **({"failed": len(group) - len(ok)} if len(ok) < len(group) else {}), **cells})
     runs = runs.assign(data=data_label(runs))
     rows = {name: row(group) for name, group in runs.groupby(list(by), sort=False)}
@@ -164,7 +165,13 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
     return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
 
 
-def _cell(values: tuple[float, float, float], digits: int) -> str:
+def _bounded(column: str, values: tuple[float, float, float]) -> tuple[float, ...]:
+    """Scores lie between 0 and 1, which Student's t does not know; costs are not negative."""
+    top = 1.0 if column.startswith(("test_", "val_")) else math.inf
+    return tuple(value if value != value else min(max(value, 0.0), top) for value in values)
+
+
+def _cell(values: tuple[float, ...], digits: int) -> str:
     mean, low, high = (f"{value:.{digits}f}" for value in values)
     return mean if low == "nan" else f"{mean} [{low}, {high}]"
 
@@ -173,14 +180,14 @@ def render_results(store: str | os.PathLike) -> str:
     """The runs of a store as the Markdown table of the README: means over seeds with 95 % intervals."""
     runs = load_runs(store)
     runs = runs[runs.status == "ok"].sort_values(["data", "model", "precision", "seed"])
-    columns = ["data", "images", "model", "precision", "epochs", "seeds", "test AUROC", "test accuracy", "majority rate",
+    columns = ["data", "images", "model", "precision", "epochs", "batch", "seeds", "test AUROC", "test accuracy", "majority rate",
                "training, s", "training, J (range)"]
     lines = [columns, ["---"] * len(columns)]
-    by = ["data", "model", "precision", "epochs"]
-    for (data, model, precision, epochs), group in runs.assign(data=data_label(runs)).groupby(by):
+    by = ["data", "model", "precision", "epochs", "batch_size"]
+    for (data, model, precision, epochs, batch_size), group in runs.assign(data=data_label(runs)).groupby(by):
         energy = [group[f"train_energy_{end}"].mean() for end in ("j", "low_j", "high_j")]
-        lines.append([data, f"{group.train_n.iloc[0]:.0f}", model, precision, str(epochs), str(len(group)),
-                      _cell(interval(group.test_auroc), 3), _cell(interval(group.test_accuracy), 3),
+        lines.append([data, f"{group.train_n.iloc[0]:.0f}", model, precision, str(epochs), str(batch_size), str(len(group)),
+                      *(_cell(_bounded(name, interval(group[name])), 3) for name in ("test_auroc", "test_accuracy")),
                       f"{group.test_majority_rate.iloc[0]:.3f}", f"{group.train_seconds.mean():.0f}",
                       "{:.0f} ({:.0f}–{:.0f})".format(*energy)])
     machine = ", ".join(f"{name} ({flags})" for name, flags in runs[["device_name", "cpu_flags"]].drop_duplicates().values)

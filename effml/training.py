@@ -50,16 +50,15 @@ def train(model: "nn.Module", data: Dataset, *, recipe: Recipe, sampler: None = 
     model.to(memory_format=torch.channels_last)
     loss_of = _loss(data.task)
     optimizer = make_optimizer(recipe.optimizer, model.parameters(), recipe.learning_rate)
-    steps_per_epoch = math.ceil(len(labels) / recipe.batch_size)
-    schedule = SCHEDULES[recipe.schedule](optimizer, recipe.epochs * steps_per_epoch)
+    lone = len(labels) > 1 < recipe.batch_size and len(labels) % recipe.batch_size == 1
+    used = len(labels) - lone  # batch normalisation has no variance over a last batch of one image
+    schedule = SCHEDULES[recipe.schedule](optimizer, recipe.epochs * math.ceil(used / recipe.batch_size))
     order = torch.Generator().manual_seed(recipe.seed)
     history, best, kept = History(), -math.inf, None
     for epoch in range(1, recipe.epochs + 1):
         model.train()
         total = 0.0
-        for index in torch.randperm(len(labels), generator=order).to(device).split(recipe.batch_size):
-            if len(index) == 1 and len(labels) > 1:
-                continue  # batch normalisation has no variance over one image
+        for index in torch.randperm(len(labels), generator=order)[:used].to(device).split(recipe.batch_size):
             batch = normalize(images.index_select(0, index)).contiguous(memory_format=torch.channels_last)
             with autocast(recipe.precision, device):
                 outputs = model(batch)
@@ -71,7 +70,7 @@ def train(model: "nn.Module", data: Dataset, *, recipe: Recipe, sampler: None = 
             optimizer.step()
             schedule.step()
             total += value * len(index)
-        history.train_loss.append(total / len(labels))
+        history.train_loss.append(total / used)
         history.precision_used = dtype_of(outputs)
         score = _validate(model, data, recipe.precision)
         history.val_auroc.append(score)

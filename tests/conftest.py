@@ -22,6 +22,7 @@ def no_data(monkeypatch, tmp_path):
     """A machine on which no data set lies anywhere."""
     monkeypatch.delenv("EFFML_DATA", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("effml.data.load.ROOT", tmp_path)
     monkeypatch.chdir(tmp_path)
 
 

@@ -114,6 +114,20 @@ def test_size_is_a_variant_not_a_resize(tmp_path):
         load_dataset(path, size=64)
 
 
+def test_a_medmnist_file_by_path_keeps_its_positive_class(tmp_path):
+    """0 = malignant, whatever the way to the file."""
+    data = load_dataset(save(tmp_path / "breastmnist.npz", **arrays()))
+    assert data.positive == 0 and data.passport["checksum"] == "not the official one"
+    with pytest.raises(ValueError, match="must be 0 or 1"):
+        load_dataset(save(tmp_path / "y.npz", **arrays(), positive=5))
+
+
+def test_a_wrong_data_folder_is_an_error_not_a_phantom(monkeypatch):
+    monkeypatch.setenv("EFFML_DATA", "/no/such/folder")
+    with pytest.raises(ValueError, match="is no folder"):
+        at_hand("breastmnist|phantom-chest")
+
+
 def test_normalize_by_hand():
     assert torch.equal(normalize(torch.tensor([0, 255], dtype=torch.uint8)), torch.tensor([-1.0, 1.0]))
 

@@ -1,4 +1,5 @@
 import math
+import os
 import time
 
 import numpy as np
@@ -32,7 +33,7 @@ def test_declared_watts_replace_the_range(monkeypatch):
         busy(0.1)
     assert cost.energy_low_j == cost.energy_j == cost.energy_high_j > 0.5 and "10 W" in cost.energy_source
     monkeypatch.setenv("EFFML_WATTS_PER_CPU", "many")
-    with pytest.raises(ValueError, match="is no number"), measure():
+    with pytest.raises(RuntimeError, match="is no number"), measure():
         busy(0)
 
 
@@ -41,7 +42,7 @@ def test_peak_memory_belongs_to_its_window():
         np.ones(60_000_000).sum()  # 480 MB
     with measure() as small:
         np.ones(1000).sum()
-    if not large.peak_memory_bytes > small.peak_memory_bytes:
+    if not os.access("/proc/self/clear_refs", os.W_OK):
         pytest.skip("the high-water mark cannot be reset on this system")
     assert 400e6 < large.peak_memory_bytes - small.peak_memory_bytes < 600e6
 

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from effml import NUMERICS, Recipe, grid, load_arrays, load_runs, run, sweep
-from effml.sweep import pending, server
+from effml.recipe import Record
+from effml.results import Writer
+from effml.sweep import executors, pending, server
 
 QUICK = Recipe(model="mlp", data="phantom-chest", epochs=1)
 
@@ -44,12 +46,12 @@ def test_failures_are_records_with_the_reason_and_the_sweep_goes_on(tmp_path):
     table = sweep(cases.values(), tmp_path).set_index(np.array(list(cases)))
     assert table.status.to_dict() == {
         "unknown model": "unsupported", "memory": "out of memory", "diverges": "diverged", "data": "data unavailable",
-        "weights": "weights unavailable", "fp16": "unsupported", "not built": "unsupported", "fine": "ok"}
+        "weights": "weights unavailable", "fp16": "unsupported", "not built": "not built", "fine": "ok"}
     for name, words in (("unknown model", "Choose from: lenet5"), ("diverges", "Lower learning_rate"), ("fp16", "slower"),
                         ("data", "EFFML_DATA"), ("not built", "not built yet")):
         assert words in table.reason[name]
     again = pending(cases.values(), tmp_path)
-    assert {r.id for r in again} == {cases["data"].id, cases["weights"].id}  # what may be there next time
+    assert {r.id for r in again} == {cases["data"].id, cases["weights"].id, cases["not built"].id}  # what may be there next time
 
 
 def test_done_means_same_recipe_data_device_and_numerics(tmp_path, monkeypatch):
@@ -65,13 +67,34 @@ def test_done_means_same_recipe_data_device_and_numerics(tmp_path, monkeypatch):
     assert pending([QUICK], tmp_path) == [QUICK]
 
 
+def test_the_row_of_this_data_and_device_is_returned_whatever_else_the_store_holds(tmp_path):
+    good = sweep([QUICK], tmp_path).iloc[0]
+    with Writer(tmp_path) as writer:
+        for status, device, sha in (("data unavailable", "cpu", None), ("ok", "cuda", good.data_sha256), ("ok", "cpu", "other")):
+            writer.append(Record(QUICK, run_id="x", status=status, device=device, data_sha256=sha, numerics=NUMERICS,
+                                 finished_utc="2999", test_auroc=0.1))
+    assert sweep([QUICK], tmp_path).run_id[0] == good.run_id
+
+
+def test_a_store_that_cannot_be_written_to_costs_no_training(tmp_path, monkeypatch):
+    monkeypatch.setattr("effml.sweep.plan.os.access", lambda *_: False)
+    with pytest.raises(PermissionError, match="Give another folder"):
+        sweep([QUICK], tmp_path)
+
+
 def test_weights_of_an_earlier_run_carry_its_cost(tmp_path):
+    assert "keep_weights" in sweep([*sweep_ids(tmp_path)], tmp_path).reason[0]
     parent = sweep([QUICK], tmp_path, keep_weights=True).iloc[0]
     child = sweep([QUICK.but(weights=parent.recipe_id, seed=1)], tmp_path, keep_weights=True).iloc[0]
     grandchild = sweep([QUICK.but(weights=child.recipe_id, seed=2)], tmp_path).iloc[0]
     assert child.lineage_energy_j == pytest.approx(parent.train_energy_j)
     assert grandchild.lineage_seconds == pytest.approx(parent.train_seconds + child.train_seconds)
     assert grandchild.val_auroc > parent.val_auroc  # it goes on learning
+
+
+def sweep_ids(store):
+    """A recipe that starts from a run whose weights were not kept."""
+    yield QUICK.but(weights=sweep([QUICK], store).recipe_id[0], seed=9)
 
 
 def test_threads_are_set_and_recorded(tmp_path):
@@ -153,7 +176,7 @@ def test_kill_9_at_twenty_random_moments_loses_nothing_that_was_finished(tmp_pat
     assert len(done.stdout.splitlines()) == left and set(load_runs(store).seed) == set(range(n))
 
 
-@pytest.mark.skipif(not server.FORKS, reason="there is no fork on this system")
+@pytest.mark.skipif(not executors.FORKS, reason="there is no fork on this system")
 def test_a_killed_sweep_leaves_no_process_behind(tmp_path):
     script = f"import effml; effml.sweep([effml.Recipe(model='resnet18', epochs=1000)], {str(tmp_path)!r})"
     process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
@@ -164,14 +187,14 @@ def test_a_killed_sweep_leaves_no_process_behind(tmp_path):
     end = time.monotonic() + 60
     while len(family := below(process.pid)) < 2 and time.monotonic() < end:
         time.sleep(0.1)
-    assert len(family) == 2  # the server, and the run
+    assert len(family) >= 2  # the server, the run, and for a moment git
     process.kill(), process.wait()
     while any(os.path.exists(f"/proc/{pid}") for pid in family) and time.monotonic() < end:
         time.sleep(0.1)
     assert not any(os.path.exists(f"/proc/{pid}") for pid in family)
 
 
-@pytest.mark.skipif(not server.FORKS, reason="there is no fork on this system")
+@pytest.mark.skipif(not executors.FORKS, reason="there is no fork on this system")
 def test_a_run_killed_by_the_system_is_a_record(monkeypatch):
     job = json.dumps({"recipe": QUICK.to_dict()})
     reading, writing = os.pipe()  # stands for a standard input that stays open
@@ -184,6 +207,6 @@ def test_a_run_killed_by_the_system_is_a_record(monkeypatch):
 
 
 def test_where_there_is_no_fork_each_run_gets_a_new_python(tmp_path):
-    answer = server._spawned(json.dumps({"recipe": QUICK.to_dict(), "device": "cpu", "store": str(tmp_path), "keep_weights": False,
+    answer = executors.spawned(json.dumps({"recipe": QUICK.to_dict(), "device": "cpu", "store": str(tmp_path), "keep_weights": False,
                                          "environment": {}, "folder": str(tmp_path)}))
     assert answer["status"] == "ok" and answer["recipe_id"] == QUICK.id

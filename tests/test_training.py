@@ -117,3 +117,4 @@ def test_a_last_batch_of_one_image_does_not_break_batch_normalisation():
     data = load_dataset("phantom-chest")
     few = Dataset("few", "binary", data.classes, 1, {}, Split(data.train.images[:9], data.train.labels[:9]))
     train(build_model("mobilenetv2_050"), few, recipe=Recipe(epochs=1, batch_size=8))
+    assert train(build_model("mlp"), few, recipe=Recipe(epochs=1, batch_size=1)).train_loss[0] > 0

@@ -8,6 +8,7 @@ import ast
 import hashlib
 import importlib.util
 import os
+import re
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -76,12 +77,15 @@ def load_dataset(name_or_path: str | os.PathLike, *, size: int = 28, root: str |
     else:
         path = _find(name, size, root)
         arrays = _read(path)
-        info = medmnist_info().get(_LIKE.get(name, (name,))[0], {})
+        _, info = _known(name)
         passport = {"source": "MedMNIST v2, " + info["url"].partition("?")[0] if info else f"local file {path.name}",
                     "licence": info.get("license", "see the file's source"), "sha256": fingerprint(name, size=size, root=root),
-                    "checksum": "official MD5" if name in medmnist_info() else "none to compare with", "phantom": False}
-        if name in _LIKE:
-            passport["source"] += f" ({_LIKE[name][1]})"
+                    "checksum": "none to compare with", "phantom": False}
+        if info:
+            official = _digest(path, "md5") in {value for key, value in info.items() if key.startswith("MD5")}
+            passport["checksum"] = "official MD5" if official else "not the official one"
+        if Path(name).stem in _LIKE:
+            passport["source"] += f" ({_LIKE[Path(name).stem][1]})"
     return _assemble(name, arrays, passport, size)
 
 
@@ -126,14 +130,23 @@ def medmnist_info() -> dict[str, dict[str, Any]]:
                 if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "INFO")
 
 
+def _known(name: str) -> tuple[str, dict[str, Any]]:
+    """The MedMNIST set that a name or a path stands for, and its passport; an empty one for other data."""
+    stem = Path(name).stem if name.endswith(".npz") else name
+    base = _LIKE.get(stem, (re.sub(r"_(64|128|224)$", "", stem),))[0]
+    return base, medmnist_info().get(base, {})
+
+
 def _folders(root: str | os.PathLike | None) -> Iterator[Path]:
     if root is not None:
         yield Path(root)
     if given := os.environ.get("EFFML_DATA"):
-        folder = Path(given) if Path(given).is_dir() else ROOT / given  # notebooks run in their own folder
+        given = Path(given).expanduser()
+        folder = given if given.is_dir() else ROOT / given  # notebooks run in their own folder
+        if not folder.is_dir():
+            raise ValueError(f"EFFML_DATA={given} is no folder. Set it to the folder which holds your data, or unset it.")
         yield folder
-        if folder.is_dir():
-            yield from sorted(path for path in folder.iterdir() if path.is_dir())
+        yield from sorted(path for path in folder.iterdir() if path.is_dir())
     yield from (Path("data"), ROOT / "data", Path.home() / ".medmnist")
 
 
@@ -195,13 +208,16 @@ def _assemble(name: str, arrays: dict[str, np.ndarray], passport: dict[str, Any]
                              f"{'no ' if part.labels is None else ''}labels, unlike the first split.")
     if size not in (28, first.images.shape[-1]):
         raise ValueError(f"{name} has images of {first.images.shape[-1]} px, not {size}: leave size out, or give its own.")
-    info = medmnist_info().get(_LIKE.get(name, (name,))[0], {})
+    base, info = _known(name)
     named = [str(label) for label in arrays["label_names"]] if "label_names" in arrays else list(info.get("label", {}).values())
     classes, task = _classes(name, splits, named, info)
     positive, why = None, "not binary"
     if task == "binary":
-        positive, why = (int(arrays["positive"]), "stated in the data") if "positive" in arrays else \
-                        (_POSITIVE.get(name, 1), "MedMNIST's labels") if info else (1, "assumed: the last class")
+        positive, why = (arrays["positive"].ravel()[0], "stated in the data") if "positive" in arrays else \
+                        (_POSITIVE.get(base, 1), "MedMNIST's labels") if info else (1, "assumed: the last class")
+        if positive not in (0, 1):
+            raise ValueError(f"{name}: positive={positive!r} must be 0 or 1, the class that sensitivity is about.")
+        positive = int(positive)
     passport = {"name": name, **passport, "task": task, "classes": list(classes), "positive": positive,
                 "positive_from": why, "image": "×".join(map(str, first.images.shape[1:])),
                 "counts": {split: len(part) for split, part in splits.items()}}

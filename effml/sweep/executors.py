@@ -11,6 +11,8 @@ import sys
 from concurrent.futures import Future
 from typing import Any, Protocol
 
+FORKS = sys.platform == "linux"
+
 
 class Executor(Protocol):
     """Anything with `submit`, whose futures have `done()` and `result()`."""
@@ -50,14 +52,29 @@ class Server:
                                "Call sweep again: it goes on with what is left.")
         return json.loads(answer)
 
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
     def close(self) -> None:
         """The end of its input ends the server, and the run in progress with it."""
-        self._process.stdin.close()
         try:
+            self._process.stdin.close()
             self._process.wait(timeout=10)
+        except OSError:  # it is dead already
+            self._process.wait()
         except subprocess.TimeoutExpired:
             self._process.kill()
         self._process.stdout.close()
+
+
+def spawned(line: str) -> dict[str, Any]:
+    """The same where there is no fork, in a new Python; an interruption ends it too."""
+    done = subprocess.run([sys.executable, "-m", "effml.sweep.server", "--once"], input=line, text=True, encoding="utf-8",
+                          stdout=subprocess.PIPE)
+    try:
+        return json.loads(done.stdout)
+    except ValueError:
+        return {"status": "failed", "reason": f"The process ended with exit status {done.returncode} and no record."}
 
 
 _idle: list[Server] = []  # a server outlives its job, since it takes seconds to import torch; each thread takes its own
@@ -65,8 +82,13 @@ _idle: list[Server] = []  # a server outlives its job, since it takes seconds to
 
 def run_fresh(job: dict[str, Any]) -> dict[str, Any]:
     """Do one job in a fresh process and return its record; of its own accord it raises only if the server dies."""
-    server = _idle.pop() if _idle else Server()
-    if server.owner != os.getpid():  # inherited through a fork: another process talks to it
+    if not FORKS:
+        return spawned(json.dumps(job))
+    try:
+        server = _idle.pop()
+    except IndexError:
+        server = Server()
+    if server.owner != os.getpid() or server.ended():  # inherited through a fork, or killed meanwhile
         server = Server()
     try:
         answer = server.run(job)

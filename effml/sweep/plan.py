@@ -29,10 +29,13 @@ def grid(base: Recipe, **axes: Sequence[Any]) -> list[Recipe]:
     return [base.but(**dict(zip(axes, values))) for values in product(*axes.values())]
 
 
-def pending(recipes: Iterable[Recipe], store: str | os.PathLike, *, device: str = "auto") -> list[Recipe]:
-    """The recipes, each once, that this store holds no final record of for the same data, device and NUMERICS."""
+def pending(recipes: Iterable[Recipe], store: str | os.PathLike, *, device: str = "auto",
+            keep_weights: bool = False) -> list[Recipe]:
+    """The recipes, each once, that this store holds no final record of for the same data, device and NUMERICS (and the
+    weights, if they are to be kept)."""
     done = {(row["recipe_id"], row.get("data_sha256"), row.get("device"), row.get("numerics"))
-            for row in read_records(store)[0] if row["status"] in FINAL}
+            for row in read_records(store)[0] if row["status"] in FINAL
+            and (not keep_weights or row["status"] != "ok" or (Path(store) / f"{row['run_id']}.safetensors").is_file())}
     device = _device(device)
     return [recipe for recipe in {recipe.id: recipe for recipe in recipes}.values()
             if (recipe.id, _sha256(recipe), device, NUMERICS) not in done]
@@ -48,15 +51,19 @@ def sweep(recipes: Iterable[Recipe], store: str | os.PathLike, *, executor: Exec
     is on disk before the next is waited for: a sweep that was interrupted goes on where it stopped.
     """
     recipes = list(recipes)
-    todo = pending(recipes, store, device=device)
+    todo = pending(recipes, store, device=device, keep_weights=keep_weights)
     folder = Path(store).resolve()
+    if todo:  # a store that cannot be written to must not cost a training first
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(f"The store {folder} cannot be written to. Give another folder.")
     started = time.monotonic()
     with Writer(folder) as writer:
         for done, record in enumerate(_records(todo, executor or Here(), folder, device, in_flight, keep_weights), 1):
             writer.append(record)
             left = (time.monotonic() - started) / done * (len(todo) - done)
             print(f"[{done}/{len(todo)}] {_words(record)} · {left / 60:.1f} min left", file=sys.stderr, flush=True)
-    return _rows(recipes, folder)
+    return _rows(recipes, folder, device)
 
 
 def _records(todo: list[Recipe], executor: Executor, folder: Path, device: str, in_flight: int,
@@ -91,10 +98,15 @@ def _record(recipe: Recipe, future: Any, device: str) -> Record:
     return record
 
 
-def _rows(recipes: list[Recipe], store: Path) -> "pandas.DataFrame":
+def _rows(recipes: list[Recipe], store: Path, device: str) -> "pandas.DataFrame":
+    """A row per recipe: the newest `ok` for its data here and this device, else whatever was recorded last."""
     runs = load_runs(store)
-    current = runs[(runs.numerics == NUMERICS)].drop_duplicates("recipe_id", keep="last").set_index("recipe_id", drop=False)
-    table = current.loc[[recipe.id for recipe in recipes]].reset_index(drop=True)
+    runs = runs[runs.numerics == NUMERICS]
+    here = runs.recipe_id.map({recipe.id: _sha256(recipe) for recipe in recipes})
+    fits = (runs.data_sha256 == here) & (runs.device == _device(device))
+    order = runs.assign(fits=fits, fine=fits & (runs.status == "ok")).sort_values(["fits", "fine", "finished_utc"])
+    best = order.drop(columns=["fits", "fine"]).drop_duplicates("recipe_id", keep="last").set_index("recipe_id", drop=False)
+    table = best.loc[[recipe.id for recipe in recipes]].reset_index(drop=True)
     table.attrs.update(runs.attrs)
     return table
 

@@ -1,17 +1,15 @@
 """`python -m effml.sweep.server`: one job per line of JSON on standard input, one record per line on standard output.
 
 It has imported torch and timm, computes nothing and touches no CUDA, so that a fork of it is a fresh process in 0.1 s.
-Where there is no fork (and on macOS, whose frameworks do not survive one) each job gets a new Python instead.
+Where there is no fork (and on macOS, whose frameworks do not survive one) there is no server: each job gets a new Python.
 """
 import json
 import os
 import select
 import signal
-import subprocess
 import sys
+import traceback
 from typing import Any
-
-FORKS = sys.platform == "linux"
 
 
 def main() -> None:
@@ -21,11 +19,10 @@ def main() -> None:
         answers.write(json.dumps(_job(json.loads(sys.stdin.readline()))))
         answers.flush()
         return
-    if FORKS:
-        _import_all()
+    _import_all()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who asked: it closes this process
     for line in iter(sys.stdin.readline, ""):
-        answers.write(json.dumps(_forked(line) if FORKS else _spawned(line)) + "\n")
+        answers.write(json.dumps(_forked(line)) + "\n")
         answers.flush()
     os._exit(0)  # nothing to tidy up, and torch takes long to
 
@@ -54,6 +51,8 @@ def _forked(line: str) -> dict[str, Any]:
             with os.fdopen(writing, "wb") as pipe:
                 pipe.write(answer)
             status = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(status)  # none of the parent's exit handlers
     os.close(writing)
@@ -73,15 +72,6 @@ def _forked(line: str) -> dict[str, Any]:
         return {"status": "out of memory", "reason": "The process was killed (signal 9), as the system does when memory runs "
                                                      "out. Use a smaller batch_size, size or model."}
     return {"status": "failed", "reason": f"The process ended with exit status {code} and no record."}
-
-
-def _spawned(line: str) -> dict[str, Any]:
-    done = subprocess.run([sys.executable, "-m", "effml.sweep.server", "--once"], input=line, text=True, encoding="utf-8",
-                          stdout=subprocess.PIPE)
-    try:
-        return json.loads(done.stdout)
-    except ValueError:
-        return {"status": "failed", "reason": f"The process ended with exit status {done.returncode} and no record."}
 
 
 def _job(job: dict[str, Any]) -> dict[str, Any]:
@@ -108,7 +98,7 @@ def _limit_memory() -> None:
     except OSError:  # the limit below must do
         print("effml: cannot volunteer for the system's memory killer", file=sys.stderr)
     available = available_memory_bytes()
-    if available is not None and not os.path.exists("/dev/nvidia0"):  # CUDA reserves far more than it uses
+    if available is not None and not any(map(os.path.exists, ("/dev/nvidia0", "/dev/dxg"))):  # CUDA reserves much
         used = int(next(line for line in open("/proc/self/status") if line.startswith("VmData")).split()[1]) * 1024
         resource.setrlimit(resource.RLIMIT_DATA, (used + available, resource.RLIM_INFINITY))
 
