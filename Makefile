@@ -18,15 +18,15 @@ help:
 	@echo "make doctor | bench | notebooks | smoke-reference | env | clean"
 
 env: $(STAMP)
-# torch first and alone. Linux without an NVIDIA GPU takes the CPU build if PyTorch's index answers: torchvision is asked
-# for because every mirror has some torch, but only that index has a CPU build of torchvision.
+# torch first and alone. Linux without an NVIDIA GPU takes the CPU build if PyTorch's index answers: its versions end in
+# +cpu, and torchvision is asked for because a local mirror may have such a torch, but hardly such a torchvision.
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
 	  { echo "effml needs Python 3.11 or newer; $(PYTHON) is `$(PYTHON) --version`. Try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	$(if $(VENV),test -x $(PY) || $(PYTHON) -m venv $(VENV))
 	@index=; \
 	if [ "`uname`" = Linux ] && ! nvidia-smi >/dev/null 2>&1 && \
-	   $(PY) -m pip index versions torchvision --index-url $(CPU) --retries 0 --timeout 5 >/dev/null 2>&1; \
+	   $(PY) -m pip index versions torchvision --index-url $(CPU) --retries 0 --timeout 5 2>/dev/null | grep -q '+cpu'; \
 	then index="--index-url $(CPU)"; fi; \
 	echo "installing $(TORCH) $${index:-from the default index}"; $(PY) -m pip install -q $(TORCH) $$index
 	$(PY) -m pip install -q -e '.[test]'

@@ -35,6 +35,10 @@ def main(words: list[str] | None = None) -> int:
     given = parser.parse_args(words)
     try:
         return globals()[f"_{given.command.replace('-', '_')}"](given)
+    except ModuleNotFoundError as error:
+        print(f"effml: {error}. This Python ({sys.executable}) is not the one effml was installed for: use .venv/bin/python, or "
+              "run make env.", file=sys.stderr)
+        return 2
     except (ValueError, OSError) as error:
         print(f"effml: {error}", file=sys.stderr)
         return 2
@@ -85,7 +89,7 @@ def _show(given: argparse.Namespace) -> int:
         raise FileNotFoundError(f"There is no store {given.store}. Run something first, or give --store results/reference.")
     runs = load_runs(given.store)
     columns = given.columns or ["recipe_id", "data", "model", "precision", "seed", "epochs", "status", "test_auroc",
-                                "train_seconds", "train_energy_j"]
+                                "train_seconds", "train_energy_j", "shared"]
     if unknown := [name for name in columns if name not in runs]:
         raise ValueError(f"Unknown column {unknown[0]!r}. Choose from: {', '.join(runs)}")
     print(runs[columns].to_string(index=False))

@@ -76,8 +76,8 @@ METERS = {"cpu-time × TDP": _cpu_time, "none": _unknown}
 
 
 def _own_cpu_seconds() -> float:
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
+    times = os.times()  # its own clock ticks every 10 ms only: too coarse for one prediction
+    return time.process_time() + times.children_user + times.children_system
 
 
 def _machine_cpu_seconds() -> float:

@@ -1,4 +1,5 @@
 """Models by name, their weights, and their size."""
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,9 +34,9 @@ def build_model(name: str, *, in_channels: int = 1, classes: int = 2, size: int 
         return model.eval()
     timm = import_timm()
     if not timm.is_model(name):
-        near = timm.list_models(f"*{name.split('_')[0]}*")[:8]
+        near = get_close_matches(name, [*MODELS, *timm.list_models()], n=6)
         raise ValueError(f"Unknown model {name!r}. Choose from: {', '.join(MODELS)}, or a name of timm"
-                         f"{' such as ' + ', '.join(near) if near else ' (timm.list_models() lists them)'}.")
+                         f"{'; did you mean ' + ', '.join(near) + '?' if near else ' (timm.list_models() lists them).'}")
     model = timm.create_model(name, in_chans=in_channels, num_classes=classes)
     if weights == "random" or weights != "imagenet" and _load_file(model, weights):
         return model.eval()

@@ -124,7 +124,8 @@ def _as(kind: type, name: str, value: Any) -> Any:
             return number
         if kind is int and number.is_integer():
             return value if isinstance(value, int) else int(number)
-    raise ValueError(f"{name}={value!r} is not a {kind.__name__}: give a {kind.__name__}.")
+    words, example = {int: ("whole number", 3), float: ("number", 0.5), str: ("word", "'lenet5'")}[kind]
+    raise ValueError(f"{name}={value!r} is no {words}: give one, such as {example}.")
 
 
 def _refuse_unknown(names: Iterable[str]) -> None:

@@ -125,6 +125,7 @@ def test_readme_commands_exist():
 
 
 def test_readme_python_runs(tmp_path, monkeypatch, no_data):
+    (tmp_path / "data").mkdir()
     for code in re.findall(r"```python\n(.*?)```", README, re.S):
         exec(compile(code, "README", "exec"), {"__name__": "readme"})
 

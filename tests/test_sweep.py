@@ -185,10 +185,12 @@ def test_a_killed_sweep_leaves_no_process_behind(tmp_path):
         children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
         return children + [g for c in children for g in below(c)]
     end = time.monotonic() + 60
-    while len(family := below(process.pid)) < 2 and time.monotonic() < end:
-        time.sleep(0.1)
+    try:
+        while len(family := below(process.pid)) < 2 and time.monotonic() < end:
+            time.sleep(0.1)
+    finally:
+        process.kill(), process.wait()
     assert len(family) >= 2  # the server, the run, and for a moment git
-    process.kill(), process.wait()
     while any(os.path.exists(f"/proc/{pid}") for pid in family) and time.monotonic() < end:
         time.sleep(0.1)
     assert not any(os.path.exists(f"/proc/{pid}") for pid in family)

@@ -232,7 +232,7 @@ def _split(name: str, split: str, arrays: dict[str, np.ndarray]) -> Split:
     images = arrays[f"{split}_images"]
     if images.dtype != np.uint8 or images.ndim not in (3, 4, 5) or not len(images):
         raise ValueError(f"{name}: {split}_images is {images.dtype} {images.shape}. Expected uint8 (N,H,W), (N,H,W,3) or "
-                         "volumes (N,D,H,W), with at least one image; leave an absent split out.")
+                         "volumes (N,D,H,W), with at least one image: scale floats to 0…255 and cast, leave an absent split out.")
     rgb = images.shape[-1] == 3 and images.ndim > 3
     images = np.ascontiguousarray(np.moveaxis(images, -1, 1)) if rgb else images[:, None]
     found = {key: arrays.get(f"{split}_{key}") for key in ("labels", "masks", "groups")}
