@@ -104,8 +104,6 @@ def weights_bytes(model: "nn.Module") -> bytes:
     return save({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()})
 
 
-
-
 def _load_file(model: "nn.Module", weights: str) -> bool:
     """Load a file into `model` if every tensor fits; else leave the model as it is and return False."""
     from safetensors.torch import load_file
