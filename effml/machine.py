@@ -68,7 +68,14 @@ def reachable(host: str, *, port: int = 443, timeout: float = 1.5) -> bool:
 
 
 def available_memory_bytes() -> int | None:
-    """Memory a new process may still take: the system's, or the container's if it has less. None where unknown."""
+    """Memory a new process may still take: the system's, or the container's if it has less, and no more than
+    `EFFML_MEMORY_GB` where that is set. None where unknown."""
+    allowed = float(os.environ.get("EFFML_MEMORY_GB") or "inf") * 1e9
+    system = _system_memory_bytes()
+    return system if allowed == float("inf") else int(min(allowed, system or allowed))
+
+
+def _system_memory_bytes() -> int | None:
     try:
         system = int(next(line for line in Path("/proc/meminfo").read_text().splitlines()
                           if line.startswith("MemAvailable")).split()[1]) * 1024

@@ -46,7 +46,7 @@ def train(model: "nn.Module", data: Dataset, *, recipe: Recipe, sampler: None = 
     if recipe.schedule not in SCHEDULES:
         raise ValueError(f"Unknown schedule {recipe.schedule!r}. Choose from: {', '.join(SCHEDULES)}")
     device = next(model.parameters()).device.type
-    images, labels = data.train.images.to(device), data.train.labels.to(device)
+    split, labels = data.train.to(device), data.train.labels.to(device)
     model.to(memory_format=torch.channels_last)
     loss_of = _loss(data.task)
     optimizer = make_optimizer(recipe.optimizer, model.parameters(), recipe.learning_rate)
@@ -59,7 +59,7 @@ def train(model: "nn.Module", data: Dataset, *, recipe: Recipe, sampler: None = 
         model.train()
         total = 0.0
         for index in torch.randperm(len(labels), generator=order)[:used].to(device).split(recipe.batch_size):
-            batch = normalize(images.index_select(0, index)).contiguous(memory_format=torch.channels_last)
+            batch = normalize(split.take(index).to(device)).contiguous(memory_format=torch.channels_last)
             with autocast(recipe.precision, device):
                 outputs = model(batch)
             loss = loss_of(outputs.float(), labels[index])
@@ -90,8 +90,8 @@ def predict(model: "nn.Module", split: Split, *, task: str, precision: str = "fp
     model.eval()
     device = next(model.parameters()).device.type
     with torch.inference_mode(), autocast(precision, device):
-        logits = torch.cat([model(normalize(batch.to(device)).contiguous(memory_format=torch.channels_last)).float()
-                            for batch in split.images.split(EVAL_BATCH)])
+        batches = (split.take(slice(start, start + EVAL_BATCH)).to(device) for start in range(0, len(split), EVAL_BATCH))
+        logits = torch.cat([model(normalize(batch).contiguous(memory_format=torch.channels_last)).float() for batch in batches])
     return (logits.sigmoid() if task == "multi-label" else logits.softmax(1)).cpu().numpy()
 
 

@@ -1,6 +1,9 @@
 """Every test runs offline: only loopback answers, here and in every Python process a test starts (tests/blocked)."""
+import atexit
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,8 @@ if os.environ.get("EFFML_DATA"):
     os.environ["EFFML_DATA"] = str((ROOT / os.environ["EFFML_DATA"]).resolve())  # tests change folders
 os.environ["EFFML_OFFLINE"] = "1"
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT / "tests" / "blocked"), os.environ.get("PYTHONPATH")]))
+os.environ["EFFML_CACHE"] = tempfile.mkdtemp(prefix="effml-cache-")
+atexit.register(shutil.rmtree, os.environ["EFFML_CACHE"], ignore_errors=True)
 os.environ["OMP_NUM_THREADS"] = "2"  # thread counts change sums
 sys.path.insert(0, str(ROOT / "tests" / "blocked"))
 import sitecustomize  # noqa: E402, F401
@@ -22,7 +27,8 @@ def no_data(monkeypatch, tmp_path):
     """A machine on which no data set lies anywhere."""
     monkeypatch.delenv("EFFML_DATA", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr("effml.data.load.ROOT", tmp_path)
+    (tmp_path / "pyproject.toml").touch()
+    monkeypatch.setattr("effml.data.catalogue.ROOT", tmp_path)
     monkeypatch.chdir(tmp_path)
 
 

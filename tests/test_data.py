@@ -6,7 +6,7 @@ import torch
 from conftest import real
 
 from effml import at_hand, load_dataset
-from effml.data import fingerprint, load, normalize
+from effml.data import catalogue, fingerprint, normalize
 
 
 def arrays(n=6, size=28, classes=2, rgb=False, splits=("train", "val", "test"), **more):
@@ -55,7 +55,7 @@ def test_rgb_channels_first_positive_masks_groups_and_absent_splits(tmp_path):
     ({"train_images": np.zeros((6, 28, 28), np.float32)}, "uint8"), ({"train_images": np.zeros((0, 28, 28), np.uint8)}, "one image"),
     ({"train_labels": np.zeros((5, 1))}, "5 rows for 6"), ({"train_labels": np.full((6, 1), np.nan)}, "whole numbers"),
     ({"train_labels": np.full((6, 1), -1)}, "whole numbers"), ({"train_labels": np.array([["a"]] * 6)}, "whole numbers"),
-    ({"label_names": np.array(["one"])}, "only 1 classes"), ({"train_masks": np.full((6, 28, 28), 7, np.uint8)}, "0 or 1"),
+    ({"label_names": np.array(["one"])}, "1 classes are named"), ({"train_masks": np.full((6, 28, 28), 7, np.uint8)}, "0 or 1"),
     ({"val_images": np.zeros((6, 30, 30), np.uint8)}, "unlike the first"), ({"train_labels": np.array([object()] * 6)}, "cannot be read")])
 def test_broken_files_are_one_clear_error(tmp_path, change, words):
     path = save(tmp_path / "x.npz", **{**arrays(), **change})
@@ -73,7 +73,7 @@ def test_truncated_or_foreign_files_are_refused(tmp_path):
 
 
 def test_names_say_where_they_were_looked_for_and_how_to_get_them(no_data):
-    with pytest.raises(FileNotFoundError, match="zenodo.*MD5.*phantom-chest"):
+    with pytest.raises(FileNotFoundError, match="(?s)data get breastmnist.*1. Get https://zenodo.*2. Check its MD5.*3. Put.*4. Say.*phantom-chest"):
         load_dataset("breastmnist")
     with pytest.raises(FileNotFoundError, match="nosuch.npz was not found"):
         load_dataset("nosuch")
@@ -142,5 +142,76 @@ def test_real_sets_have_the_published_counts_and_the_right_positive_class():
 
 
 def test_medmnist_passports_are_read_without_importing_the_package():
-    info = load.medmnist_info()
+    info = catalogue.medmnist_info()
     assert len(info) == 18 and info["breastmnist"]["MD5"] == "750601b1f35ba3300ea97c75c52ff8f6"
+
+
+def test_images_larger_than_memory_are_mapped_and_look_the_same(tmp_path, monkeypatch):
+    ones = np.ones((60, 144, 144), np.uint8)
+    content = arrays(n=60, size=144, rgb=True, train_masks=ones, val_masks=ones, test_masks=ones,
+                     train_site=np.arange(60))
+    path = save(tmp_path / "large.npz", **content)
+    whole = load_dataset(path)
+    monkeypatch.setenv("EFFML_MEMORY_GB", "0.005")
+    monkeypatch.setenv("EFFML_CACHE", str(tmp_path / "cache"))
+    mapped = load_dataset(path)
+    again = {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").rglob("*")}
+    assert load_dataset(path).train.maps and again == {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").rglob("*")}
+    assert not whole.train.maps and len(mapped.train.maps) == 2 and mapped.train.to("cpu") is mapped.train
+    index = torch.tensor([7, 3, 59])
+    for split in (whole.train, mapped.train):
+        assert (split.take(index).numpy() == content["train_images"][[7, 3, 59]].transpose(0, 3, 1, 2)).all()
+        assert torch.equal(split.take(slice(58, 99)), split.images[58:]) and split.take(index).dtype == torch.uint8
+        assert torch.equal(split.masks, whole.train.masks) and split.meta["site"].tolist() == list(range(60))
+    mapped.train.images[0] = 1  # a private page: the cache and the next reader do not see it
+    assert torch.equal(load_dataset(path).train.images, whole.train.images)
+    assert {key: value for key, value in mapped.passport.items()} == whole.passport
+
+
+def test_a_full_disk_is_said_before_unpacking(tmp_path, monkeypatch):
+    path = save(tmp_path / "large.npz", **arrays(n=60, size=96))
+    monkeypatch.setenv("EFFML_MEMORY_GB", "0.001")
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: type("usage", (), {"free": 1000}))
+    with pytest.raises(OSError, match="EFFML_CACHE"):
+        load_dataset(path)
+
+
+def test_phantoms_take_options_in_their_name():
+    noisy = load_dataset("phantom-chest:label_noise=0.25:shift=1:seed=3")
+    assert float((noisy.train.labels.numpy() != noisy.train.meta["true_labels"][:, 0]).mean()) == pytest.approx(0.25, abs=1e-3)
+    assert set(noisy.train.meta["site"]) == set("ABC") and set(noisy.test.meta["site"]) == set("ABCD")
+    assert "true_labels" not in noisy.test.meta and noisy.passport["checksum"] == "made from seed 3"
+    assert fingerprint("phantom-chest") != fingerprint("phantom-chest:seed=1")
+    assert at_hand("nosuch|phantom-chest:shift=1") == "phantom-chest:shift=1"
+
+
+@pytest.mark.parametrize("name, shape, counts, groups", [
+    ("malaria_28", (1, 28, 28), {"train": 18564, "val": 3297, "test": 5697}, {"train": 140, "val": 20, "test": 40}),
+    ("ham10000_28", (3, 28, 28), {"train": 6989, "val": 1015, "test": 2011}, {"train": 5229, "val": 747, "test": 1494}),
+    ("lidc_nodules_64", (1, 64, 64), {"train": 1048, "val": 145, "test": 295}, {"train": 482, "val": 71, "test": 133}),
+    ("foot_ulcer_128", (3, 128, 128), {"train": 810, "val": 100, "test": 100}, {"train": 810, "val": 100, "test": 100}),
+    ("medetec_wound_128", (3, 128, 128), {"test": 160}, {"test": 152}), ("cifar10_jpeg_15k", (3, 32, 32), {"train": 10000, "test": 5000}, None),
+    ("nuclei_128", (3, 128, 128), {"train": 464, "val": 67, "test": 133}, {"train": 464, "val": 67, "test": 133}),
+    ("mnist", (1, 28, 28), {"train": 60000, "test": 10000}, None), ("adrenalmnist3d", (1, 28, 28, 28), {"train": 1188, "val": 98, "test": 298}, None)])
+def test_real_sets_by_name(name, shape, counts, groups):
+    data = load_dataset(real(name))
+    assert data.passport["counts"] == counts and data.passport["groups"] == groups
+    assert tuple(next(split for split in (data.train, data.test) if split).images.shape[1:]) == shape
+    assert (data.task == "segmentation") == (name in ("foot_ulcer_128", "medetec_wound_128", "nuclei_128"))
+    assert "local file" not in data.passport["source"] and data.passport["licence"] != "see the file's source"
+    if name == "mnist":
+        assert data.passport["majority_rate"] == 0.1135 and data.train.labels[:5].tolist() == [5, 0, 4, 1, 9]
+
+
+def test_the_jpeg_container_decodes_as_pillow_does():
+    from io import BytesIO
+
+    from PIL import Image
+
+    from effml.data.catalogue import find
+    data, path = load_dataset(real("cifar10_jpeg_15k")), find("cifar10_jpeg_15k")
+    with np.load(path) as file:
+        o, rows = file["jpeg_offsets"], np.flatnonzero(file["split"] == 1)
+        with Image.open(BytesIO(file["jpeg_bytes"][o[rows[7]]:o[rows[7] + 1]].tobytes())) as image:
+            assert (np.asarray(image) == data.test.images[7].permute(1, 2, 0).numpy()).all()
+        assert int(file["labels"][rows[7]]) == int(data.test.labels[7])

@@ -1,4 +1,5 @@
 """Named data sets as uint8 tensors with a passport."""
-from effml.data.load import Dataset, Split, at_hand, fingerprint, load_dataset, normalize
+from effml.data.dataset import Dataset, Split, normalize
+from effml.data.load import at_hand, fingerprint, load_dataset
 
 __all__ = ["Dataset", "Split", "at_hand", "fingerprint", "load_dataset", "normalize"]
