@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 
 _ROOMS = {
     "Recipe": "recipe", "Record": "recipe", "NUMERICS": "recipe",
-    "load_dataset": "data", "at_hand": "data",
+    "load_dataset": "data", "at_hand": "data", "Split": "data", "Dataset": "data", "fetch": "data", "import_folder": "data",
     "build_model": "models", "measure": "metering", "evaluate": "evaluation", "train": "training",
     "load_runs": "results", "load_arrays": "results", "own_or_reference": "results", "native_precision": "precision",
     "run": "experiment", "grid": "sweep", "sweep": "sweep",

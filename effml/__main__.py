@@ -30,6 +30,8 @@ def main(words: list[str] | None = None) -> int:
     sub = command("show", "the runs of a store; with columns only those")
     sub.add_argument("columns", nargs="*")
     sub.add_argument("--store", default=STORE)
+    from effml.data import commands as data_commands
+    data_commands.add(command("data", "list, get, import and verify data sets"))
     command("readme", "render the results in README.md from results/reference")
     command("doctor", "what this machine offers, what is missing, what to do")
     given = parser.parse_args(words)
@@ -95,6 +97,11 @@ def _show(given: argparse.Namespace) -> int:
     print(runs[columns].to_string(index=False))
     print(f"{len(runs)} runs, {runs.attrs['unreadable']} unreadable lines")
     return 0
+
+
+def _data(given: argparse.Namespace) -> int:
+    from effml.data.commands import main
+    return main(given)
 
 
 def _readme(given: argparse.Namespace) -> int:

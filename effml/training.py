@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-EVAL_BATCH = 512
+EVAL_PIXELS = 2_000_000  # of a batch that is only looked at: 512 images up to 62 px, 39 of 224 px
 
 
 class Diverged(RuntimeError):
@@ -90,7 +90,8 @@ def predict(model: "nn.Module", split: Split, *, task: str, precision: str = "fp
     model.eval()
     device = next(model.parameters()).device.type
     with torch.inference_mode(), autocast(precision, device):
-        batches = (split.take(slice(start, start + EVAL_BATCH)).to(device) for start in range(0, len(split), EVAL_BATCH))
+        step = min(512, max(1, EVAL_PIXELS // split.images[0, 0].numel()))
+        batches = (split.take(slice(start, start + step)).to(device) for start in range(0, len(split), step))
         logits = torch.cat([model(normalize(batch).contiguous(memory_format=torch.channels_last)).float() for batch in batches])
     return (logits.sigmoid() if task == "multi-label" else logits.softmax(1)).cpu().numpy()
 

@@ -1,9 +1,11 @@
 """What is known of named data sets: their files, checksums, sources, licences, and where on this machine they may lie."""
 import ast
+import gzip
 import hashlib
 import importlib.util
 import os
 import re
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,11 +15,11 @@ from typing import Any
 from effml.data.phantoms import PHANTOMS
 from effml.machine import ROOT
 
-MNIST_FILES = {  # MD5 as torchvision states them
-    "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
-    "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
-    "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
-    "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c"}
+MNIST_FILES = {  # MD5 as torchvision states them, and of what is inside: these files are often packed anew
+    "train-images-idx3-ubyte.gz": ("f68b3c2dcbeaaa9fbdd348bbdeb94873", "6bbc9ace898e44ae57da46a324031adb"),
+    "train-labels-idx1-ubyte.gz": ("d53e105ee54ea40749a09fcbcd1e9432", "a25bea736e30d166cdddb491f175f624"),
+    "t10k-images-idx3-ubyte.gz": ("9fb629c4189551a2d022fa330f9573f3", "2646ac647ad5339dbf082846283269ea"),
+    "t10k-labels-idx1-ubyte.gz": ("ec29112dd5afa0611ce80d1b7f02629c", "27ae3e4e09519cfbb04c329615203637")}
 _MNIST_URLS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/")
 
 _LIKE = {"pneumoniamnist_reordered": ("pneumoniamnist", "the official images, training order shuffled")}
@@ -44,6 +46,7 @@ class RemoteFile:
     urls: tuple[str, ...]
     md5: str
     at_most_bytes: int  # its arrays unpacked; the file itself is smaller
+    md5_inside: str = ""  # of a .gz file's content: it may have been packed anew
 
 
 def remote_files(name: str, *, size: int = 28) -> list[RemoteFile]:
@@ -52,8 +55,8 @@ def remote_files(name: str, *, size: int = 28) -> list[RemoteFile]:
     Raises ValueError for a size that a MedMNIST set does not have.
     """
     if name == "mnist":
-        return [RemoteFile(f"MNIST/raw/{file}", tuple(url + file for url in _MNIST_URLS), md5, 48_000_000)
-                for file, md5 in MNIST_FILES.items()]
+        return [RemoteFile(f"MNIST/raw/{file}", tuple(url + file for url in _MNIST_URLS), md5, 48_000_000, inside)
+                for file, (md5, inside) in MNIST_FILES.items()]
     info = medmnist_info().get(name)
     if not info:
         return []
@@ -110,7 +113,10 @@ def medmnist_info() -> dict[str, dict[str, Any]]:
 def folders(root: str | os.PathLike | None = None) -> list[Path]:
     """Where data may lie, in order: `root`, `EFFML_DATA` and one level below it, `data/`, MedMNIST's cache. New files go
     into the first of them."""
-    return list(dict.fromkeys(_folders(root)))
+    once: dict[Path, Path] = {}
+    for folder in _folders(root):
+        once.setdefault(folder.resolve(), folder)
+    return list(once.values())
 
 
 def _folders(root: str | os.PathLike | None) -> Iterator[Path]:
@@ -169,8 +175,10 @@ def advice(name: str, remote: list[RemoteFile], root: str | os.PathLike | None =
     if not remote:
         return f"Set EFFML_DATA to the folder which holds it, give a path, or {other}"
     target = folders(root)[0]
+    size = re.search(r"_(64|128|224)\.npz$", remote[0].path)
+    wanted = f" --size {size[1]}" if size else ""
     return "\n".join([
-        f"With a network: python -m effml data get {name}. By hand:",
+        f"With a network: python -m effml data get {name}{wanted}. By hand:",
         *(f"1. Get {file.urls[0]} on any machine.\n2. Check its MD5: {file.md5}.\n3. Put it into {(target / file.path).parent} "
           f"as {Path(file.path).name}." for file in remote),
         f"4. Say python -m effml data verify {name}. Or set EFFML_DATA to the folder which holds it, or {other}"])
@@ -182,8 +190,18 @@ def images_of_masks(path: Path) -> Path | None:
     return next(iter(sorted(path.parent.glob(f"{begin}_*_jpeg.npz"))), None) if masks else None
 
 
+def valid(path: Path, file: RemoteFile) -> bool:
+    """Whether `path` is this public file, by its MD5 (or by that of its content, for a .gz file that was packed anew)."""
+    if not path.is_file():
+        return False
+    try:
+        return digest(path, "md5") == file.md5 or bool(file.md5_inside) and digest(path, "md5 inside") == file.md5_inside
+    except (OSError, EOFError, zlib.error):  # no gzip file, or a damaged one
+        return False
+
+
 def digest(path: Path, kind: str) -> str:
-    """MD5 or SHA-256 of a file, together with those it needs (MNIST's folder, the images of masks), remembered until one
+    """"md5", "sha256" or "md5 inside" (of a .gz file's content) of a file, together with those it needs (MNIST's folder, the images of masks), remembered until one
     of them changes."""
     beside = images_of_masks(path)
     paths = [path / file for file in MNIST_FILES] if path.is_dir() else [path] if beside is None else [path, beside]
@@ -193,9 +211,9 @@ def digest(path: Path, kind: str) -> str:
 
 @lru_cache(maxsize=64)
 def _digest(paths: tuple[Path, ...], kind: str, _version: tuple) -> str:
-    total = hashlib.new(kind)
+    total = hashlib.new(kind.removesuffix(" inside"), usedforsecurity=False)
     for path in paths:
-        with open(path, "rb") as file:
+        with gzip.open(path) if kind.endswith(" inside") else open(path, "rb") as file:
             while block := file.read(1 << 20):
                 total.update(block)
     return total.hexdigest()

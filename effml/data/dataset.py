@@ -93,8 +93,8 @@ def assemble(name: str, arrays: dict[str, np.ndarray], passport: dict[str, Any],
         raise ValueError(f"{name}: label_names is empty. Name every class, or leave it out.")
     classes, task = _classes(name, splits, named, info)
     positive, why = _positive(name, task, arrays, bool(info))
-    passport = {"name": name, **passport, "task": task, "classes": list(classes), "positive": positive,
-                "positive_from": why, "image": "×".join(map(str, first.images.shape[1:])),
+    passport = {"name": name, "positive_from": why, **passport, "task": task, "classes": list(classes), "positive": positive,
+                "image": "×".join(map(str, first.images.shape[1:])),
                 "counts": {split: len(part) for split, part in splits.items()}, "groups": groups,
                 "masks": first.masks is not None, "meta": sorted(first.meta)}
     if first.labels is not None and task != "multi-label":

@@ -42,6 +42,16 @@ def smooth_noise(rng: np.random.Generator, n: int, size: int, cells: int) -> Arr
     return weight @ rng.standard_normal((n, cells + 2, cells + 2), dtype=np.float32) @ weight.T
 
 
+def through_lens(planes: Array, width: Array, size: int) -> Array:
+    """Planes (N, C, F, F), F a multiple of `size`, blurred by a Gaussian of standard deviation `width` (N, 1, 1), in
+    half-widths, and averaged into size x size pixels."""
+    fine = planes.shape[-1]
+    at = (np.arange(fine, dtype=np.float32) + 0.5) * 2 / fine
+    lens = bump(((at - at[:, None]) / np.maximum(width, 0.5 / fine)) ** 2)
+    lens = (lens / lens.sum(-1, keepdims=True)).reshape(len(lens), 1, size, fine // size, fine).mean(3)
+    return lens @ planes @ lens.swapaxes(2, 3)
+
+
 def to_uint8(image: Array) -> Array:
     """From [0, 1], over- and underexposed pixels saturating, as on a detector."""
     return np.clip(image * 255 + 0.5, 0, 255).astype(np.uint8)

@@ -41,6 +41,9 @@ def load_dataset(name_or_path: str | os.PathLike, *, size: int = 28, root: str |
     if info := catalogue.medmnist(name)[1]:
         official = digest(path, "md5") in {value for key, value in info.items() if key.startswith("MD5")}
         passport["checksum"] = "official MD5" if official else "not the official one"
+    elif name == "mnist":
+        right = all(catalogue.valid(path / Path(file.path).name, file) for file in catalogue.remote_files(name))
+        passport["checksum"] = "official MD5" if right else "not the official one"
     if "passport" in arrays:
         passport |= _own_passport(name, arrays.pop("passport").item())
     return assemble(name, arrays, passport, size)
@@ -66,7 +69,8 @@ def fingerprint(name_or_path: str | os.PathLike, *, size: int = 28, root: str | 
     """SHA-256 of the file a name stands for on this machine, or of the code that draws a phantom. Needs no torch."""
     name = os.fspath(name_or_path)
     if is_phantom(name):  # the code and not the pixels, which may differ by rounding between CPUs
-        drawing = "".join(Path(__file__).with_name(f"{room}.py").read_text(encoding="utf-8") for room in DRAWN_BY)
+        drawn_by = ("phantoms", "drawing", "devices", PHANTOMS[name.partition(":")[0]].draw.__module__.rpartition(".")[2])
+        drawing = "".join(Path(__file__).with_name(f"{room}.py").read_text(encoding="utf-8") for room in drawn_by)
         return hashlib.sha256(f"{name} {size} px\n{drawing}".encode()).hexdigest()
     return digest(find(name, size=size, root=root), "sha256")
 
@@ -79,9 +83,6 @@ def _own_passport(name: str, text: str) -> dict[str, str]:
     """What an imported file says of itself; what effml finds out by looking stays effml's to say."""
     try:
         own = json.loads(text)
-        return {key: str(own[key]) for key in ("source", "licence", "converted", "split") if own.get(key)}
+        return {key: str(own[key]) for key in ("source", "licence", "converted", "split", "positive_from") if own.get(key)}
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{name}: its passport is not JSON ({error}). Import it again, or leave the passport out.") from None
-
-
-DRAWN_BY = ("phantoms", "drawing", "devices", "radiology", "photographs")

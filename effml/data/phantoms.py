@@ -11,7 +11,7 @@ from zlib import crc32
 
 import numpy as np
 
-from effml.data import photographs, radiology
+from effml.data import histology, photographs, radiology
 from effml.data.devices import SITES, YEARS, as_seen_at
 
 Array = np.ndarray
@@ -132,5 +132,7 @@ PHANTOMS: dict[str, Phantom] = {
     "phantom-chest": Phantom(radiology.chest, "chest X-ray, frontal", (1200, 200, 400), {"normal": 0.6, "opacity": 0.4}, 1),
     "phantom-skin": Phantom(photographs.skin, "dermoscopy", (1400, 280, 700), {
         "akiec": 0.06, "bcc": 0.08, "bkl": 0.11, "df": 0.025, "mel": 0.10, "nv": 0.60, "vasc": 0.025}),
+    "phantom-tissue": Phantom(histology.tissue, "histology, haematoxylin and eosin", (300, 50, 100), {}, structure="glands"),
+    "phantom-wound": Phantom(photographs.wound, "photograph of a wound", (300, 50, 100), {}, structure="ulcer"),
 }
 OPTIONS = [key for key in inspect.signature(make_phantom).parameters if key not in ("name", "size", "counts")]

@@ -1,15 +1,12 @@
-"""`make bench`: effml beside its peers, in one process, interleaved, as ratios of medians. Numbers, not tests.
+"""Loading and training, sweep and import.
 
 The peer is a loop in the manner of MedMNIST's own training script (MedMNIST/experiments, train_and_eval_pytorch.py): a
 PIL image per sample, torchvision's ToTensor and Normalize, a DataLoader in the main process, Adam, fp32, contiguous.
 Both train the same model on the same images with the same batch size; neither evaluates.
 """
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable
 
 from effml.machine import import_timm
 
@@ -23,6 +20,7 @@ from torchvision import transforms  # noqa: E402
 from effml import Recipe, build_model, grid, load_dataset, native_precision, run, sweep  # noqa: E402
 from effml.data import Dataset, Split, at_hand, normalize  # noqa: E402
 from effml.training import train  # noqa: E402
+from tests.bench.common import compare, time_of  # noqa: E402
 
 
 class PerSample(torch.utils.data.Dataset):
@@ -60,20 +58,6 @@ def our_loading(split: Split, batch_size: int) -> None:
         normalize(split.images.index_select(0, index)), split.labels[index]
 
 
-def compare(name: str, peer: Callable[[], None], ours: Callable[[], None], repeats: int, target: float) -> None:
-    peer(), ours()  # warm-up
-    times: dict[str, list[float]] = {"peer": [], "ours": []}
-    for _ in range(repeats):
-        for who, work in (("peer", peer), ("ours", ours)):
-            start = time.perf_counter()
-            work()
-            times[who].append(time.perf_counter() - start)
-    medians = {who: statistics.median(values) for who, values in times.items()}
-    spread = {who: f"{min(values):.3f}–{max(values):.3f}" for who, values in times.items()}
-    print(f"{name:44} peer {medians['peer']:7.3f} s ({spread['peer']})  ours {medians['ours']:7.3f} s ({spread['ours']})  "
-          f"{medians['peer'] / medians['ours']:6.1f}× (aim {target:g}×)", flush=True)
-
-
 def main() -> None:
     name = at_hand("pneumoniamnist|pneumoniamnist_reordered|phantom-chest")
     data = load_dataset(name)
@@ -103,13 +87,3 @@ def main() -> None:
     print(f"sweep over run in this process, per run            {extra:6.2f} s (aim ≤ 0.4 s); run {statistics.median(ran):.2f} s")
     starts = [time_of("import effml") - time_of("pass") for _ in range(9)]
     print(f"import effml                                       {statistics.median(starts):6.3f} s (aim ≤ 0.15 s)")
-
-
-def time_of(code: str) -> float:
-    start = time.perf_counter()
-    subprocess.run([sys.executable, "-c", code], check=True)
-    return time.perf_counter() - start
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,16 @@
+"""`make bench`: effml beside its peers, in one process, interleaved, as ratios of medians. Numbers, not tests.
+
+    python -m tests.bench            all of them
+    python -m tests.bench data       only those about data
+"""
+import importlib
+import sys
+
+BENCHES = ("training", "data")
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or BENCHES:
+        if name not in BENCHES:
+            sys.exit(f"Unknown bench {name!r}. Choose from: {', '.join(BENCHES)}")
+        print(f"— {name} —", flush=True)
+        importlib.import_module(f"tests.bench.{name}").main()

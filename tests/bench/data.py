@@ -1,0 +1,79 @@
+"""Data: time and memory of loading, the share of batches in an epoch, a set larger than memory, import, duplicates.
+
+Memory is measured in a fresh process each: the high-water mark (VmHWM) of all of it, Python and torch included.
+"""
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+LOADING = """
+import json, sys, time, torch, numpy
+from effml import load_dataset
+from effml.metering import measure
+with measure() as nothing: load_dataset("phantom-chest:seed=1")
+before = nothing.peak_memory_bytes
+first = time.perf_counter(); load_dataset(sys.argv[1]); first = time.perf_counter() - first
+with measure() as cost: data = load_dataset(sys.argv[1])
+size = sum(split.images.nbytes for split in (data.train, data.val, data.test) if split)
+print(json.dumps({"first": first, "again": cost.seconds, "images": size, "peak": cost.peak_memory_bytes - before}))
+"""
+TRAINING = """
+import json, sys, torch
+from effml import Recipe, run
+record = run(Recipe(data=sys.argv[1], size=224, model="lenet5", epochs=1, batch_size=32))
+print(json.dumps({key: record[key] for key in ("status", "reason", "train_seconds", "train_peak_memory_bytes")}))
+"""
+
+
+def fresh(code: str, *arguments: str, **environment: str) -> dict:
+    done = subprocess.run([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, text=True, check=True,
+                          env={**os.environ, **environment})
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    import torch
+
+    from effml import Recipe, build_model, load_dataset
+    from effml.data import Dataset, at_hand, normalize
+    from effml.training import train
+    name = at_hand("malaria_28|phantom-chest")
+    cost = fresh(LOADING, name)
+    print(f"{name}: first load {cost['first']:.2f} s, again {cost['again']:.2f} s (aim ≤ 1 s); extra peak memory over the images "
+          f"{cost['peak'] / cost['images']:.2f} (aim ≤ 1.3)")
+    data = load_dataset(name)
+    part = Dataset(name, data.task, data.classes, data.positive, {}, train=data.train)
+    batches, epochs = [], []
+    for _ in range(5):
+        start = time.perf_counter()
+        for index in torch.randperm(len(data.train)).split(128):
+            normalize(data.train.take(index)), data.train.labels[index]
+        middle = time.perf_counter()
+        train(build_model("lenet5"), part, recipe=Recipe(epochs=1))
+        batches.append(middle - start), epochs.append(time.perf_counter() - middle)
+    share = statistics.median(batches) / statistics.median(epochs)
+    print(f"batches of 128 over a LeNet-5 epoch on {len(data.train)} images: {share:.2%} (aim ≤ 2 %); epoch "
+          f"{statistics.median(epochs):.2f} s")
+    larger_than_memory()
+
+
+def larger_than_memory(gigabytes: float = 3.0) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path, count = Path(folder) / "large.npz", int(gigabytes * 1e9 / 224 ** 2)
+        tile = np.random.default_rng(0).integers(0, 256, (count // 50, 224, 224), dtype=np.uint8)
+        arrays = {"train_images": np.tile(tile, (48, 1, 1)), "val_images": tile, "test_images": tile}
+        arrays |= {key.replace("images", "labels"): (np.arange(len(a)) % 2)[:, None] for key, a in list(arrays.items())}
+        np.savez(path, **arrays)
+        print(f"{path.stat().st_size / 1e9:.2f} GB of {sum(map(len, arrays.values())) // 2} images, 224 px; EFFML_MEMORY_GB=1", flush=True)
+        del arrays, tile
+        start = time.perf_counter()
+        cost = fresh(TRAINING, str(path), EFFML_MEMORY_GB="1", EFFML_CACHE=f"{folder}/cache")
+        print(f"  one epoch: {cost['status']}, {cost['train_seconds']:.0f} s of training, {time.perf_counter() - start:.0f} s with unpacking; peak "
+              f"memory of the process {cost['train_peak_memory_bytes'] / 1e9:.2f} GB (aim ≤ 1)")
