@@ -201,8 +201,8 @@ def valid(path: Path, file: RemoteFile) -> bool:
 
 
 def digest(path: Path, kind: str) -> str:
-    """"md5", "sha256" or "md5 inside" (of a .gz file's content) of a file, together with those it needs (MNIST's folder, the images of masks), remembered until one
-    of them changes."""
+    """The "md5", "sha256" or "md5 inside" (of a .gz file's content) of a file together with those it needs (MNIST's folder,
+    the images of masks), in hexadecimal digits; remembered until one of them changes."""
     beside = images_of_masks(path)
     paths = [path / file for file in MNIST_FILES] if path.is_dir() else [path] if beside is None else [path, beside]
     stats = [file.stat() for file in paths]
