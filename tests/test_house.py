@@ -120,7 +120,8 @@ def test_readme_commands_exist():
         words = shlex.split(line.split("#")[0])
         done = subprocess.run([sys.executable, "-m", "effml", *words[:1 + (words[0] == "data")], "--help"], capture_output=True, text=True)
         assert done.returncode == 0 and all(word.split("=")[0] in done.stdout for word in words if word.startswith("--")), line
-        Recipe.parse(word for word in words[1:] if "=" in word and "," not in word and not word.startswith("--"))
+        if words[0] in ("run", "sweep"):
+            Recipe.parse(word for word in words[1:] if "=" in word and "," not in word and not word.startswith("--"))
     assert ours
 
 

@@ -93,7 +93,7 @@ def test_small_splits_hold_every_class(count):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (dict(name="phantom-knee"), r"Choose from: phantom-chest, phantom-skin"),
+    (dict(name="phantom-knee"), r"Choose from: phantom-chest, phantom-nodule, phantom-skin"),
     (dict(name="phantom-chest", size=15), "size >= 16"),
     (dict(name="phantom-chest", difficulty=2), "difficulty from 0"), (dict(name="phantom-chest", shift=-1), "shift from 0"),
     (dict(name="phantom-wound", label_noise=0.1), "no labels, so no label_noise"),

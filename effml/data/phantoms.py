@@ -130,8 +130,12 @@ def _confuse(labels: Array, fraction: float, classes: int, rng: np.random.Genera
 
 PHANTOMS: dict[str, Phantom] = {
     "phantom-chest": Phantom(radiology.chest, "chest X-ray, frontal", (1200, 200, 400), {"normal": 0.6, "opacity": 0.4}, 1),
+    "phantom-nodule": Phantom(radiology.nodule, "chest CT, patch around a nodule", (1200, 200, 400),
+                              {"benign": 0.6, "malignant": 0.4}, 1, "nodule"),
     "phantom-skin": Phantom(photographs.skin, "dermoscopy", (1400, 280, 700), {
         "akiec": 0.06, "bcc": 0.08, "bkl": 0.11, "df": 0.025, "mel": 0.10, "nv": 0.60, "vasc": 0.025}),
+    "phantom-brain": Phantom(radiology.brain, "T1-weighted MRI of the head, axial", (600, 100, 200), {}, structure="brain"),
+    "phantom-brain3d": Phantom(radiology.brain_volume, "T1-weighted MRI of the head", (60, 10, 20), {}, structure="brain"),
     "phantom-tissue": Phantom(histology.tissue, "histology, haematoxylin and eosin", (300, 50, 100), {}, structure="glands"),
     "phantom-wound": Phantom(photographs.wound, "photograph of a wound", (300, 50, 100), {}, structure="ulcer"),
 }

@@ -83,7 +83,7 @@ def nodule(labels: Array, size: int, difficulty: float, rng: np.random.Generator
     def normal(*shape: int) -> Array:
         return rng.standard_normal((n, *shape), dtype=np.float32)
 
-    case = 0.5 + (label - 0.5) * (1.6 - 0.8 * difficulty) + 0.2 * normal(1, 1)  # how malignant it looks, from 0 to 1
+    case = 0.5 + (label - 0.5) * (1.8 - difficulty) + 0.2 * normal(1, 1)  # how malignant it looks, from 0 to 1
     lobed, spiked, solid, soft, tagged, eccentric = (np.clip(case + 0.2 * normal(1, 1), 0, 1) for _ in range(6))
     zero = np.zeros((n, 1, 1), np.float32)
     x, y = grid(size, zero, zero + 1, u(-0.12, 0.12), u(-0.12, 0.12))  # the nodule's centre is the origin
@@ -215,7 +215,8 @@ def _head(x: Array, y: Array, z: Array, size: int, difficulty: float, rng: np.ra
         np.hypot(ax, np.maximum(0.3 * (1 - np.hypot(y / 0.45, z / 0.27)), 0)),  # between the hemispheres, to the callosum
         np.hypot(bent + 0.4 * (y + 0.03) ** 2, np.maximum(np.abs(y + 0.02) - 0.15, 0) + beyond),  # insula
         np.hypot(y + 0.13 + 0.5 * bent, np.maximum(0.4 - ax, 0) + beyond)])  # and the Sylvian fissure that leads there
-    wet = np.where(upper > hind, fissures, 0.065 + 0.03 * np.cos(50 * np.minimum(cerebellum, 0.126)) * (stem < 0))  # cerebellum: folia
+    folia = 0.065 + 0.03 * np.cos(50 * np.minimum(cerebellum, 0.126)) * (stem < 0)
+    wet = np.where(upper > hind, fissures, folia)
     nuclei = reduce(np.maximum, [ball(0.25, -0.04, 0.03, 0.06, 0.17, 0.13),  # putamen, thalamus, caudate
                                  ball(0.1, 0.1, 0.03, 0.08, 0.13, 0.11), ball(0.13, -0.22, 0.1, 0.045, 0.08, 0.12)])
     white = inside(np.minimum(wet, depth) - u(0.035, 0.05), 0.015, size) * (1 - 0.75 * inside(nuclei, 0.02, size))

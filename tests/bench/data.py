@@ -61,6 +61,7 @@ def main() -> None:
     share = statistics.median(batches) / statistics.median(epochs)
     print(f"batches of 128 over a LeNet-5 epoch on {len(data.train)} images: {share:.2%} (aim ≤ 2 %); epoch "
           f"{statistics.median(epochs):.2f} s")
+    importing()
     larger_than_memory()
 
 
@@ -77,3 +78,31 @@ def larger_than_memory(gigabytes: float = 3.0) -> None:
         cost = fresh(TRAINING, str(path), EFFML_MEMORY_GB="1", EFFML_CACHE=f"{folder}/cache")
         print(f"  one epoch: {cost['status']}, {cost['train_seconds']:.0f} s of training, {time.perf_counter() - start:.0f} s with unpacking; peak "
               f"memory of the process {cost['train_peak_memory_bytes'] / 1e9:.2f} GB (aim ≤ 1)")
+
+
+def importing(images: int = 2000, patients: int = 300) -> None:
+    """A folder of PNGs of 256 px into one file of 224 px; then the search for copies among ten times as many."""
+    import pandas as pd
+    from PIL import Image
+
+    from effml import import_folder
+    from effml.data.partition import copies
+    from effml.data.phantoms import make_phantom
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        drawn = make_phantom("phantom-chest", size=256, counts=(images, 2, 2))
+        for i, pixels in enumerate(drawn["train_images"]):
+            Image.fromarray(pixels).save(f"{folder}/{i:04}.png")
+        table = pd.DataFrame({"file": [f"{i:04}.png" for i in range(images)], "label": drawn["train_labels"][:, 0].astype(str),
+                              "group": rng.integers(patients, size=images).astype(str)})
+        times, outputs = [], []
+        for k in range(3):
+            start = time.perf_counter()
+            import_folder(folder, f"{folder}/{k}.npz", table=table)
+            times.append(time.perf_counter() - start)
+            outputs.append(Path(f"{folder}/{k}.npz").read_bytes())
+    print(f"import of {images} images, {patients} patients: {statistics.median(times):.1f} s (aim ≤ 20), "
+          f"{'byte-identical' if len(set(outputs)) == 1 else 'NOT THE SAME BYTES'} three times")
+    thumbnails, start = rng.random((10 * images, 16, 16), dtype=np.float32), time.perf_counter()
+    copies(np.arange(10 * images).astype(str), thumbnails, rng.choice(3, 10 * images, p=(0.7, 0.1, 0.2)))
+    print(f"copies among {10 * images} images: {time.perf_counter() - start:.1f} s")
