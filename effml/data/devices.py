@@ -5,10 +5,10 @@ Array = np.ndarray
 SITES = ("A", "B", "C", "D")  # D only in test: a hospital that gave no training images
 YEARS = tuple(range(2016, 2024))  # the last two only in test
 #                  A       B       C       D
-_GAIN = np.array([1.00,   0.90,   1.08,   0.80])
-_GAMMA = np.array([1.00,  1.15,   0.90,   1.35])
-_BLUR = np.array([0.00,   0.010,  0.005,  0.020])  # standard deviation, in widths of the image
-_NOISE = np.array([0.00,  0.015,  0.005,  0.030])  # of full scale
+_GAIN = np.array([1.00,   0.90,   1.08,   0.70])
+_GAMMA = np.array([1.00,  1.15,   0.90,   1.60])
+_BLUR = np.array([0.00,   0.010,  0.005,  0.025])  # standard deviation, in widths of the image
+_NOISE = np.array([0.00,  0.015,  0.005,  0.045])  # of full scale
 _STAIN = np.array([[0, 0, 0], [0.10, -0.05, 0.00], [-0.05, 0.05, 0.05], [-0.10, 0.15, -0.10]])  # of optical density
 
 

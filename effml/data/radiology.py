@@ -66,7 +66,7 @@ def chest(labels: Array, size: int, difficulty: float, rng: np.random.Generator)
                     + u(0, 0.1) * bump(((ax - 0.5) / 0.25) ** 2 + ((y - 0.35) / 0.22) ** 2)  # breast
                     - 0.09 * bump((x / 0.06) ** 2) * inside(-0.3 - y, 0.05, size)  # trachea
                     + air * (0.09 * vessels + 0.018 * texture)
-                    + (0.36 - 0.27 * difficulty) * opacity * (0.25 + 0.75 * air))
+                    + (0.39 - 0.27 * difficulty) * opacity * (0.25 + 0.75 * air))
     exposed = u(0.0, 0.1) + u(0.8, 1.15) * np.maximum(image, 0) ** u(0.8, 1.25)
     noise = u(0.008, 0.022) * rng.standard_normal(x.shape, dtype=np.float32)
     return {"images": to_uint8(exposed + noise)}

@@ -58,7 +58,10 @@ class Interrupted(Exception):
 
 
 class Progress:
-    """MB, rate and time left on stderr: on a terminal one line kept up to date, else a line for every tenth."""
+    """MB, rate and time left on stderr: on a terminal one line kept up to date, else a line for every tenth, and none for
+    what is done in two seconds."""
+
+    SHORT = 2.0  # seconds
 
     def __init__(self, what: str, quiet: bool) -> None:
         self.what, self.quiet, self.live, self.stage = what, quiet, sys.stderr.isatty(), 0.0
@@ -69,7 +72,7 @@ class Progress:
     def __call__(self, have: int, total: int | None) -> None:
         now = time.monotonic()
         stage = now // 0.2 if self.live else 10 * have // (total or 10 * STEP)
-        if stage == self.stage and have != total:
+        if stage == self.stage and have != total or not self.live and now - self.since < self.SHORT:
             return
         self.stage = stage
         rate = (have - self.start) / max(now - self.since, 1e-3)
