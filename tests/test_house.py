@@ -84,7 +84,7 @@ def test_canaries_force_numerics_to_be_raised(tmp_path):
     runs = sweep([base.but(model="lenet5"), base.but(model="mlp", batch_size=32), base.but(model="mobilenetv2_050", schedule="constant")],
                  tmp_path)
     assert effml.NUMERICS == 1
-    assert runs.test_auroc.tolist() == pytest.approx([0.5691, 0.6588, 0.5168], abs=0.02)
+    assert runs.test_auroc.tolist() == pytest.approx([0.5780, 0.6864, 0.4743], abs=0.02)
 
 
 def test_the_reference_is_readable_and_says_nothing_of_the_machine_it_came_from():
