@@ -129,7 +129,8 @@ def _chosen(there: list[str], columns: dict[str, str], needed: set[str]) -> dict
     found = {ours: next((low[name] for name in names if name in low), None) for ours, names in _COLUMNS.items()} | columns
     if missing := sorted(name for name in {"file"} | needed if found[name] is None):
         raise ValueError(f"The table has no column {', '.join(missing)}. Its columns: {', '.join(map(str, there))}. Rename them, "
-                         f"or say columns={{'{missing[0]}': 'the name in the table'}}.")
+                         f"or say columns={{'{missing[0]}': 'the name in the table'}}; on a command line "
+                         f"--columns {missing[0]}=NAME.")
     return {ours: theirs for ours, theirs in found.items() if theirs is not None}
 
 
