@@ -11,7 +11,10 @@ __version__ = "0.1.0"
 _ROOMS = {
     "Recipe": "recipe", "Record": "recipe", "NUMERICS": "recipe",
     "load_dataset": "data", "at_hand": "data", "Split": "data", "Dataset": "data", "fetch": "data", "import_folder": "data",
-    "build_model": "models", "measure": "metering", "evaluate": "evaluation", "train": "training",
+    "build_model": "models", "measure": "metering", "co2e_g": "metering", "evaluate": "evaluation",
+    "evaluate_masks": "evaluation",
+    "operating_point": "evaluation", "per_class": "evaluation", "by_group": "evaluation", "non_inferiority": "evaluation",
+    "compare": "comparison", "train": "training",
     "load_runs": "results", "load_arrays": "results", "own_or_reference": "results", "native_precision": "precision",
     "run": "experiment", "grid": "sweep", "sweep": "sweep",
     "show_source": "notebook", "check": "notebook", "data_passport": "notebook",

@@ -32,6 +32,8 @@ def main(words: list[str] | None = None) -> int:
     sub.add_argument("--store", default=STORE)
     from effml.data import commands as data_commands
     data_commands.add(command("data", "list, get, import and verify data sets"))
+    from effml.metering import commands as energy_commands
+    energy_commands.add(command("energy", "what measures energy here, and calibrating it with a plug meter"))
     command("readme", "render the results in README.md from results/reference")
     command("doctor", "what this machine offers, what is missing, what to do")
     given = parser.parse_args(words)
@@ -104,6 +106,11 @@ def _data(given: argparse.Namespace) -> int:
     return main(given)
 
 
+def _energy(given: argparse.Namespace) -> int:
+    from effml.metering.commands import main
+    return main(given)
+
+
 def _readme(given: argparse.Namespace) -> int:
     from effml.machine import ROOT
     from effml.results import render_results
@@ -123,6 +130,11 @@ def _doctor(given: argparse.Namespace) -> int:
              "EFFML_DATA": os.environ.get("EFFML_DATA", "not set: names are looked up in data/ and ~/.medmnist"),
              "EFFML_OFFLINE": "1: no socket is opened" if machine.offline() else "not set"}
     advice = []
+    try:
+        from effml.metering.commands import facts as energy_facts
+        facts |= energy_facts()
+    except RuntimeError as error:
+        advice.append(str(error))
     try:
         machine.import_timm()
         import torch

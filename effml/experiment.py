@@ -8,9 +8,10 @@ from typing import Any
 
 from effml import machine
 from effml.data import Dataset, load_dataset, normalize
-from effml.evaluation import evaluate
+from effml.evaluation import evaluate, evaluate_masks
 from effml.metering import measure
-from effml.models import WeightsUnavailable, build_model, count, weights_bytes
+from effml.models import SEGMENTING, WeightsUnavailable, build_model, count, weights_bytes
+from effml.precision import choose
 from effml.recipe import NUMERICS, Recipe, Record
 from effml.results import read_records, save_arrays, save_file
 from effml.training import Diverged, predict, train
@@ -54,30 +55,43 @@ def _do(recipe: Recipe, record: Record, store: Path | None, keep_weights: bool) 
     with measure(record.device) as prepare:
         data = load_dataset(recipe.data, size=recipe.size)
         record.update(data_sha256=data.passport["sha256"], data_phantom=int(data.passport["phantom"]))
-        _refuse_data(data)
+        _refuse_data(data, recipe)
+        precision, why = choose(recipe.precision, record.device)
+        record.update(precision_used=precision, precision_why=why)
         weights, lineage = _ancestor(recipe, store)
         record.update(lineage)
-        _, channels, size, _ = data.train.images.shape
-        model = build_model(recipe.model, in_channels=channels, classes=len(data.classes), size=size, weights=weights,
-                            seed=recipe.seed)
+        model = build_model(recipe.model, in_channels=data.train.images.shape[1], classes=len(data.classes),
+                            size=data.train.images.shape[-1], weights=weights, seed=recipe.seed)
         model.to(record.device)
+    unfinished = store and store / f"{recipe.id}-{record.data_sha256[:8]}-{NUMERICS}.checkpoint"
     with measure(record.device) as training:
-        history = train(model, data, recipe=recipe)
+        history = train(model, data, recipe=recipe.but(precision=precision), checkpoint=unfinished)
     with measure(record.device) as infer:
-        probabilities = predict(model, data.test, task=data.task, precision=recipe.precision)
-    scores = evaluate(probabilities, data.test.labels.numpy(), task=data.task, positive=data.positive)
+        probabilities = predict(model, data.test, task=data.task, precision=precision)
+    if data.task == "segmentation":
+        scores, truth = evaluate_masks(probabilities, data.test.masks.numpy(), groups=data.test.groups), {}
+    else:
+        scores = evaluate(probabilities, data.test.labels.numpy(), task=data.task, positive=data.positive)
+        truth = {"test_labels": data.test.labels.numpy()}
+        if data.val is not None:
+            truth |= {"val_labels": data.val.labels.numpy(),
+                      "val_probabilities": predict(model, data.val, task=data.task, precision=precision)}
     record.update(scores.as_columns("test_"), notes="; ".join(scores.notes) or None)
     example = normalize(data.train.images[:1].to(record.device))
     record.update(count(model, example), train_n=len(data.train), model_file_bytes=len(weights_bytes(model)))
-    record.update(best_epoch=history.best_epoch, epochs_run=len(history.train_loss),
-                  val_auroc=history.val_auroc[history.best_epoch - 1], precision_used=history.precision_used)
+    at_best = history.val_score[history.best_epoch - 1]
+    record.update(best_epoch=history.best_epoch, epochs_run=len(history.train_loss), resumed_epoch=history.resumed_epoch,
+                  val_score=at_best, **({} if data.task == "segmentation" else {"val_auroc": at_best}),
+                  **{f"{name}_dtype": dtype for name, dtype in history.dtypes.items()})
     for window, cost in (("prepare", prepare), ("train", training), ("infer", infer)):
         record.update(cost.as_columns(window))
+    record.update(gross_energy_j=training.gross_energy_j, idle_w=training.idle_w, energy_measured=int(training.measured),
+                  energy_reason=training.reason or None)
     record.update(energy_source=training.energy_source, implied_watts=training.energy_j / training.seconds,
                   shared=int(training.others_cpu > 0.1) if training.others_cpu == training.others_cpu else None)
     if store is not None:
-        save_arrays(store, record.run_id, {"test_probabilities": probabilities, "train_loss": history.train_loss,
-                                           "val_auroc": history.val_auroc})
+        curves = {name: getattr(history, name) for name in ("train_loss", "val_loss", "val_accuracy", "val_score")}
+        save_arrays(store, record.run_id, {"test_probabilities": probabilities, **truth, **curves})
         if keep_weights:
             save_file(store / f"{record.run_id}.safetensors", weights_bytes(model))
 
@@ -89,15 +103,18 @@ def _refuse_what_is_not_built(recipe: Recipe) -> None:
             raise NotImplementedError(f"{name}={getattr(recipe, name)!r} is not built yet. Choose from: {default!r}")
 
 
-def _refuse_data(data: Dataset) -> None:
+def _refuse_data(data: Dataset, recipe: Recipe) -> None:
     if data.train is None or data.test is None:
         raise ValueError(f"{data.name} has only {', '.join(data.passport['counts'])}: a run needs a train and a test split.")
-    if data.task == "segmentation":
-        raise NotImplementedError(f"{data.name} has masks and no labels; training on masks is not built yet.")
-    if data.train.images.ndim != 4:
-        raise NotImplementedError(f"{data.name} holds volumes; the models so far take 2-D images.")
-    if data.train.images.shape[-1] != data.train.images.shape[-2]:
-        raise ValueError(f"{data.name} has images of {'×'.join(map(str, data.train.images.shape[-2:]))} px; give square ones.")
+    *_, height, width = data.train.images.shape
+    axes, masks = data.train.images.ndim - 2, data.task == "segmentation"
+    if masks != (recipe.model in SEGMENTING) or masks and axes != 2 + recipe.model.endswith("3d"):
+        fits = f"unet{'3d' * (axes == 3)}" if masks else "a classifier, such as resnet18"
+        raise ValueError(f"{data.name} ({data.task}, {axes}-D) does not fit model={recipe.model!r}. Choose {fits}.")
+    if axes == 3 and not masks:
+        raise NotImplementedError(f"{data.name} holds volumes; the classifiers so far take 2-D images.")
+    if height != width and not masks:
+        raise ValueError(f"{data.name} has images of {height}×{width} px; give square ones.")
 
 
 def _ancestor(recipe: Recipe, store: Path | None) -> tuple[str, dict[str, Any]]:

@@ -79,12 +79,55 @@ def _resnet18_medmnist(in_channels: int, classes: int, size: int) -> "nn.Module"
     return model
 
 
+def _residual_unet(axes: int):
+    def build(in_channels: int, classes: int, size: int) -> "nn.Module":
+        """Residual U-Net (Zhang et al. 2018; four levels of 16 to 128 channels): logits (N, classes, H, W) or (N, classes, D,
+        H, W) for images of any size from 8 px on, since each level up takes the size of its way down."""
+        import torch
+        from torch import nn
+        from torch.nn import functional
+        convolution, normalization = (nn.Conv2d, nn.BatchNorm2d) if axes == 2 else (nn.Conv3d, nn.BatchNorm3d)
+
+        class Block(nn.Module):
+            def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+                super().__init__()
+                self.body = nn.Sequential(
+                    convolution(inputs, outputs, 3, stride, 1, bias=False), normalization(outputs), nn.ReLU(),
+                    convolution(outputs, outputs, 3, 1, 1, bias=False), normalization(outputs))
+                self.skip = convolution(inputs, outputs, 1, stride, bias=False)
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return functional.relu(self.body(x) + self.skip(x))
+
+        class UNet(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                widths = (16, 32, 64, 128)
+                self.down = nn.ModuleList([Block(in_channels, widths[0])] + [Block(a, b, 2) for a, b in zip(widths, widths[1:])])
+                self.up = nn.ModuleList(Block(a + b, b) for a, b in zip(widths[:0:-1], widths[-2::-1]))
+                self.head = convolution(widths[0], classes, 1)
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                seen = []
+                for block in self.down:
+                    seen.append(x := block(x))
+                for block, beside in zip(self.up, seen[-2::-1]):
+                    x = block(torch.cat([functional.interpolate(x, beside.shape[2:]), beside], 1))
+                return self.head(x)
+
+        return UNet()
+    return build
+
+
 MODELS = {
     "lenet5": _lenet5,
     "lenet300_100": _perceptron(300, 100),  # LeCun et al. 1998
     "mlp": _perceptron(128),
     "resnet18_medmnist": _resnet18_medmnist,
+    "unet": _residual_unet(2),
+    "unet3d": _residual_unet(3),
 }
+SEGMENTING = ("unet", "unet3d")
 
 
 def count(model: "nn.Module", example: "torch.Tensor") -> dict[str, int]:

@@ -1,46 +1,163 @@
-"""Number formats of training and inference."""
-from contextlib import AbstractContextManager, nullcontext
+"""Number formats of training and inference: what is asked, what this machine can do with it, what was used, and why."""
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effml.machine import cpu
+from effml.metering import measure
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
+
+BF16 = {"avx512_bf16", "amx_bf16", "bf16"}  # CPU flags; without one of them bfloat16 is emulated
 
 
-def _fp32(device: str) -> AbstractContextManager:
-    return nullcontext()
+@dataclass(frozen=True)
+class Arithmetic:
+    """How a model computes on `device`: the dtype of its weights, that of its matrix products, whether the loss is scaled."""
+
+    device: str
+    weights: str = "float32"
+    products: str = "float32"
+    scaled: bool = False
+
+    def context(self) -> AbstractContextManager:
+        """Autocast where products and weights differ, else nothing."""
+        import torch
+        return nullcontext() if self.products == self.weights else torch.autocast(self.device, getattr(torch, self.products))
+
+    def prepare(self, model: "nn.Module") -> "nn.Module":
+        """The model's weights in their dtype, in place."""
+        import torch
+        return model.to(getattr(torch, self.weights))
+
+    def cast(self, images: "torch.Tensor") -> "torch.Tensor":
+        """Normalised images in the dtype of the weights."""
+        import torch
+        return images.to(getattr(torch, self.weights))
+
+    def scaler(self) -> "torch.amp.GradScaler":
+        """Scales the loss so that fp16 gradients do not vanish (Micikevicius et al. 2018, §3.2); does nothing for the others."""
+        import torch
+        return torch.amp.GradScaler(self.device, enabled=self.scaled)
 
 
-def _amp_bf16(device: str) -> AbstractContextManager:
-    """Mixed precision: float32 weights, matrix products in bfloat16. It needs no loss scaling (Micikevicius et al. 2018
-    scale the loss for fp16, whose exponent is shorter)."""
+def _fp32(device: str) -> Arithmetic:
+    return Arithmetic(device)
+
+
+def _amp_bf16(device: str) -> Arithmetic:
+    """Mixed precision: float32 weights, products in bfloat16, whose exponent is as long as float32's: no loss scaling."""
+    return Arithmetic(device, products="bfloat16")
+
+
+def _amp_fp16(device: str) -> Arithmetic:
+    """Mixed precision with loss scaling (Micikevicius et al. 2018), on a GPU."""
+    return Arithmetic(device, products=_not_on_cpu("float16", device), scaled=True)
+
+
+def _bf16(device: str) -> Arithmetic:
+    """Weights, gradients and optimiser state in bfloat16: half the memory, and updates below 1/256 of a weight are lost."""
+    return Arithmetic(device, weights="bfloat16", products="bfloat16")
+
+
+def _fp16(device: str) -> Arithmetic:
+    """Weights in float16 without loss scaling, as in Selvan et al. 2023 (`model.half()`), on a GPU."""
+    return Arithmetic(device, weights="float16", products=_not_on_cpu("float16", device))
+
+
+def _not_on_cpu(dtype: str, device: str) -> str:
+    if device == "cpu":
+        raise ValueError(f"{dtype} on a CPU is 4 to 500 times slower than float32, so it is refused. Choose from: "
+                         f"{', '.join(name for name in PRECISIONS if not name.endswith('fp16'))}, or device='cuda'.")
+    return dtype
+
+
+PRECISIONS: dict[str, Callable[[str], Arithmetic]] = {
+    "fp32": _fp32, "amp_bf16": _amp_bf16, "amp_fp16": _amp_fp16, "bf16": _bf16, "fp16": _fp16}
+
+
+def arithmetic(precision: str, device: str) -> Arithmetic:
+    """The entry of PRECISIONS for a device. ValueError for an unknown name, and for fp16 on a CPU."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"Unknown precision {precision!r}. Choose from: auto, {', '.join(PRECISIONS)}")
+    return PRECISIONS[precision](device)
+
+
+def choose(precision: str, device: str) -> tuple[str, str]:
+    """The precision to use and why. `auto` is amp_bf16 where the hardware has bfloat16 arithmetic and `probe` does not find
+    it slower here; what was asked by name is used as it is."""
     import torch
-    return torch.autocast(device, torch.bfloat16)
-
-
-PRECISIONS = {"fp32": _fp32, "amp_bf16": _amp_bf16}
-
-
-def autocast(precision: str, device: str) -> AbstractContextManager:
-    """The context in which a model computes. ValueError for an unknown name, with the cost of the one people try."""
-    if precision in PRECISIONS:
-        return PRECISIONS[precision](device)
-    why = " fp16 on a CPU is 4 to 500 times slower than fp32." if "16" in precision and device == "cpu" else ""
-    raise ValueError(f"Unknown precision {precision!r}.{why} Choose from: {', '.join(PRECISIONS)}")
+    if precision != "auto":
+        return precision, "asked for"
+    native = torch.cuda.get_device_capability() >= (8, 0) if device == "cuda" else bool(BF16 & set(cpu()[1].split()))
+    if not native:
+        return "fp32", f"auto: this {device.upper()} has no bfloat16 arithmetic, and emulates it up to 500 times slower"
+    gain = probe(device)
+    if gain is None:
+        return "amp_bf16", f"auto: this {device.upper()} has bfloat16 arithmetic; not probed, since others were using the machine"
+    faster = "amp_bf16" if gain > 1 else "fp32"
+    return faster, f"auto: amp_bf16 runs the probe {gain:.1f}× as fast as fp32 on this {device.upper()}"
 
 
 def native_precision(device: str = "auto") -> str:
-    """`amp_bf16` on a GPU or a CPU with bfloat16 arithmetic, else `fp32`: emulated, bf16 is up to 500 times slower.
+    """`amp_bf16` where this GPU or CPU has bfloat16 arithmetic worth using, else `fp32`; measured once (see `probe`).
 
     It is the faster of the two for most convolutional nets, not for all: depthwise ones (MobileNet) may lose by it."""
     import torch
-    if device != "cpu" and torch.cuda.is_available():
-        return "amp_bf16" if torch.cuda.get_device_capability() >= (8, 0) else "fp32"
-    have = set(cpu()[1].split())
-    return "amp_bf16" if have & {"avx512_bf16", "amx_bf16", "bf16"} else "fp32"
+    return choose("auto", "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")[0]
 
 
-def dtype_of(outputs: "torch.Tensor") -> str:
-    """What really ran, read off the outputs of a model under `autocast`."""
-    return {"torch.float32": "fp32", "torch.bfloat16": "amp_bf16"}.get(str(outputs.dtype), str(outputs.dtype))
+def probe(device: str = "cpu") -> float | None:
+    """How many times as fast as fp32 a training step of three convolutions is in amp_bf16: the fastest of interleaved repeats,
+    at most 2 s in all. None where other programs took more than a tenth of the CPU, which tells nothing.
+
+    Remembered by CPU flags (GPU name), torch version and threads in `EFFML_CACHE`, else ~/.cache/effml."""
+    import torch
+    where = torch.cuda.get_device_name() if device == "cuda" else " ".join(cpu())
+    key = hashlib.sha256(f"{where} {torch.__version__} {torch.get_num_threads()}".encode()).hexdigest()[:12]
+    file = Path(os.environ.get("EFFML_CACHE") or Path.home() / ".cache" / "effml").expanduser() / f"probe-{device}-{key}.json"
+    try:
+        return float(json.loads(file.read_text()))
+    except (OSError, ValueError, TypeError):
+        with measure() as cost:
+            seconds = _probe(device)
+    if not cost.others_cpu < 0.1:
+        return None
+    gain = seconds["fp32"] / seconds["amp_bf16"]
+    with suppress(OSError):  # nowhere to remember it
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(round(gain, 3)))
+    return gain
+
+
+def _probe(device: str, seconds: float = 1.5) -> dict[str, float]:
+    """Training steps of three convolutions, in both formats by turns after a warm-up; the fastest counts, since what others
+    do on the machine only ever adds."""
+    import torch
+    from torch import nn
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(3, 64, 3, stride=2), nn.ReLU(), nn.Conv2d(64, 128, 3), nn.ReLU(), nn.Conv2d(128, 128, 3),
+                              nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 2))
+        model = model.to(device, memory_format=torch.channels_last)
+        images = torch.randn(32, 3, 32, 32, device=device).to(memory_format=torch.channels_last)
+    times: dict[str, list[float]] = {"fp32": [], "amp_bf16": []}
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times["amp_bf16"]) < 2:
+        for name, taken in times.items():
+            start = time.perf_counter()
+            with arithmetic(name, device).context():
+                loss = model(images).float().square().mean()
+            loss.backward()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            taken.append(time.perf_counter() - start)
+    return {name: min(taken[1:]) for name, taken in times.items()}

@@ -50,7 +50,10 @@ class Recipe:
     batch_size: int = 128
     learning_rate: float = 1e-3
     schedule: str = "cosine"
-    patience: int = 0                # epochs of worse validation scores before training stops; 0 = never
+    patience: int = 0                # epochs without a better one before training stops; 0 = never
+    stopping: str = "score"          # what "better" means: score (AUROC, Dice), or selvan2023, as its authors wrote it
+    augment: str = "none"            # flip, flips, shift, flip_shift
+    class_weights: str = "none"      # balanced: rare classes weigh as much as common ones
     runtime: str = "eager"           # what runs the finished model
     threads: int = 0                 # CPU threads; 0 = as many as torch takes
     seed: int = 0
@@ -138,7 +141,7 @@ def _refuse_unknown(names: Iterable[str]) -> None:
 def _windows() -> dict[str, str]:
     doing = {"prepare": "loading and selecting data, building the model", "train": "training, validation included",
              "infer": "predicting the test split once"}
-    what = {"seconds": "wall clock of {}", "energy_j": "energy of {}, J; NaN = unknown",
+    what = {"seconds": "wall clock of {}", "energy_j": "net energy of {}, J; NaN = unknown",
             "energy_low_j": "lower end of its range", "energy_high_j": "upper end of its range",
             "peak_memory_bytes": "peak resident memory (CPU) or allocated memory (CUDA) in {}"}
     return {f"{window}_{name}": text.format(doing[window]) for window in doing for name, text in what.items()}
@@ -156,6 +159,10 @@ COLUMNS: dict[str, str] = {
     "numerics": "NUMERICS of the effml that ran it",
     **_windows(),
     "energy_source": "where the joules come from, and the assumption behind them",
+    "gross_energy_j": "all that the source of energy saw in training: idle power and other programs too; NaN = unknown",
+    "idle_w": "what that source shows when nothing runs, taken off train_energy_j; NaN = not known, or an estimate",
+    "energy_measured": "1 if counters measured train_energy_j, 0 if it is declared or estimated",
+    "energy_reason": "why the energy is unknown, or why no better source was used",
     "shared": "1 if other programs used over 10 % of the CPU while this run was measured, 0 if not",
     "implied_watts": "train_energy_j / train_seconds: must be plausible for the machine",
     "lineage_seconds": "training seconds of the run whose weights this one started from, and of its own lineage",
@@ -164,6 +171,12 @@ COLUMNS: dict[str, str] = {
     "nonzero_params": "parameters that are not zero",
     "macs": "multiply-accumulate operations of one image (1 MAC = 2 FLOPs)",
     "model_file_bytes": "size of the weights as safetensors",
+    "val_score": "AUROC, or mean Dice for masks, on the validation split at best_epoch",
+    "resumed_epoch": "the epoch after which an interrupted training went on; 0 if it was not interrupted",
+    "weights_dtype": "of the weights, as found in memory after the first step, commonest first",
+    "activations_dtype": "of the model's outputs, the same way",
+    "gradients_dtype": "of the weights' gradients, the same way",
+    "optimizer_dtype": "of the optimiser's state, the same way",
     "best_epoch": "the epoch (from 1) whose weights were kept, chosen on validation",
     "epochs_run": "epochs trained",
     "val_auroc": "AUROC on the validation split at best_epoch",
@@ -172,19 +185,31 @@ COLUMNS: dict[str, str] = {
         "prevalence": "fraction of positives (binary)",
         "majority_rate": "accuracy of always answering the most frequent class",
         "auroc": "area under the ROC curve; macro one-vs-rest for more than two classes",
-        "auroc_low": "95 % interval (DeLong)", "auroc_high": "95 % interval (DeLong)",
+        "auroc_low": "95 % interval (DeLong, logit scale)", "auroc_high": "95 % interval (DeLong, logit scale)",
         "accuracy": "", "accuracy_low": "95 % interval (Wilson)", "accuracy_high": "95 % interval (Wilson)",
         "balanced_accuracy": "mean recall over the classes",
         "sensitivity": "of the positive class of the passport, at `threshold`",
         "sensitivity_low": "95 % interval (Wilson)", "sensitivity_high": "95 % interval (Wilson)",
         "specificity": "of the rest, at `threshold`",
         "specificity_low": "95 % interval (Wilson)", "specificity_high": "95 % interval (Wilson)",
-        "threshold": "on the probability of the positive class"}.items()},
+        "threshold": "on the probability of the positive class",
+        "average_precision": "stepwise area under the precision-recall curve; macro one-vs-rest for more than two classes",
+        "brier": "mean squared error of the probabilities: of the positive class (0…1), summed over classes (multi-class, 0…2)",
+        "ece": "expected calibration error in 15 bins: of the positive class's probability, of the top class's (multi-class)",
+        "worst_class_recall": "lowest recall of a class; binary: of the two, at `threshold`",
+        "worst_class": "index of that class, the first of equals",
+        "n_empty": "test images whose true mask is empty", "n_one_empty": "test images of which one mask is empty, the other not",
+        "dice": "mean over images; both masks empty: 1, one: 0", "dice_low": "95 % interval (bootstrap)",
+        "dice_high": "95 % interval (bootstrap)", "dice_pooled": "over all pixels of all images together",
+        "iou": "mean over images", "hausdorff95": "larger directed 95th percentile, pixels, mean over images with both masks",
+        "hausdorff95_median": "the same, median", "pixel_sensitivity": "pooled over images",
+        "pixel_precision": "pooled over images"}.items()},
     "data_sha256": "SHA-256 of the data file, or of the code that draws a phantom",
     "data_phantom": "1 if the images are simulated, 0 if they are real",
     "train_n": "training images used",
     "device": "cpu or cuda",
     "precision_used": "what really ran",
+    "precision_why": "why it was used",
     "threads_used": "CPU threads",
     "device_name": "CPU or GPU model",
     "cpu_flags": "instruction sets that matter here",

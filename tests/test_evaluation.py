@@ -1,6 +1,7 @@
 """Oracles: scikit-learn for points, brute force for DeLong, a closed form for Wilson, simulation for coverage."""
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -72,7 +73,7 @@ def test_binary_variance_is_delongs_by_brute_force(decimals):
     point, low, high = delong(p, y)
     assert 0 < low < point < high < 1
     assert (((high - low) / 2 / 1.959964) ** 2) == pytest.approx(s10 / len(v10) + s01 / len(v01), abs=1e-10, rel=1e-10)
-    assert triple(evaluate(p, y[:, None], task="binary", positive=1), "auroc") == (point, low, high)
+    assert triple(evaluate(p, y[:, None], task="binary", positive=1), "auroc") == delong(p, y, scale="logit")
 
 
 def test_positive_class_zero_is_malignant():
@@ -80,7 +81,7 @@ def test_positive_class_zero_is_malignant():
     p1, y = binary(np.random.default_rng(6), 140, prevalence=0.7)
     p = np.column_stack([1 - p1, p1])
     s, swapped = evaluate(p, y, task="binary", positive=0), evaluate(p[:, ::-1], 1 - y, task="binary", positive=1)
-    assert s == swapped and s == evaluate(1 - p1, y, task="binary", positive=0)
+    assert s == replace(swapped, worst_class=1 - swapped.worst_class) and s == evaluate(1 - p1, y, task="binary", positive=0)
     called = p[:, 0] >= 0.5
     assert s.sensitivity == pytest.approx((called & (y == 0)).sum() / (y == 0).sum())
     assert s.specificity == pytest.approx((~called & (y == 1)).sum() / (y == 1).sum())
@@ -136,7 +137,7 @@ def test_two_classes_are_binary():
     """Both columns of a two-class problem carry the same AUROC, so the macro interval must be DeLong's."""
     p, y = binary(np.random.default_rng(14), 90, decimals=1)
     macro = evaluate(np.column_stack([1 - p, p]).round(1), y, task="multi-class")
-    assert triple(macro, "auroc") == pytest.approx(delong(p, y), abs=1e-12)
+    assert triple(macro, "auroc") == pytest.approx(delong(p, y, scale="logit"), abs=1e-12)
 
 
 def test_interval_is_clipped():
@@ -249,9 +250,9 @@ def test_columns_are_plain_numbers():
     s = evaluate(POOR.astype(np.float32), np.array([0, 1, 1, 0], np.uint8), task="binary", positive=0)
     columns = s.as_columns("test_")
     assert columns["test_auroc"] == s.auroc == 0.5 and columns["test_n"] == 4 and "test_notes" not in columns
-    assert len(columns) == 17 and all(type(x) in (int, float) for x in columns.values())
+    assert len(columns) == 22 and all(type(x) in (int, float) for x in columns.values())
 
 
 def test_import_is_light():
-    code = "import sys, effml.evaluation; print({'torch', 'scipy', 'sklearn'} & set(sys.modules))"
+    code = "import sys, effml.evaluation; print({'torch', 'scipy', 'sklearn', 'pandas'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"

@@ -15,10 +15,10 @@ from effml.sweep import sweep
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = [("recipe", "machine"), ("data", "models", "metering", "evaluation", "results"), ("precision", "optimizers"), ("training",),
-          ("experiment",), ("sweep",), ("claims", "figures", "notebook", "reproduce"), ("__main__",)]
+          ("experiment",), ("sweep",), ("claims", "comparison", "figures", "notebook", "reproduce"), ("__main__",)]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 FILES = sorted((ROOT / "effml").rglob("*.py"))
-TORCH_FREE = ("recipe", "evaluation", "results", "claims", "figures", "notebook")
+TORCH_FREE = ("recipe", "evaluation", "results", "claims", "comparison", "figures", "notebook")
 HEAVY = ("torch", "timm", "torchvision", "matplotlib", "seaborn", "sklearn", "scipy", "medmnist", "papermill", "IPython")
 
 
@@ -66,8 +66,9 @@ def test_every_room_is_on_a_floor_and_every_public_name_resolves_with_a_docstrin
         effml.no_such_thing
 
 
-@pytest.mark.parametrize("room, registry", [("precision", "PRECISIONS"), ("optimizers", "OPTIMIZERS"), ("training", "SCHEDULES"),
-                                            ("models", "MODELS"), ("metering", "METERS"), ("data.phantoms", "PHANTOMS")])
+@pytest.mark.parametrize("room, registry", [("precision", "PRECISIONS"), ("optimizers", "OPTIMIZERS"), ("training.loop", "SCHEDULES"), ("training.losses", "CLASS_WEIGHTS"), ("training.augmentation", "AUGMENTATIONS"),
+                                            ("models", "MODELS"), ("metering", "METERS"), ("data.phantoms", "PHANTOMS"),
+                                            ("evaluation.points", "AIMS")])
 def test_registries_are_dict_literals_of_callables_of_one_signature(room, registry):
     module = __import__(f"effml.{room}", fromlist=[registry])
     entries = getattr(module, registry)
@@ -118,7 +119,7 @@ def test_readme_commands_exist():
     ours = re.findall(r"python -m effml (.*)", blocks)
     for line in ours:
         words = shlex.split(line.split("#")[0])
-        done = subprocess.run([sys.executable, "-m", "effml", *words[:1 + (words[0] == "data")], "--help"], capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-m", "effml", *words[:1 + (words[0] in ("data", "energy"))], "--help"], capture_output=True, text=True)
         assert done.returncode == 0 and all(word.split("=")[0] in done.stdout for word in words if word.startswith("--")), line
         if words[0] in ("run", "sweep"):
             Recipe.parse(word for word in words[1:] if "=" in word and "," not in word and not word.startswith("--"))

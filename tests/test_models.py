@@ -1,17 +1,17 @@
 import pytest
 import torch
 
-from effml.models import MODELS, WeightsUnavailable, build_model, count, weights_bytes
+from effml.models import MODELS, SEGMENTING, WeightsUnavailable, build_model, count, weights_bytes
 
 
 @pytest.mark.parametrize("name", [*MODELS, "mobilenetv2_050"])
 @pytest.mark.parametrize("channels, classes, size", [(1, 2, 28), (3, 7, 32)])
 def test_every_model_answers_every_shape_and_is_drawn_from_its_seed(name, channels, classes, size):
     make = lambda seed: build_model(name, in_channels=channels, classes=classes, size=size, seed=seed)  # noqa: E731
-    batch = torch.randn(2, channels, size, size)
+    batch = torch.randn(2, channels, *[size] * (3 if name == "unet3d" else 2))
     with torch.no_grad():
         first, again, other = (make(seed)(batch) for seed in (1, 1, 2))
-    assert first.shape == (2, classes) and torch.equal(first, again) and not torch.equal(first, other)
+    assert first.shape == (2, classes, *(batch.shape[2:] if name in SEGMENTING else ())) and torch.equal(first, again) and not torch.equal(first, other)
 
 
 def test_counts_by_hand():

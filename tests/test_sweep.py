@@ -35,7 +35,7 @@ def test_a_fresh_process_gives_what_run_gives_here(tmp_path):
         assert there[name] == here[name], name
     arrays = load_arrays(tmp_path, there.run_id)
     assert arrays["test_probabilities"].shape == (there.test_n, 2) and np.allclose(arrays["test_probabilities"].sum(1), 1)
-    assert arrays["val_auroc"][int(there.best_epoch) - 1] == there.val_auroc
+    assert arrays["val_score"][int(there.best_epoch) - 1] == there.val_auroc
     assert there.train_energy_low_j <= there.train_energy_j <= there.train_energy_high_j and there.train_peak_memory_bytes > 5e7
 
 

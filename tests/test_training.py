@@ -7,7 +7,7 @@ import torch
 from effml import load_dataset
 from effml.data import Dataset, Split
 from effml.models import build_model
-from effml.precision import PRECISIONS, autocast
+from effml.precision import arithmetic
 from effml.recipe import Recipe
 from effml.training import SCHEDULES, Diverged, predict, train
 
@@ -25,7 +25,7 @@ def dots(n=240, task="binary", classes=("no", "yes")):
     return Dataset("dots", task, classes, 1 if task == "binary" else None, {}, **parts)
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", ["fp32", "amp_bf16", "bf16"])
 @pytest.mark.parametrize("task, classes", [("binary", ("no", "yes")), ("multi-class", ("a", "b", "c")), ("ordinal", ("a", "b", "c")),
                                            ("multi-label", ("no", "yes"))])
 def test_it_learns_what_can_be_learned(task, classes, precision):
@@ -34,9 +34,10 @@ def test_it_learns_what_can_be_learned(task, classes, precision):
     history = train(model, data, recipe=Recipe(epochs=4, batch_size=16, precision=precision))
     p = predict(model, data.test, task=task, precision=precision)
     right = (p > 0.5) == data.test.labels.numpy() if task == "multi-label" else p.argmax(1) == data.test.labels.numpy()
-    assert right.mean() > 0.95 and history.val_auroc[-1] > 0.95 and history.train_loss[-1] < history.train_loss[0]
-    assert history.precision_used == precision and p.dtype == np.float32 and p.shape == (48, len(classes))
-    assert not model.training and all(w.dtype == torch.float32 for w in model.parameters())
+    assert right.mean() > 0.95 and history.val_score[-1] > 0.95 and history.train_loss[-1] < history.train_loss[0]
+    weights, products = ("bfloat16" if precision == "bf16" else "float32"), ("float32" if precision == "fp32" else "bfloat16")
+    assert history.dtypes == {"weights": weights, "activations": products, "gradients": weights, "optimizer": weights}
+    assert p.dtype == np.float32 and p.shape == (48, len(classes)) and not model.training
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
@@ -64,14 +65,14 @@ def test_the_loop_equals_one_written_out():
 def test_the_epoch_with_the_best_validation_score_is_kept(monkeypatch):
     scores, seen = iter([0.6, 0.9, 0.7, 0.8, 0.5, 0.4]), []
 
-    def validate(model, data, precision):
+    def validate(model, data, numbers, loss_of):
         seen.append(model[1].weight.detach().clone())
-        return next(scores)
-    monkeypatch.setattr("effml.training._validate", validate)
+        return {"score": next(scores), "loss": 1.0, "accuracy": 0.5}
+    monkeypatch.setattr("effml.training.loop._validate", validate)
     model = build_model("mlp")
     history = train(model, dots(), recipe=Recipe(epochs=6, patience=2))
     assert history.best_epoch == 2 and torch.equal(model[1].weight, seen[1]) and not torch.equal(seen[1], seen[2])
-    assert len(history.val_auroc) == 4  # patience 2 ends it after epoch 4
+    assert len(history.val_score) == 4  # patience 2 ends it after epoch 4
 
 
 def test_the_test_split_is_not_looked_at():
@@ -92,7 +93,7 @@ def test_names_list_their_menus():
                           ({"optimizer": "adm"}, "Choose from: adamw"), ({"schedule": "x"}, "Choose from: cosine")):
         with pytest.raises(ValueError, match=words):
             train(build_model("mlp"), dots(), recipe=Recipe(**fields))
-    with pytest.raises(ValueError, match="no labelled training images"):
+    with pytest.raises(ValueError, match="no training images with"):
         train(build_model("mlp"), Dataset("x", "segmentation", (), None, {}), recipe=Recipe())
 
 
@@ -104,13 +105,6 @@ def test_the_cosine_ends_at_zero():
         optimizer.step(), schedule.step()
     assert rates == pytest.approx([0.4 * (1 + math.cos(math.pi * k / 10)) for k in range(10)])
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0, abs=1e-9)
-
-
-def test_autocast_is_what_it_says():
-    x = torch.ones(4, 4)
-    for name, dtype in (("fp32", torch.float32), ("amp_bf16", torch.bfloat16)):
-        with autocast(name, "cpu"):
-            assert (x @ x).dtype == dtype
 
 
 def test_a_last_batch_of_one_image_does_not_break_batch_normalisation():

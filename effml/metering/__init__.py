@@ -1,0 +1,112 @@
+"""What a block of code costs: seconds, joules with a range, peak memory, and where each figure comes from.
+
+Joules are *net*: what would not have been used without the work. A counter that all programs share is read at both ends
+(gross), its idle power is taken off, and of the rest we get our part of the CPU seconds that were busy in the meantime:
+    energy_j = own / busy CPU seconds × (gross_energy_j − idle_w × seconds).
+energy_low_j … energy_high_j holds the error of the instrument and, at the high end, all that was drawn above idle, because
+CPU time cannot tell whose work woke the chip. Sources are tried in the order measured, declared, estimated;
+`EFFML_METER=name` asks for one, and then no other steps in. On a GPU its counter and the best source for the host are added.
+"""
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from effml.metering.carbon import co2e_g
+from effml.metering.counters import apple, battery, nvml, rapl
+from effml.metering.declared import WATTS_PER_CPU, cpu_time, none, wattmeter
+from effml.metering.window import (Energy, Finish, Unavailable, Window, machine_cpu_seconds, own_cpu_seconds, peak_bytes,
+                                   reset_peak)
+
+__all__ = ["METERS", "WATTS_PER_CPU", "Cost", "Energy", "co2e_g", "measure"]
+
+METERS: dict[str, Callable[[str], Finish]] = {
+    "rapl": rapl, "apple": apple, "nvml": nvml, "battery": battery, "wattmeter": wattmeter, "cpu-time × TDP": cpu_time,
+    "none": none}
+"""Sources of energy. Each is started by calling it with a device, and returns what stops it; Unavailable says why not."""
+
+ORDER = {"cpu": ("rapl", "apple", "battery", "wattmeter", "cpu-time × TDP"), "cuda": ("nvml", "battery", "none"),
+         "host": ("rapl", "wattmeter", "cpu-time × TDP")}
+"""What is tried, best first, for work on the CPU, on a GPU, and for the CPU which feeds that GPU. The last always works."""
+
+
+@dataclass
+class Cost(Energy):
+    """Filled when the block ends. Joules are net and of this process and its children; NaN means unknown."""
+
+    seconds: float = math.nan
+    peak_memory_bytes: float = math.nan
+    others_cpu: float = math.nan  # fraction of the machine's CPU time that other programs took
+
+    def as_columns(self, window: str) -> dict[str, float]:
+        """The columns of a Record for `window` (prepare, train or infer)."""
+        names = ("seconds", "energy_j", "energy_low_j", "energy_high_j", "peak_memory_bytes")
+        return {f"{window}_{name}": getattr(self, name) for name in names}
+
+
+@contextmanager
+def measure(device: str = "cpu") -> Iterator[Cost]:
+    """`with measure() as cost: …` then `cost.seconds`, `cost.energy_j` and so on. An exception passes through; the
+    cost up to it stands. RuntimeError, before the block, if a setting (EFFML_METER, EFFML_WATTS_PER_CPU) is wrong.
+
+    On Linux the peak is the process's resident high-water mark, reset at the start of the block.
+    """
+    cost, cuda = Cost(), device.startswith("cuda")
+    if cuda:
+        import torch
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+    reset_peak()
+    finish = _start(device, sources(device))
+    busy, own, start = machine_cpu_seconds(), own_cpu_seconds(), time.perf_counter()
+    try:
+        yield cost
+    finally:
+        try:
+            if cuda:
+                torch.cuda.synchronize()
+        finally:
+            cost.seconds = time.perf_counter() - start
+            window = Window(cost.seconds, own_cpu_seconds() - own, machine_cpu_seconds() - busy)
+            vars(cost).update(vars(finish(window)))
+            cost.others_cpu = max(window.busy - window.own, 0.0) / max(cost.seconds * (os.cpu_count() or 1), 1e-9)
+            cost.peak_memory_bytes = torch.cuda.max_memory_allocated() if cuda else peak_bytes()
+
+
+def sources(device: str) -> Sequence[str]:
+    """What to try for `device`, best first; what EFFML_METER asks for, if set. RuntimeError if that is unknown."""
+    asked = os.environ.get("EFFML_METER", "")
+    if not asked:
+        return ORDER["cpu" if device == "cpu" else "cuda"]
+    names = [name for name in METERS if name.startswith(asked)]
+    if len(names) != 1:
+        raise RuntimeError(f"Unknown EFFML_METER={asked!r}. Choose from: {', '.join(METERS)} (the first letters will do)")
+    return names[0], "none"
+
+
+def _start(device: str, names: Sequence[str]) -> Finish:
+    """Start the first of `names` that is to be had. What it or a better one lacks becomes the reason; the last steps in
+    for one that lost track on the way."""
+    lacking: list[str] = []
+    for name in names:
+        try:
+            stop = METERS[name](device)
+            break
+        except Unavailable as why:
+            lacking.append(f"{name}: {why}")
+    host = _start("cpu", ORDER["host"]) if name == "nvml" else None
+
+    def finish(window: Window) -> Energy:
+        try:
+            energy = stop(window)
+        except Unavailable as why:
+            lacking.append(f"{name}: {why}")
+            energy = METERS[names[-1]](device)(window)
+        energy.reason = "; ".join(filter(None, (energy.reason, *lacking)))
+        if math.isnan(energy.energy_j):
+            energy.energy_source = f"unknown ({energy.reason or 'no source asked for'})"
+        return energy + host(window) if host else energy
+
+    return finish

@@ -1,0 +1,199 @@
+"""The training loop: images stay uint8 tensors in memory, and a batch is an index."""
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from effml.data import Dataset, Split, normalize
+from effml.evaluation import evaluate
+from effml.optimizers import make_optimizer
+from effml.precision import Arithmetic, arithmetic
+from effml.recipe import Recipe
+from effml.training.augmentation import augment
+from effml.training.checkpoints import Checkpoint
+from effml.training.losses import make_loss
+from effml.training.stopping import make_stopping
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+EVAL_PIXELS = 2_000_000  # of a batch that is only looked at: 512 images up to 62 px, 39 of 224 px
+
+
+class Diverged(RuntimeError):
+    """The loss is no longer a number."""
+
+
+@dataclass
+class History:
+    """What happened, epoch by epoch; the model is left with the weights of `best_epoch`. `val_score` is the AUROC, or for
+    masks the mean Dice; `dtypes` what was found in memory after the first step."""
+
+    train_loss: list[float] = field(default_factory=list)
+    val_loss: list[float] = field(default_factory=list)
+    val_accuracy: list[float] = field(default_factory=list)
+    val_score: list[float] = field(default_factory=list)
+    best_epoch: int = 0
+    resumed_epoch: int = 0
+    dtypes: dict[str, str] = field(default_factory=dict)
+
+
+def train(model: "nn.Module", data: Dataset, *, recipe: Recipe, sampler: None = None, teacher: None = None,
+          checkpoint: Path | None = None) -> History:
+    """Train `model` in place on `data.train` as the recipe says; keep the best epoch on the validation split (the last, if
+    there is none). The test split is not looked at.
+
+    With `checkpoint`, a file, the state after an epoch is kept there, and training goes on from it with the same results;
+    it is removed at the end. Raises Diverged when the loss is not finite and ValueError for a task without labels or masks,
+    or an unknown name.
+    """
+    import torch
+    target = "masks" if data.task == "segmentation" else "labels"
+    if data.train is None or getattr(data.train, target) is None:
+        raise ValueError(f"{data.name} has no training images with {target} (its task is {data.task}).")
+    if sampler is not None or teacher is not None:
+        raise ValueError("train takes no sampler and no teacher yet: leave both at None.")
+    if recipe.schedule not in SCHEDULES:
+        raise ValueError(f"Unknown schedule {recipe.schedule!r}. Choose from: {', '.join(SCHEDULES)}")
+    device = next(model.parameters()).device.type
+    numbers = arithmetic(recipe.precision, device)
+    split, truth = data.train.to(device), getattr(data.train, target).to(device)
+    numbers.prepare(_channels_last(model))
+    loss_of = make_loss(data.task, truth, len(data.classes), recipe.class_weights)
+    optimizer, scaler = make_optimizer(recipe.optimizer, model.parameters(), recipe.learning_rate), numbers.scaler()
+    lone = len(truth) > 1 < recipe.batch_size and len(truth) % recipe.batch_size == 1
+    used = len(truth) - lone  # batch normalisation has no variance over a last batch of one image
+    schedule = SCHEDULES[recipe.schedule](optimizer, recipe.epochs * math.ceil(used / recipe.batch_size))
+    order, stopping, history = torch.Generator().manual_seed(recipe.seed), make_stopping(recipe), History()
+    torch.manual_seed(recipe.seed)  # dropout
+    keep = Checkpoint(checkpoint, model, optimizer, schedule, scaler, order, stopping, history)
+    for epoch in range(keep.resume() + 1, recipe.epochs + 1):
+        model.train()
+        total = 0.0
+        for index in torch.randperm(len(truth), generator=order)[:used].to(device).split(recipe.batch_size):
+            images, goal = split.take(index).to(device), truth[index]
+            images, masks = augment(recipe.augment, images, goal if target == "masks" else None, order)
+            goal = goal if masks is None else masks
+            with numbers.context():
+                outputs = model(_channels_last(numbers.cast(normalize(images))))
+            loss = loss_of(outputs.float(), goal)
+            if not math.isfinite(value := loss.item()):
+                raise Diverged(f"The loss became {value} in epoch {epoch}. Lower learning_rate={recipe.learning_rate:g}.")
+            optimizer.zero_grad()
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            schedule.step()
+            total += value * len(index)
+            history.dtypes = history.dtypes or _dtypes(model, outputs, optimizer)
+        history.train_loss.append(total / used)
+        found = _validate(model, data, numbers, loss_of)
+        for name, value in found.items():
+            getattr(history, f"val_{name}").append(value)
+        if stopping.better(found):
+            history.best_epoch = epoch
+            keep.best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        if stopping.enough(epoch - history.best_epoch):
+            break
+        keep.save(epoch)
+    model.load_state_dict(keep.best or model.state_dict())
+    model.eval()
+    keep.remove()
+    return history
+
+
+def predict(model: "nn.Module", split: Split, *, task: str, precision: str = "fp32") -> np.ndarray:
+    """Probabilities of every image of a split, in its order: float32 (N, K), sigmoid per label if multi-label; for
+    segmentation float16 (N, H, W) or (N, D, H, W), of the structure."""
+    return _probabilities(_logits(model, split, arithmetic(precision, next(model.parameters()).device.type), task), task)
+
+
+def _logits(model: "nn.Module", split: Split, numbers: Arithmetic, task: str) -> "torch.Tensor":
+    """On the CPU: float32 (N, K), or float16 (N, 2, …) for masks, which are large."""
+    import torch
+    model.eval()
+    step = min(512, max(1, EVAL_PIXELS // split.images[0, 0].numel()))
+    dtype = torch.float16 if task == "segmentation" else torch.float32
+    batches = (split.take(slice(start, start + step)).to(numbers.device) for start in range(0, len(split), step))
+    with torch.inference_mode(), numbers.context():
+        return torch.cat([model(_channels_last(numbers.cast(normalize(batch)))).to("cpu", dtype) for batch in batches])
+
+
+def _probabilities(logits: "torch.Tensor", task: str) -> np.ndarray:
+    if task == "segmentation":
+        return (logits[:, 1] - logits[:, 0]).sigmoid().numpy()
+    return (logits.sigmoid() if task == "multi-label" else logits.softmax(1)).numpy()
+
+
+def _validate(model: "nn.Module", data: Dataset, numbers: Arithmetic, loss_of: Callable) -> dict[str, float]:
+    """Score, loss and accuracy (of masks: over all pixels) on the validation split; NaN without one."""
+    if data.val is None:
+        return {"score": math.nan, "loss": math.nan, "accuracy": math.nan}
+    logits = _logits(model, data.val, numbers, data.task)
+    if not logits.isfinite().all():
+        raise Diverged("The model's outputs on the validation split are not finite numbers. Lower learning_rate.")
+    probabilities = _probabilities(logits, data.task)
+    truth = data.val.masks if data.task == "segmentation" else data.val.labels
+    loss = float(loss_of(logits.float().to(numbers.device), truth.to(numbers.device)))
+    if data.task == "segmentation":
+        guess, masks = ((array >= 0.5).reshape(len(array), -1) for array in (probabilities, truth.numpy()))
+        overlap, size = (guess & masks).sum(1), guess.sum(1) + masks.sum(1)
+        dice = np.where(size > 0, 2 * overlap / np.maximum(size, 1), 1.0)  # both empty: right
+        return {"score": float(dice.mean()), "loss": loss, "accuracy": float((guess == masks).mean())}
+    scores = evaluate(probabilities, truth.numpy(), task=data.task, positive=data.positive)
+    return {"score": scores.auroc, "loss": loss, "accuracy": scores.accuracy}
+
+
+def _channels_last(thing: Any) -> Any:
+    """A model or a batch (N,C,H,W) in channels-last layout; volumes stay as they are."""
+    import torch
+    if isinstance(thing, torch.Tensor) and thing.ndim != 4:
+        return thing.contiguous()
+    if isinstance(thing, torch.nn.Module) and any(p.ndim == 5 for p in thing.parameters()):
+        return thing
+    return thing.to(memory_format=torch.channels_last)
+
+
+def _dtypes(model: "nn.Module", outputs: "torch.Tensor", optimizer: "torch.optim.Optimizer") -> dict[str, str]:
+    """What is in memory after a step: the dtypes of weights, outputs, gradients and optimiser state, commonest first."""
+    import torch
+
+    def of(tensors: Any) -> str:
+        sizes: dict[str, int] = {}
+        for tensor in tensors:
+            if tensor is not None and tensor.numel() > 1:  # a step counter is no state to speak of
+                sizes[str(tensor.dtype).removeprefix("torch.")] = sizes.get(str(tensor.dtype), 0) + tensor.numel()
+        return "+".join(sorted(sizes, key=lambda name: -sizes[name])) or "none"
+    states = (value for state in optimizer.state.values() for value in state.values() if isinstance(value, torch.Tensor))
+    return {"weights": of(model.parameters()), "activations": of([outputs]), "gradients": of(p.grad for p in model.parameters()),
+            "optimizer": of(states)}
+
+
+def _cosine(optimizer: "torch.optim.Optimizer", steps: int) -> "torch.optim.lr_scheduler.LRScheduler":
+    """From the learning rate to 0 along half a cosine (Loshchilov & Hutter 2017, without restarts)."""
+    from torch.optim.lr_scheduler import CosineAnnealingLR
+    return CosineAnnealingLR(optimizer, steps)
+
+
+def _constant(optimizer: "torch.optim.Optimizer", steps: int) -> "torch.optim.lr_scheduler.LRScheduler":
+    from torch.optim.lr_scheduler import ConstantLR
+    return ConstantLR(optimizer, factor=1.0)
+
+
+def _step(optimizer: "torch.optim.Optimizer", steps: int) -> "torch.optim.lr_scheduler.LRScheduler":
+    """A tenth after half, and again after three quarters, of the steps, as MedMNIST's own training does."""
+    from torch.optim.lr_scheduler import MultiStepLR
+    return MultiStepLR(optimizer, [steps // 2, 3 * steps // 4], gamma=0.1)
+
+
+def _onecycle(optimizer: "torch.optim.Optimizer", steps: int) -> "torch.optim.lr_scheduler.LRScheduler":
+    """Up to the learning rate in the first 30 %, then down to nothing (Smith & Topin 2018)."""
+    from torch.optim.lr_scheduler import OneCycleLR
+    return OneCycleLR(optimizer, optimizer.param_groups[0]["lr"], total_steps=steps + 1)
+
+
+SCHEDULES = {"cosine": _cosine, "constant": _constant, "step": _step, "onecycle": _onecycle}
