@@ -77,7 +77,7 @@ def _do(recipe: Recipe, record: Record, store: Path | None, keep_weights: bool) 
             truth |= {"val_labels": data.val.labels.numpy(),
                       "val_probabilities": predict(model, data.val, task=data.task, precision=precision)}
     record.update(scores.as_columns("test_"), notes="; ".join(scores.notes) or None)
-    example = normalize(data.train.images[:1].to(record.device))
+    example = normalize(data.train.images[:1].to(record.device)).to(next(model.parameters()).dtype)
     record.update(count(model, example), train_n=len(data.train), model_file_bytes=len(weights_bytes(model)))
     at_best = history.val_score[history.best_epoch - 1]
     record.update(best_epoch=history.best_epoch, epochs_run=len(history.train_loss), resumed_epoch=history.resumed_epoch,

@@ -35,6 +35,9 @@ def test_the_record_says_what_was_asked_used_found_and_why(monkeypatch):
     assert record.precision_used == "amp_bf16" and record.precision_why == "asked for"
     assert (record.weights_dtype, record.activations_dtype, record.gradients_dtype, record.optimizer_dtype) == \
         ("float32", "bfloat16", "float32", "float32")
+    record = run(Recipe(model="lenet5", epochs=1, precision="bf16"))
+    assert record.status == "ok" and record.model_file_bytes < 2.2 * record.params + 2000, record.reason
+    assert {record.weights_dtype, record.activations_dtype, record.gradients_dtype, record.optimizer_dtype} == {"bfloat16"}
 
 
 @pytest.mark.parametrize("gain, chosen", [(2.0, "amp_bf16"), (0.5, "fp32"), (None, "amp_bf16")])
