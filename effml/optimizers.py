@@ -12,7 +12,19 @@ def _adamw(parameters: Iterable["torch.nn.Parameter"], learning_rate: float) -> 
     return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01, fused=True)
 
 
-OPTIMIZERS = {"adamw": _adamw}
+def _adam(parameters: Iterable["torch.nn.Parameter"], learning_rate: float) -> "torch.optim.Optimizer":
+    """Adam (Kingma & Ba 2015), fused, without weight decay."""
+    import torch
+    return torch.optim.Adam(parameters, lr=learning_rate, fused=True)
+
+
+def _sgd(parameters: Iterable["torch.nn.Parameter"], learning_rate: float) -> "torch.optim.Optimizer":
+    """Stochastic gradient descent with momentum 0.9, fused, without weight decay."""
+    import torch
+    return torch.optim.SGD(parameters, lr=learning_rate, momentum=0.9, fused=True)
+
+
+OPTIMIZERS = {"adamw": _adamw, "adam": _adam, "sgd": _sgd}
 
 
 def make_optimizer(name: str, parameters: Iterable["torch.nn.Parameter"], learning_rate: float) -> "torch.optim.Optimizer":
