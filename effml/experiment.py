@@ -82,7 +82,9 @@ def _do(recipe: Recipe, record: Record, store: Path | None, keep_weights: bool) 
     at_best = history.val_score[history.best_epoch - 1]
     record.update(best_epoch=history.best_epoch, epochs_run=len(history.train_loss), resumed_epoch=history.resumed_epoch,
                   val_score=at_best, **({} if data.task == "segmentation" else {"val_auroc": at_best}),
-                  **{f"{name}_dtype": dtype for name, dtype in history.dtypes.items()})
+                  **{f"{name}_dtype": dtype for name, dtype in history.dtypes.items()},
+                  optimizer_state_bytes=history.optimizer_state["bytes"],
+                  optimizer_quantised=history.optimizer_state["fraction_quantised"])
     for window, cost in (("prepare", prepare), ("train", training), ("infer", infer)):
         record.update(cost.as_columns(window))
     record.update(gross_energy_j=training.gross_energy_j, idle_w=training.idle_w, energy_measured=int(training.measured),

@@ -177,6 +177,8 @@ COLUMNS: dict[str, str] = {
     "activations_dtype": "of the model's outputs, the same way",
     "gradients_dtype": "of the weights' gradients, the same way",
     "optimizer_dtype": "of the optimiser's state, the same way",
+    "optimizer_state_bytes": "of the optimiser's state, the same way",
+    "optimizer_quantised": "the fraction of the parameters whose optimiser state takes a byte a value",
     "best_epoch": "the epoch (from 1) whose weights were kept, chosen on validation",
     "epochs_run": "epochs trained",
     "val_auroc": "AUROC on the validation split at best_epoch",

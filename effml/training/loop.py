@@ -9,7 +9,7 @@ import numpy as np
 
 from effml.data import Dataset, Split, normalize
 from effml.evaluation import evaluate
-from effml.optimizers import make_optimizer
+from effml.optimizers import make_optimizer, state_report
 from effml.precision import Arithmetic, arithmetic
 from effml.recipe import Recipe
 from effml.training.augmentation import augment
@@ -31,7 +31,7 @@ class Diverged(RuntimeError):
 @dataclass
 class History:
     """What happened, epoch by epoch; the model is left with the weights of `best_epoch`. `val_score` is the AUROC, or for
-    masks the mean Dice; `dtypes` what was found in memory after the first step."""
+    masks the mean Dice; `dtypes` and `optimizer_state` what was found in memory after the first step."""
 
     train_loss: list[float] = field(default_factory=list)
     val_loss: list[float] = field(default_factory=list)
@@ -40,6 +40,7 @@ class History:
     best_epoch: int = 0
     resumed_epoch: int = 0
     dtypes: dict[str, str] = field(default_factory=dict)
+    optimizer_state: dict[str, Any] = field(default_factory=dict)
 
 
 def train(model: "nn.Module", data: Dataset, *, recipe: Recipe, sampler: None = None, teacher: None = None,
@@ -90,6 +91,7 @@ def train(model: "nn.Module", data: Dataset, *, recipe: Recipe, sampler: None = 
             schedule.step()
             total += value * len(index)
             history.dtypes = history.dtypes or _dtypes(model, outputs, optimizer)
+            history.optimizer_state = history.optimizer_state or state_report(optimizer)
         history.train_loss.append(total / used)
         found = _validate(model, data, numbers, loss_of)
         for name, value in found.items():

@@ -1,0 +1,191 @@
+"""8-bit Adam against torch's own, what its state holds, and the report of any optimiser's state."""
+import copy
+import sys
+
+import pytest
+import torch
+
+from effml.optimizers import OPTIMIZERS, eight_bit, make_optimizer, state_report
+from effml.optimizers.eight_bit import BLOCK, SMALLEST
+
+SIZES = ((64, 100), (5000,), (33, 7, 3, 3, 3), (10,), (BLOCK * 20,))
+
+
+def tensors(seed=0, sizes=SIZES, dtype=torch.float32):
+    torch.manual_seed(seed)
+    return [torch.nn.Parameter(torch.randn(size).to(dtype)) for size in sizes]
+
+
+def steps(optimizer, parameters, n, seed=1, spread=2.0):
+    """Noisy gradients whose size differs from value to value over four decades, with a mean of a third of their noise."""
+    draw = torch.Generator().manual_seed(seed)
+    size = [10 ** (torch.rand(p.shape, generator=draw) * 2 * spread - spread) for p in parameters]
+    for _ in range(n):
+        for p, s in zip(parameters, size):
+            p.grad = ((torch.randn(p.shape, generator=draw) + 0.3) * s).to(p.dtype)
+        optimizer.step()
+    return parameters
+
+
+def second_moment(state):
+    """v in float32, from its codes, value by value."""
+    bits = (state["exp_avg_sq"].int() << 20).split(BLOCK)
+    return torch.cat([(code + base).view(torch.float32) for code, base in zip(bits, state["base"])])
+
+
+@pytest.mark.parametrize("ours, theirs", [("adam8bit", "adam"), ("adamw8bit", "adamw")])
+def test_the_first_step_is_that_of_adam_and_the_following_stay_near_it(ours, theirs):
+    pairs = [tensors(), tensors()]
+    optimizers = [make_optimizer(name, p, 1e-3) for name, p in zip((ours, theirs), pairs)]
+    for optimizer, parameters in zip(optimizers, pairs):
+        steps(optimizer, parameters, 1)
+    assert all(torch.equal(a, b) for a, b in zip(*pairs))
+    start = copy.deepcopy(pairs[1])
+    for optimizer, parameters in zip(optimizers, pairs):
+        steps(optimizer, parameters, 300, seed=2)
+    for eight, full, was in zip(*pairs, start):
+        moved = (full - was).norm()
+        assert moved > 0.02 * was.numel() ** 0.5
+        assert (eight - full).norm() < 0.1 * moved
+        assert torch.corrcoef(torch.stack([(eight - was).flatten(), (full - was).flatten()]))[0, 1] > 0.99
+
+
+def test_tensors_too_small_for_codes_are_torch_s_own():
+    ours, theirs = tensors(sizes=((10, 10), (SMALLEST - 1,))), tensors(sizes=((10, 10), (SMALLEST - 1,)))
+    steps(make_optimizer("adam8bit", ours, 1e-3), ours, 20)
+    steps(make_optimizer("adam", theirs, 1e-3), theirs, 20)
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs))
+
+
+def test_the_mean_of_squares_is_followed_through_many_steps_smaller_than_a_code():
+    p = torch.nn.Parameter(torch.zeros(4, SMALLEST))
+    optimizer = make_optimizer("adam8bit", [p], 1e-9)
+    size = 10 ** torch.linspace(-4, 4, 4 * SMALLEST).view(SMALLEST, 4).T.contiguous()
+    expected = torch.zeros_like(size)
+    for step in range(3000):
+        p.grad = size if step < 1000 else torch.zeros_like(size)
+        expected.mul_(0.999).add_(0.001 * p.grad.square())
+        optimizer.step()
+    ratio = second_moment(optimizer.state[p]).view_as(expected) / expected
+    assert 0.7 < ratio.min() and ratio.max() < 1.4 and abs(ratio.log().mean()) < 0.05 and ratio.log().std() < 0.12
+
+
+def test_how_values_are_cut_into_chunks_changes_nothing(monkeypatch):
+    whole, cut, alone = tensors(), tensors(), tensors()
+    steps(make_optimizer("adamw8bit", whole, 1e-2), whole, 30)
+    monkeypatch.setattr(eight_bit, "CHUNK", 4 * BLOCK)
+    steps(make_optimizer("adamw8bit", cut, 1e-2), cut, 30)
+    assert all(torch.equal(a, b) for a, b in zip(whole, cut))
+    monkeypatch.undo()
+    optimizer = make_optimizer("adamw8bit", [{"params": [p]} for p in alone], 1e-2)  # a neighbour's padding cannot matter
+    steps(optimizer, alone, 30)
+    assert all(torch.equal(a, b) for a, b in zip(whole, alone))
+
+
+def test_memory_format_of_gradients_and_half_weights():
+    ours, other = tensors(sizes=((32, 16, 3, 3),)), tensors(sizes=((32, 16, 3, 3),))
+    for p in (ours[0], other[0]):
+        p.data = p.data.to(memory_format=torch.channels_last)
+    optimizers = [make_optimizer("adam8bit", p, 1e-2) for p in (ours, other)]
+    for i in range(5):
+        gradient = torch.randn(32, 16, 3, 3, generator=torch.Generator().manual_seed(i))
+        ours[0].grad, other[0].grad = gradient.to(memory_format=torch.channels_last), gradient
+        [optimizer.step() for optimizer in optimizers]
+    assert torch.equal(*ours, *other) and ours[0].is_contiguous(memory_format=torch.channels_last)
+    half = tensors(dtype=torch.bfloat16)
+    steps(make_optimizer("adam8bit", half, 0.1), half, 3)
+    assert all(p.dtype == torch.bfloat16 and p.isfinite().all() for p in half)
+    assert (half[0].float() - tensors(dtype=torch.bfloat16)[0].float()).abs().mean() > 0.05
+
+
+@pytest.mark.parametrize("name", ["adam8bit", "adamw8bit"])
+def test_a_saved_state_continues_exactly(name, tmp_path):
+    whole, halved = tensors(), tensors()
+    optimizer = make_optimizer(name, whole, 1e-2)
+    steps(optimizer, whole, 5), steps(optimizer, whole, 5, seed=3)
+    optimizer = make_optimizer(name, halved, 1e-2)
+    steps(optimizer, halved, 5)
+    torch.save(optimizer.state_dict(), tmp_path / "state")
+    later = make_optimizer(name, halved, 1e-2)
+    later.load_state_dict(torch.load(tmp_path / "state", weights_only=True))
+    assert {s["exp_avg"].dtype for s in later.state.values()} == {torch.int8, torch.float32}
+    steps(later, halved, 5, seed=3)
+    assert all(torch.equal(a, b) for a, b in zip(whole, halved))
+
+
+def test_convergence_is_that_of_adam_within_the_noise_of_seeds():
+    def loss(name, seed):
+        draw = torch.Generator().manual_seed(seed)
+        x, noise = torch.randn(2000, 40, generator=draw), torch.randn(2000, generator=draw)
+        y = (x[:, 0] * x[:, 1] + x[:, 2] + 0.3 * noise > 0).long()
+        torch.manual_seed(seed)
+        model = torch.nn.Sequential(torch.nn.Linear(40, 128), torch.nn.ReLU(), torch.nn.Linear(128, 64), torch.nn.ReLU(),
+                                    torch.nn.Linear(64, 2))
+        optimizer = make_optimizer(name, model.parameters(), 3e-3)
+        for index in torch.randint(1500, (200, 64), generator=draw):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(model(x[index]), y[index]).backward()
+            optimizer.step()
+        return torch.nn.functional.cross_entropy(model(x[1500:]), y[1500:]).item()
+    ours, theirs = (torch.tensor([loss(name, seed) for seed in range(4)]) for name in ("adam8bit", "adam"))
+    assert theirs.max() < 0.6
+    assert (ours - theirs).abs().mean() < 2 * theirs.std()
+
+
+def test_state_report_counts_what_lies_in_memory():
+    big = [torch.nn.Parameter(torch.randn(512, 512)), torch.nn.Parameter(torch.randn(512))]
+    reports = {}
+    for name in ("adamw", "sgd", "adam8bit"):
+        optimizer = make_optimizer(name, big, 1e-3)
+        with pytest.raises(ValueError, match=r"step\(\) before"):
+            state_report(optimizer)
+        steps(optimizer, big, 1)
+        reports[name] = state_report(optimizer)
+    n = 512 * 512 + 512
+    assert reports["adamw"]["bytes"] == 8 * n + 2 * 4 and reports["adamw"]["tensors_quantised"] == 0
+    assert reports["sgd"]["bytes"] == 4 * n
+    eight = reports["adam8bit"]
+    assert eight["bytes"] == 512 * 512 * 2 + 1024 * 8 + 512 * 8 + 2 * 4 and eight["bytes_per_parameter"] < 2.2
+    assert (eight["tensors"], eight["tensors_quantised"]) == (2, 1) and eight["fraction_quantised"] == 512 * 512 / n
+    assert eight["dtypes"] == {"float32": 1024 * 4 + 512 * 8 + 8, "int8": 512 * 512, "uint8": 512 * 512, "int32": 1024 * 4}
+
+
+def test_a_recipe_asks_for_it_and_the_record_proves_it():
+    from effml import Recipe, run
+    record = run(Recipe(model="mlp", optimizer="adam8bit", epochs=1))
+    assert record.status == "ok", record.reason
+    assert record.optimizer_dtype.startswith(("int8+uint8", "uint8+int8")) and record.optimizer_quantised > 0.9
+    assert record.optimizer_state_bytes < 2.5 * record.params
+
+
+def test_what_it_cannot_do_is_an_instruction(monkeypatch):
+    table = torch.nn.Embedding(100, 64, sparse=True)
+    table(torch.arange(3)).sum().backward()
+    with pytest.raises(ValueError, match="sparse=False"):
+        make_optimizer("adam8bit", table.parameters(), 1e-3).step()
+    with pytest.raises(ValueError, match="Choose from: adamw"):
+        make_optimizer("adam9bit", table.parameters(), 1e-3)
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)
+    with pytest.raises(ImportError, match="'adam8bit' needs none"):
+        OPTIMIZERS["adam8bit_bnb"](table.parameters(), 1e-3)
+
+
+def test_gradients_that_are_no_numbers_are_not_hidden():
+    parameters = tensors(sizes=((5000,),))
+    parameters[0].grad = torch.full((5000,), float("nan"))
+    make_optimizer("adam8bit", parameters, 1e-3).step()
+    assert parameters[0].isnan().all()
+
+
+def test_a_closure_is_called_with_gradients():
+    p = torch.nn.Parameter(torch.ones(SMALLEST))
+    optimizer = make_optimizer("adam8bit", [p], 0.1)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = p.square().sum()
+        loss.backward()
+        return loss
+    losses = [optimizer.step(closure).item() for _ in range(5)]
+    assert losses == sorted(losses, reverse=True) and losses[-1] < 0.5 * losses[0]
