@@ -23,8 +23,8 @@ BLOCK = 256
 """Values that share a scale, as in bitsandbytes; 2048 in the paper."""
 SMALLEST = 4096
 """Tensors of fewer values keep float32 moments, as in bitsandbytes."""
-CHUNK = 2 ** 18
-"""Values worked on at a time, in three float32 buffers of 1 MB."""
+CHUNK = 2 ** 19
+"""Values worked on at a time, in three float32 buffers of 2 MB."""
 _SHIFT = 20  # bits of mantissa that v goes without
 _SPAN = 255 << _SHIFT  # between the smallest and the largest v of a block, in float32 bits
 _TINY = 0x0DA24260  # 1e-30 in float32 bits: v is never less. Its root, 1e-15, vanishes beside eps
