@@ -89,6 +89,9 @@ def _do(recipe: Recipe, record: Record, store: Path | None, keep_weights: bool) 
         record.update(cost.as_columns(window))
     record.update(gross_energy_j=training.gross_energy_j, idle_w=training.idle_w, energy_measured=int(training.measured),
                   energy_reason=training.reason or None)
+    if history.resumed_epoch:  # what was spent before the interruption was never reported: unknown, not small
+        unknown = [f"train_{name}" for name in ("seconds", "energy_j", "energy_low_j", "energy_high_j")] + ["gross_energy_j"]
+        record.update(dict.fromkeys(unknown), energy_reason=f"interrupted and resumed after epoch {history.resumed_epoch}")
     record.update(energy_source=training.energy_source, implied_watts=training.energy_j / training.seconds,
                   shared=int(training.others_cpu > 0.1) if training.others_cpu == training.others_cpu else None)
     if store is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas
 
-from effml.results import UNITS
+from effml.results import heading
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,7 +29,7 @@ def tradeoff(runs: pandas.DataFrame, *, x: str = "train_energy_j", y: str = "tes
         for i, (name, group) in enumerate(runs.groupby(list(by), sort=False)):
             axes.errorbar(group[x].mean(), group[y].mean(), color=COLOURS[i % 7], marker=MARKERS[i % 7], capsize=3, markersize=6,
                           xerr=_reach(group[x]), yerr=_reach(group[y]), linestyle="none", label=" · ".join(map(str, name)))
-        axes.set(xscale="log", xlabel=labels.get(x, UNITS.get(x, x)), ylabel=labels.get(y, UNITS.get(y, y)))
+        axes.set(xscale="log", xlabel=labels.get(x, heading(x, runs)), ylabel=labels.get(y, heading(y, runs)))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter("{x:g}")
         figure.legend(loc="outside lower center")

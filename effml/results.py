@@ -24,8 +24,8 @@ CLAIMS_TYPE = "application/vnd.effml.claims+json"
 
 UNITS = {"test_auroc": "test AUROC", "test_accuracy": "test accuracy", "test_balanced_accuracy": "test balanced accuracy",
          "test_sensitivity": "test sensitivity", "test_specificity": "test specificity", "train_seconds": "training time, s",
-         "train_energy_j": "training energy, J (estimated)", "infer_energy_j": "inference energy, J (estimated)",
-         "prepare_energy_j": "preparation energy, J (estimated)", "train_peak_memory_bytes": "peak memory, bytes",
+         "train_energy_j": "training energy, J", "infer_energy_j": "inference energy, J",
+         "prepare_energy_j": "preparation energy, J", "train_peak_memory_bytes": "peak memory, bytes",
          "train_peak_memory_mb": "peak memory, MB"}
 
 KEY = ["recipe_id", "data_sha256", "device", "numerics"]
@@ -140,6 +140,15 @@ def data_label(runs: "pandas.DataFrame") -> "pandas.Series":
     return runs.data.where(runs.data_phantom != 1, runs.data + " (phantom)")
 
 
+def heading(column: str, runs: "pandas.DataFrame") -> str:
+    """A column's name for people, with its unit; joules say whether counters measured them in these runs."""
+    name = UNITS.get(column, column)
+    if not column.endswith("_energy_j"):
+        return name
+    counted = [flag == 1 for flag in runs.get("energy_measured", [None])]
+    return name if all(counted) else f"{name} ({'partly ' * any(counted)}estimated)"
+
+
 def over_seeds(runs: "pandas.DataFrame", columns: Sequence[str], *, by: Sequence[str] = ("data", "model", "precision"),
                digits: int = 3) -> "pandas.DataFrame":
     """Mean over seeds of each column with its 95 % interval (Student's t) in brackets; failed runs are counted, not hidden."""
@@ -147,7 +156,7 @@ def over_seeds(runs: "pandas.DataFrame", columns: Sequence[str], *, by: Sequence
 
     def row(group: "pandas.DataFrame") -> "pandas.Series":
         ok = group[group.status == "ok"]
-        cells = {UNITS.get(column, column): _cell(_bounded(column, interval(ok[column])), digits) for column in columns}
+        cells = {heading(column, runs): _cell(_bounded(column, interval(ok[column])), digits) for column in columns}
         return pandas.Series({"seeds": len(ok), **({"failed": len(group) - len(ok)} if len(ok) < len(group) else {}), **cells})
     runs = runs.assign(data=data_label(runs))
     rows = {name: row(group) for name, group in runs.groupby(list(by), sort=False)}
@@ -193,4 +202,4 @@ def render_results(store: str | os.PathLike) -> str:
     machine = ", ".join(f"{name} ({flags})" for name, flags in runs[["device_name", "cpu_flags"]].drop_duplicates().values)
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     return (f"{table}\n\n{len(runs)} runs, {runs.threads_used.max():.0f} threads of {machine}; "
-            f"energy: {runs.energy_source.iloc[0]}.\n")
+            f"energy: {'; '.join(runs.energy_source.unique())}.\n")

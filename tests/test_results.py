@@ -2,6 +2,7 @@ import json
 import math
 
 import numpy as np
+import pandas
 import pytest
 
 from effml.recipe import Recipe
@@ -78,3 +79,27 @@ def test_arrays_stand_beside_the_records_whole(tmp_path):
     save_arrays(tmp_path, "r1-ab", {"p": np.arange(3.0)})
     assert load_arrays(tmp_path, "r1-ab")["p"].tolist() == [0, 1, 2]
     assert [path.name for path in tmp_path.iterdir()] == ["r1-ab.npz"]
+
+
+def test_joules_say_whether_counters_measured_them():
+    from effml.results import heading
+    runs = pandas.DataFrame({"energy_measured": [1.0, 0.0, float("nan")]})
+    assert heading("train_energy_j", runs[:1]) == "training energy, J"
+    assert heading("train_energy_j", runs) == "training energy, J (partly estimated)"
+    assert heading("train_energy_j", runs[1:]) == heading("train_energy_j", runs[["energy_measured"]].drop(columns="energy_measured")) \
+        == "training energy, J (estimated)"
+    assert heading("test_auroc", runs) == "test AUROC" and heading("macs", runs) == "macs"
+
+
+def test_the_cost_of_a_training_that_was_interrupted_is_unknown_not_small(monkeypatch):
+    from effml import Recipe, experiment
+    plain = experiment.train
+
+    def resumed(*args, **options):
+        history = plain(*args, **options)
+        history.resumed_epoch = 1
+        return history
+    monkeypatch.setattr(experiment, "train", resumed)
+    record = experiment.run(Recipe(model="mlp", epochs=2))
+    assert record.status == "ok" and record.train_seconds is None and record.train_energy_high_j is None
+    assert "interrupted" in record.energy_reason and record.infer_seconds > 0 and record.train_peak_memory_bytes > 0
