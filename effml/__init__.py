@@ -14,6 +14,7 @@ _ROOMS = {
     "build_model": "models", "measure": "metering", "co2e_g": "metering", "evaluate": "evaluation",
     "evaluate_masks": "evaluation",
     "operating_point": "evaluation", "per_class": "evaluation", "by_group": "evaluation", "non_inferiority": "evaluation",
+    "achieved": "evaluation", "predictive_values": "evaluation",
     "compare": "comparison", "train": "training",
     "load_runs": "results", "load_arrays": "results", "own_or_reference": "results", "native_precision": "precision",
     "run": "experiment", "grid": "sweep", "sweep": "sweep",
