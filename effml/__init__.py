@@ -20,7 +20,7 @@ _ROOMS = {
     "run": "experiment", "grid": "sweep", "sweep": "sweep",
     "show_source": "notebook", "check": "notebook", "data_passport": "notebook",
     "data_label": "results", "over_seeds": "results", "report": "claims",
-    "radar": "figures", "tradeoff": "figures", "save_figure": "figures",
+    "radar": "figures", "roc": "figures", "tradeoff": "figures", "save_figure": "figures",
 }
 __all__ = sorted(_ROOMS)
 

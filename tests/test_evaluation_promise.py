@@ -103,3 +103,25 @@ def test_predictive_intervals_cover_exactly_summed(n1, n0, sensitivity, specific
 
 
 binom_pmf = {(n, p): binom.pmf(np.arange(n + 1), n, p) for n, p in ((42, 0.9), (114, 0.6), (20, 0.95))}
+
+
+def test_the_roc_figure_holds_the_curve_and_its_points():
+    import matplotlib
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+    from sklearn.metrics import roc_curve
+
+    from effml import roc
+    rng, y = np.random.default_rng(2), np.repeat([0, 1], (60, 40))
+    p = np.clip(rng.normal(0.4 + 0.2 * y, 0.2), 0, 1).round(2)
+    points = achieved((p, y), (p, y), positive=1)
+    figure, axes = plt.subplots()
+    roc(axes, p, y == 1, points, name="model")
+    fpr, tpr, _ = roc_curve(y, p, drop_intermediate=False)
+    assert axes.lines[0].get_xydata() == pytest.approx(np.column_stack([fpr, tpr]))
+    for row, drawn in zip(points.itertuples(), axes.containers, strict=True):
+        assert drawn[0].get_xydata()[0] == pytest.approx([1 - row.specificity, row.sensitivity])
+        ends = np.sort(np.concatenate([line.get_segments()[0] for line in drawn[2]]), axis=0)
+        assert ends[[0, -1]] == pytest.approx(np.array([[1 - row.specificity_high, row.sensitivity_low],
+                                                        [1 - row.specificity_low, row.sensitivity_high]]))
+    plt.close(figure)
