@@ -8,7 +8,7 @@ CPU time cannot tell whose work woke the chip. Sources are tried in the order me
 `EFFML_METER=name` asks for one, and then no other steps in. On a GPU its counter and the best source for the host are added.
 
 Waiting costs CPU time too. Threads that compute one tensor wait for each other in a busy loop (300,000 turns in GNU OpenMP), so
-beside another program the same work of several threads takes more CPU seconds, 1.5 to 2.4 times on two CPUs, and its joules rise
+beside another program the same work of several threads takes more CPU seconds, 1.5 to 2.5 times on two CPUs, and its joules rise
 with them. `OMP_WAIT_POLICY=passive` or one thread keeps them; passive waits slow many small operations, so they are no default.
 Notebook 93 and `python -m tests.bench metering` measure it; `others_cpu` tells when to doubt a figure.
 """

@@ -52,11 +52,15 @@ def main() -> None:
         costs = [(row["start_s"] + row["stop_s"]) * 1e3 for row in rows]
         print(f"{name:18} start-up {rows[0]['startup_s']:.3f} s, first start + stop {costs[0]:.2f} ms, later "
               f"{statistics.median(costs[1:]):.2f} ms", flush=True)
-        joules, ratio = median(alone, "energy_j"), median(beside, "energy_j") / median(alone, "energy_j")
-        print(f"{'':18} alone {joules:6.1f} J in {median(alone, 'seconds'):.1f} s, beside the load "
-              f"{median(beside, 'energy_j'):6.1f} J in {median(beside, 'seconds'):.1f} s (others {median(beside, 'others_cpu'):.0%}): "
-              f"{ratio:.2f}×{' (aim 0.85–1.15)' if name == 'effml' else ''}; {joules / median(alone, 'ours_j'):.1f}× ours on the same work",
-              flush=True)
+        if not all(row["energy_j"] == row["energy_j"] for row in rows):
+            print(f"{'':18} no joules: {rows[0]['source']}", flush=True)
+            continue
+        joules = [median(half, "energy_j") for half in (alone, beside)]
+        seconds = [median(half, "seconds") for half in (alone, beside)]
+        print(f"{'':18} alone {joules[0]:6.1f} J in {seconds[0]:.1f} s, beside the load {joules[1]:6.1f} J in {seconds[1]:.1f} s "
+              f"(others {median(beside, 'others_cpu'):.0%}): {joules[1] / joules[0]:.2f}×"
+              f"{' (aim 0.85–1.15)' if name == 'effml' else ''}; {joules[0] / median(alone, 'ours_j'):.1f}× ours on the same "
+              "work", flush=True)
     print("ours where threads wait: LeNet-5, 6 epochs on phantom-chest, and the products, as torch comes")
     passive = {"OMP_WAIT_POLICY": "passive"}
     for what, setup, work, environment in (
