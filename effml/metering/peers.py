@@ -110,8 +110,7 @@ def metered(name: str, work: str, *, setup: str = "", repeats: int = 1, rivals: 
             env={**os.environ, **environment}) as child:
         def tell(line: str) -> None:
             with suppress(BrokenPipeError):  # its exit status will say
-                child.stdin.write(line + "\n")
-                child.stdin.flush()
+                os.write(child.stdin.fileno(), f"{line}\n".encode())
 
         try:
             tell(json.dumps([name, setup, work, repeats, bool(rivals)]))
