@@ -8,6 +8,7 @@ import sys
 
 BENCHES = ("training", "data", "optimizers")
 BENCHES = ("training", "data", "metering")
+BENCHES = ("training", "data", "precision")
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or BENCHES:
