@@ -15,6 +15,7 @@ _ROOMS = {
     "evaluate_masks": "evaluation",
     "operating_point": "evaluation", "per_class": "evaluation", "by_group": "evaluation", "non_inferiority": "evaluation",
     "compare": "comparison", "train": "training",
+    "pepr_score": "pepr", "pepr_curve": "pepr", "best_pepr": "pepr", "pareto_front": "pepr",
     "load_runs": "results", "load_arrays": "results", "own_or_reference": "results", "native_precision": "precision",
     "run": "experiment", "grid": "sweep", "sweep": "sweep",
     "show_source": "notebook", "check": "notebook", "data_passport": "notebook",
