@@ -205,6 +205,9 @@ def _fingerprint(plan: Plan) -> str:
             seen.append((name := at_hand(ladder), fingerprint(name)))
         except (FileNotFoundError, ValueError) as error:
             seen.append(str(error))
+    if "tables" in values:
+        from effml.data.fetch import local_files
+        seen.append([str(path.name) for path in local_files("pepr")])
     if plan.cost["runs"] == 0:
         stores = (LOCAL, ROOT / "results" / "reference")
         seen += [(path.name, path.stat().st_size) for store in stores for path in sorted(store.glob("runs-*.jsonl"))]

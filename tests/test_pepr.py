@@ -103,3 +103,22 @@ def test_the_pareto_front_is_what_brute_force_finds():
         assert (pareto_front(p, cost) == ~np.array(beaten)).all()
     assert pareto_front([0.5, 0.5, np.nan], [1, 1, 0]).tolist() == [True, True, False]
     assert pareto_front(pd.Series([0.5, 0.4], index=["a", "b"]), [1.0, 2.0]).to_dict() == {"a": True, "b": False}
+
+
+def test_the_score_equals_every_published_one():
+    """1 048 rows × 4 resources, normalised within each variant of a data set."""
+    scores = published("full_data_pepr_dataset_level")
+    assert len(scores) == 1048
+    for _, rows in scores.groupby("dataset"):
+        for score, cost in COSTS.items():
+            assert pepr_score(rows.test_09, rows[cost]).to_numpy() == pytest.approx(rows[score].to_numpy(), abs=1e-12)
+            assert normalize(rows[cost]).to_numpy() == pytest.approx(rows[f"{score[-1].upper()}_n"].to_numpy(), abs=1e-12)
+
+
+def published(name):
+    """A table of the authors, where it is on this machine."""
+    from effml.data import published_table
+    try:
+        return published_table(name)
+    except FileNotFoundError:
+        pytest.skip("the PePR tables are not on this machine: python -m effml data get pepr, or set EFFML_DATA")

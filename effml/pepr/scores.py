@@ -1,8 +1,8 @@
 """PePR, performance per resource unit (Selvan et al. 2024, arXiv 2403.12562): scores, curves and fronts of columns.
 
-Performance P is a fraction in [0, 1]. A cost is anything to be kept small, in any unit (kWh, s, GB); its normalised form R is
-0 for the cheapest model of an experiment and 1 for the dearest. Columns come as arrays or pandas, and a score comes back as
-what the performance came as. NaN is a model that was not measured: it gets no score and moves nobody else's.
+Performance P is a fraction in [0, 1]. A cost is anything to be kept small, in any unit (kWh, s, GB); its normalised form R is 0
+for the cheapest model of an experiment and 1 for the dearest. Columns come as arrays or pandas, and a score comes back as what
+the performance came as. NaN is a model that was not measured: it gets no score and moves nobody else's.
 """
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -62,11 +62,12 @@ def pepr_score(performance: ArrayLike, cost: Any, *, alpha: float = 1.0, normali
 
 
 def resource(cost: Any, *, normalized: bool = False, weights: Sequence[float] | Mapping[str, float] | None = None) -> NDArray:
-    """R (N,) of one cost (N,) or of several (N, K) with `weights`: what `pepr_score` divides by. Errors: see there."""
+    """R (N,) of one cost (N,), or of several (N, K) with `weights`: what `pepr_score` divides by. Errors: see there."""
     if isinstance(weights, Mapping):
         columns = list(getattr(cost, "columns", []))
         if missing := [name for name in weights if name not in columns]:
-            raise ValueError(f"cost has no column {missing[0]!r}. Choose from: {', '.join(map(str, columns)) or 'give a DataFrame'}")
+            raise ValueError(f"cost has no column {missing[0]!r}. Choose from: "
+                         f"{', '.join(map(str, columns)) or '(give a DataFrame)'}")
         cost, weights = cost[list(weights)], list(weights.values())
     r = _numbers("cost", cost if normalized else normalize(cost))
     if np.any(r < 0):
@@ -109,7 +110,7 @@ def best_pepr(performance: ArrayLike, cost: ArrayLike, *, alpha: float = 1.0, no
     """
     curve = pepr_curve(performance, cost, alpha=alpha, normalized=normalized)
     if curve.empty:
-        raise ValueError("No row has both a performance and a cost: there is no best one. Look for NaN in the two columns.")
+        raise ValueError("No row has both a performance and a cost: there is no best one. Look for NaN in both columns.")
     at = int(np.argmax(curve.pepr.to_numpy() >= curve.pepr.max() * (1 - 1e-12)))  # the first of equals, round-off aside
     return Best(curve.index[at], *(float(curve[name].iloc[at]) for name in ("resource", "performance", "pepr")))
 
@@ -137,7 +138,8 @@ def _numbers(name: str, values: Any) -> NDArray:
         raise ValueError(f"{name} holds something that is no number. Give numbers, and NaN for what was not measured.") from None
     if array.ndim not in (1, 2) or np.isinf(array).any():
         wrong = "an infinite number" if np.isinf(array).any() else f"the shape {array.shape}"
-        raise ValueError(f"{name} has {wrong}. Give finite numbers (N,), or (N, K) for K resources; NaN where nothing was measured.")
+        raise ValueError(f"{name} has {wrong}. Give finite numbers (N,), or (N, K) for K resources; NaN where nothing was "
+                         "measured.")
     return array
 
 
@@ -146,7 +148,7 @@ def _rows(performance: ArrayLike, cost: NDArray) -> tuple[NDArray, NDArray]:
     if p.ndim != 1 or len(p) != len(cost):
         raise ValueError(f"performance has the shape {p.shape}, cost {cost.shape}: give one row per model in both, in one order.")
     if np.any((p < 0) | (p > 1)):
-        raise ValueError(f"performance runs from {np.nanmin(p)} to {np.nanmax(p)}: it must be a fraction. Divide per cent by 100.")
+        raise ValueError(f"performance is {np.nanmin(p)} to {np.nanmax(p)}: it must be a fraction. Divide per cent by 100.")
     return p, cost
 
 
