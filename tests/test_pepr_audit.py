@@ -94,14 +94,14 @@ def test_a_repaired_copy_has_no_defect_and_the_original_is_untouched(theirs, rep
 
 
 def test_time_times_power_is_a_good_guess_of_an_energy(theirs):
-    """Hide every second energy of lidc, all of which are plausible: each comes back within 4 %."""
+    """Hide every second energy of lidc, all of which are plausible: each comes back within 6 %."""
     runs = theirs[RUNS].copy()
     hidden = (runs.dataset == "lidc") & (np.arange(len(runs)) % 2 == 0)
     truth = runs.energy[hidden]
     runs.loc[hidden, "energy"] *= 3
     guess = repair({**theirs, RUNS: runs})[RUNS].loc[truth.index]
     assert (guess.energy_from == "time × power").all()
-    assert (guess.energy / truth - 1).abs().max() < 0.04
+    assert (guess.energy / truth - 1).abs().max() < 0.06
 
 
 @pytest.mark.parametrize("defect", DEFECTS)

@@ -7,6 +7,7 @@ theirs, and their defects put in on purpose.
 Tables are a dict of DataFrames under the names of the authors' files, as `effml.data.published_tables()` gives them.
 """
 from effml.pepr.audit import CHECKS, audit, summary
+from effml.pepr.conclusions import conclusions, constant_predictor, majority_rate, rank_intervals, rank_stability
 from effml.pepr.phantom import DEFECTS, phantom_tables
 from effml.pepr.published import COSTS, FULL, SMALL_BELOW, as_corrected, as_published, printed_table, three_set_mean
 from effml.pepr.repair import repair
@@ -23,5 +24,6 @@ from effml.pepr.scores import (
 )
 
 __all__ = ["CHECKS", "COSTS", "DEFECTS", "FULL", "NORMALIZATIONS", "SMALL_BELOW", "Best", "as_corrected", "as_published",
-           "audit", "best_pepr", "by_maximum", "by_range", "normalize", "pareto_front", "pepr_curve", "pepr_score",
-           "phantom_tables", "printed_table", "repair", "summary", "three_set_mean"]
+           "audit", "best_pepr", "by_maximum", "by_range", "conclusions", "constant_predictor", "majority_rate", "normalize",
+           "pareto_front", "pepr_curve", "pepr_score", "phantom_tables", "printed_table", "rank_intervals", "rank_stability",
+           "repair", "summary", "three_set_mean"]
