@@ -16,9 +16,11 @@ _ROOMS = {
     "operating_point": "evaluation", "per_class": "evaluation", "by_group": "evaluation", "non_inferiority": "evaluation",
     "achieved": "evaluation", "predictive_values": "evaluation",
     "compare": "comparison", "train": "training",
+    "pepr_score": "pepr", "pepr_curve": "pepr", "best_pepr": "pepr", "pareto_front": "pepr",
     "load_runs": "results", "load_arrays": "results", "own_or_reference": "results", "native_precision": "precision",
     "run": "experiment", "grid": "sweep", "sweep": "sweep",
-    "show_source": "notebook", "check": "notebook", "data_passport": "notebook",
+    "show_source": "notebook", "check": "notebook", "data_passport": "notebook", "tables_at_hand": "notebook",
+    "published_table": "data", "published_tables": "data",
     "data_label": "results", "over_seeds": "results", "report": "claims",
     "radar": "figures", "roc": "figures", "tradeoff": "figures", "save_figure": "figures",
 }

@@ -2,6 +2,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas
@@ -11,25 +12,41 @@ from effml.results import CLAIMS_TYPE, interval
 VERDICTS = ("agrees", "differs", "inconclusive", "not testable here")
 
 
+class Estimate(NamedTuple):
+    """A value that brings its own 95 % interval (a difference between groups, say); what has no error has three equal numbers."""
+
+    value: float
+    low: float
+    high: float
+
+
+Ours = Mapping[str, Sequence[float] | Estimate]
+
+
 def ledger() -> pandas.DataFrame:
-    """Every claim: id, paper, place, statement, metric, theirs, tolerance (the difference that would not matter)."""
-    return pandas.read_csv(Path(__file__).with_name("claims.csv"))
+    """Every claim: id, paper, place, statement, metric, theirs, tolerance (the difference that would not matter), relation.
+
+    The relation is `=`, which an empty cell means, or `>`: the claim is that something is larger than `theirs`.
+    """
+    book = pandas.read_csv(Path(__file__).with_name("claims.csv"))
+    return book.assign(relation=book.relation.fillna("="))
 
 
-def verdicts(ours: Mapping[str, Sequence[float]]) -> pandas.DataFrame:
-    """Ours, theirs, difference and verdict for each claim id; `ours` holds one value per seed, none if it was not run.
+def verdicts(ours: Ours) -> pandas.DataFrame:
+    """Ours, theirs, difference and verdict for each claim id; `ours` holds one value per seed, none if it was not run, or an
+    `Estimate`, whose interval was computed elsewhere.
 
     With three verdicts, as in equivalence testing: our 95 % interval of the mean (Student's t over the seeds) lies inside
     theirs ± tolerance: `agrees`; outside: `differs`; across an edge: `inconclusive`. One seed has no interval and is
-    inconclusive at best.
+    inconclusive at best. Where the relation is `>`, all above theirs + tolerance stands in the place of theirs ± tolerance.
     """
     book = ledger().set_index("id")
     if unknown := [name for name in ours if name not in book.index]:
         raise ValueError(f"Unknown claim {unknown[0]!r}. Choose from: {', '.join(book.index)}")
-    return pandas.DataFrame([_compare(name, book.loc[name], np.asarray(ours[name], dtype=float)) for name in ours])
+    return pandas.DataFrame([_compare(name, book.loc[name], ours[name]) for name in ours])
 
 
-def report(ours: Mapping[str, Sequence[float]]) -> None:
+def report(ours: Ours) -> None:
     """Show ours, theirs, difference and verdict of each claim: `report({"medmnist-breast-auroc": runs.test_auroc})`.
 
     Pass an empty list for a claim that cannot be tested here (other data, say)."""
@@ -42,10 +59,14 @@ def report(ours: Mapping[str, Sequence[float]]) -> None:
              CLAIMS_TYPE: json.loads(table.to_json(orient="records"))}, raw=True)
 
 
-def _compare(name: str, claim: pandas.Series, values: np.ndarray) -> dict[str, object]:
+def _compare(name: str, claim: pandas.Series, given: Sequence[float] | Estimate) -> dict[str, object]:
+    values = np.asarray(given, dtype=float)
     values = values[np.isfinite(values)]
-    mean, low, high = interval(values)
+    estimate = isinstance(given, Estimate)
+    mean, low, high = given if estimate else interval(values)
     bottom, top = claim.theirs - claim.tolerance, claim.theirs + claim.tolerance
+    if claim.relation == ">":
+        bottom, top = top, np.inf
     if not len(values):
         verdict = "not testable here"
     elif bottom <= low and high <= top:
@@ -54,5 +75,5 @@ def _compare(name: str, claim: pandas.Series, values: np.ndarray) -> dict[str, o
         verdict = "differs"
     else:
         verdict = "inconclusive"
-    return {"claim": name, "ours": mean, "low": low, "high": high, "seeds": len(values), "theirs": claim.theirs,
-            "difference": mean - claim.theirs, "tolerance": claim.tolerance, "verdict": verdict}
+    return {"claim": name, "ours": mean, "low": low, "high": high, "seeds": 0 if estimate else len(values),
+            "theirs": claim.theirs, "difference": mean - claim.theirs, "tolerance": claim.tolerance, "verdict": verdict}

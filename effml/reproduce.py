@@ -92,7 +92,9 @@ def reproduce(profile: str = "laptop", only: Sequence[str] = ()) -> int:
 def execute(path: Path, out: Path, parameters: dict[str, Any], figures: Path, store: Path = LOCAL) -> str:
     """Run one notebook in its own process, from its own folder, into `out`; the reason if it failed, naming the cell."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    job = {"input_path": str(path), "output_path": str(out), "parameters": {**parameters, "store": str(store)},
+    if "store" in declared_parameters(path):  # a notebook that reads tables only has none
+        parameters = {**parameters, "store": str(store)}
+    job = {"input_path": str(path), "output_path": str(out), "parameters": parameters,
            "cwd": str(path.parent), "kernel_name": "python3", "progress_bar": False}
     environment = {**os.environ, "EFFML_FIGURES": str(figures), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     done = subprocess.run([sys.executable, "-m", "effml.reproduce"], input=json.dumps(job), text=True, env=environment)
@@ -205,6 +207,9 @@ def _fingerprint(plan: Plan) -> str:
             seen.append((name := at_hand(ladder), fingerprint(name)))
         except (FileNotFoundError, ValueError) as error:
             seen.append(str(error))
+    if "tables" in values:
+        from effml.data.fetch import local_files
+        seen.append([str(path.name) for path in local_files("pepr")])
     if plan.cost["runs"] == 0:
         stores = (LOCAL, ROOT / "results" / "reference")
         seen += [(path.name, path.stat().st_size) for store in stores for path in sorted(store.glob("runs-*.jsonl"))]

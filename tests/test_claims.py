@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from effml.claims import VERDICTS, ledger, verdicts
+from effml.claims import VERDICTS, Estimate, ledger, verdicts
 
 
 def verdict(values, name="medmnist-breast-auroc"):
@@ -28,7 +28,22 @@ def test_the_interval_is_students():
 
 def test_the_ledger_is_whole():
     book = ledger()
-    assert book.id.is_unique and book.notna().all().all() and (book.tolerance > 0).all()
+    assert book.id.is_unique and book.notna().all().all() and (book.tolerance >= 0).all()
+    assert set(book.relation) <= {"=", ">"} and (book.tolerance[book.relation == "="] > 0).all()
     assert {"medmnist-pneumonia-auroc", "medmnist-breast-accuracy"} <= set(book.id)
     with pytest.raises(ValueError, match="Unknown claim 'x'. Choose from: medmnist"):
         verdicts({"x": []})
+
+
+def test_an_estimate_brings_its_own_interval():
+    assert verdict(Estimate(0.901, 0.895, 0.907)).verdict == "agrees" and verdict(Estimate(0.9, 0.88, 0.92)).verdict == "inconclusive"
+    exact = verdict(Estimate(0.850, 0.850, 0.850))
+    assert exact.verdict == "differs" and exact.seeds == 0 and exact.ours == exact.low == 0.850
+    assert verdict(Estimate(np.nan, np.nan, np.nan)).verdict == "not testable here"
+
+
+def test_a_claim_may_be_a_direction():
+    for low, high, expected in ((0.01, 0.03, "agrees"), (-0.03, -0.01, "differs"), (-0.01, 0.03, "inconclusive")):
+        row = verdict(Estimate((low + high) / 2, low, high), "pepr-pretrained")
+        assert (row.verdict, row.theirs) == (expected, 0)
+    assert verdict([0.01, 0.011, 0.012], "pepr-pretrained").verdict == "agrees"

@@ -14,11 +14,11 @@ from effml import Recipe, grid, load_runs
 from effml.sweep import sweep
 
 ROOT = Path(__file__).resolve().parent.parent
-FLOORS = [("recipe", "machine"), ("data", "models", "metering", "evaluation", "results"), ("precision", "optimizers"), ("training",),
+FLOORS = [("recipe", "machine"), ("data", "models", "metering", "evaluation", "pepr", "results"), ("precision", "optimizers"), ("training",),
           ("experiment",), ("sweep",), ("claims", "comparison", "figures", "notebook", "reproduce"), ("__main__",)]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 FILES = sorted((ROOT / "effml").rglob("*.py"))
-TORCH_FREE = ("recipe", "evaluation", "results", "claims", "comparison", "figures", "notebook")
+TORCH_FREE = ("recipe", "evaluation", "pepr", "results", "claims", "comparison", "figures", "notebook")
 HEAVY = ("torch", "timm", "torchvision", "matplotlib", "seaborn", "sklearn", "scipy", "medmnist", "papermill", "IPython")
 
 
@@ -69,7 +69,8 @@ def test_every_room_is_on_a_floor_and_every_public_name_resolves_with_a_docstrin
 @pytest.mark.parametrize("room, registry", [("precision", "PRECISIONS"), ("optimizers", "OPTIMIZERS"), ("training.loop", "SCHEDULES"), ("training.losses", "CLASS_WEIGHTS"), ("training.augmentation", "AUGMENTATIONS"),
                                             ("models", "MODELS"), ("metering", "METERS"),
                                             ("metering.peers", "PEERS"), ("data.phantoms", "PHANTOMS"),
-                                            ("evaluation.points", "AIMS")])
+                                            ("evaluation.points", "AIMS"), ("pepr.scores", "NORMALIZATIONS"),
+                                            ("pepr.audit", "CHECKS"), ("pepr.phantom", "DEFECTS")])
 def test_registries_are_dict_literals_of_callables_of_one_signature(room, registry):
     module = __import__(f"effml.{room}", fromlist=[registry])
     entries = getattr(module, registry)

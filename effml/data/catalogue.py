@@ -22,6 +22,17 @@ MNIST_FILES = {  # MD5 as torchvision states them, and of what is inside: these 
     "t10k-labels-idx1-ubyte.gz": ("ec29112dd5afa0611ce80d1b7f02629c", "27ae3e4e09519cfbb04c329615203637")}
 _MNIST_URLS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/")
 
+PEPR_FILES = {  # tables of the PePR authors at commit ce087aa: MD5 and bytes
+    "all_results": ("6ed17e211d0e9a24ab8d85e1a0bab560", 368_654),
+    "full_data_pepr_dataset_level": ("97638cd70d2abd60c1a67d61101e7fe1", 529_989),
+    "full_data_pepr_imagenet": ("a7be9d12453873e9751b4af28357b17e", 15_913),
+    "model_names": ("abbb3839fa03cd755975ae5d8659d69e", 8_305),
+    "results-imagenet": ("b9c63e97b0f128371f25b97090f74520", 113_785),
+    "regions_papers_data_2013": ("3d93f51342d6164baa51f10e6cb0a4fa", 11_884),
+    "regions_papers_data_2023": ("09f86ac61ed1b365bf43c39b0441bce5", 13_587)}
+_PEPR_URLS = ("https://raw.githubusercontent.com/saintslab/PePR/ce087aa/data/",
+              "https://github.com/saintslab/PePR/raw/ce087aa/data/")
+
 _LIKE = {"pneumoniamnist_reordered": ("pneumoniamnist", "the official images, training order shuffled")}
 _POSITIVE = {"breastmnist": 0}  # 0 = malignant; in MedMNIST's other binary sets the disease is class 1
 
@@ -57,6 +68,9 @@ def remote_files(name: str, *, size: int = 28) -> list[RemoteFile]:
     if name == "mnist":
         return [RemoteFile(f"MNIST/raw/{file}", tuple(url + file for url in _MNIST_URLS), md5, 48_000_000, inside)
                 for file, (md5, inside) in MNIST_FILES.items()]
+    if name == "pepr":
+        return [RemoteFile(f"pepr/{table}.csv", tuple(f"{url}{table}.csv" for url in _PEPR_URLS), md5, count)
+                for table, (md5, count) in PEPR_FILES.items()]
     info = medmnist_info().get(name)
     if not info:
         return []
@@ -146,6 +160,8 @@ def find(name: str, *, size: int = 28, root: str | os.PathLike | None = None) ->
         raise FileNotFoundError(f"There is no file {name}. Check the path; relative paths start at {Path.cwd()}.")
     if name == "mnist":
         return _find_mnist(root)
+    if name == "pepr":
+        raise ValueError("pepr is a set of tables, not of images. Read one: effml.data.published_table(\"all_results\")")
     remote = remote_files(name, size=size)
     file = remote[0].path if remote else f"{name}.npz"
     damaged = []
@@ -171,17 +187,21 @@ def _find_mnist(root: str | os.PathLike | None) -> Path:
 
 def advice(name: str, remote: list[RemoteFile], root: str | os.PathLike | None = None) -> str:
     """How to come by a set that is not here: the command, four steps by hand, or a phantom."""
-    other = f"choose a phantom: {', '.join(PHANTOMS)}"
+    other = "read phantom tables: effml.pepr.phantom_tables()" if name == "pepr" else f"choose a phantom: {', '.join(PHANTOMS)}"
     if not remote:
         return f"Set EFFML_DATA to the folder which holds it, give a path, or {other}"
     target = folders(root)[0]
     size = re.search(r"_(64|128|224)\.npz$", remote[0].path)
     wanted = f" --size {size[1]}" if size else ""
-    return "\n".join([
-        f"With a network: python -m effml data get {name}{wanted}. By hand:",
-        *(f"1. Get {file.urls[0]} on any machine.\n2. Check its MD5: {file.md5}.\n3. Put it into {(target / file.path).parent} "
-          f"as {Path(file.path).name}." for file in remote),
-        f"4. Say python -m effml data verify {name}. Or set EFFML_DATA to the folder which holds it, or {other}"])
+    if len(remote) == 1:
+        steps = (f"1. Get {remote[0].urls[0]} on any machine.\n2. Check its MD5: {remote[0].md5}.\n"
+                 f"3. Put it into {(target / remote[0].path).parent} as {Path(remote[0].path).name}.")
+    else:
+        lines = "".join(f"\n   {file.urls[0]}" for file in remote), "".join(f"\n   {file.md5}" for file in remote)
+        steps = (f"1. Get these files on any machine:{lines[0]}\n2. Check their MD5, in this order:{lines[1]}\n"
+                 f"3. Put them into {(target / remote[0].path).parent}, their names unchanged.")
+    return (f"With a network: python -m effml data get {name}{wanted}. By hand:\n{steps}\n4. Say python -m effml data verify "
+            f"{name}. Or set EFFML_DATA to the folder which holds it, or {other}")
 
 
 def images_of_masks(path: Path) -> Path | None:

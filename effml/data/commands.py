@@ -13,6 +13,7 @@ from effml.data.catalogue import RemoteFile, valid
 from effml.data.fetch import bytes_to_get, fetch, local_files, megabytes, missing
 from effml.data.load import is_phantom
 from effml.data.phantoms import PHANTOMS
+from effml.data.tables import places
 
 _SHOWS = {"pathmnist": "colon pathology", "chestmnist": "chest X-ray", "dermamnist": "dermoscopy", "octmnist": "retinal OCT",
           "pneumoniamnist": "chest X-ray", "retinamnist": "fundus photo", "breastmnist": "breast ultrasound",
@@ -101,6 +102,9 @@ def _list(given: argparse.Namespace) -> int:
         else:
             count, ask = _to_get(catalogue.remote_files(name, size=given.size), given.root, ask)
             rows.append([*row, f"{'' if ask else '≤ '}{count / 1e6:.1f} MB"])
+    count, ask = _to_get(missing("pepr", root=given.root), given.root, ask)
+    rows.append(["pepr", "tables of 131 models (PePR, 2024)", "none", "", "no" if count else "yes", "MIT",
+                 f"{'' if ask else '≤ '}{count / 1e6:.1f} MB" if count else "nothing"])
     rows += [[name, catalogue.source(name)[0].partition(",")[0], "", "", str(own.path), catalogue.source(name)[1], "nothing"]
              for name, founds in sorted(here.items()) for own in founds if own.file is None]
     rows = rows if given.dry_run else [row[:-1] for row in rows]
@@ -169,7 +173,7 @@ def _verify(given: argparse.Namespace) -> int:
         else:
             damaged += 1
             print(f"damaged       {path}: its MD5 is {catalogue.digest(path, 'md5')}, not {file.md5}. Get it again: "
-                  f"python -m effml data get {name} --size {size}", flush=True)
+                  f"python -m effml data get {name}" + (f" --size {size}" if size else ""), flush=True)
     print(f"{len(official) - damaged} ok, {damaged} damaged, {len(found) - len(official)} not official")
     return min(damaged, 1)
 
@@ -184,6 +188,9 @@ def _found(root: str | os.PathLike | None) -> Iterator[Found]:
             if (path.suffix == ".npz" or path.name in known) and path.resolve() not in seen:
                 seen.add(path.resolve())
                 yield Found(path, *known.get(path.name, (path.stem,)))
+    for file in catalogue.remote_files("pepr"):
+        for path in filter(Path.is_file, dict.fromkeys(map(Path.resolve, places(file, root)))):
+            yield Found(path, "pepr", None, file)
 
 
 def _import(given: argparse.Namespace) -> int:
