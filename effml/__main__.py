@@ -34,7 +34,8 @@ def main(words: list[str] | None = None) -> int:
     data_commands.add(command("data", "list, get, import and verify data sets"))
     from effml.metering import commands as energy_commands
     energy_commands.add(command("energy", "what measures energy here, and calibrating it with a plug meter"))
-    command("readme", "render the results in README.md from results/reference")
+    command("report", "every claim of the papers, ours beside theirs, with the verdicts of the notebooks")
+    command("readme", "render the results and the count of claims in README.md")
     command("doctor", "what this machine offers, what is missing, what to do")
     given = parser.parse_args(words)
     try:
@@ -111,14 +112,23 @@ def _energy(given: argparse.Namespace) -> int:
     return main(given)
 
 
+def _report(given: argparse.Namespace) -> int:
+    from effml.claims import report
+    report()
+    return 0
+
+
 def _readme(given: argparse.Namespace) -> int:
     from effml.machine import ROOT
+    from effml.claims import render_claims
     from effml.results import render_results
     path = ROOT / "README.md"
-    before, _, rest = path.read_text(encoding="utf-8").partition("<!-- results -->\n")
-    _, _, after = rest.partition("<!-- /results -->")
-    table = render_results(ROOT / "results" / "reference")
-    path.write_text(f"{before}<!-- results -->\n{table}<!-- /results -->{after}", encoding="utf-8")
+    text = path.read_text(encoding="utf-8")
+    for name, table in (("results", render_results(ROOT / "results" / "reference")), ("claims", render_claims())):
+        before, _, rest = text.partition(f"<!-- {name} -->\n")
+        _, _, after = rest.partition(f"<!-- /{name} -->")
+        text = f"{before}<!-- {name} -->\n{table}<!-- /{name} -->{after}"
+    path.write_text(text, encoding="utf-8")
     return 0
 
 

@@ -1,5 +1,6 @@
 """What the papers claim, beside what we measured. Statements stand in claims.csv; verdicts are derived, never typed."""
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -7,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas
 
-from effml.results import CLAIMS_TYPE, interval
+from effml.machine import ROOT
+from effml.results import CLAIMS_TYPE, claims_in, interval
 
 VERDICTS = ("agrees", "differs", "inconclusive", "not testable here")
 
@@ -46,11 +48,36 @@ def verdicts(ours: Ours) -> pandas.DataFrame:
     return pandas.DataFrame([_compare(name, book.loc[name], ours[name]) for name in ours])
 
 
-def report(ours: Ours) -> None:
+def reported(folder: str | os.PathLike = ROOT / "notebooks") -> pandas.DataFrame:
+    """The whole ledger with the verdicts that the executed notebooks of a folder hold: claim, paper, statement, ours, theirs,
+    verdict, notebook; `not reported` where none does. Of several notebooks the last in order counts."""
+    found = {claim["claim"]: {**claim, "notebook": path.name[:2]} for path in sorted(Path(folder).glob("*.ipynb"))
+             for claim in claims_in(json.loads(path.read_text(encoding="utf-8")))}
+    empty = {"ours": None, "verdict": "not reported", "notebook": ""}
+    rows = [{"claim": claim.id, "paper": claim.paper, "statement": claim.statement, "theirs": claim.theirs,
+             **{name: found.get(claim.id, empty)[name] for name in empty}} for claim in ledger().itertuples()]
+    return pandas.DataFrame(rows).astype({"ours": float})
+
+
+def render_claims(folder: str | os.PathLike = ROOT / "notebooks") -> str:
+    """How many claims of each paper have which verdict, as the Markdown table of the README."""
+    table = reported(folder)
+    counts = pandas.crosstab(table.paper, table.verdict).reindex(columns=[*VERDICTS, "not reported"], fill_value=0)
+    counts = counts.loc[:, (counts > 0).any() | counts.columns.isin(VERDICTS)]
+    rows = [[paper, *map(str, row)] for paper, row in zip(counts.index, counts.values)]
+    lines = [["paper", *counts], ["---"] * (counts.shape[1] + 1), *rows, ["all", *(f"**{total}**" for total in counts.sum())]]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def report(ours: Ours | None = None) -> None:
     """Show ours, theirs, difference and verdict of each claim: `report({"medmnist-breast-auroc": runs.test_auroc})`.
 
-    Pass an empty list for a claim that cannot be tested here (other data, say)."""
+    Pass an empty list for a claim that cannot be tested here (other data, say). Without an argument the whole ledger is
+    printed, with the verdicts that the notebooks hold."""
     from IPython.display import display
+    if ours is None:
+        print(reported().round(3).to_string(index=False))
+        return
     table = verdicts(ours)
     book = ledger().set_index("id")
     shown = table.set_index("claim").round(3).drop(columns="tolerance")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from effml.machine import ROOT
-from effml.results import CLAIMS_TYPE, read_records, save_file
+from effml.results import claims_in, read_records, save_file
 from effml.sweep.plan import FINAL
 
 NOTEBOOKS, LOCAL, SMOKE = ROOT / "notebooks", ROOT / "results" / "local", ROOT / "tests" / "smoke"
@@ -230,9 +230,7 @@ def _save(path: Path, state: dict[str, Any]) -> None:
 def _outcome(executed: Path) -> tuple[float, list[dict[str, Any]]]:
     """Minutes and claims of an executed notebook."""
     book = _load(executed)
-    claims = [claim for cell in book.get("cells", []) for output in cell.get("outputs", [])
-              for claim in output.get("data", {}).get(CLAIMS_TYPE, [])]
-    return (book.get("metadata", {}).get("papermill", {}).get("duration") or 0.0) / 60, claims
+    return (book.get("metadata", {}).get("papermill", {}).get("duration") or 0.0) / 60, claims_in(book)
 
 
 def _print_plan(plans: list[Plan], profile: str) -> None:

@@ -28,6 +28,13 @@ UNITS = {"test_auroc": "test AUROC", "test_accuracy": "test accuracy", "test_bal
          "prepare_energy_j": "preparation energy, J", "train_peak_memory_bytes": "peak memory, bytes",
          "train_peak_memory_mb": "peak memory, MB"}
 
+
+def claims_in(book: dict[str, Any]) -> list[dict[str, Any]]:
+    """The verdicts that an executed notebook reported, in its order."""
+    return [claim for cell in book.get("cells", []) for output in cell.get("outputs", [])
+            for claim in output.get("data", {}).get(CLAIMS_TYPE, [])]
+
+
 KEY = ["recipe_id", "data_sha256", "device", "numerics"]
 """Two records with the same key are the same run, done twice."""
 

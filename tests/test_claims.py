@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -47,3 +49,18 @@ def test_a_claim_may_be_a_direction():
         row = verdict(Estimate((low + high) / 2, low, high), "pepr-pretrained")
         assert (row.verdict, row.theirs) == (expected, 0)
     assert verdict([0.01, 0.011, 0.012], "pepr-pretrained").verdict == "agrees"
+
+
+def test_the_ledger_counts_what_notebooks_reported_and_what_none_did(tmp_path):
+    from effml.claims import VERDICTS, ledger, render_claims, reported
+    from effml.results import CLAIMS_TYPE
+    first, second = ledger().id[:2]
+    claim = {"claim": first, "ours": 0.9, "verdict": "differs"}
+    for name, verdict in (("10_a", "agrees"), ("20_b", "differs")):
+        cells = [{"outputs": [{"data": {CLAIMS_TYPE: [{**claim, "verdict": verdict}]}}]}]
+        (tmp_path / f"{name}.ipynb").write_text(json.dumps({"cells": cells}))
+    table = reported(tmp_path).set_index("claim")
+    assert len(table) == len(ledger()) and table.verdict[first] == "differs" and table.notebook[first] == "20"
+    assert table.verdict[second] == "not reported" and table.ours.isna()[second]
+    last = render_claims(tmp_path).strip().splitlines()[-1]
+    assert last == f"| all | **0** | **1** | **0** | **0** | **{len(ledger()) - 1}** |" and len(VERDICTS) == 4

@@ -106,6 +106,11 @@ def test_readme_results_are_rendered_from_the_reference_records():
     assert shown == render_results(ROOT / "results" / "reference"), "run: python -m effml readme"
 
 
+def test_readme_counts_the_claims_of_the_notebooks():
+    from effml.claims import render_claims
+    assert re.search(r"<!-- claims -->\n(.*?)<!-- /claims -->", README, re.S)[1] == render_claims(), "run: python -m effml readme"
+
+
 def test_links_lead_somewhere():
     for page in ROOT.glob("*.md"), ROOT.glob("*/README.md"):
         for path in page:
