@@ -96,7 +96,7 @@ def pepr_shading(axes: "Axes", *, alpha: float = 1.0, low: float = 0.0, levels: 
     return axes.contourf(r, p, score, levels=levels, cmap="Greys_r", alpha=0.55, zorder=0)
 
 
-def rank_moves(before: pandas.Series, after: pandas.Series, *, top: int = 12, labels: Sequence[str] = ("before", "after")
+def rank_moves(before: pandas.Series, after: pandas.Series, *, top: int = 10, labels: Sequence[str] = ("before", "after")
                ) -> "Figure":
     """One line per model from its rank by the scores `before` to its rank by `after` (same index; the highest is rank 1), for
     the models which either places among the `top`; ▲ gains, ▼ loses, ● keeps its place."""
@@ -106,7 +106,7 @@ def rank_moves(before: pandas.Series, after: pandas.Series, *, top: int = 12, la
                               "after": after[known].rank(ascending=False, method="first")})
     ranks = ranks[(ranks <= top).any(axis=1)].sort_values("after")
     with plt.rc_context({**_STYLE, "axes.grid": False, "axes.spines.left": False, "axes.spines.bottom": False}):
-        figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
+        figure, axes = plt.subplots(figsize=(5.4, 3.4), layout="constrained")
     for name, (was, now) in ranks.iterrows():
         i = int(1 + np.sign(now - was))  # 0 gains, 1 keeps, 2 loses
         axes.plot([0, 1], [min(was, top + 1), min(now, top + 1)], marker="^ov"[i], color=(COLOURS[0], "grey", COLOURS[1])[i],

@@ -20,6 +20,8 @@ SMALL = {"Derma": "derma_small", "LIDC": "lidc_small", "Pneumonia": "pneumonia_s
 """The same with a tenth of the training images."""
 SMALL_BELOW = 24.6e6
 """Parameters below which the paper calls a model small."""
+DRAWN_OVERHEAD_WH = 1.905
+"""What Fig 4a leaves out of every training's energy before it divides it over the epochs, read off its marks."""
 ACCURACIES = [f"test_{epoch:02}" for epoch in range(10)]
 POINTS = ["test_09", *COSTS]
 
@@ -58,7 +60,7 @@ def epoch_points(runs: pandas.DataFrame, *, overhead_wh: float = 0.0, best_so_fa
     """Every row of `runs` after each of its ten epochs (Figs 2b and 4a): model, dataset, epoch 1 to 10, energy, performance.
 
     An approximation: only the energy of all ten epochs is published, so epoch k gets k tenths of it (kWh), less `overhead_wh`
-    first. In the paper's drawing of Fig 4a the overhead is 1.905 Wh. `best_so_far` draws the running maximum, as the paper does:
+    first (as in the paper's drawing: `DRAWN_OVERHEAD_WH`). `best_so_far` draws the running maximum, as the paper does:
     a choice on the test images, which no training could have made. What was not measured is left out.
     """
     values = runs[ACCURACIES].to_numpy(dtype=float)
