@@ -14,6 +14,7 @@ _ROOMS = {
     "build_model": "models", "measure": "metering", "co2e_g": "metering", "evaluate": "evaluation",
     "evaluate_masks": "evaluation",
     "operating_point": "evaluation", "per_class": "evaluation", "by_group": "evaluation", "non_inferiority": "evaluation",
+    "achieved": "evaluation", "predictive_values": "evaluation",
     "compare": "comparison", "train": "training",
     "pepr_score": "pepr", "pepr_curve": "pepr", "best_pepr": "pepr", "pareto_front": "pepr",
     "load_runs": "results", "load_arrays": "results", "own_or_reference": "results", "native_precision": "precision",
@@ -22,7 +23,7 @@ _ROOMS = {
     "live": "notebook", "both_ways": "figures", "by_size": "figures", "pepr_shading": "figures", "rank_moves": "figures",
     "published_table": "data", "published_tables": "data",
     "data_label": "results", "over_seeds": "results", "report": "claims",
-    "radar": "figures", "tradeoff": "figures", "save_figure": "figures",
+    "radar": "figures", "roc": "figures", "tradeoff": "figures", "save_figure": "figures",
 }
 __all__ = sorted(_ROOMS)
 

@@ -73,7 +73,7 @@ def both_ways(panels: int = 1, *, whose: str = "", height: float = 2.7, sharey: 
     return figure, axes
 
 
-def by_size(axes: "Axes", points: pandas.DataFrame, y: str, *, marker: str = "marker", label: str | None = None) -> None:
+def by_size(axes: "Axes", points: pandas.DataFrame, y: str, *, marker: str = "marker") -> None:
     """One mark per model: column `y` over `num_param`, logarithmic; 1 in the column `marker` is efficient, 0 is not. The dotted
     line parts small models from large ones. Models with NaN have no mark, and the legend counts the others."""
     known = points[points[y].notna()]
@@ -82,7 +82,7 @@ def by_size(axes: "Axes", points: pandas.DataFrame, y: str, *, marker: str = "ma
         axes.plot(of.num_param / 1e6, of[y], MARKERS[2 * i], color=COLOURS[i], markersize=3.5, alpha=0.7,
                   label=f"{name} ({len(of)})")
     axes.axvline(SMALL_BELOW / 1e6, color="k", linestyle=":", linewidth=1)
-    axes.set(xscale="log", xlabel="parameters, millions", **({"ylabel": label} if label else {}))
+    axes.set(xscale="log", xlabel="parameters, millions")
     axes.xaxis.set_major_formatter("{x:g}")
     axes.legend(fontsize=7, handletextpad=0.1)
 
@@ -119,6 +119,22 @@ def rank_moves(before: pandas.Series, after: pandas.Series, *, top: int = 10, la
     axes.set(xlim=(-0.6, 1.75), ylim=(top + 1.4, 0.4), yticks=[])
     axes.set_xticks([0, 1], labels)
     return figure
+
+
+def roc(axes: "Axes", scores: np.ndarray, is_positive: np.ndarray, points: pandas.DataFrame, *, name: str,
+        place: int = 0) -> None:
+    """Draw the ROC curve of `scores` (N,) against bool `is_positive` (N,) into `axes`, in colour `place`, and on it a marker for
+    each row of `points`, as `achieved` gives them, with the 95 % intervals of its sensitivity and specificity as bars."""
+    cuts = np.append(np.inf, np.unique(scores)[::-1])
+    found, alarmed = (1 - np.searchsorted(np.sort(scores[side]), cuts) / side.sum() for side in (is_positive, ~is_positive))
+    axes.step(alarmed, found, where="post", color=COLOURS[place % 7], linewidth=1, label=name)
+    for (aim, row), marker in zip(points.iterrows(), MARKERS):
+        bars = {key: [[row[rate] - row[f"{rate}_low"]], [row[f"{rate}_high"] - row[rate]]]
+                for key, rate in (("yerr", "sensitivity"), ("xerr", "specificity"))}
+        bars["xerr"].reverse()  # a higher specificity lies further left
+        axes.errorbar(1 - row.specificity, row.sensitivity, **bars, color=COLOURS[place % 7], marker=marker, capsize=3,
+                      linestyle="none", label=f"{name}, {aim}")
+    axes.set(xlabel="1 − specificity", ylabel="sensitivity", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
 
 
 def save_figure(figure: "Figure", name: str, *, data: pandas.DataFrame, alt: str,

@@ -65,3 +65,19 @@ def test_errors_say_what_to_do(no_data):
         fetch("pepr", quiet=True)
     with pytest.raises(ValueError, match="pepr is a set of tables"):
         catalogue.find("pepr")
+
+
+def test_the_tables_to_show_are_phantoms_where_theirs_are_not(no_data, tmp_path):
+    from effml.notebook import tables_at_hand
+    tables, whose = tables_at_hand("published|phantom")
+    assert whose.startswith("phantom") and len(tables["model_names"]) == 24
+    assert tables_at_hand("phantom")[0]["model_names"].equals(tables["model_names"])
+    with pytest.raises(FileNotFoundError, match="data get pepr"):
+        tables_at_hand("published")
+    with pytest.raises(ValueError, match="names 'mine'. Choose from: published, phantom"):
+        tables_at_hand("mine")
+    damaged = tmp_path / "data" / "pepr" / "all_results.csv"
+    damaged.parent.mkdir(parents=True)
+    damaged.write_text("model\n")
+    with pytest.raises(ValueError, match="is not the published all_results"):
+        tables_at_hand("published|phantom")
