@@ -20,6 +20,7 @@ _ROOMS = {
     "load_runs": "results", "load_arrays": "results", "own_or_reference": "results", "native_precision": "precision",
     "run": "experiment", "grid": "sweep", "sweep": "sweep",
     "show_source": "notebook", "check": "notebook", "data_passport": "notebook", "tables_at_hand": "notebook",
+    "live": "notebook", "both_ways": "figures", "by_size": "figures", "pepr_shading": "figures", "rank_moves": "figures",
     "published_table": "data", "published_tables": "data",
     "data_label": "results", "over_seeds": "results", "report": "claims",
     "radar": "figures", "roc": "figures", "tradeoff": "figures", "save_figure": "figures",

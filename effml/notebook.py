@@ -1,5 +1,6 @@
 """What notebooks show: the real source, passports, and checks of exercises. Torch-free."""
 import inspect
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -35,6 +36,27 @@ def tables_at_hand(ladder: str = "published|phantom") -> tuple[dict[str, pandas.
             if "phantom" not in rungs:
                 raise
     return phantom_tables(defects=DEFECTS), "phantom (made-up) tables; the authors': python -m effml data get pepr"
+
+
+def live(draw: Callable[..., Any], **controls: tuple[float, float, float] | list) -> Any:
+    """Draw anew whenever a control moves. A control is (first value, least, largest) for a slider, or a list to choose from.
+
+    Where nobody can move anything (`make reproduce`, `make test`) or ipywidgets is missing, `draw` is called once, with the
+    first values, and None is returned; else the box of controls, which a notebook shows as the last line of a cell.
+    """
+    first = {name: control[0] for name, control in controls.items()}
+    try:
+        if "EFFML_FIGURES" in os.environ:  # nobody is looking
+            raise ImportError
+        import ipywidgets
+    except ImportError:
+        draw(**first)
+        return None
+    shown = {name: name.replace("_", " ") for name in controls}
+    made = {name: ipywidgets.Dropdown(options=c, description=shown[name]) if isinstance(c, list) else ipywidgets.FloatSlider(
+        value=c[0], min=c[1], max=c[2], step=(c[2] - c[1]) / 20, description=shown[name], continuous_update=False)
+        for name, c in controls.items()}
+    return ipywidgets.interactive(draw, **made)
 
 
 def check(question: str, passed: bool, hint: str = "") -> None:

@@ -20,6 +20,8 @@ SMALL = {"Derma": "derma_small", "LIDC": "lidc_small", "Pneumonia": "pneumonia_s
 """The same with a tenth of the training images."""
 SMALL_BELOW = 24.6e6
 """Parameters below which the paper calls a model small."""
+DRAWN_OVERHEAD_WH = 1.905
+"""What Fig 4a leaves out of every training's energy before it divides it over the epochs, read off its marks."""
 ACCURACIES = [f"test_{epoch:02}" for epoch in range(10)]
 POINTS = ["test_09", *COSTS]
 
@@ -52,6 +54,22 @@ def three_set_mean(tables: Tables, columns: list[str], variants: Mapping[str, st
     runs = runs[runs.dataset.isin(variants.values())]
     mean, count = (getattr(runs.groupby("model")[columns], how)() for how in ("mean", "count"))
     return mean.where(count == len(variants))
+
+
+def epoch_points(runs: pandas.DataFrame, *, overhead_wh: float = 0.0, best_so_far: bool = False) -> pandas.DataFrame:
+    """Every row of `runs` after each of its ten epochs (Figs 2b and 4a): model, dataset, epoch 1 to 10, energy, performance.
+
+    An approximation: only the energy of all ten epochs is published, so epoch k gets k tenths of it (kWh), less `overhead_wh`
+    first (as in the paper's drawing: `DRAWN_OVERHEAD_WH`). `best_so_far` draws the running maximum, as the paper does:
+    a choice on the test images, which no training could have made. What was not measured is left out.
+    """
+    values = runs[ACCURACIES].to_numpy(dtype=float)
+    values = np.fmax.accumulate(values, axis=1) if best_so_far else values
+    energy = np.outer((runs.energy - overhead_wh / 1000).clip(lower=0), np.arange(1, 11) / 10)
+    points = pandas.DataFrame({"model": runs.model.repeat(10), "dataset": runs.dataset.repeat(10),
+                               "epoch": np.tile(np.arange(1, 11), len(runs)), "energy": energy.ravel(),
+                               "performance": values.ravel()})
+    return points.dropna().reset_index(drop=True)
 
 
 def printed_table() -> pandas.DataFrame:
