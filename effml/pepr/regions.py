@@ -5,7 +5,8 @@ import numpy as np
 import pandas
 
 HOLDERS: Mapping[str, str | None] = {
-    "Eritrea": "Estonia", "Estonia": "Eswatini", "Eswatini": "Ethiopia", "Ethiopia": "Falkland Islands", "Falkland Islands": None,
+    "Eritrea": "Estonia", "Estonia": "Eswatini", "Eswatini": "Ethiopia", "Ethiopia": "Falkland Islands",
+    "Falkland Islands": None,
     "Congo": "Congo, Democratic Republic of the", "Congo, Democratic Republic of the": "Congo",
     "Mexico": "Micronesia", "Micronesia": "Mexico", "Martinique": None,
     "Montserrat": None, "Morocco": "Montserrat", "Mozambique": "Morocco", "Myanmar": "Mozambique", "Namibia": "Myanmar",
