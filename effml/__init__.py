@@ -14,12 +14,13 @@ _ROOMS = {
     "build_model": "models", "measure": "metering", "co2e_g": "metering", "evaluate": "evaluation",
     "evaluate_masks": "evaluation",
     "operating_point": "evaluation", "per_class": "evaluation", "by_group": "evaluation", "non_inferiority": "evaluation",
+    "achieved": "evaluation", "predictive_values": "evaluation",
     "compare": "comparison", "train": "training",
     "load_runs": "results", "load_arrays": "results", "own_or_reference": "results", "native_precision": "precision",
     "run": "experiment", "grid": "sweep", "sweep": "sweep",
     "show_source": "notebook", "check": "notebook", "data_passport": "notebook",
     "data_label": "results", "over_seeds": "results", "report": "claims",
-    "radar": "figures", "tradeoff": "figures", "save_figure": "figures",
+    "radar": "figures", "roc": "figures", "tradeoff": "figures", "save_figure": "figures",
 }
 __all__ = sorted(_ROOMS)
 

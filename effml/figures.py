@@ -10,6 +10,7 @@ import pandas
 from effml.results import heading
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe & Ito
@@ -55,6 +56,22 @@ def radar(table: pandas.DataFrame, *, labels: Mapping[str, str] = {}, floor: flo
             axes.fill(angles, radius, color=COLOURS[i % 7], alpha=0.08)
         figure.legend(loc="outside lower center", ncols=2)
     return figure
+
+
+def roc(axes: "Axes", scores: np.ndarray, is_positive: np.ndarray, points: pandas.DataFrame, *, name: str,
+        place: int = 0) -> None:
+    """Draw the ROC curve of `scores` (N,) against bool `is_positive` (N,) into `axes`, in colour `place`, and on it a marker for
+    each row of `points`, as `achieved` gives them, with the 95 % intervals of its sensitivity and specificity as bars."""
+    cuts = np.append(np.inf, np.unique(scores)[::-1])
+    found, alarmed = (1 - np.searchsorted(np.sort(scores[side]), cuts) / side.sum() for side in (is_positive, ~is_positive))
+    axes.step(alarmed, found, where="post", color=COLOURS[place % 7], linewidth=1, label=name)
+    for (aim, row), marker in zip(points.iterrows(), MARKERS):
+        bars = {key: [[row[rate] - row[f"{rate}_low"]], [row[f"{rate}_high"] - row[rate]]]
+                for key, rate in (("yerr", "sensitivity"), ("xerr", "specificity"))}
+        bars["xerr"].reverse()  # a higher specificity lies further left
+        axes.errorbar(1 - row.specificity, row.sensitivity, **bars, color=COLOURS[place % 7], marker=marker, capsize=3,
+                      linestyle="none", label=f"{name}, {aim}")
+    axes.set(xlabel="1 − specificity", ylabel="sensitivity", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
 
 
 def save_figure(figure: "Figure", name: str, *, data: pandas.DataFrame, alt: str,

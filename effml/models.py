@@ -37,16 +37,24 @@ def build_model(name: str, *, in_channels: int = 1, classes: int = 2, size: int 
         near = get_close_matches(name, [*MODELS, *timm.list_models()], n=6)
         raise ValueError(f"Unknown model {name!r}. Choose from: {', '.join(MODELS)}, or a name of timm"
                          f"{'; did you mean ' + ', '.join(near) + '?' if near else ' (timm.list_models() lists them).'}")
-    model = timm.create_model(name, in_chans=in_channels, num_classes=classes)
+    fit = {"in_chans": in_channels, "num_classes": classes, **_image_size(name, size)}
+    model = timm.create_model(name, **fit)
     if weights == "random" or weights != "imagenet" and _load_file(model, weights):
         return model.eval()
     source = {} if weights == "imagenet" else {"pretrained_cfg_overlay": {"file": weights}}  # timm adapts stem and head
     _offline_unless_reachable()
     try:
-        return timm.create_model(name, in_chans=in_channels, num_classes=classes, pretrained=True, **source).eval()
+        return timm.create_model(name, **fit, pretrained=True, **source).eval()
     except Exception as error:  # of many kinds, from the hub to the shapes
         raise WeightsUnavailable(f"The weights {weights!r} of {name} could not be loaded ({type(error).__name__}: {error}). "
                                  "Connect to the network once, or give the path of a .safetensors file.") from error
+
+
+def _image_size(name: str, size: int) -> dict[str, int]:
+    """What timm must be told where an architecture has a fixed input size (ViT: one position embedding per patch)."""
+    from timm.models import get_pretrained_cfg
+    made_for = get_pretrained_cfg(name)
+    return {"img_size": size} if made_for and made_for.fixed_input_size and made_for.input_size[-1] != size else {}
 
 
 def _lenet5(in_channels: int, classes: int, size: int) -> "nn.Module":

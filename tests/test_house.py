@@ -67,7 +67,8 @@ def test_every_room_is_on_a_floor_and_every_public_name_resolves_with_a_docstrin
 
 
 @pytest.mark.parametrize("room, registry", [("precision", "PRECISIONS"), ("optimizers", "OPTIMIZERS"), ("training.loop", "SCHEDULES"), ("training.losses", "CLASS_WEIGHTS"), ("training.augmentation", "AUGMENTATIONS"),
-                                            ("models", "MODELS"), ("metering", "METERS"), ("data.phantoms", "PHANTOMS"),
+                                            ("models", "MODELS"), ("metering", "METERS"),
+                                            ("metering.peers", "PEERS"), ("data.phantoms", "PHANTOMS"),
                                             ("evaluation.points", "AIMS")])
 def test_registries_are_dict_literals_of_callables_of_one_signature(room, registry):
     module = __import__(f"effml.{room}", fromlist=[registry])

@@ -32,6 +32,13 @@ def test_the_medmnist_stem_keeps_the_resolution():
     assert count(model, torch.zeros(1, 1, 28, 28))["params"] == 11_168_706 + 64 * 9 - 576
 
 
+def test_a_transformer_is_built_for_the_size_of_the_images():
+    """64 px in patches of 16: 4 × 4 patches and the class token have a position each."""
+    model = build_model("vit_tiny_patch16_224", size=64)
+    assert model.pos_embed.shape == (1, 4 * 4 + 1, 192) and model(torch.zeros(2, 1, 64, 64)).shape == (2, 2)
+    assert build_model("vit_tiny_patch16_224", size=224).pos_embed.shape == (1, 14 * 14 + 1, 192)
+
+
 def test_unknown_names_and_small_images_are_instructions():
     with pytest.raises(ValueError, match="Unknown model 'resnet-18'. Choose from: lenet5"):
         build_model("resnet-18")

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import random
@@ -212,3 +213,12 @@ def test_where_there_is_no_fork_each_run_gets_a_new_python(tmp_path):
     answer = executors.spawned(json.dumps({"recipe": QUICK.to_dict(), "device": "cpu", "store": str(tmp_path), "keep_weights": False,
                                          "environment": {}, "folder": str(tmp_path)}))
     assert answer["status"] == "ok" and answer["recipe_id"] == QUICK.id
+
+
+def test_threads_spin_less_beside_a_busy_program_and_what_the_user_set_stays(monkeypatch):
+    from types import SimpleNamespace
+
+    from effml.sweep import executors
+    for others, expected in ((0.4, {"GOMP_SPINCOUNT": "300"}), (0.1, {}), (float("nan"), {})):
+        monkeypatch.setattr(executors, "measure", lambda: contextlib.nullcontext(SimpleNamespace(others_cpu=others)))
+        assert executors._waits() == expected

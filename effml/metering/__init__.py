@@ -6,6 +6,12 @@ Joules are *net*: what would not have been used without the work. A counter that
 energy_low_j … energy_high_j holds the error of the instrument and, at the high end, all that was drawn above idle, because
 CPU time cannot tell whose work woke the chip. Sources are tried in the order measured, declared, estimated;
 `EFFML_METER=name` asks for one, and then no other steps in. On a GPU its counter and the best source for the host are added.
+
+Waiting costs CPU time too. Threads that compute one tensor wait for each other in a busy loop (300,000 turns in GNU OpenMP),
+so beside another program the same work of several threads takes more CPU seconds, 1.4 to 2.5 times on two CPUs, and its
+joules rise with them. One thread keeps them; `OMP_WAIT_POLICY=passive` does for long operations, but slows many short ones
+(MobileNetV2 3 times, alone), so it is no default. Notebook 93 and `python -m tests.bench metering` measure it; `others_cpu`
+tells when to doubt a figure.
 """
 import math
 import os

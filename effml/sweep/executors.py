@@ -8,8 +8,11 @@ import json
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import Future
 from typing import Any, Protocol
+
+from effml.metering import measure
 
 FORKS = sys.platform == "linux"
 
@@ -32,13 +35,23 @@ class Here:
         return future
 
 
+def _waits() -> dict[str, str]:
+    """Where others use the CPU, threads that wait for each other should sleep soon: libgomp lets them spin 300 000 turns.
+
+    Measured with ResNet-18 on two CPUs beside a busy process: 1.5 instead of 2.5 times as long as alone, and 0.94 instead of
+    1.8 times the joules. Alone it would cost a fifth of the time, so there torch's default stays."""
+    with measure() as cost:
+        time.sleep(0.1)
+    return {"GOMP_SPINCOUNT": "300"} if cost.others_cpu > 0.25 else {}
+
+
 class Server:
     """A `python -m effml.sweep.server`: a line of JSON in, one out."""
 
     def __init__(self) -> None:
         self.owner = os.getpid()
         self._process = subprocess.Popen([sys.executable, "-m", "effml.sweep.server"], stdin=subprocess.PIPE,
-                                         stdout=subprocess.PIPE, text=True, encoding="utf-8")
+                                         stdout=subprocess.PIPE, text=True, encoding="utf-8", env={**_waits(), **os.environ})
 
     def run(self, job: dict[str, Any]) -> dict[str, Any]:
         try:

@@ -1,4 +1,5 @@
-"""The loop: schedule, augmentation, early stopping, checkpoints."""
+"""The loop: schedule, augmentation, early stopping, checkpoints; and what one of its steps takes."""
 from effml.training.loop import SCHEDULES, Diverged, History, predict, train
+from effml.training.timing import step_seconds
 
-__all__ = ["SCHEDULES", "Diverged", "History", "predict", "train"]
+__all__ = ["SCHEDULES", "Diverged", "History", "predict", "step_seconds", "train"]
