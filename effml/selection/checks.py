@@ -20,8 +20,8 @@ def checked(select: "Callable[..., torch.Tensor]") -> "Callable[..., torch.Tenso
             raise ValueError(f"{name}: features have shape {tuple(features.shape)}. Give (N, D): images.flatten(1), say.")
         for start in range(0, n, 8192):
             if not as_float(features[start:start + 8192]).isfinite().all():
-                raise ValueError(f"{name}: features from row {start} on hold NaN or infinity. Look at what computed them, or leave "
-                                 "these images out.")
+                raise ValueError(f"{name}: features from row {start} on hold NaN or infinity. Look at what computed them, "
+                                 "or leave these images out.")
         if labels is not None and len(labels) != n:
             raise ValueError(f"{name}: {len(labels)} labels for {n} images. Give one label per image.")
         if getattr(select, "needs_scores", False):
