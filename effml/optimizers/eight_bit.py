@@ -151,7 +151,7 @@ def _widen(m: _Tensors, v: _Tensors, scale: _Tensors, base: _Tensors, work: "tor
     import torch
     sizes = [size for code, rows in zip(m, scale) for size in (len(code), BLOCK * len(rows) - len(code))]
     if any(sizes[1::2]):
-        work.zero_()  # what fills up a last block must not count in its scale
+        work[:2, :sum(sizes)].zero_()  # what fills up a last block must not count in its scale
     wide = tuple(list(row.split(sizes)[::2]) for row in work[:2, :sum(sizes)])
     torch._foreach_copy_(wide[0], m)
     torch._foreach_copy_([x.view(torch.int32) for x in wide[1]], v)
