@@ -210,3 +210,104 @@ print(max(seen) - seen[0])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert int(done.stdout) < 110_000, f"{done.stdout} kB"
+
+
+# --- importance sampling, and what a recipe asks for ---
+
+def test_tau_is_one_for_equal_scores_and_the_identity_of_the_paper_holds():
+    from effml.selection.importance import tau
+    g = torch.rand(50, generator=torch.Generator().manual_seed(0))
+    share, uniform = g / g.sum(), 1 / 50
+    by_paper = 1 / math.sqrt(1 - float((share - uniform).square().sum() / share.square().sum()))
+    assert tau(g) == pytest.approx(by_paper, rel=1e-5) and tau(torch.ones(9)) == pytest.approx(1) and tau(torch.zeros(9)) == 1
+    assert tau(torch.eye(16)[0]) == pytest.approx(4)
+
+
+def test_importance_begins_when_tau_passes_the_threshold_and_leaves_the_mean_unbiased():
+    from effml.selection.importance import Importance
+    sampler, order = Importance(300, 100), torch.Generator().manual_seed(0)
+    assert sampler.pool == 300 and sampler.threshold == 2.0
+    value, scores = torch.rand(300, generator=order), torch.rand(300, generator=order) ** 8 + 0.02
+    index, weights = sampler.draw(torch.arange(100), lambda pool: scores[pool], order)
+    assert weights is None and torch.equal(index, torch.arange(100))
+    for _ in range(60):
+        sampler.observe(scores)
+    assert sampler.tau > 2
+    drawn = [sampler.draw(torch.arange(100), lambda pool: scores[pool], order) for _ in range(400)]
+    means = torch.stack([(weights * value[index]).mean() for index, weights in drawn])
+    assert abs(means.mean() - value.mean()) < 4 * means.std() / 20 and means.std() < 0.3
+    assert scores[torch.cat([index for index, _ in drawn])].mean() > 2 * scores.mean()
+
+
+def test_weights_of_images_and_the_norm_of_the_gradient():
+    from effml.training.loop import _gradient_norm
+    from effml.training.losses import make_loss
+    logits, labels = torch.randn(8, 3, requires_grad=True), torch.randint(3, (8,))
+    loss = make_loss("multi-class", labels, 3, "none")
+    assert loss(logits, labels, torch.ones(8)).item() == pytest.approx(loss(logits, labels).item())
+    for i in range(8):
+        gradient, = torch.autograd.grad(loss(logits[i:i + 1], labels[i:i + 1]), logits, retain_graph=True)
+        assert _gradient_norm(logits, labels)[i].item() == pytest.approx(gradient.norm().item(), rel=1e-5)
+
+
+def test_embed_gives_the_inputs_of_the_last_layer():
+    from effml import build_model
+    from effml.models import embed, head
+    images = torch.randn(30, 1, 28, 28)
+    for name in ("lenet5", "resnet18"):
+        model = build_model(name)
+        h = embed(model, lambda part: images[part], 30, size=7)
+        assert h.shape == (30, head(model).in_features) and torch.allclose(head(model)(h), model(images), atol=1e-5)
+
+
+@pytest.mark.parametrize("asked", [{"selection": "kcenter", "train_fraction": 0.1},
+                                   {"selection": "forgetting_per_class", "train_fraction": 0.1, "proxy": "mlp@2"},
+                                   {"selection": "kmeans", "train_fraction": 0.05, "proxy": "lenet5@0"},
+                                   {"selection": "grand", "train_fraction": 0.05, "proxy": "mlp@1", "scores": "embedding"}])
+def test_a_recipe_selects_and_the_record_says_what_was_kept(asked, tmp_path):
+    from effml import Recipe, load_arrays, run
+    recipe = Recipe(model="mlp", epochs=1, **asked)
+    record = run(recipe, store=tmp_path)
+    assert record.status == "ok", record.reason
+    kept = load_arrays(tmp_path, record.run_id)["train_index"]
+    assert record.train_n == len(set(kept)) == round(1200 * recipe.train_fraction) and 0 <= record.train_rarest <= record.train_n / 2
+    assert (kept == load_arrays(tmp_path, run(recipe, store=tmp_path).run_id)["train_index"]).all()
+
+
+def test_what_a_recipe_cannot_select_is_an_instruction():
+    from effml import Recipe, run
+    for asked, words in (({"selection": "el2n"}, "trained proxy"), ({"selection": "el2n", "proxy": "mlp@0"}, "trained proxy"),
+                         ({"selection": "kcentre"}, "Choose from: random"), ({"selection": "kmeans", "proxy": "mlp@x"}, "after @"),
+                         ({"selection": "kmeans", "scores": "embedding"}, "embedding is that of a proxy")):
+        record = run(Recipe(model="mlp", epochs=1, train_fraction=0.1, **asked))
+        assert record.status == "unsupported" and words in record.reason
+    assert run(Recipe(model="mlp", epochs=1, train_fraction=0.1, selection="kmeans", proxy="resnet18@imagenet")).status in (
+        "weights unavailable", "ok")
+    assert run(Recipe(model="mlp", epochs=1, sampler="importanse")).reason.count("Choose from: uniform, importance")
+    for wrong in ({"proxy": "mlp@2"}, {"trainable": "tail"}):
+        with pytest.raises(ValueError):
+            Recipe(**wrong)
+
+
+def test_a_linear_probe_changes_the_head_alone(tmp_path):
+    from effml import Recipe, build_model, load_dataset
+    from effml.models import head
+    from effml.training import train
+    model, data = build_model("resnet18"), load_dataset("phantom-chest")
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.requires_grad_(False)
+    head(model).requires_grad_(True)
+    train(model, data.only(torch.arange(64)), recipe=Recipe(epochs=1, batch_size=16))
+    changed = [name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])]
+    assert changed == ["fc.weight", "fc.bias"]
+
+
+def test_importance_sampling_trains_and_refuses_what_it_cannot_do():
+    from effml import Recipe, build_model, load_dataset, run
+    from effml.selection.importance import Importance
+    from effml.training import train
+    data, sampler = load_dataset("phantom-chest"), Importance(1200, 32)
+    sampler.threshold = 0.5
+    history = train(build_model("mlp"), data, recipe=Recipe(epochs=3, batch_size=32), sampler=sampler)
+    assert history.importance_steps == 3 * 38 - 1 and history.train_loss[-1] < history.train_loss[0]  # the first is uniform
+    assert run(Recipe(data="phantom-wound", model="unet", epochs=1, sampler="importance")).status == "unsupported"
