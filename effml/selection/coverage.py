@@ -12,7 +12,7 @@ from effml.selection.checks import as_float, checked
 if TYPE_CHECKING:
     import torch
 
-CHUNK = 8192
+CHUNK = 2048
 """Rows read at a time."""
 BLOCK = 1024
 """Candidates looked at together by k-center greedy, and columns of a matrix product."""
@@ -110,7 +110,7 @@ def kmeans(features: Any, labels: Any, k: int, *, seed: int = 0, scores: Any = N
     return torch.cat([chosen, left[:k - len(chosen)]])
 
 
-def _lloyd(rows: Rows, k: int, seed: int, iterations: int = 10) -> tuple["torch.Tensor", "torch.Tensor", "torch.Tensor"]:
+def _lloyd(rows: Rows, k: int, seed: int, iterations: int = 6) -> tuple["torch.Tensor", "torch.Tensor", "torch.Tensor"]:
     """Centres (k, D), and of each row its centre and squared distance. An empty cluster is begun anew at the row farthest from
     its own centre."""
     import torch
