@@ -10,14 +10,14 @@ from effml import machine
 from effml.data import Dataset, load_dataset, normalize
 from effml.evaluation import evaluate, evaluate_masks
 from effml.metering import measure
-from effml.models import SEGMENTING, WeightsUnavailable, build_model, count, weights_bytes
+from effml.models import SEGMENTING, WeightsUnavailable, build_model, count, head, weights_bytes
 from effml.precision import choose
 from effml.recipe import NUMERICS, Recipe, Record
 from effml.results import read_records, save_arrays, save_file
-from effml.training import Diverged, predict, train
+from effml.training import Diverged, predict, select, train
 
 # strategies a recipe can name and no room offers yet; each leaves this list when its room is built
-_NOT_BUILT = ("selection", "scores", "proxy", "sampler", "prune", "merge", "factorize", "teacher", "activation_bits",
+_NOT_BUILT = ("prune", "merge", "factorize", "teacher", "activation_bits",
               "gradient_bits", "bit_schedule", "runtime")
 
 
@@ -58,10 +58,16 @@ def _do(recipe: Recipe, record: Record, store: Path | None, keep_weights: bool) 
         _refuse_data(data, recipe)
         precision, why = choose(recipe.precision, record.device)
         record.update(precision_used=precision, precision_why=why)
+        chosen = None if recipe.selection == "none" else select(data, recipe.but(precision=precision))
+        if chosen is not None:
+            data = data.only(chosen)
         weights, lineage = _ancestor(recipe, store)
         record.update(lineage)
         model = build_model(recipe.model, in_channels=data.train.images.shape[1], classes=len(data.classes),
                             size=data.train.images.shape[-1], weights=weights, seed=recipe.seed)
+        if recipe.trainable == "head":
+            model.requires_grad_(False)
+            head(model).requires_grad_(True)
         model.to(record.device)
     unfinished = store and store / f"{recipe.id}-{record.data_sha256[:8]}-{NUMERICS}.checkpoint"
     with measure(record.device) as training:
@@ -78,12 +84,14 @@ def _do(recipe: Recipe, record: Record, store: Path | None, keep_weights: bool) 
                       "val_probabilities": predict(model, data.val, task=data.task, precision=precision)}
     record.update(scores.as_columns("test_"), notes="; ".join(scores.notes) or None)
     example = normalize(data.train.images[:1].to(record.device)).to(next(model.parameters()).dtype)
+    if data.task in ("binary", "multi-class", "ordinal"):
+        record.update(train_rarest=int(data.train.labels.bincount(minlength=len(data.classes)).min()))
     record.update(count(model, example), train_n=len(data.train), model_file_bytes=len(weights_bytes(model)))
     at_best = history.val_score[history.best_epoch - 1]
     record.update(best_epoch=history.best_epoch, epochs_run=len(history.train_loss), resumed_epoch=history.resumed_epoch,
                   val_score=at_best, **({} if data.task == "segmentation" else {"val_auroc": at_best}),
                   **{f"{name}_dtype": dtype for name, dtype in history.dtypes.items()},
-                  optimizer_state_bytes=history.optimizer_state["bytes"],
+                  importance_steps=history.importance_steps, optimizer_state_bytes=history.optimizer_state["bytes"],
                   optimizer_quantised=history.optimizer_state["fraction_quantised"])
     for window, cost in (("prepare", prepare), ("train", training), ("infer", infer)):
         record.update(cost.as_columns(window))
@@ -96,7 +104,8 @@ def _do(recipe: Recipe, record: Record, store: Path | None, keep_weights: bool) 
                   shared=int(training.others_cpu > 0.1) if training.others_cpu == training.others_cpu else None)
     if store is not None:
         curves = {name: getattr(history, name) for name in ("train_loss", "val_loss", "val_accuracy", "val_score")}
-        save_arrays(store, record.run_id, {"test_probabilities": probabilities, **truth, **curves})
+        picked = {} if chosen is None else {"train_index": chosen.numpy()}
+        save_arrays(store, record.run_id, {"test_probabilities": probabilities, **truth, **curves, **picked})
         if keep_weights:
             save_file(store / f"{record.run_id}.safetensors", weights_bytes(model))
 

@@ -1,4 +1,5 @@
-"""Models by name, their weights, and their size."""
+"""Models by name, their weights, their size, and their embeddings."""
+from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -147,6 +148,30 @@ def count(model: "nn.Module", example: "torch.Tensor") -> dict[str, int]:
     return {"params": sum(p.numel() for p in model.parameters()),
             "nonzero_params": sum(int(p.count_nonzero()) for p in model.parameters()),
             "macs": flops.get_total_flops() // 2}
+
+
+def head(model: "nn.Module") -> "nn.Module":
+    """The last linear layer, which gives the logits."""
+    from torch import nn
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
+    if not layers:
+        raise ValueError(f"{type(model).__name__} has no linear layer at its end, so no embedding. Choose a classifier.")
+    return layers[-1]
+
+
+def embed(model: "nn.Module", batch: "Callable[[slice], torch.Tensor]", n: int, size: int = 512) -> "torch.Tensor":
+    """The inputs of the model's last linear layer, (n, D) float32, of n images which `batch` gives a slice at a time."""
+    import torch
+    seen: list[torch.Tensor] = []
+    hook = head(model).register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0].flatten(1).float().cpu()))
+    device = next(model.parameters()).device
+    try:
+        with torch.inference_mode():
+            for start in range(0, n, size):
+                model.eval()(batch(slice(start, min(start + size, n))).to(device))
+    finally:
+        hook.remove()
+    return torch.cat(seen)
 
 
 def weights_bytes(model: "nn.Module") -> bytes:

@@ -29,11 +29,12 @@ class Recipe:
     size: int = 28                   # pixels
     model: str = "lenet5"            # lenet5, lenet300_100, mlp, resnet18_medmnist or any name of timm
     weights: str = "random"          # random, imagenet, a file, or the id of an earlier run in the same store
-    selection: str = "none"          # which training images to keep …
+    selection: str = "none"          # which training images to keep: a name of SELECTORS, or that with _per_class behind it …
     train_fraction: float = 1.0      # … and which fraction of them
-    scores: str = "none"             # what the selection looks at
-    proxy: str = "none"              # the small model which scores for a large one
-    sampler: str = "uniform"         # how batches are drawn during training
+    scores: str = "none"             # what the selection looks at: pixels, embedding (of a proxy), none (the latter if it can)
+    proxy: str = "none"              # the small model which looks for a large one: lenet5@5 (epochs), @0, @imagenet
+    sampler: str = "uniform"         # how batches are drawn during training: uniform, importance
+    trainable: str = "all"           # all, or head: the last layer alone on frozen embeddings (linear probe)
     prune: str = "none"
     channel_fraction: float = 1.0
     merge: str = "none"
@@ -77,6 +78,10 @@ class Recipe:
             if (kept < 1) != (how != "none"):
                 raise ValueError(f"{method}={how!r} with {fraction}={kept} contradict each other: give {method} a method "
                                  f"and {fraction} a value below 1, or leave both at their defaults ('none', 1.0).")
+        if self.trainable not in ("all", "head"):
+            raise ValueError(f"trainable={self.trainable!r} is not allowed. Choose from: all, head")
+        if self.selection == "none" and (self.scores != "none" or self.proxy != "none"):
+            raise ValueError(f"scores={self.scores!r}, proxy={self.proxy!r} serve a selection: give selection, or leave them.")
         if "|" in self.data:
             raise ValueError(f"data={self.data!r} is a ladder; a run needs one name: effml.at_hand({self.data!r}) "
                              "gives the first that is on this machine.")
@@ -209,6 +214,8 @@ COLUMNS: dict[str, str] = {
     "data_sha256": "SHA-256 of the data file, or of the code that draws a phantom",
     "data_phantom": "1 if the images are simulated, 0 if they are real",
     "train_n": "training images used",
+    "train_rarest": "of them, how many have the rarest class",
+    "importance_steps": "training steps whose batch was drawn by importance",
     "device": "cpu or cuda",
     "precision_used": "what really ran",
     "precision_why": "why it was used",

@@ -14,7 +14,7 @@ from effml import Recipe, grid, load_runs
 from effml.sweep import sweep
 
 ROOT = Path(__file__).resolve().parent.parent
-FLOORS = [("recipe", "machine"), ("data", "models", "metering", "evaluation", "pepr", "results"), ("precision", "optimizers"), ("training",),
+FLOORS = [("recipe", "machine"), ("data", "models", "metering", "evaluation", "pepr", "results"), ("selection", "precision", "optimizers"), ("training",),
           ("experiment",), ("sweep",), ("claims", "comparison", "figures", "notebook", "reproduce"), ("__main__",)]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 FILES = sorted((ROOT / "effml").rglob("*.py"))
@@ -67,7 +67,7 @@ def test_every_room_is_on_a_floor_and_every_public_name_resolves_with_a_docstrin
 
 
 @pytest.mark.parametrize("room, registry", [("precision", "PRECISIONS"), ("optimizers", "OPTIMIZERS"), ("training.loop", "SCHEDULES"), ("training.losses", "CLASS_WEIGHTS"), ("training.augmentation", "AUGMENTATIONS"),
-                                            ("models", "MODELS"), ("metering", "METERS"),
+                                            ("models", "MODELS"), ("selection", "SELECTORS"), ("selection.importance", "SAMPLERS"), ("metering", "METERS"),
                                             ("metering.peers", "PEERS"), ("data.phantoms", "PHANTOMS"),
                                             ("evaluation.points", "AIMS"), ("pepr.scores", "NORMALIZATIONS"),
                                             ("pepr.audit", "CHECKS"), ("pepr.phantom", "DEFECTS")])

@@ -66,6 +66,13 @@ class Dataset:
     val: Split | None = field(default=None, repr=False)
     test: Split | None = field(default=None, repr=False)
 
+    def only(self, index: "torch.Tensor") -> "Dataset":
+        """This data set with these of its training images, in this order (a selection)."""
+        train, rows = self.train, index.numpy()
+        kept = {name: None if (value := getattr(train, name)) is None else value[rows] for name in ("labels", "masks", "groups")}
+        meta = {name: value[rows] for name, value in train.meta.items()}
+        return replace(self, train=Split(train.take(index), **kept, meta=meta))
+
 
 def normalize(images: "torch.Tensor") -> "torch.Tensor":
     """uint8 0…255 as float32 −1…1 (mean and standard deviation 0.5, as MedMNIST and Inception-style weights expect)."""

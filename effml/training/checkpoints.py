@@ -15,10 +15,10 @@ class Checkpoint:
     the random numbers. Without a file it keeps the best weights only."""
 
     def __init__(self, file: Path | None, model: Any, optimizer: Any, schedule: Any, scaler: Any, order: Any, stopping: Any,
-                 history: Any) -> None:
+                 history: Any, sampler: Any) -> None:
         self.file, self.best, self.saved = file, None, time.monotonic()
         self.parts = {"model": model, "optimizer": optimizer, "schedule": schedule, "scaler": scaler}
-        self.order, self.plain = order, {"stopping": stopping, "history": history}
+        self.order, self.plain = order, {"stopping": stopping, "history": history, "sampler": sampler}
 
     def resume(self) -> int:
         """The epoch after which to go on, 0 without a file. A file that does not fit is an error, not a fresh start."""

@@ -12,6 +12,7 @@ from effml.evaluation import evaluate
 from effml.optimizers import make_optimizer, state_report
 from effml.precision import Arithmetic, arithmetic
 from effml.recipe import Recipe
+from effml.selection.importance import Uniform, make_sampler
 from effml.training.augmentation import augment
 from effml.training.checkpoints import Checkpoint
 from effml.training.losses import make_loss
@@ -39,15 +40,18 @@ class History:
     val_score: list[float] = field(default_factory=list)
     best_epoch: int = 0
     resumed_epoch: int = 0
+    importance_steps: int = 0
     dtypes: dict[str, str] = field(default_factory=dict)
     optimizer_state: dict[str, Any] = field(default_factory=dict)
 
 
-def train(model: "nn.Module", data: Dataset, *, recipe: Recipe, sampler: None = None, teacher: None = None,
-          checkpoint: Path | None = None) -> History:
+def train(model: "nn.Module", data: Dataset, *, recipe: Recipe, sampler: Uniform | None = None, teacher: None = None,
+          checkpoint: Path | None = None, after_epoch: Callable[[], None] | None = None) -> History:
     """Train `model` in place on `data.train` as the recipe says; keep the best epoch on the validation split (the last, if
     there is none). The test split is not looked at.
 
+    Batches are drawn by `sampler`, else as the recipe says; parameters that need no gradient stay as they are, and then the
+    model is not in training mode (a linear probe). `after_epoch` is called after each epoch, before validation.
     With `checkpoint`, a file, the state after an epoch is kept there, and training goes on from it with the same results;
     it is removed at the end. Raises Diverged when the loss is not finite and ValueError for a task without labels or masks,
     or an unknown name.
@@ -56,8 +60,8 @@ def train(model: "nn.Module", data: Dataset, *, recipe: Recipe, sampler: None = 
     target = "masks" if data.task == "segmentation" else "labels"
     if data.train is None or getattr(data.train, target) is None:
         raise ValueError(f"{data.name} has no training images with {target} (its task is {data.task}).")
-    if sampler is not None or teacher is not None:
-        raise ValueError("train takes no sampler and no teacher yet: leave both at None.")
+    if teacher is not None:
+        raise ValueError("train takes no teacher yet: leave it at None.")
     if recipe.schedule not in SCHEDULES:
         raise ValueError(f"Unknown schedule {recipe.schedule!r}. Choose from: {', '.join(SCHEDULES)}")
     device = next(model.parameters()).device.type
@@ -65,23 +69,40 @@ def train(model: "nn.Module", data: Dataset, *, recipe: Recipe, sampler: None = 
     split, truth = data.train.to(device), getattr(data.train, target).to(device)
     numbers.prepare(_channels_last(model))
     loss_of = make_loss(data.task, truth, len(data.classes), recipe.class_weights)
-    optimizer, scaler = make_optimizer(recipe.optimizer, model.parameters(), recipe.learning_rate), numbers.scaler()
+    learning = [p for p in model.parameters() if p.requires_grad]
+    frozen = len(learning) < len(list(model.parameters()))
+    optimizer, scaler = make_optimizer(recipe.optimizer, learning, recipe.learning_rate), numbers.scaler()
     lone = len(truth) > 1 < recipe.batch_size and len(truth) % recipe.batch_size == 1
     used = len(truth) - lone  # batch normalisation has no variance over a last batch of one image
     schedule = SCHEDULES[recipe.schedule](optimizer, recipe.epochs * math.ceil(used / recipe.batch_size))
     order, stopping, history = torch.Generator().manual_seed(recipe.seed), make_stopping(recipe), History()
     torch.manual_seed(recipe.seed)  # dropout
-    keep = Checkpoint(checkpoint, model, optimizer, schedule, scaler, order, stopping, history)
+    sampler = sampler or make_sampler(recipe.sampler, len(truth), recipe.batch_size)
+    if type(sampler) is not Uniform and (target == "masks" or truth.ndim > 1):
+        raise ValueError(f"sampler={recipe.sampler!r} needs one label an image; the task is {data.task}. Choose uniform.")
+    keep = Checkpoint(checkpoint, model, optimizer, schedule, scaler, order, stopping, history, sampler)
+
+    def forward(images: "torch.Tensor") -> "torch.Tensor":
+        with numbers.context():
+            return model(_channels_last(numbers.cast(normalize(images))))
+
+    def score(index: "torch.Tensor") -> "torch.Tensor":
+        model.eval()
+        with torch.no_grad():
+            scores = _gradient_norm(forward(split.take(index).to(device)).float(), truth[index])
+        model.train(not frozen)
+        return scores
     for epoch in range(keep.resume() + 1, recipe.epochs + 1):
-        model.train()
+        model.train(not frozen)
         total = 0.0
         for index in torch.randperm(len(truth), generator=order)[:used].to(device).split(recipe.batch_size):
+            index, weights = sampler.draw(index, score, order)
+            history.importance_steps += weights is not None
             images, goal = split.take(index).to(device), truth[index]
             images, masks = augment(recipe.augment, images, goal if target == "masks" else None, order)
             goal = goal if masks is None else masks
-            with numbers.context():
-                outputs = model(_channels_last(numbers.cast(normalize(images))))
-            loss = loss_of(outputs.float(), goal)
+            outputs = forward(images)
+            loss = loss_of(outputs.float(), goal) if weights is None else loss_of(outputs.float(), goal, weights)
             if not math.isfinite(value := loss.item()):
                 raise Diverged(f"The loss became {value} in epoch {epoch}. Lower learning_rate={recipe.learning_rate:g}.")
             optimizer.zero_grad()
@@ -90,9 +111,13 @@ def train(model: "nn.Module", data: Dataset, *, recipe: Recipe, sampler: None = 
             scaler.update()
             schedule.step()
             total += value * len(index)
+            if weights is None and type(sampler) is not Uniform:
+                sampler.observe(_gradient_norm(outputs.detach().float(), goal))
             history.dtypes = history.dtypes or _dtypes(model, outputs, optimizer)
             history.optimizer_state = history.optimizer_state or state_report(optimizer)
         history.train_loss.append(total / used)
+        if after_epoch:
+            after_epoch()
         found = _validate(model, data, numbers, loss_of)
         for name, value in found.items():
             getattr(history, f"val_{name}").append(value)
@@ -148,6 +173,12 @@ def _validate(model: "nn.Module", data: Dataset, numbers: Arithmetic, loss_of: C
         return {"score": float(dice.mean()), "loss": loss, "accuracy": float((guess == masks).mean())}
     scores = evaluate(probabilities, truth.numpy(), task=data.task, positive=data.positive)
     return {"score": scores.auroc, "loss": loss, "accuracy": scores.accuracy}
+
+
+def _gradient_norm(logits: "torch.Tensor", labels: "torch.Tensor") -> "torch.Tensor":
+    """‖p − y‖₂, (N,): the norm of the gradient of cross-entropy with respect to the logits."""
+    import torch
+    return (logits.softmax(1) - torch.nn.functional.one_hot(labels, logits.shape[1])).norm(dim=1)
 
 
 def _channels_last(thing: Any) -> Any:

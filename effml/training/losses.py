@@ -5,14 +5,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-Loss = Callable[["torch.Tensor", "torch.Tensor"], "torch.Tensor"]
+Loss = Callable[..., "torch.Tensor"]
 
 
 def make_loss(task: str, labels: "torch.Tensor", classes: int, class_weights: str) -> Loss:
     """The loss of (logits float32, labels or masks) for a task; weights are counted on `labels`, those of training.
 
     Classification: cross-entropy (per label for multi-label; ordinal as MedMNIST does, as classes). Segmentation: soft Dice
-    of the structure + cross-entropy (as in nnU-Net, Isensee et al. 2021), with masks (N,H,W) or (N,D,H,W).
+    of the structure + cross-entropy (as in nnU-Net, Isensee et al. 2021), with masks (N,H,W) or (N,D,H,W). Cross-entropy of
+    one label an image also takes `each`, weights (N,) of the images, for importance sampling.
     """
     import torch
     from torch.nn import functional
@@ -25,7 +26,12 @@ def make_loss(task: str, labels: "torch.Tensor", classes: int, class_weights: st
         weight = (1 / positives - 1) if class_weights == "balanced" else None
         return lambda logits, truth: functional.binary_cross_entropy_with_logits(logits, truth.float(), pos_weight=weight)
     weight = CLASS_WEIGHTS[class_weights](torch.bincount(labels, minlength=classes).float())
-    return lambda logits, truth: functional.cross_entropy(logits, truth, weight=weight)
+
+    def loss(logits: "torch.Tensor", truth: "torch.Tensor", each: "torch.Tensor | None" = None) -> "torch.Tensor":
+        if each is None:
+            return functional.cross_entropy(logits, truth, weight=weight)
+        return (each * functional.cross_entropy(logits, truth, weight=weight, reduction="none")).mean()
+    return loss
 
 
 def soft_dice_loss(logits: "torch.Tensor", masks: "torch.Tensor") -> "torch.Tensor":

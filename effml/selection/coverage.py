@@ -1,0 +1,209 @@
+"""Core-sets that cover the features: k-means, k-center greedy, herding, facility location.
+
+Features are (N, D): a tensor, an array or a memory map. They are read in chunks of CHUNK rows, as float32 and with their mean
+taken off (distances are then free of cancellation), so that a million rows on disk need little memory: each of these holds some
+numbers per row and one chunk times a block of rows, never N × N. Distances are Euclidean.
+"""
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from effml.selection.checks import as_float, checked
+
+if TYPE_CHECKING:
+    import torch
+
+CHUNK = 2048
+"""Rows read at a time."""
+BLOCK = 1024
+"""Candidates looked at together by k-center greedy, and columns of a matrix product."""
+
+
+class Rows:
+    """Features (N, D) less their mean, a chunk of float32 at a time."""
+
+    def __init__(self, features: Any) -> None:
+        import torch
+        self.features, self.n = features, len(features)
+        self.mean = torch.zeros(features.shape[1])
+        self.mean = sum(x.sum(0, dtype=torch.float64) for _, x in self.chunks()).div(self.n).float()
+
+    def chunks(self) -> Iterator[tuple[slice, "torch.Tensor"]]:
+        """Each chunk lies in the same memory and is gone when the next is asked for."""
+        import numpy as np
+        import torch
+        room = torch.empty(min(CHUNK, self.n), len(self.mean))
+        for start in range(0, self.n, CHUNK):
+            part = slice(start, min(start + CHUNK, self.n))
+            values, x = self.features[part], room[:part.stop - start]
+            if isinstance(values, torch.Tensor):
+                torch.sub(values, self.mean, out=x)
+            else:
+                np.subtract(values, self.mean.numpy(), out=x.numpy(), dtype=np.float32, casting="unsafe")
+            yield part, x
+
+    def squares(self) -> "torch.Tensor":
+        """Squared lengths, (N,). What is kept of a chunk goes into memory taken beforehand: between temporary blocks it would
+        keep them from being used again, and the heap would grow to the size of the features."""
+        import torch
+        found = torch.empty(self.n)
+        for part, x in self.chunks():
+            found[part] = x.square().sum(1)
+        return found
+
+    def __getitem__(self, index: "torch.Tensor") -> "torch.Tensor":
+        import torch
+        return as_float(self.features[index if isinstance(self.features, torch.Tensor) else index.numpy()]) - self.mean
+
+
+@checked
+def kcenter(features: Any, labels: Any, k: int, *, seed: int = 0, scores: Any = None) -> "torch.Tensor":
+    """k-center greedy (Gonzalez 1985; Sener & Savarese 2018): a random first row, then always the row farthest from all chosen.
+
+    Exact, but not a step at a time: among the BLOCK farthest rows the greedy choice is made from their distances to each other,
+    for as long as the farthest of them is at least as far as any row outside the block was. Then one matrix product brings the
+    distances of all rows up to date. Memory: 2 numbers a row, and CHUNK × BLOCK.
+    """
+    import numpy as np
+    import torch
+    rows = Rows(features)
+    squares = rows.squares()
+    near = torch.full((rows.n,), torch.inf)  # squared distance to the nearest chosen row
+    new = order = torch.randint(rows.n, (1,), generator=torch.Generator().manual_seed(seed))
+    while True:
+        centres = rows[new]
+        for part, x in rows.chunks():
+            to_new = torch.addmm(squares[new], x, centres.T, alpha=-2).amin(1).add_(squares[part])
+            torch.minimum(near[part], to_new, out=near[part])
+        near[new] = -torch.inf  # a chosen row is not chosen again, even where all others are its copies
+        if len(order) == k:
+            return order
+        far, block = near.topk(min(BLOCK + 1, rows.n))
+        outside = far[BLOCK].item() if rows.n > BLOCK else -torch.inf
+        block, reach = block[:BLOCK], far[:BLOCK].numpy().copy()
+        x = rows[block]
+        between = torch.addmm(squares[block], x, x.T, alpha=-2).add_(squares[block, None]).numpy()
+        taken: list[int] = []
+        while len(order) + len(taken) < k and reach[j := int(reach.argmax())] >= outside and reach[j] > -torch.inf:
+            taken.append(j)
+            np.minimum(reach, between[j], out=reach)
+            reach[j] = -torch.inf
+        new = block[taken]
+        order = torch.cat([order, new])
+
+
+@checked
+def kmeans(features: Any, labels: Any, k: int, *, seed: int = 0, scores: Any = None) -> "torch.Tensor":
+    """The row nearest to each of k centres of k-means (Lloyd 1982), rows of the largest clusters first: representativeness, as in
+    Yuan 2025. A row that two centres are nearest to goes to the nearer; the other takes the next nearest of its own cluster,
+    or else any row left. Memory: 2 numbers a row, CHUNK × k and k × D."""
+    import torch
+    rows = Rows(features)
+    centres, assigned, distance = _lloyd(rows, k, seed)
+    sizes = assigned.bincount(minlength=k)
+    order = torch.argsort(distance)  # nearest first, so the first row seen of a cluster is its nearest
+    first = torch.full((k,), rows.n).scatter_reduce(0, assigned[order], torch.arange(rows.n), "amin")
+    chosen = order[first[first < rows.n]]
+    chosen = chosen[torch.argsort(sizes[assigned[chosen]], descending=True, stable=True)]
+    rest = torch.ones(rows.n, dtype=torch.bool)
+    rest[chosen] = False
+    left = order[rest[order]]  # clusters may be empty where rows repeat
+    return torch.cat([chosen, left[:k - len(chosen)]])
+
+
+def _lloyd(rows: Rows, k: int, seed: int, iterations: int = 6) -> tuple["torch.Tensor", "torch.Tensor", "torch.Tensor"]:
+    """Centres (k, D), and of each row its centre and squared distance. An empty cluster is begun anew at the row farthest from
+    its own centre."""
+    import torch
+    centres = rows[_spread(rows, k, torch.Generator().manual_seed(seed))]
+    for last in [False] * iterations + [True]:
+        half = centres.square().sum(1)
+        assigned, distance = torch.empty(rows.n, dtype=torch.long), torch.empty(rows.n)
+        sums, counts = torch.zeros_like(centres), torch.zeros(k)
+        for part, x in rows.chunks():
+            least = torch.addmm(half, x, centres.T, alpha=-2).min(1)
+            assigned[part], distance[part] = least.indices, least.values + x.square().sum(1)
+            sums.index_add_(0, least.indices, x)
+            counts += least.indices.bincount(minlength=k)
+        if last:
+            return centres, assigned, distance
+        empty = (counts == 0).nonzero().flatten()
+        centres = sums / counts.clamp(min=1)[:, None]
+        if len(empty):
+            centres[empty] = rows[distance.topk(len(empty)).indices]
+    raise AssertionError("unreachable")
+
+
+def _spread(rows: Rows, k: int, draw: "torch.Generator", rounds: int = 16) -> "torch.Tensor":
+    """k rows to begin from, drawn with a chance that grows as the squared distance to those drawn before (k-means++, Arthur &
+    Vassilvitskii 2007), several at a time in at most `rounds` rounds (as in k-means||, Bahmani et al. 2012)."""
+    import torch
+    chance, order = torch.ones(rows.n), torch.empty(0, dtype=torch.long)
+    for size in (len(part) for part in torch.arange(k).tensor_split(min(k, rounds))):
+        weight = chance if (chance > 0).sum() >= size else chance + 1e-30  # fewer different rows than centres
+        weight[order] = 0
+        new = torch.multinomial(weight, size, generator=draw)
+        centres = rows[new]
+        half = centres.square().sum(1)
+        for part, x in rows.chunks():
+            reach = torch.addmm(half, x, centres.T, alpha=-2).amin(1).add_(x.square().sum(1)).clamp_(min=0)
+            chance[part] = reach if not len(order) else torch.minimum(chance[part], reach)
+        order = torch.cat([order, new])
+    return order
+
+
+@checked
+def herding(features: Any, labels: Any, k: int, *, seed: int = 0, scores: Any = None) -> "torch.Tensor":
+    """Herding (Welling 2009, in the form of Rebuffi et al. 2017, algorithm 4): each row brings the mean of the chosen as near as
+    it can to the mean of all. One matrix–vector product a row chosen; `seed` is not used. Memory: 3 numbers a row."""
+    import torch
+    rows = Rows(features)
+    squares = rows.squares()
+    order, total, cost = [], torch.zeros_like(rows.mean), squares.clone()
+    for _ in range(k):  # |total + x|² less |total|², which is the same for all; the mean of all is zero
+        order.append(int(cost.argmin()))
+        squares[order[-1]] = torch.inf
+        total += rows[torch.tensor(order[-1:])][0]
+        for part, x in rows.chunks():
+            torch.addmv(squares[part], x, total, alpha=2, out=cost[part])
+    return torch.tensor(order)
+
+
+@checked
+def facility_location(features: Any, labels: Any, k: int, *, seed: int = 0, scores: Any = None) -> "torch.Tensor":
+    """Facility location (Wei et al. 2015): greedily the rows that raise most the sum over all rows of the likeness to their
+    nearest chosen row; likeness is (1 + cosine) / 2 of the features less their mean.
+
+    Exact by lazy evaluation (Minoux 1978): a gain never grows, so an old gain bounds it from above, and only rows whose bound
+    is above the best gain found are computed anew, a block at a time. `seed` is not used. Memory: 2 numbers a row and
+    CHUNK × 256.
+    """
+    import torch
+    rows = Rows(features)
+    best, bound, order = torch.zeros(rows.n), torch.full((rows.n,), torch.inf), []
+
+    def gain(index: "torch.Tensor") -> "torch.Tensor":
+        columns, total = _unit(rows[index]), torch.zeros(len(index), dtype=torch.float64)
+        for part, x in rows.chunks():
+            total += (_unit(x) @ columns.T).add_(1).div_(2).sub_(best[part, None]).clamp_(min=0).sum(0, dtype=torch.float64)
+        return total.float()
+    for start in range(0, rows.n, 256):
+        index = torch.arange(start, min(start + 256, rows.n))
+        bound[index] = gain(index)
+    while len(order) < k:
+        known = torch.zeros(rows.n, dtype=torch.bool) if order else torch.ones(rows.n, dtype=torch.bool)
+        size = 16
+        while not known[top := int(bound.argmax())]:
+            index = bound.topk(min(size, rows.n)).indices
+            index = index[~known[index] & (bound[index] > -torch.inf)]  # neither looked at nor chosen
+            bound[index] = gain(index)
+            known[index], size = True, min(2 * size, 256)
+        order.append(top)
+        bound[top] = -torch.inf
+        column = _unit(rows[torch.tensor([top])])[0]
+        for part, x in rows.chunks():
+            torch.maximum(best[part], (_unit(x) @ column).add_(1).div_(2), out=best[part])
+    return torch.tensor(order)
+
+
+def _unit(x: "torch.Tensor") -> "torch.Tensor":
+    return x / x.norm(dim=1, keepdim=True).clamp(min=1e-12)
