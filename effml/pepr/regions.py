@@ -20,13 +20,8 @@ def per_million(table: pandas.DataFrame) -> pandas.DataFrame:
     """For each region, in alphabetical order: countries, papers and population of those whose population is known, and `rate`,
     the papers per million inhabitants."""
     known = table[table["pop"].notna()]
-<<<<<<< HEAD
-    regions = known.groupby("Region_updated")
-    sums = regions.agg(countries=("name", "size"), papers=("num_papers", "sum"), population=("pop", "sum"))
-=======
     sums = known.groupby("Region_updated").agg(countries=("name", "size"), papers=("num_papers", "sum"),
                                                population=("pop", "sum"))
->>>>>>> 305ab97f5cb33b67f189185671f62f37b4f1b33e
     return sums.assign(rate=sums.papers / sums.population * 1e6).rename_axis("region")
 
 
