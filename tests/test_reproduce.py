@@ -93,3 +93,20 @@ def test_references_are_written_without_pictures_timings_or_progress(house):
     code = [cell for cell in book["cells"] if cell["cell_type"] == "code"]
     assert [cell["execution_count"] for cell in code] == [1, 2] and "papermill" not in json.dumps(book)
     assert {o.get("name", "picture") for o in code[1]["outputs"]} == {"stdout", "picture"} and "image/png" not in json.dumps(book)
+
+
+def test_pictures_are_stored_small_and_look_the_same():
+    from base64 import b64decode, b64encode
+    from io import BytesIO
+
+    import numpy as np
+    from PIL import Image
+    from effml.reproduce import _smaller
+    ramp = np.zeros((200, 300, 3), np.uint8)
+    ramp[..., 0], ramp[..., 1] = np.linspace(0, 255, 300), np.linspace(0, 255, 200)[:, None]
+    ramp[50:60] = 255
+    buffer = BytesIO()
+    Image.fromarray(ramp).save(buffer, "PNG", compress_level=0)
+    small = _smaller(b64encode(buffer.getvalue()).decode())
+    shown = np.asarray(Image.open(BytesIO(b64decode(small))).convert("RGB")).astype(int)
+    assert len(small) < len(buffer.getvalue()) / 3 and abs(shown - ramp).mean() < 12 and (shown[55] > 240).all()
