@@ -62,3 +62,18 @@ def test_weights_from_a_file(tmp_path, name):
     path.write_bytes(b"no tensors")
     with pytest.raises(WeightsUnavailable):
         build_model(name, weights=str(path))
+
+
+def test_half_precision_colour_weights_serve_a_grey_model_of_other_classes(tmp_path):
+    """A grey image in three channels has the same features: the kernels of the stem are added up, and fp16 is cast."""
+    from safetensors.torch import save_file
+
+    from effml.models import embed
+    colour = build_model("mobilenetv2_050", in_channels=3, classes=5, size=32, seed=1)
+    path = tmp_path / "half.safetensors"
+    save_file({name: tensor.half() if tensor.ndim > 1 else tensor for name, tensor in colour.state_dict().items()}, path)
+    grey = build_model("mobilenetv2_050", in_channels=1, classes=2, size=32, weights=str(path))
+    x = torch.randn(4, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert {p.dtype for p in grey.parameters()} == {torch.float32} and grey(x).shape == (4, 2)
+    wide = x.repeat(1, 3, 1, 1)
+    assert torch.allclose(embed(grey, lambda part: x[part], 4), embed(colour, lambda part: wide[part], 4), atol=1e-2)
