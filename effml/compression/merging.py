@@ -74,23 +74,24 @@ def merge_down(incoming: "torch.Tensor", outgoing: "torch.Tensor", k: int) -> "t
     changes one factor only, ⟨a_i²⟩; so nearest neighbours among the units left are remembered, and found anew for those whose
     nearest has gone.
     """
+    import numpy as np
     import torch
-    distances, outgoing = squared_distances(incoming), outgoing.clone()
-    power = outgoing.square().mean(1)
-    near, nearest = distances.min(0)  # of each unit j: how far, and which unit i
-    left, paid = torch.ones_like(power, dtype=torch.bool), []
-    for _ in range(len(incoming) - k):
-        price = torch.where(left, power * near, torch.inf)
+    distances, moved = squared_distances(incoming).cpu().numpy(), outgoing.cpu().numpy().copy()  # many tiny steps: NumPy
+    power = np.square(moved).mean(1)
+    near, nearest = distances.min(1), distances.argmin(1)  # of each unit j: how far, and which unit i
+    left, paid = np.ones(len(power), dtype=bool), []
+    for _ in range(len(power) - k):
+        price = np.where(left, power * near, np.inf)
         j = int(price.argmin())
         i = int(nearest[j])
-        paid.append(price[j])
-        outgoing[i] += outgoing[j]
-        power[i] = outgoing[i].square().mean()
-        left[j], distances[j] = False, torch.inf  # j is nobody's neighbour from here on
-        if len(lost := (left & (nearest == j)).nonzero()[:, 0]):
-            near[lost], nearest[lost] = distances[:, lost].min(0)
-    kept = left.nonzero()[:, 0]
-    return kept, outgoing[kept], torch.stack(paid) if paid else power[:0]
+        paid.append(float(price[j]))
+        moved[i] += moved[j]
+        power[i] = np.square(moved[i]).mean()
+        left[j], distances[:, j] = False, np.inf  # j is nobody's neighbour from here on
+        if len(lost := np.flatnonzero(left & (nearest == j))):
+            near[lost], nearest[lost] = distances[lost].min(1), distances[lost].argmin(1)
+    kept = torch.from_numpy(np.flatnonzero(left)).to(outgoing.device)
+    return kept, torch.from_numpy(moved).to(outgoing.device)[kept], torch.tensor(paid, dtype=torch.double)
 
 
 def _merged(pair: Pair, k: int, seed: int) -> "tuple[torch.Tensor, torch.Tensor]":
@@ -167,7 +168,7 @@ def data_free_fraction(model: "nn.Module", *, example: "torch.Tensor", share: fl
 def step_saliencies(pair: Pair) -> "torch.Tensor":
     """(n − 1,) what each step costs when the units of a layer are merged down to one."""
     scale = pair.scale()[:, None]
-    return merge_down(pair.incoming() / scale, pair.outgoing() * scale, 1)[2].cpu()
+    return merge_down(pair.incoming() / scale, pair.outgoing() * scale, 1)[2]
 
 
 def histogram_mode(values: "torch.Tensor") -> float:
