@@ -6,7 +6,7 @@ arguments mean is said once, in `surface.compressor`.
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from effml.compression import merging
+from effml.compression import channels, factorization, magnitude, merging
 from effml.compression.merging import data_free_fraction
 from effml.compression.surface import Report
 
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 COMPRESSORS: "dict[str, Compressor]" = {
     "merge": merging.merge, "merge_conv": merging.merge_conv,
     "merge_random": merging.merge_random, "merge_smallest": merging.merge_smallest,
+    "magnitude": magnitude.magnitude, "magnitude_global": magnitude.magnitude_global,
+    "svd": factorization.svd, "svd_spatial": factorization.svd_spatial,
+    "svd_energy": factorization.svd_energy, "svd_spatial_energy": factorization.svd_spatial_energy,
+    "channels": channels.channels, "channels_bn": channels.channels_bn, "channels_random": channels.channels_random,
 }
 __all__ = ["COMPRESSORS", "Report", "data_free_fraction", "get_compressor"]
 

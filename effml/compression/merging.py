@@ -3,7 +3,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from effml.compression.surface import Outcome, compressor
+from effml.compression.surface import Job, Outcome, compressor
 
 if TYPE_CHECKING:
     import torch
@@ -112,37 +112,37 @@ def _largest(pair: Pair, k: int, seed: int) -> "tuple[torch.Tensor, torch.Tensor
 
 
 @compressor()
-def merge(model: "nn.Module", keep: float, *, example: "torch.Tensor", data: "torch.Tensor | None", seed: int) -> Outcome:
+def merge(model: "nn.Module", keep: float, job: Job) -> Outcome:
     """Neurons of fully connected hidden layers, the most alike merged, without data (Srinivas & Babu 2015). Each layer keeps
     the fraction `keep` of its neurons, one at least. Needs a plain nn.Sequential; ValueError for what is none."""
-    return _remove(model, keep, example, seed, _merged, convolutions=False)
+    return _remove(model, keep, job, _merged, convolutions=False)
 
 
 @compressor()
-def merge_conv(model: "nn.Module", keep: float, *, example: "torch.Tensor", data: "torch.Tensor | None", seed: int) -> Outcome:
+def merge_conv(model: "nn.Module", keep: float, job: Job) -> Outcome:
     """`merge` for the channels of convolutions too: a channel's weights are its kernel, its outgoing ones a slice of the next."""
-    return _remove(model, keep, example, seed, _merged, convolutions=True)
+    return _remove(model, keep, job, _merged, convolutions=True)
 
 
 @compressor()
-def merge_random(model: "nn.Module", keep: float, *, example: "torch.Tensor", data: "torch.Tensor | None", seed: int) -> Outcome:
+def merge_random(model: "nn.Module", keep: float, job: Job) -> Outcome:
     """Baseline of the paper: random neurons of fully connected hidden layers are deleted, and nothing takes over for them."""
-    return _remove(model, keep, example, seed, _random, convolutions=False)
+    return _remove(model, keep, job, _random, convolutions=False)
 
 
 @compressor()
-def merge_smallest(model: "nn.Module", keep: float, *, example: "torch.Tensor", data: "torch.Tensor | None", seed: int) -> Outcome:
+def merge_smallest(model: "nn.Module", keep: float, job: Job) -> Outcome:
     """Baseline of the paper: the neurons with the smallest weights (Euclidean norm) are deleted."""
-    return _remove(model, keep, example, seed, _largest, convolutions=False)
+    return _remove(model, keep, job, _largest, convolutions=False)
 
 
-def _remove(model: "nn.Module", keep: float, example: "torch.Tensor", seed: int, choose: "Choice", *, convolutions: bool) -> Outcome:
+def _remove(model: "nn.Module", keep: float, job: Job, choose: "Choice", *, convolutions: bool) -> Outcome:
     layers: dict[str, dict[str, Any]] = {}
     before = after = 0
-    for pair in pairs(model, example, convolutions=convolutions):
+    for pair in pairs(model, convolutions=convolutions):
         n = len(pair.layer.weight)
         k = max(1, round(keep * n))
-        kept, outgoing = choose(pair, k, seed)
+        kept, outgoing = choose(pair, k, job.seed)
         pair.shrink(kept, outgoing)
         inputs = (kept[:, None] * pair.positions + kept.new_tensor(range(pair.positions))).flatten()
         layers.setdefault(pair.name, {"kind": "cut"})["out"] = kept.tolist()
@@ -151,13 +151,13 @@ def _remove(model: "nn.Module", keep: float, example: "torch.Tensor", seed: int,
     return Outcome(model, after / before, layers)
 
 
-def data_free_fraction(model: "nn.Module", *, example: "torch.Tensor", share: float = 1.0) -> float:
+def data_free_fraction(model: "nn.Module", *, share: float = 1.0) -> float:
     """The fraction of neurons to keep that the saliencies themselves propose (Srinivas & Babu 2015, §3.4), over the fully connected
     hidden layers: merging goes on while a step costs at most `share` times the mode of the saliencies of all steps down
     to one neuron (for large nets the authors take a share of 0.25, 0.5 or 0.75). The mode is that of a histogram of as many bins as
     NumPy's rule "auto" gives."""
     kept = total = 0
-    for pair in pairs(model, example, convolutions=False):
+    for pair in pairs(model, convolutions=False):
         paid = step_saliencies(pair)
         costly = (paid > share * histogram_mode(paid)).nonzero()[:, 0]
         removed = int(costly[0]) if len(costly) else len(paid)
@@ -179,7 +179,7 @@ def histogram_mode(values: "torch.Tensor") -> float:
     return float(edges[top:top + 2].mean())
 
 
-def pairs(model: "nn.Module", example: "torch.Tensor", *, convolutions: bool) -> Iterator[Pair]:
+def pairs(model: "nn.Module", *, convolutions: bool) -> Iterator[Pair]:
     """The hidden layers of a plain nn.Sequential, front to back, each with the layer it feeds. ValueError for anything else."""
     import torch
     from torch import nn

@@ -18,6 +18,17 @@ BUDGETS = ("fraction", "params")
 REPEATS = 5  # of each latency, by turns, after one warm-up
 
 
+@dataclass(frozen=True)
+class Job:
+    """What a method may look at besides the model: a batch `example`, images `data` or None, the `seed`, and a `memo` that lasts for
+    one call of the compressor, for what the steps of a bisection need again."""
+
+    example: "torch.Tensor"
+    data: "torch.Tensor | None"
+    seed: int
+    memo: dict[Any, Any] = field(default_factory=dict)
+
+
 @dataclass
 class Outcome:
     """What a method hands over: the changed model, the fraction kept of what it removes, and per layer what was done to it,
@@ -59,7 +70,7 @@ class Report:
 
 
 def compressor(counts: str = "params") -> "Callable[[Callable[..., Outcome]], Callable[..., tuple[nn.Module, Report]]]":
-    """Makes `method(copy of the model, keep, *, example, data, seed) -> Outcome` an entry of COMPRESSORS:
+    """Makes `method(copy of the model, keep, job) -> Outcome` an entry of COMPRESSORS:
 
     `compress(model, keep, *, example, data=None, seed=0, budget="fraction") -> (model, Report)`. The model given is left as it is.
     `keep` in (0, 1] is the fraction kept of what the method removes; with `budget="params"` that of the parameters (`counts`
@@ -73,7 +84,7 @@ def compressor(counts: str = "params") -> "Callable[[Callable[..., Outcome]], Ca
             example, data = _checked(name, model, keep, example, data, budget)
             was_training = model.training
             original = deepcopy(model).eval()
-            work = functools.partial(method, example=example, data=data, seed=seed)
+            work = functools.partial(method, job=Job(example, data, seed))
             if keep == 1:
                 outcome = Outcome(deepcopy(original), 1.0, {}, ["keep=1: nothing was removed."])
             elif budget == "fraction":
