@@ -1,4 +1,5 @@
 """Channel pruning that follows the dependencies between layers: Torch-Pruning (Fang et al. 2023) is the engine."""
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,8 @@ def _cut(model: "nn.Module", keep: float, job: Job, importance: "Callable[[Any],
     wanted = [p.requires_grad for p in model.parameters()]
     model.requires_grad_(True)  # the dependencies are found by tracing gradients
     try:
-        with torch.enable_grad():
+        with torch.enable_grad(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Unwrapped parameters")  # position embeddings: its default is right
             pruner = torch_pruning.BasePruner(
                 model, job.example[:2] if len(job.example) > 1 else job.example, importance=importance, pruning_ratio=1 - keep,
                 ignored_layers=[_output(model)], in_channel_groups={}, out_channel_groups={}, num_heads=heads)
