@@ -76,8 +76,8 @@ def _lenet_srinivas(in_channels: int, classes: int, size: int) -> "nn.Module":
     side = ((size - 4) // 2 - 4) // 2
     if side < 1:
         raise ValueError(f"lenet_srinivas needs images of at least 16 px, not {size}.")
-    return nn.Sequential(nn.Conv2d(in_channels, 20, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(20, 50, 5), nn.ReLU(), nn.MaxPool2d(2),
-                         nn.Flatten(), nn.Linear(50 * side * side, 500), nn.ReLU(), nn.Linear(500, classes))
+    return nn.Sequential(nn.Conv2d(in_channels, 20, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(20, 50, 5), nn.ReLU(),
+                         nn.MaxPool2d(2), nn.Flatten(), nn.Linear(50 * side * side, 500), nn.ReLU(), nn.Linear(500, classes))
 
 
 def _perceptron(*hidden: int):

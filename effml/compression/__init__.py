@@ -1,13 +1,14 @@
 """A smaller copy of a model.
 
-Each entry of COMPRESSORS is `compress(model, keep, *, example, data=None, seed=0, budget="fraction") -> (model, Report)`; what its
-arguments mean is said once, in `surface.compressor`.
+Each entry of COMPRESSORS is `compress(model, keep, *, example, data=None, seed=0, budget="fraction") -> (model, Report)`;
+what its arguments mean is said once, in `surface.compressor`.
 """
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from effml.compression import channels, factorization, magnitude, merging
 from effml.compression.merging import data_free_fraction
+from effml.compression.saving import load_compressed, save_compressed
 from effml.compression.surface import Report
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ COMPRESSORS: "dict[str, Compressor]" = {
     "svd_energy": factorization.svd_energy, "svd_spatial_energy": factorization.svd_spatial_energy,
     "channels": channels.channels, "channels_bn": channels.channels_bn, "channels_random": channels.channels_random,
 }
-__all__ = ["COMPRESSORS", "Report", "data_free_fraction", "get_compressor"]
+__all__ = ["COMPRESSORS", "Report", "data_free_fraction", "get_compressor", "load_compressed", "save_compressed"]
 
 
 def get_compressor(name: str) -> "Compressor":

@@ -3,16 +3,12 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from effml.compression.surface import Job, Outcome, compressor
+from effml.compression.surface import Job, Outcome, compressor, sizes
 from effml.models import head
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-SIZES = ("in_channels", "out_channels", "groups", "in_features", "out_features", "num_features", "num_channels", "normalized_shape",
-         "num_parameters", "num_heads", "head_dim", "attn_dim")  # what a cut changes on a module besides its tensors
-
 
 @compressor()
 def channels(model: "nn.Module", keep: float, job: Job) -> Outcome:
@@ -63,7 +59,8 @@ def _cut(model: "nn.Module", keep: float, job: Job, importance: "Callable[[Any],
                 model, job.example[:2] if len(job.example) > 1 else job.example, importance=importance, pruning_ratio=1 - keep,
                 ignored_layers=[_output(model)], in_channel_groups={}, out_channel_groups={}, num_heads=heads)
         for group in pruner.step(interactive=True):
-            gone = [(dep.target.module, pruner.DG.is_out_channel_pruning_fn(dep.handler), list(indices)) for dep, indices in group]
+            gone = [(dep.target.module, pruner.DG.is_out_channel_pruning_fn(dep.handler), list(indices))
+                    for dep, indices in group]
             for module, outwards, indices in gone:
                 if module in names:
                     width = pruner.DG.get_out_channels(module) if outwards else pruner.DG.get_in_channels(module)
@@ -74,8 +71,8 @@ def _cut(model: "nn.Module", keep: float, job: Job, importance: "Callable[[Any],
     except ValueError:
         raise
     except Exception as error:  # Torch-Pruning stumbles in many ways over models it cannot trace
-        raise ValueError(f"Torch-Pruning cannot prune {type(model).__name__} ({type(error).__name__}: {error}). Choose svd, which changes "
-                         "no widths, or another model.") from error
+        raise ValueError(f"Torch-Pruning cannot prune {type(model).__name__} ({type(error).__name__}: {error}). Choose svd, "
+                         "which changes no widths, or another model.") from error
     for module, qkv in attention.items():
         module.num_heads = pruner.num_heads.get(qkv, module.num_heads)
         module.head_dim = qkv.out_features // (3 * module.num_heads)
@@ -87,22 +84,12 @@ def _cut(model: "nn.Module", keep: float, job: Job, importance: "Callable[[Any],
     layers: dict[str, dict[str, Any]] = {}
     for (name, way), kept in left.items():
         layers.setdefault(name, {"kind": "cut"})[way] = kept
-    for module, name in names.items():
-        changed = {key: value for key, value in sizes(module).items() if value != before[name][key]}
-        if changed:
-            layers.setdefault(name, {"kind": "cut"})["set"] = changed
     roots = [name for name, layer in model.named_modules() if isinstance(layer, (nn.Conv2d, nn.Linear)) and (name, "out") in left]
     total = sum(before[name].get("out_channels", before[name].get("out_features")) for name in roots)
     if job.data is not None:
         reestimate(model, job.data)
     notes = [] if roots else ["Nothing was cut: no group of layers has a channel to spare at this keep."]
     return Outcome(model, sum(len(left[name, "out"]) for name in roots) / total if total else 1.0, layers, notes)
-
-
-def sizes(module: "nn.Module") -> dict[str, Any]:
-    """Those of SIZES that a module has, tuples as lists (as JSON has them)."""
-    found = {name: vars(module)[name] for name in SIZES if name in vars(module)}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
 
 def _output(model: "nn.Module") -> "nn.Module":
@@ -115,8 +102,8 @@ def _output(model: "nn.Module") -> "nn.Module":
 
 
 def reestimate(model: "nn.Module", data: "torch.Tensor", batch: int = 64) -> None:
-    """Batch-norm means and variances anew, as averages over the batches of `data` (M, C, H, W), in place and without labels; the rest
-    of the model stays in eval mode. After a cut the old statistics belong to channels that saw more."""
+    """Batch-norm means and variances anew, as averages over the batches of `data` (M, C, H, W), in place and without labels;
+    the rest of the model stays in eval mode. After a cut the old statistics belong to channels that saw more."""
     import torch
     from torch.nn.modules.batchnorm import _BatchNorm
     layers = [layer for layer in model.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]

@@ -1,8 +1,8 @@
 """Low-rank layers (Denton et al. 2014; spatial separation: Jaderberg et al. 2014): one layer becomes two thinner ones.
 
-A layer is a matrix W (outputs, inputs), approximated by U (outputs, r) times V (r, inputs). Linear: W as it is. By channel: inputs are
-the patches (I·kh·kw), so a convolution of r channels and a 1×1 one. Spatial: outputs are (O·kw), inputs (I·kh), so a kh×1 and a 1×kw
-convolution.
+A layer is a matrix W (outputs, inputs), approximated by U (outputs, r) times V (r, inputs). Linear: W as it is. By channel:
+inputs are the patches (I·kh·kw), so a convolution of r channels and a 1×1 one. Spatial: outputs are (O·kw), inputs (I·kh), so
+a kh×1 and a 1×kw convolution.
 """
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -61,8 +61,8 @@ def low_rank(matrix: "torch.Tensor", gram: "torch.Tensor | None" = None) -> "tup
     """Left factor U (m, s), right factor V (s, n) and energies (s,), largest first, of W (m, n): U[:, :r] V[:r] is the best
     approximation of rank r, s the full rank.
 
-    Where one side is twice the other or more, exactly through the smaller Gram matrix, W Wᵀ or Wᵀ W, whose eigenvectors are the singular
-    vectors, in float64, so that squaring costs no visible accuracy; else torch's SVD, which is faster there. With
+    Where one side is twice the other or more, exactly through the smaller Gram matrix, W Wᵀ or Wᵀ W, whose eigenvectors are
+    the singular vectors, in float64, so that squaring costs no visible accuracy; else torch's SVD, which is faster there. With
     the `gram` matrix E[(W x)(W x)ᵀ] (m, m) of the products, E‖(W − UV) x‖² is least (Denton et al. 2014, §3.2, with the data's
     covariance).
     """
@@ -94,13 +94,14 @@ def two_layers(layer: "nn.Module", rank: int, scheme: str) -> "nn.Sequential":
     from torch import nn
     biased, like = layer.bias is not None, {"device": layer.weight.device, "dtype": layer.weight.dtype}
     if isinstance(layer, nn.Linear):
-        return nn.Sequential(nn.Linear(layer.in_features, rank, bias=False, **like), nn.Linear(rank, layer.out_features, biased, **like))
+        return nn.Sequential(nn.Linear(layer.in_features, rank, bias=False, **like),
+                             nn.Linear(rank, layer.out_features, biased, **like))
     kernel, stride, dilation = layer.kernel_size, layer.stride, layer.dilation
     padding = (0, 0) if layer.padding == "valid" else layer.padding
     if scheme == "channel":
         return nn.Sequential(
-            nn.Conv2d(layer.in_channels, rank, kernel, stride, padding, dilation, bias=False, padding_mode=layer.padding_mode, **like),
-            nn.Conv2d(rank, layer.out_channels, 1, bias=biased, **like))
+            nn.Conv2d(layer.in_channels, rank, kernel, stride, padding, dilation, bias=False, padding_mode=layer.padding_mode,
+            **like), nn.Conv2d(rank, layer.out_channels, 1, bias=biased, **like))
     ways = ("same", "same") if padding == "same" else ((padding[0], 0), (0, padding[1]))
     return nn.Sequential(
         nn.Conv2d(layer.in_channels, rank, (kernel[0], 1), (stride[0], 1), ways[0], (dilation[0], 1), bias=False,
@@ -110,8 +111,9 @@ def two_layers(layer: "nn.Module", rank: int, scheme: str) -> "nn.Sequential":
 
 
 def factorize_layer(layer: "nn.Module", rank: int, scheme: str = "channel", *, factors: Any = None) -> "nn.Sequential":
-    """`layer` as two of this rank, whether that is smaller or not (`factors` from `low_rank`, if they are known). At full rank the
-    outputs are the same. Raises ValueError for a rank or a scheme that does not exist, and for a layer that has no such factors."""
+    """`layer` as two of this rank, whether that is smaller or not (`factors` from `low_rank`, if they are known). At full rank
+    the outputs are the same. Raises ValueError for a rank or a scheme that does not exist, and for a layer that has no such
+    factors."""
     if scheme not in SCHEMES:
         raise ValueError(f"Unknown scheme {scheme!r}. Choose from: {', '.join(SCHEMES)}")
     if not factorable(layer):
@@ -177,9 +179,10 @@ def _head(model: "nn.Module") -> "nn.Module | None":
         return None
 
 
-def product_grams(model: "nn.Module", layers: "dict[str, nn.Module]", scheme: str, data: "torch.Tensor") -> "dict[str, torch.Tensor]":
-    """E[(W x)(W x)ᵀ] (m, m) of each layer's matrix W (m, n) over what the layer sees of the first IMAGES images, in one pass. For the spatial
-    scheme W x is what a kh×1 convolution gives, whose columns are weighed as if they were independent."""
+def product_grams(model: "nn.Module", layers: "dict[str, nn.Module]", scheme: str,
+                  data: "torch.Tensor") -> "dict[str, torch.Tensor]":
+    """E[(W x)(W x)ᵀ] (m, m) of each layer's matrix W (m, n) over what the layer sees of the first IMAGES images, in one pass.
+    For the spatial scheme W x is what a kh×1 convolution gives, whose columns are weighed as if they were independent."""
     import torch
     from torch.nn.functional import conv2d, linear, pad
     sums: dict[str, list[Any]] = {name: [0.0, 0] for name in layers}
@@ -209,5 +212,6 @@ def product_grams(model: "nn.Module", layers: "dict[str, nn.Module]", scheme: st
         for hook in hooks:
             hook.remove()
     if unseen := [name for name, (_, n) in sums.items() if not n]:
-        raise ValueError(f"Layers {', '.join(unseen)} are never called by this model, so data cannot weigh them. Leave `data` out.")
+        raise ValueError(f"Layers {', '.join(unseen)} are never called by this model, so data cannot weigh them. "
+                         "Leave `data` out.")
     return {name: total / n for name, (total, n) in sums.items()}

@@ -1,4 +1,5 @@
-"""Unstructured magnitude pruning: small weights become zeros. The model does not get smaller or faster, and the report says so."""
+"""Unstructured magnitude pruning: small weights become zeros. The model does not get smaller or faster, and the report says
+so."""
 from typing import TYPE_CHECKING
 
 from effml.compression.surface import Job, Outcome, compressor
@@ -7,13 +8,14 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-NOTE = "Zeros are stored and multiplied like other numbers: parameters, file, MACs and latency stay. Only a sparse format would gain."
+NOTE = ("Zeros are stored and multiplied like other numbers: parameters, file, MACs and latency stay. Only a sparse format "
+        "would gain.")
 
 
 @compressor(counts="nonzero_params")
 def magnitude(model: "nn.Module", keep: float, job: Job) -> Outcome:
-    """The smallest weights of each linear layer and convolution are set to zero, the fraction `keep` of each is left (Han et al. 2015).
-    Biases and normalisation stay. A budget of parameters counts those that are not zero."""
+    """The smallest weights of each linear layer and convolution are set to zero, the fraction `keep` of each is left (Han et
+    al. 2015). Biases and normalisation stay. A budget of parameters counts those that are not zero."""
     layers = _weights(model)
     return _zeroed(model, {name: _threshold(weight.abs().flatten(), keep) for name, weight in layers.items()})
 

@@ -50,7 +50,7 @@ class Pair:
             layer.bias = nn.Parameter(layer.bias.detach()[kept].clone())
         shape = (len(after.weight), inputs, *after.weight.shape[2:])
         moved = outgoing.unflatten(1, (len(after.weight), -1)).transpose(0, 1).reshape(shape)
-        after.weight = nn.Parameter(moved.to(after.weight))
+        after.weight = nn.Parameter(moved.to(after.weight).contiguous())
         setattr(layer, "out_features" if isinstance(layer, nn.Linear) else "out_channels", len(kept))
         setattr(after, "in_features" if isinstance(after, nn.Linear) else "in_channels", inputs)
 
@@ -62,7 +62,8 @@ def saliencies(incoming: "torch.Tensor", outgoing: "torch.Tensor") -> "torch.Ten
 
 
 def squared_distances(rows: "torch.Tensor") -> "torch.Tensor":
-    """(n, n) of rows (n, d), infinite on the diagonal. By a matrix product: in float64 its round-off is 1e-16 of the squared norms."""
+    """(n, n) of rows (n, d), infinite on the diagonal. By a matrix product: in float64 its round-off is 1e-16 of the squared
+    norms."""
     import torch
     return torch.cdist(rows, rows, compute_mode="use_mm_for_euclid_dist").square().fill_diagonal_(torch.inf)
 
@@ -152,10 +153,10 @@ def _remove(model: "nn.Module", keep: float, job: Job, choose: "Choice", *, conv
 
 
 def data_free_fraction(model: "nn.Module", *, share: float = 1.0) -> float:
-    """The fraction of neurons to keep that the saliencies themselves propose (Srinivas & Babu 2015, §3.4), over the fully connected
-    hidden layers: merging goes on while a step costs at most `share` times the mode of the saliencies of all steps down
-    to one neuron (for large nets the authors take a share of 0.25, 0.5 or 0.75). The mode is that of a histogram of as many bins as
-    NumPy's rule "auto" gives."""
+    """The fraction of neurons to keep that the saliencies themselves propose (Srinivas & Babu 2015, §3.4), over the fully
+    connected hidden layers: merging goes on while a step costs at most `share` times the mode of the saliencies of all steps down
+    to one neuron (for large nets the authors take a share of 0.25, 0.5 or 0.75). The mode is that of a histogram of as many
+    bins as NumPy's rule "auto" gives."""
     kept = total = 0
     for pair in pairs(model, convolutions=False):
         paid = step_saliencies(pair)
@@ -191,8 +192,8 @@ def pairs(model: "nn.Module", *, convolutions: bool) -> Iterator[Pair]:
                or isinstance(layer, nn.Conv2d) and layer.groups > 1]
     if not steps or strange:
         why = f"it holds {', '.join(dict.fromkeys(strange))}" if strange else f"it is a {type(model).__name__}"
-        raise ValueError(f"Neurons are merged in a plain nn.Sequential of linear layers, convolutions, activations and pooling, but {why}. "
-                         "Choose lenet5, lenet_srinivas, lenet300_100 or mlp, or prune this model's channels instead.")
+        raise ValueError("Neurons are merged in a plain nn.Sequential of linear layers, convolutions, activations and pooling, "
+                         f"but {why}. Choose lenet5, lenet_srinivas, lenet300_100 or mlp, or prune channels instead.")
     where = [place for place, (_, layer) in enumerate(steps) if isinstance(layer, (nn.Linear, nn.Conv2d))]
     found = [(a, b) for a, b in zip(where, where[1:]) if convolutions or isinstance(steps[a][1], nn.Linear)]
     if not found:
@@ -203,6 +204,6 @@ def pairs(model: "nn.Module", *, convolutions: bool) -> Iterator[Pair]:
         between = [step for _, step in steps[a + 1:b]]
         positions = after.weight.shape[1] // len(layer.weight)
         if after.weight.shape[1] != positions * len(layer.weight):
-            raise ValueError(f"Layer {next_name} takes {after.weight.shape[1]} inputs from {len(layer.weight)} units of layer {name}, "
-                             "which is no whole number each. Put nothing between them that mixes units.")
+            raise ValueError(f"Layer {next_name} takes {after.weight.shape[1]} inputs from {len(layer.weight)} units of layer "
+                             f"{name}, which is no whole number each. Put nothing between them that mixes units.")
         yield Pair(name, layer, next_name, after, all(isinstance(step, homogeneous) for step in between), positions)

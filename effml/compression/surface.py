@@ -14,14 +14,17 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+SIZES = ("in_channels", "out_channels", "groups", "in_features", "out_features", "num_features", "num_channels",
+         "normalized_shape", "num_parameters", "num_heads", "head_dim", "attn_dim")
+"""What a cut changes on a module besides its tensors."""
 BUDGETS = ("fraction", "params")
 REPEATS = 5  # of each latency, by turns, after one warm-up
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a method may look at besides the model: a batch `example`, images `data` or None, the `seed`, and a `memo` that lasts for
-    one call of the compressor, for what the steps of a bisection need again."""
+    """What a method may look at besides the model: a batch `example`, images `data` or None, the `seed`, and a `memo` that
+    lasts for one call of the compressor, for what the steps of a bisection need again."""
 
     example: "torch.Tensor"
     data: "torch.Tensor | None"
@@ -44,9 +47,9 @@ class Outcome:
 class Report:
     """What was asked, what was achieved, and the measures before and after.
 
-    `kept` is the fraction kept of what the method removes (neurons, ranks, channels, weights). `before` and `after` hold `params`,
-    `nonzero_params`, `macs` (of one image), `file_bytes` (as safetensors) and `latency_s` (median on the `example`, both models
-    by turns). `layers` says what was done to each layer; `notes` what a reader must know.
+    `kept` is the fraction kept of what the method removes (neurons, ranks, channels, weights). `before` and `after` hold
+    `params`, `nonzero_params`, `macs` (of one image), `file_bytes` (as safetensors) and `latency_s` (median on the `example`,
+    both models by turns). `layers` says what was done to each layer; `notes` what a reader must know.
     """
 
     method: str
@@ -65,17 +68,19 @@ class Report:
         return {name: self.after[name] / self.before[name] for name in self.before if self.before[name]}
 
     def __str__(self) -> str:
-        rows = [f"{name:15} {self.before[name]:14.6g} → {self.after[name]:14.6g}   × {ratio:.3f}" for name, ratio in self.ratios.items()]
+        rows = [f"{name:15} {self.before[name]:14.6g} → {self.after[name]:14.6g}   × {ratio:.3f}"
+                for name, ratio in self.ratios.items()]
         return "\n".join([f"{self.method}, keep={self.keep:g} ({self.budget}): {self.kept:.3f} kept", *rows, *self.notes])
 
 
 def compressor(counts: str = "params") -> "Callable[[Callable[..., Outcome]], Callable[..., tuple[nn.Module, Report]]]":
     """Makes `method(copy of the model, keep, job) -> Outcome` an entry of COMPRESSORS:
 
-    `compress(model, keep, *, example, data=None, seed=0, budget="fraction") -> (model, Report)`. The model given is left as it is.
-    `keep` in (0, 1] is the fraction kept of what the method removes; with `budget="params"` that of the parameters (`counts`
-    says which number stands for them), and the largest `keep` that fits is found by bisection. `example` is a batch (N, C, H, W) as
-    the model takes it; `data` are images (M, C, H, W), float as the model takes them or uint8, for methods that look at data.
+    `compress(model, keep, *, example, data=None, seed=0, budget="fraction") -> (model, Report)`. The model given is left as it
+    is. `keep` in (0, 1] is the fraction kept of what the method removes; with `budget="params"` that of the parameters (`counts`
+    says which number stands for them), and the largest `keep` that fits is found by bisection. `example` is a batch
+    (N, C, H, W) as the model takes it; `data` are images (M, C, H, W), float as the model takes them or uint8, for methods
+    that look at data. Raises ValueError for what cannot be done, with what can.
     """
     def decorate(method: Callable[..., Outcome]) -> "Callable[..., tuple[nn.Module, Report]]":
         def compress(model: "nn.Module", keep: float, *, example: "torch.Tensor", data: "torch.Tensor | None" = None,
@@ -93,13 +98,31 @@ def compressor(counts: str = "params") -> "Callable[[Callable[..., Outcome]], Ca
                 outcome = _fit(name, work, original, keep * _size(original, counts), counts)
             small = outcome.model.eval()
             before, after = _measure(original, small, example)
-            report = Report(name, keep, budget, seed, outcome.kept, before, after, outcome.layers, tuple(outcome.notes))
+            report = Report(name, keep, budget, seed, outcome.kept, before, after,
+                            _with_sizes(original, small, outcome.layers), tuple(outcome.notes))
             return small.train(was_training), report
         signature = inspect.signature(compress)
         functools.update_wrapper(compress, method)  # show_source shows the method …
         compress.__signature__ = signature  # … and callers see what they may give
         return compress
     return decorate
+
+
+def sizes(module: "nn.Module") -> dict[str, Any]:
+    """Those of SIZES that a module has, tuples as lists (as JSON has them)."""
+    found = {name: vars(module)[name] for name in SIZES if name in vars(module)}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
+
+
+def _with_sizes(original: "nn.Module", small: "nn.Module", layers: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """`layers` with the new sizes (`set`) of every module that a cut has changed."""
+    old = dict(original.named_modules())
+    for name, module in small.named_modules():
+        if type(module) is type(old.get(name)):
+            before = sizes(old[name])
+            if changed := {key: value for key, value in sizes(module).items() if value != before.get(key)}:
+                layers.setdefault(name, {"kind": "cut"})["set"] = changed
+    return layers
 
 
 def _checked(name: str, model: "nn.Module", keep: float, example: Any, data: Any, budget: str) -> "tuple[Any, Any]":
@@ -140,8 +163,8 @@ def _fit(name: str, work: "Callable[..., Outcome]", model: "nn.Module", most: fl
         else:
             high = keep
     if best is None:
-        raise ValueError(f"{name} cannot bring this model to {most:.0f} parameters: {smallest} is the smallest it gets to. Give a keep "
-                         f"of at least {smallest / _size(model, counts):.4f}, or choose another compressor.")
+        raise ValueError(f"{name} cannot bring this model to {most:.0f} parameters: {smallest} is the smallest it gets to. "
+                         f"Give a keep of at least {smallest / _size(model, counts):.4f}, or choose another compressor.")
     return best
 
 
