@@ -153,31 +153,30 @@ def _remove(model: "nn.Module", keep: float, job: Job, choose: "Choice", *, conv
 
 
 def data_free_fraction(model: "nn.Module", *, share: float = 1.0) -> float:
-    """The fraction of neurons to keep that the saliencies themselves propose (Srinivas & Babu 2015, §3.4), over the fully
-    connected hidden layers: merging goes on while a step costs at most `share` times the mode of the saliencies of all steps down
-    to one neuron (for large nets the authors take a share of 0.25, 0.5 or 0.75). The mode is that of a histogram of as many
-    bins as NumPy's rule "auto" gives."""
+    """The fraction of neurons to keep that the saliencies themselves propose (Srinivas & Babu 2015), over the fully connected
+    hidden layers: merging goes on while a step costs at most `share` times the mode of the histogram of saliencies (for large
+    nets the authors take a share of 0.25, 0.5 or 0.75). We take the saliencies of all pairs before the first step, on a log
+    axis, as they span decades: on a linear one the fullest bin is the first, wherever it ends."""
     kept = total = 0
     for pair in pairs(model, convolutions=False):
-        paid = step_saliencies(pair)
-        costly = (paid > share * histogram_mode(paid)).nonzero()[:, 0]
-        removed = int(costly[0]) if len(costly) else len(paid)
-        kept, total = kept + len(pair.layer.weight) - removed, total + len(pair.layer.weight)
+        scale = pair.scale()[:, None]
+        incoming, outgoing = pair.incoming() / scale, pair.outgoing() * scale
+        costs = merge_down(incoming, outgoing, 1)[2]
+        costly = (costs > share * histogram_mode(saliencies(incoming, outgoing))).nonzero()[:, 0]
+        removed = int(costly[0]) if len(costly) else len(costs)
+        kept, total = kept + len(scale) - removed, total + len(scale)
     return kept / total
 
 
-def step_saliencies(pair: Pair) -> "torch.Tensor":
-    """(n − 1,) what each step costs when the units of a layer are merged down to one."""
-    scale = pair.scale()[:, None]
-    return merge_down(pair.incoming() / scale, pair.outgoing() * scale, 1)[2]
-
-
 def histogram_mode(values: "torch.Tensor") -> float:
-    """The middle of the fullest bin."""
+    """The (geometric) middle of the fullest bin of log values, bins by NumPy's rule "auto"; zeros and infinities are left out."""
     import numpy as np
-    counts, edges = np.histogram(values.numpy(), bins="auto")
+    usable = values[values.isfinite() & (values > 0)].cpu().numpy()
+    if not len(usable):
+        return 0.0
+    counts, edges = np.histogram(np.log(usable), bins="auto")
     top = int(counts.argmax())
-    return float(edges[top:top + 2].mean())
+    return float(np.exp(edges[top:top + 2].mean()))
 
 
 def pairs(model: "nn.Module", *, convolutions: bool) -> Iterator[Pair]:
