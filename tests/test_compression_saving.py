@@ -41,7 +41,7 @@ def test_every_compressor_comes_back_with_the_same_outputs(tmp_path, method):
     assert file == tmp_path / "small.json" and torch.equal(outputs(load_compressed(file)), outputs(small))
 
 
-@pytest.mark.parametrize("name, method", [("densenet121", "channels"), ("mobilenetv3_small_050", "channels"), ("unet", "channels"),
+@pytest.mark.parametrize("name, method", [("mobilenetv3_small_050", "channels"), ("unet", "channels"),
                                           ("vit_tiny_patch16_224", "channels"), ("vit_tiny_patch16_224", "svd"), ("resnet10t", "svd_spatial")])
 def test_other_families_come_back_too(tmp_path, name, method):
     small, report = made(name, method)

@@ -21,7 +21,8 @@ def channels(model: "nn.Module", keep: float, job: Job) -> Outcome:
 
 @compressor()
 def channels_bn(model: "nn.Module", keep: float, job: Job) -> Outcome:
-    """`channels` where the scale of batch normalisation says how important a channel is (Liu et al. 2017)."""
+    """`channels` where the scale of batch normalisation says how important a channel is (Liu et al. 2017). Groups of layers
+    without any keep all their channels."""
     import torch_pruning
     from torch.nn.modules.batchnorm import _BatchNorm
     if not any(isinstance(layer, _BatchNorm) and layer.affine for layer in model.modules()):
@@ -68,16 +69,16 @@ def _cut(model: "nn.Module", keep: float, job: Job, importance: "Callable[[Any],
                     drop = set(indices)
                     kept[:] = [index for place, index in enumerate(kept) if place not in drop]
             group.prune()
-    except ValueError:
-        raise
+        for module, qkv in attention.items():
+            module.num_heads = pruner.num_heads.get(qkv, module.num_heads)
+            module.head_dim = qkv.out_features // (3 * module.num_heads)
+            if hasattr(module, "attn_dim"):
+                module.attn_dim = qkv.out_features // 3
+        with torch.no_grad():
+            model.eval()(job.example[:1])  # a cut that missed a dependency shows here
     except Exception as error:  # Torch-Pruning stumbles in many ways over models it cannot trace
         raise ValueError(f"Torch-Pruning cannot prune {type(model).__name__} ({type(error).__name__}: {error}). Choose svd, "
                          "which changes no widths, or another model.") from error
-    for module, qkv in attention.items():
-        module.num_heads = pruner.num_heads.get(qkv, module.num_heads)
-        module.head_dim = qkv.out_features // (3 * module.num_heads)
-        if hasattr(module, "attn_dim"):
-            module.attn_dim = qkv.out_features // 3
     for parameter, grad in zip(model.parameters(), wanted):
         parameter.requires_grad_(grad)
         parameter.grad = None
