@@ -15,6 +15,7 @@ _ROOMS = {
     "evaluate_masks": "evaluation",
     "operating_point": "evaluation", "per_class": "evaluation", "by_group": "evaluation", "non_inferiority": "evaluation",
     "achieved": "evaluation", "predictive_values": "evaluation",
+    "get_compressor": "compression", "save_compressed": "compression", "load_compressed": "compression",
     "compare": "comparison", "train": "training",
     "pepr_score": "pepr", "pepr_curve": "pepr", "best_pepr": "pepr", "pareto_front": "pepr",
     "load_runs": "results", "load_arrays": "results", "own_or_reference": "results", "native_precision": "precision",

@@ -69,6 +69,17 @@ def _lenet5(in_channels: int, classes: int, size: int) -> "nn.Module":
                          nn.ReLU(), nn.Linear(84, classes))
 
 
+def _lenet_srinivas(in_channels: int, classes: int, size: int) -> "nn.Module":
+    """The LeNet of Srinivas & Babu (2015), which is Caffe's: 20-50-500 with maximum pooling; theirs had a ReLU after fc500 only,
+    ours after each convolution as well."""
+    from torch import nn
+    side = ((size - 4) // 2 - 4) // 2
+    if side < 1:
+        raise ValueError(f"lenet_srinivas needs images of at least 16 px, not {size}.")
+    return nn.Sequential(nn.Conv2d(in_channels, 20, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(20, 50, 5), nn.ReLU(),
+                         nn.MaxPool2d(2), nn.Flatten(), nn.Linear(50 * side * side, 500), nn.ReLU(), nn.Linear(500, classes))
+
+
 def _perceptron(*hidden: int):
     def build(in_channels: int, classes: int, size: int) -> "nn.Module":
         from torch import nn
@@ -132,6 +143,7 @@ MODELS = {
     "lenet5": _lenet5,
     "lenet300_100": _perceptron(300, 100),  # LeCun et al. 1998
     "mlp": _perceptron(128),
+    "lenet_srinivas": _lenet_srinivas,
     "resnet18_medmnist": _resnet18_medmnist,
     "unet": _residual_unet(2),
     "unet3d": _residual_unet(3),

@@ -14,12 +14,12 @@ from effml import Recipe, grid, load_runs
 from effml.sweep import sweep
 
 ROOT = Path(__file__).resolve().parent.parent
-FLOORS = [("recipe", "machine"), ("data", "models", "metering", "evaluation", "pepr", "results"), ("selection", "precision", "optimizers"), ("training",),
+FLOORS = [("recipe", "machine"), ("data", "models", "metering", "evaluation", "pepr", "results"), ("selection", "compression", "precision", "optimizers"), ("training",),
           ("experiment",), ("sweep",), ("claims", "comparison", "figures", "notebook", "reproduce"), ("__main__",)]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 FILES = sorted((ROOT / "effml").rglob("*.py"))
 TORCH_FREE = ("recipe", "evaluation", "pepr", "results", "claims", "comparison", "figures", "notebook")
-HEAVY = ("torch", "timm", "torchvision", "matplotlib", "seaborn", "sklearn", "scipy", "medmnist", "papermill", "IPython")
+HEAVY = ("torch", "timm", "torchvision", "matplotlib", "seaborn", "sklearn", "scipy", "medmnist", "torch_pruning", "papermill", "IPython")
 
 
 def room_of(path):
@@ -67,7 +67,7 @@ def test_every_room_is_on_a_floor_and_every_public_name_resolves_with_a_docstrin
 
 
 @pytest.mark.parametrize("room, registry", [("precision", "PRECISIONS"), ("optimizers", "OPTIMIZERS"), ("training.loop", "SCHEDULES"), ("training.losses", "CLASS_WEIGHTS"), ("training.augmentation", "AUGMENTATIONS"),
-                                            ("models", "MODELS"), ("selection", "SELECTORS"), ("selection.importance", "SAMPLERS"), ("metering", "METERS"),
+                                            ("models", "MODELS"), ("compression", "COMPRESSORS"), ("selection", "SELECTORS"), ("selection.importance", "SAMPLERS"), ("metering", "METERS"),
                                             ("metering.peers", "PEERS"), ("data.phantoms", "PHANTOMS"),
                                             ("evaluation.points", "AIMS"), ("pepr.scores", "NORMALIZATIONS"),
                                             ("pepr.audit", "CHECKS"), ("pepr.phantom", "DEFECTS")])

@@ -6,7 +6,7 @@
 import importlib
 import sys
 
-BENCHES = ("training", "data", "precision", "optimizers", "metering", "selection")
+BENCHES = ("training", "data", "precision", "optimizers", "metering", "selection", "compression")
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or BENCHES:

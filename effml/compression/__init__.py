@@ -1,0 +1,34 @@
+"""A smaller copy of a model.
+
+Each entry of COMPRESSORS is `compress(model, keep, *, example, data=None, seed=0, budget="fraction") -> (model, Report)`;
+what its arguments mean is said once, in `surface.compressor`.
+"""
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from effml.compression import channels, factorization, magnitude, merging
+from effml.compression.merging import data_free_fraction
+from effml.compression.saving import load_compressed, save_compressed
+from effml.compression.surface import Report
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    Compressor = Callable[..., tuple[nn.Module, Report]]
+
+COMPRESSORS: "dict[str, Compressor]" = {
+    "merge": merging.merge, "merge_conv": merging.merge_conv,
+    "merge_random": merging.merge_random, "merge_smallest": merging.merge_smallest,
+    "magnitude": magnitude.magnitude, "magnitude_global": magnitude.magnitude_global,
+    "svd": factorization.svd, "svd_spatial": factorization.svd_spatial,
+    "svd_energy": factorization.svd_energy, "svd_spatial_energy": factorization.svd_spatial_energy,
+    "channels": channels.channels, "channels_bn": channels.channels_bn, "channels_random": channels.channels_random,
+}
+__all__ = ["COMPRESSORS", "Report", "data_free_fraction", "get_compressor", "load_compressed", "save_compressed"]
+
+
+def get_compressor(name: str) -> "Compressor":
+    """The entry of COMPRESSORS. Raises ValueError for a name that is not there."""
+    if name not in COMPRESSORS:
+        raise ValueError(f"Unknown compression {name!r}. Choose from: {', '.join(COMPRESSORS)}")
+    return COMPRESSORS[name]

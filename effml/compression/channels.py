@@ -1,0 +1,127 @@
+"""Channel pruning that follows the dependencies between layers: Torch-Pruning (Fang et al. 2023) is the engine."""
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from effml.compression.surface import Job, Outcome, compressor, sizes
+from effml.models import head
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+@compressor()
+def channels(model: "nn.Module", keep: float, job: Job) -> Outcome:
+    """Channels with small weights (Euclidean norm over all layers that share the channel) are cut; each group of layers keeps the
+    fraction `keep` of its channels, the head keeps all classes. With `data`, batch-norm statistics are then re-estimated on
+    them, without labels."""
+    import torch_pruning
+    return _cut(model, keep, job, torch_pruning.importance.GroupMagnitudeImportance(p=2))
+
+
+@compressor()
+def channels_bn(model: "nn.Module", keep: float, job: Job) -> Outcome:
+    """`channels` where the scale of batch normalisation says how important a channel is (Liu et al. 2017). Groups of layers
+    without any keep all their channels."""
+    import torch_pruning
+    from torch.nn.modules.batchnorm import _BatchNorm
+    if not any(isinstance(layer, _BatchNorm) and layer.affine for layer in model.modules()):
+        raise ValueError(f"{type(model).__name__} has no batch normalisation, whose scale channels_bn goes by. Choose channels.")
+    return _cut(model, keep, job, torch_pruning.importance.BNScaleImportance())
+
+
+@compressor()
+def channels_random(model: "nn.Module", keep: float, job: Job) -> Outcome:
+    """Baseline: random channels."""
+    import torch
+    generator = torch.Generator().manual_seed(job.seed)
+
+    def importance(group: Any) -> "torch.Tensor":
+        return torch.rand(len(group[0].idxs), generator=generator)
+    return _cut(model, keep, job, importance)
+
+
+def _cut(model: "nn.Module", keep: float, job: Job, importance: "Callable[[Any], torch.Tensor]") -> Outcome:
+    import torch
+    import torch_pruning
+    from torch import nn
+    names = {module: name for name, module in model.named_modules()}
+    before = {name: sizes(module) for module, name in names.items()}
+    attention = {module: module.qkv for module in names if isinstance(getattr(module, "qkv", None), nn.Linear)
+                 and hasattr(module, "num_heads")}
+    heads = {qkv: module.num_heads for module, qkv in attention.items()}
+    left: dict[tuple[str, str], list[int]] = {}
+    wanted = [p.requires_grad for p in model.parameters()]
+    model.requires_grad_(True)  # the dependencies are found by tracing gradients
+    try:
+        with torch.enable_grad(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Unwrapped parameters")  # position embeddings: its default is right
+            pruner = torch_pruning.BasePruner(
+                model, job.example[:2] if len(job.example) > 1 else job.example, importance=importance, pruning_ratio=1 - keep,
+                ignored_layers=[_output(model)], in_channel_groups={}, out_channel_groups={}, num_heads=heads)
+        for group in pruner.step(interactive=True):
+            gone = [(dep.target.module, pruner.DG.is_out_channel_pruning_fn(dep.handler), list(indices))
+                    for dep, indices in group]
+            for module, outwards, indices in gone:
+                if module in names:
+                    width = pruner.DG.get_out_channels(module) if outwards else pruner.DG.get_in_channels(module)
+                    kept = left.setdefault((names[module], "out" if outwards else "in"), list(range(width)))
+                    drop = set(indices)
+                    kept[:] = [index for place, index in enumerate(kept) if place not in drop]
+            group.prune()
+        for module, qkv in attention.items():
+            module.num_heads = pruner.num_heads.get(qkv, module.num_heads)
+            module.head_dim = qkv.out_features // (3 * module.num_heads)
+            if hasattr(module, "attn_dim"):
+                module.attn_dim = qkv.out_features // 3
+        with torch.no_grad():
+            model.eval()(job.example[:1])  # a cut that missed a dependency shows here
+    except Exception as error:  # Torch-Pruning stumbles in many ways over models it cannot trace
+        raise ValueError(f"Torch-Pruning cannot prune {type(model).__name__} ({type(error).__name__}: {error}). Choose svd, "
+                         "which changes no widths, or another model.") from error
+    for parameter, grad in zip(model.parameters(), wanted):
+        parameter.requires_grad_(grad)
+        parameter.grad = None
+    layers: dict[str, dict[str, Any]] = {}
+    for (name, way), kept in left.items():
+        layers.setdefault(name, {"kind": "cut"})[way] = kept
+    roots = [name for name, layer in model.named_modules() if isinstance(layer, (nn.Conv2d, nn.Linear)) and (name, "out") in left]
+    total = sum(before[name].get("out_channels", before[name].get("out_features")) for name in roots)
+    if job.data is not None:
+        reestimate(model, job.data)
+    notes = [] if roots else ["Nothing was cut: no group of layers has a channel to spare at this keep."]
+    return Outcome(model, sum(len(left[name, "out"]) for name in roots) / total if total else 1.0, layers, notes)
+
+
+def _output(model: "nn.Module") -> "nn.Module":
+    """The layer that must keep its width: the head, or the last convolution of a model without one."""
+    from torch import nn
+    try:
+        return head(model)
+    except ValueError:
+        return [layer for layer in model.modules() if isinstance(layer, nn.modules.conv._ConvNd)][-1]
+
+
+def reestimate(model: "nn.Module", data: "torch.Tensor", batch: int = 64) -> None:
+    """Batch-norm means and variances anew, as averages over the batches of `data` (M, C, H, W), in place and without labels;
+    the rest of the model stays in eval mode. After a cut the old statistics belong to channels that saw more."""
+    import torch
+    from torch.nn.modules.batchnorm import _BatchNorm
+    layers = [layer for layer in model.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
+    if not layers:
+        return
+    momenta = [layer.momentum for layer in layers]
+    model.eval()
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # cumulative average
+        layer.train()
+    try:
+        with torch.no_grad():
+            for part in data.split(batch):
+                if len(part) > 1:
+                    model(part)
+    finally:
+        for layer, momentum in zip(layers, momenta):
+            layer.momentum = momentum
+            layer.eval()

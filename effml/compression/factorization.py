@@ -1,0 +1,217 @@
+"""Low-rank layers (Denton et al. 2014; spatial separation: Jaderberg et al. 2014): one layer becomes two thinner ones.
+
+A layer is a matrix W (outputs, inputs), approximated by U (outputs, r) times V (r, inputs). Linear: W as it is. By channel:
+inputs are the patches (I·kh·kw), so a convolution of r channels and a 1×1 one. Spatial: outputs are (O·kw), inputs (I·kh), so
+a kh×1 and a 1×kw convolution.
+"""
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from effml.compression.surface import Job, Outcome, compressor
+from effml.models import head
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    Spectra = dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+
+SCHEMES = ("channel", "spatial")
+IMAGES = 128  # of `data` are enough to weigh the inputs with
+
+
+@compressor()
+def svd(model: "nn.Module", keep: float, job: Job) -> Outcome:
+    """Linear and convolutional layers in two (convolutions by channel), of rank `keep` × outputs, at most the full rank. A layer
+    that would not get smaller, and the head, stay. With `data` the error of the outputs on them is minimised, not that of the
+    weights."""
+    return _factorized(model, job, "channel", lambda full, energies: round(keep * full))
+
+
+@compressor()
+def svd_spatial(model: "nn.Module", keep: float, job: Job) -> Outcome:
+    """`svd` with convolutions as kh×1 and 1×kw, of rank `keep` × output channels."""
+    return _factorized(model, job, "spatial", lambda full, energies: round(keep * full))
+
+
+@compressor()
+def svd_energy(model: "nn.Module", keep: float, job: Job) -> Outcome:
+    """`svd` where `keep` is the fraction of the energy (squared singular values): layers get the rank they need."""
+    return _factorized(model, job, "channel", lambda full, energies: rank_of_energy(energies, keep))
+
+
+@compressor()
+def svd_spatial_energy(model: "nn.Module", keep: float, job: Job) -> Outcome:
+    """`svd_energy` with convolutions as kh×1 and 1×kw."""
+    return _factorized(model, job, "spatial", lambda full, energies: rank_of_energy(energies, keep))
+
+
+def rank_of_energy(energies: "torch.Tensor", keep: float) -> int:
+    """The smallest rank whose energies (largest first) sum to the fraction `keep` of all."""
+    share = energies.clamp(min=0).cumsum(0) / energies.clamp(min=0).sum()
+    return int((share < keep - 1e-12).sum()) + 1
+
+
+def break_even(outputs: int, inputs: int) -> float:
+    """The rank from which on two factors hold as many weights as the matrix (outputs, inputs): mn / (m + n)."""
+    return outputs * inputs / (outputs + inputs)
+
+
+def low_rank(matrix: "torch.Tensor", gram: "torch.Tensor | None" = None) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor]":
+    """Left factor U (m, s), right factor V (s, n) and energies (s,), largest first, of W (m, n): U[:, :r] V[:r] is the best
+    approximation of rank r, s the full rank.
+
+    Where one side is twice the other or more, exactly through the smaller Gram matrix, W Wᵀ or Wᵀ W, whose eigenvectors are
+    the singular vectors, in float64, so that squaring costs no visible accuracy; else torch's SVD, which is faster there. With
+    the `gram` matrix E[(W x)(W x)ᵀ] (m, m) of the products, E‖(W − UV) x‖² is least (Denton et al. 2014, §3.2, with the data's
+    covariance).
+    """
+    import torch
+    weight = matrix.detach().double()
+    m, n = weight.shape
+    if gram is None and max(m, n) < 2 * min(m, n):
+        u, s, v = torch.linalg.svd(matrix.detach().float(), full_matrices=False)
+        return (u * s).double(), v.double(), s.double() ** 2
+    if gram is None and n < m:
+        energies, vectors = torch.linalg.eigh(weight.T @ weight)
+        vectors = vectors.flip(1)
+        return weight @ vectors, vectors.T, energies.flip(0)
+    energies, vectors = torch.linalg.eigh(weight @ weight.T if gram is None else gram.double())
+    vectors = vectors.flip(1)
+    return vectors, vectors.T @ weight, energies.flip(0)
+
+
+def as_matrix(layer: "nn.Module", scheme: str) -> "torch.Tensor":
+    """The weights of a linear layer or a convolution as (outputs, inputs) of the scheme."""
+    weight = layer.weight.detach()
+    if weight.ndim == 2 or scheme == "channel":
+        return weight.flatten(1)
+    return weight.permute(0, 3, 1, 2).flatten(2).flatten(0, 1)  # (O, I, kh, kw) → (O·kw, I·kh)
+
+
+def two_layers(layer: "nn.Module", rank: int, scheme: str) -> "nn.Sequential":
+    """The two layers that stand for `layer`, of this rank, with weights still to be filled in."""
+    from torch import nn
+    biased, like = layer.bias is not None, {"device": layer.weight.device, "dtype": layer.weight.dtype}
+    if isinstance(layer, nn.Linear):
+        return nn.Sequential(nn.Linear(layer.in_features, rank, bias=False, **like),
+                             nn.Linear(rank, layer.out_features, biased, **like))
+    kernel, stride, dilation = layer.kernel_size, layer.stride, layer.dilation
+    padding = (0, 0) if layer.padding == "valid" else layer.padding
+    if scheme == "channel":
+        return nn.Sequential(
+            nn.Conv2d(layer.in_channels, rank, kernel, stride, padding, dilation, bias=False, padding_mode=layer.padding_mode,
+            **like), nn.Conv2d(rank, layer.out_channels, 1, bias=biased, **like))
+    ways = ("same", "same") if padding == "same" else ((padding[0], 0), (0, padding[1]))
+    return nn.Sequential(
+        nn.Conv2d(layer.in_channels, rank, (kernel[0], 1), (stride[0], 1), ways[0], (dilation[0], 1), bias=False,
+                  padding_mode=layer.padding_mode, **like),
+        nn.Conv2d(rank, layer.out_channels, (1, kernel[1]), (1, stride[1]), ways[1], (1, dilation[1]), bias=biased,
+                  padding_mode=layer.padding_mode, **like))
+
+
+def factorize_layer(layer: "nn.Module", rank: int, scheme: str = "channel", *, factors: Any = None) -> "nn.Sequential":
+    """`layer` as two of this rank, whether that is smaller or not (`factors` from `low_rank`, if they are known). At full rank
+    the outputs are the same. Raises ValueError for a rank or a scheme that does not exist, and for a layer that has no such
+    factors."""
+    if scheme not in SCHEMES:
+        raise ValueError(f"Unknown scheme {scheme!r}. Choose from: {', '.join(SCHEMES)}")
+    if not factorable(layer):
+        raise ValueError(f"{layer} cannot be factorised: give a Linear, or a Conv2d with groups=1.")
+    matrix = as_matrix(layer, scheme)
+    if not 1 <= rank <= min(matrix.shape):
+        raise ValueError(f"rank={rank} is not possible for a matrix of {matrix.shape[0]} × {matrix.shape[1]}: give 1 to "
+                         f"{min(matrix.shape)}.")
+    left, right, _ = factors or low_rank(matrix)
+    pair, weight = two_layers(layer, rank, scheme), layer.weight
+    first, second = right[:rank], left[:, :rank]
+    if weight.ndim == 4 and scheme == "channel":
+        first, second = first.unflatten(1, weight.shape[1:]), second[..., None, None]
+    elif weight.ndim == 4:
+        first = first.unflatten(1, weight.shape[1:3])[..., None]                       # (r, I, kh, 1)
+        second = second.unflatten(0, (len(weight), -1)).transpose(1, 2)[:, :, None]     # (O, r, 1, kw)
+    pair[0].weight.data.copy_(first)
+    pair[1].weight.data.copy_(second)
+    if layer.bias is not None:
+        pair[1].bias.data.copy_(layer.bias.detach())
+    return pair.train(layer.training)
+
+
+def factorable(layer: "nn.Module") -> bool:
+    """Whether a layer has these factors: exactly Linear or Conv2d (a subclass may compute something else), of one group."""
+    from torch import nn
+    return type(layer) is nn.Linear or type(layer) is nn.Conv2d and layer.groups == 1
+
+
+def _factorized(model: "nn.Module", job: Job, scheme: str, choose: "Callable[[int, torch.Tensor], int]") -> Outcome:
+    """`choose(full, energies)` gives each layer's rank; `full` is the number of its outputs, or its rank if that is less."""
+    kept = total = 0
+    layers: dict[str, dict[str, Any]] = {}
+    candidates = [(name, layer) for name, layer in model.named_modules() if factorable(layer)]
+    last = _head(model) or (candidates[-1][1] if candidates else None)
+    candidates = [(name, layer) for name, layer in candidates if layer is not last]
+    if job.data is not None and not job.memo:
+        grams = product_grams(model, dict(candidates), scheme, job.data)
+    for name, layer in candidates:
+        matrix = as_matrix(layer, scheme)
+        if name not in job.memo:
+            job.memo[name] = low_rank(matrix, None if job.data is None else grams[name])
+        factors = job.memo[name]
+        full = min(len(layer.weight), *matrix.shape)
+        rank = max(1, choose(full, factors[2]))
+        total += full
+        if rank >= break_even(*matrix.shape):
+            kept += full
+            continue
+        kept += min(rank, full)
+        layers[name] = {"kind": "svd", "scheme": scheme, "rank": rank}
+        pair = factorize_layer(layer, rank, scheme, factors=factors)
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, pair)
+    notes = [] if layers else ["No layer gets smaller at these ranks: the model is as it was. Give a smaller keep."]
+    return Outcome(model, kept / total if total else 1.0, layers, notes)
+
+
+def _head(model: "nn.Module") -> "nn.Module | None":
+    try:
+        return head(model)
+    except ValueError:
+        return None
+
+
+def product_grams(model: "nn.Module", layers: "dict[str, nn.Module]", scheme: str,
+                  data: "torch.Tensor") -> "dict[str, torch.Tensor]":
+    """E[(W x)(W x)ᵀ] (m, m) of each layer's matrix W (m, n) over what the layer sees of the first IMAGES images, in one pass.
+    For the spatial scheme W x is what a kh×1 convolution gives, whose columns are weighed as if they were independent."""
+    import torch
+    from torch.nn.functional import conv2d, linear, pad
+    sums: dict[str, list[Any]] = {name: [0.0, 0] for name in layers}
+
+    def look_for(name: str) -> "Callable[..., None]":
+        def look(layer: "nn.Module", inputs: "tuple[torch.Tensor, ...]") -> None:
+            weight, x = as_matrix(layer, scheme), inputs[0]
+            if layer.weight.ndim == 2:
+                rows = linear(x, weight).flatten(0, -2)
+            else:
+                kernel = layer.weight.shape[1:] if scheme == "channel" else (*layer.weight.shape[1:3], 1)
+                stride = layer.stride if scheme == "channel" else (layer.stride[0], 1)
+                mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+                x = pad(x, layer._reversed_padding_repeated_twice, mode)
+                x = conv2d(x, weight.reshape(-1, *kernel), None, stride, 0, layer.dilation)
+                rows = x.transpose(0, 1).flatten(1).T
+            sums[name][0] += rows.T @ rows
+            sums[name][1] += len(rows)
+        return look
+
+    hooks = [layer.register_forward_pre_hook(look_for(name)) for name, layer in layers.items()]
+    try:
+        with torch.no_grad():
+            for batch in data[:IMAGES].split(32):
+                model(batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if unseen := [name for name, (_, n) in sums.items() if not n]:
+        raise ValueError(f"Layers {', '.join(unseen)} are never called by this model, so data cannot weigh them. "
+                         "Leave `data` out.")
+    return {name: total / n for name, (total, n) in sums.items()}
