@@ -32,6 +32,16 @@ def no_data(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def one_thread():
+    """Small matrices: two threads on a busy machine wait for each other."""
+    import torch
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def real(name):
     """Skip, with the reason, where a real data set is not on this machine."""
     from effml import at_hand

@@ -14,12 +14,7 @@ NETS = {"plain": "lenet5", "residual": "resnet10t", "dense": "densenet121", "dep
         "skip": "unet"}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def images(n=4):

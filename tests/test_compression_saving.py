@@ -12,12 +12,7 @@ from effml.compression import COMPRESSORS, load_compressed, save_compressed
 from effml.models import build_model
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 EXAMPLE = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))

@@ -14,13 +14,7 @@ LAYERS = {"linear": (nn.Linear(9, 14), (5, 9)), "wide": (nn.Linear(20, 6, bias=F
           "valid": (nn.Conv2d(3, 4, 3, padding="valid"), (2, 3, 9, 11)), "1x1": (nn.Conv2d(3, 4, 1), (2, 3, 9, 11))}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small matrices: two threads on a busy machine wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 
