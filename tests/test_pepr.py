@@ -122,3 +122,12 @@ def published(name):
         return published_table(name)
     except FileNotFoundError:
         pytest.skip("the PePR tables are not on this machine: python -m effml data get pepr, or set EFFML_DATA")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_front_over_one_cost_is_that_of_all_pairs_with_ties_and_gaps(seed):
+    draw = np.random.default_rng(seed)
+    p, cost = draw.integers(0, 8, 60) / 8, draw.integers(0, 9, 60).astype(float)
+    p[draw.integers(60)] = cost[draw.integers(60)] = np.nan
+    assert np.array_equal(pareto_front(p, cost), pareto_front(p, np.column_stack([cost, cost])))
+    assert not pareto_front(np.full(3, np.nan), np.arange(3.0)).any() and len(pareto_front([], [])) == 0

@@ -123,11 +123,18 @@ def pareto_front(performance: ArrayLike, cost: ArrayLike) -> Any:
     costs = _numbers("cost", cost)
     p, costs = _rows(performance, costs[:, None] if costs.ndim == 1 else costs)
     known = ~np.isnan(np.column_stack([p, costs])).any(axis=1)
-    gains = np.column_stack([p, -costs])[known]
-    no_worse = (gains[:, None] >= gains[None]).all(axis=2)  # (N, N): row i against row j
-    better = (gains[:, None] > gains[None]).any(axis=2)
     front = np.zeros(len(p), dtype=bool)
-    front[known] = ~(no_worse & better).any(axis=0)
+    if costs.shape[1] == 1:  # no pairs needed: the best at its cost, and better than all that is cheaper
+        levels, level = np.unique(costs[known, 0], return_inverse=True)
+        best = np.full(len(levels), -np.inf)
+        np.maximum.at(best, level, p[known])
+        cheaper = np.concatenate([[-np.inf], np.maximum.accumulate(best)])[:len(levels)]
+        front[known] = (p[known] == best[level]) & (best > cheaper)[level]
+    else:
+        gains = np.column_stack([p, -costs])[known]
+        no_worse = (gains[:, None] >= gains[None]).all(axis=2)  # (N, N): row i against row j
+        better = (gains[:, None] > gains[None]).any(axis=2)
+        front[known] = ~(no_worse & better).any(axis=0)
     return pandas.Series(front, performance.index) if isinstance(performance, pandas.Series) else front
 
 
