@@ -4,21 +4,25 @@ import secrets
 import traceback
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from effml import machine
+from effml.compression import Report, get_compressor, save_compressed
 from effml.data import Dataset, load_dataset, normalize
 from effml.evaluation import evaluate, evaluate_masks
 from effml.metering import measure
-from effml.models import SEGMENTING, WeightsUnavailable, build_model, count, head, weights_bytes
+from effml.models import SEGMENTING, WeightsUnavailable, count, head, weights_bytes
 from effml.precision import choose
 from effml.recipe import NUMERICS, Recipe, Record
-from effml.results import read_records, save_arrays, save_file
+from effml.results import save_arrays, save_file
 from effml.training import Diverged, predict, select, train
+from effml.training.lineage import ancestor, build_for, find_teacher, lineage, shape
+
+if TYPE_CHECKING:
+    from torch import nn
 
 # strategies a recipe can name and no room offers yet; each leaves this list when its room is built
-_NOT_BUILT = ("prune", "merge", "factorize", "teacher", "activation_bits",
-              "gradient_bits", "bit_schedule", "runtime")
+_NOT_BUILT = ("activation_bits", "gradient_bits", "bit_schedule", "runtime")
 
 
 def run(recipe: Recipe, *, device: str = "auto", store: str | os.PathLike | None = None, keep_weights: bool = False) -> Record:
@@ -61,17 +65,19 @@ def _do(recipe: Recipe, record: Record, store: Path | None, keep_weights: bool) 
         chosen = None if recipe.selection == "none" else select(data, recipe.but(precision=precision))
         if chosen is not None:
             data = data.only(chosen)
-        weights, lineage = _ancestor(recipe, store)
-        record.update(lineage)
-        model = build_model(recipe.model, in_channels=data.train.images.shape[1], classes=len(data.classes),
-                            size=data.train.images.shape[-1], weights=weights, seed=recipe.seed)
+        weights, parent = ancestor(recipe.weights, store)
+        model, steps = build_for(recipe.model, data, weights, recipe.seed)
+        teacher, master = find_teacher(recipe, data, store)
+        record.update(lineage(parent, master))
         if recipe.trainable == "head":
             model.requires_grad_(False)
             head(model).requires_grad_(True)
         model.to(record.device)
+        model, reports = _compress(model, data, recipe)
+        record.update(_achieved(reports))
     unfinished = store and store / f"{recipe.id}-{record.data_sha256[:8]}-{NUMERICS}.checkpoint"
     with measure(record.device) as training:
-        history = train(model, data, recipe=recipe.but(precision=precision), checkpoint=unfinished)
+        history = train(model, data, recipe=recipe.but(precision=precision), teacher=teacher, checkpoint=unfinished)
     with measure(record.device) as infer:
         probabilities = predict(model, data.test, task=data.task, precision=precision)
     if data.task == "segmentation":
@@ -91,8 +97,8 @@ def _do(recipe: Recipe, record: Record, store: Path | None, keep_weights: bool) 
     record.update(best_epoch=history.best_epoch, epochs_run=len(history.train_loss), resumed_epoch=history.resumed_epoch,
                   val_score=at_best, **({} if data.task == "segmentation" else {"val_auroc": at_best}),
                   **{f"{name}_dtype": dtype for name, dtype in history.dtypes.items()},
-                  importance_steps=history.importance_steps, optimizer_state_bytes=history.optimizer_state["bytes"],
-                  optimizer_quantised=history.optimizer_state["fraction_quantised"])
+                  importance_steps=history.importance_steps, optimizer_state_bytes=history.optimizer_state.get("bytes"),
+                  optimizer_quantised=history.optimizer_state.get("fraction_quantised"))
     for window, cost in (("prepare", prepare), ("train", training), ("infer", infer)):
         record.update(cost.as_columns(window))
     record.update(gross_energy_j=training.gross_energy_j, idle_w=training.idle_w, energy_measured=int(training.measured),
@@ -106,7 +112,9 @@ def _do(recipe: Recipe, record: Record, store: Path | None, keep_weights: bool) 
         curves = {name: getattr(history, name) for name in ("train_loss", "val_loss", "val_accuracy", "val_score")}
         picked = {} if chosen is None else {"train_index": chosen.numpy()}
         save_arrays(store, record.run_id, {"test_probabilities": probabilities, **truth, **curves, **picked})
-        if keep_weights:
+        if keep_weights and (steps or reports):
+            save_compressed(store / record.run_id, model, [*steps, *reports], base=recipe.model, **shape(data))
+        elif keep_weights:
             save_file(store / f"{record.run_id}.safetensors", weights_bytes(model))
 
 
@@ -131,20 +139,27 @@ def _refuse_data(data: Dataset, recipe: Recipe) -> None:
         raise ValueError(f"{data.name} has images of {height}×{width} px; give square ones.")
 
 
-def _ancestor(recipe: Recipe, store: Path | None) -> tuple[str, dict[str, Any]]:
-    """The weights file an earlier run left, and what that run and its own lineage cost. Other weights pass through."""
-    rows = [row for row in (read_records(store)[0] if store else [])
-            if row["recipe_id"] == recipe.weights and row["status"] == "ok"]
-    if not rows:
-        return recipe.weights, {}
-    kept = [row for row in rows if (store / f"{row['run_id']}.safetensors").is_file()]
-    if not kept:
-        raise WeightsUnavailable(f"The run {recipe.weights} is in the store, but its weights were not kept: sweep it again with "
-                                 "keep_weights=True.")
-    parent = max(kept, key=lambda row: row["finished_utc"])
-    cost = {f"lineage_{name}": (parent[f"train_{name}"] or 0) + (parent.get(f"lineage_{name}") or 0)
-            for name in ("seconds", "energy_j")}
-    return str(store / f"{parent['run_id']}.safetensors"), cost
+def _compress(model: "nn.Module", data: Dataset, recipe: Recipe) -> "tuple[nn.Module, list[Report]]":
+    """Merge, prune, factorise as the recipe says, looking at some training images but at no label."""
+    import torch
+    order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(recipe.seed))
+    seen = data.train.take(order[:recipe.calibration_images]) if recipe.calibration_images else None
+    reports = []
+    for field, fraction in (("merge", "neuron_fraction"), ("prune", "channel_fraction"), ("factorize", "rank_fraction")):
+        keep = getattr(recipe, fraction)
+        if (method := getattr(recipe, field)) != "none":
+            model, report = get_compressor(method, field)(model, keep, example=data.train.images[:1], data=seen, seed=recipe.seed,
+                                                          budget=recipe.budget)
+            reports.append(report)
+    return model, reports
+
+
+def _achieved(reports: "list[Report]") -> dict[str, float]:
+    if not reports:
+        return {}
+    before, after = reports[0].before, reports[-1].after
+    return {"kept": reports[-1].kept, "params_before": before["params"], "macs_before": before["macs"],
+            "latency_s": after["latency_s"], "latency_before_s": before["latency_s"]}
 
 
 def _device(device: str, torch: Any) -> str:

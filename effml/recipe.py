@@ -12,7 +12,7 @@ NUMERICS = 1
 # a fraction kept, and the method which does the removing
 _KEPT = {"train_fraction": "selection", "channel_fraction": "prune", "neuron_fraction": "merge",
          "rank_fraction": "factorize"}
-_POSITIVE = ("size", "epochs", "batch_size", "learning_rate")
+_POSITIVE = ("size", "batch_size", "learning_rate", "temperature")
 _BITS = (2, 3, 4, 5, 6, 7, 8, 16, 32)
 
 
@@ -35,21 +35,26 @@ class Recipe:
     proxy: str = "none"              # the small model which looks for a large one: lenet5@5 (epochs), @0, @imagenet
     sampler: str = "uniform"         # how batches are drawn during training: uniform, importance
     trainable: str = "all"           # all, or head: the last layer alone on frozen embeddings (linear probe)
-    prune: str = "none"
-    channel_fraction: float = 1.0
-    merge: str = "none"
+    prune: str = "none"              # which channels, or single weights, to remove before training: a name of COMPRESSORS …
+    channel_fraction: float = 1.0    # … and which fraction of them stays
+    merge: str = "none"              # the same for neurons that are merged …
     neuron_fraction: float = 1.0
-    factorize: str = "none"
+    factorize: str = "none"          # … and for layers made low-rank
     rank_fraction: float = 1.0
-    teacher: str = "none"            # id of an earlier run to distil from
+    budget: str = "fraction"         # of what these three fractions are: of what is removed, or params, of the parameters
+    calibration_images: int = 0      # training images, without labels, that compression may look at
+    teacher: str = "none"            # id of an earlier run in the same store to distil from …
+    temperature: float = 4.0         # … at which softmax temperature …
+    teacher_share: float = 0.9       # … and how much of the loss is the teacher's, the rest the labels'
     optimizer: str = "adamw"
     precision: str = "fp32"
     activation_bits: int = 32
     gradient_bits: int = 32
     bit_schedule: str = "constant"
-    epochs: int = 10
+    epochs: int = 10                 # 0: the model is taken as it comes
     batch_size: int = 128
     learning_rate: float = 1e-3
+    weight_decay: float = -1.0       # below 0: the optimizer's own, 0.01 for AdamW, none for the others
     schedule: str = "cosine"
     patience: int = 0                # epochs without a better one before training stops; 0 = never
     stopping: str = "score"          # what "better" means: score (AUROC, Dice), or selvan2023, as its authors wrote it
@@ -65,7 +70,7 @@ class Recipe:
         for name in _POSITIVE:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)} is not allowed: give a number above 0.")
-        for name in ("patience", "threads", "seed"):
+        for name in ("epochs", "patience", "threads", "seed", "calibration_images"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)} is not allowed: give 0 or a number above it.")
         for name in ("activation_bits", "gradient_bits"):
@@ -78,6 +83,16 @@ class Recipe:
             if (kept < 1) != (how != "none"):
                 raise ValueError(f"{method}={how!r} with {fraction}={kept} contradict each other: give {method} a method "
                                  f"and {fraction} a value below 1, or leave both at their defaults ('none', 1.0).")
+        compressed = any(getattr(self, method) != "none" for method in ("prune", "merge", "factorize"))
+        if self.budget not in ("fraction", "params"):
+            raise ValueError(f"budget={self.budget!r} is not allowed. Choose from: fraction, params")
+        if not compressed and (self.budget != "fraction" or self.calibration_images):
+            raise ValueError(f"budget={self.budget!r}, calibration_images={self.calibration_images} serve a compression: give "
+                             "prune, merge or factorize, or leave them.")
+        if not 0 < self.teacher_share <= 1:
+            raise ValueError(f"teacher_share={self.teacher_share} is a share of the loss: give more than 0 and at most 1.")
+        if self.teacher == "none" and {"temperature", "teacher_share"} & self.changed.keys():
+            raise ValueError("temperature and teacher_share serve a teacher: give the id of an earlier run, or leave them.")
         if self.trainable not in ("all", "head"):
             raise ValueError(f"trainable={self.trainable!r} is not allowed. Choose from: all, head")
         if self.selection == "none" and (self.scores != "none" or self.proxy != "none"):
@@ -144,7 +159,7 @@ def _refuse_unknown(names: Iterable[str]) -> None:
 
 
 def _windows() -> dict[str, str]:
-    doing = {"prepare": "loading and selecting data, building the model", "train": "training, validation included",
+    doing = {"prepare": "loading and selecting data, building and compressing a model", "train": "training, validation included",
              "infer": "predicting the test split once"}
     what = {"seconds": "wall clock of {}", "energy_j": "net energy of {}, J; NaN = unknown",
             "energy_low_j": "lower end of its range", "energy_high_j": "upper end of its range",
@@ -170,11 +185,16 @@ COLUMNS: dict[str, str] = {
     "energy_reason": "why the energy is unknown, or why no better source was used",
     "shared": "1 if other programs used over 10 % of the CPU while this run was measured, 0 if not",
     "implied_watts": "train_energy_j / train_seconds: must be plausible for the machine",
-    "lineage_seconds": "training seconds of the run whose weights this one started from, and of its own lineage",
+    "lineage_seconds": "training seconds of the runs whose weights this one started from or learned from, and of their lineages",
     "lineage_energy_j": "the same in joules",
     "params": "parameters",
     "nonzero_params": "parameters that are not zero",
     "macs": "multiply-accumulate operations of one image (1 MAC = 2 FLOPs)",
+    "kept": "the fraction compression kept of what it removes (neurons, channels, ranks, weights); of the last, if several",
+    "params_before": "parameters before compression",
+    "macs_before": "multiply-accumulate operations of one image before compression",
+    "latency_s": "of one image on this device, median, after compression and before training",
+    "latency_before_s": "the same before compression, measured by turns",
     "model_file_bytes": "size of the weights as safetensors",
     "val_score": "AUROC, or mean Dice for masks, on the validation split at best_epoch",
     "resumed_epoch": "the epoch after which an interrupted training went on; 0 if it was not interrupted",

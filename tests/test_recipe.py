@@ -29,10 +29,12 @@ def test_round_trips():
 
 
 @pytest.mark.parametrize("fields, words", [
-    ({"epochs": 1.5}, "epochs=1.5"), ({"epochs": 0}, "above 0"), ({"seed": -1}, "0 or a number above"),
+    ({"epochs": 1.5}, "epochs=1.5"), ({"epochs": -1}, "0 or a number above"), ({"batch_size": 0}, "above 0"), ({"seed": -1}, "0 or a number above"),
     ({"seed": True}, "seed=True"), ({"model": 3}, "model=3"), ({"model": ""}, "model=''"), ({"learning_rate": "fast"}, "fast"),
     ({"learning_rate": float("nan")}, "nan"), ({"train_fraction": 0.5}, "selection='none'"),
     ({"selection": "kcenter"}, "train_fraction=1.0"), ({"selection": "kcenter", "train_fraction": 0}, "fraction kept"),
+    ({"budget": "params"}, "serve a compression"), ({"calibration_images": 64}, "serve a compression"),
+    ({"temperature": 2}, "serve a teacher"), ({"teacher": "r1", "teacher_share": 0}, "share of the loss"),
     ({"prune": "channels", "channel_fraction": 1.2}, "at most 1"), ({"activation_bits": 9}, "Choose from"),
     ({"data": "a|b"}, "at_hand")])
 def test_contradictions_fail_at_construction_with_advice(fields, words):

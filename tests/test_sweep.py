@@ -43,7 +43,7 @@ def test_a_fresh_process_gives_what_run_gives_here(tmp_path):
 def test_failures_are_records_with_the_reason_and_the_sweep_goes_on(tmp_path):
     cases = {"unknown model": QUICK.but(model="no-such"), "memory": QUICK.but(size=30000), "diverges": QUICK.but(learning_rate=1e30),
              "data": QUICK.but(data="no-such"), "weights": QUICK.but(weights="no-such"), "fp16": QUICK.but(precision="fp16"),
-             "not built": QUICK.but(prune="magnitude", channel_fraction=0.5), "fine": QUICK}
+             "not built": QUICK.but(activation_bits=8), "fine": QUICK}
     table = sweep(cases.values(), tmp_path).set_index(np.array(list(cases)))
     assert table.status.to_dict() == {
         "unknown model": "unsupported", "memory": "out of memory", "diverges": "diverged", "data": "data unavailable",

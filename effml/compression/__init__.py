@@ -27,8 +27,13 @@ COMPRESSORS: "dict[str, Compressor]" = {
 __all__ = ["COMPRESSORS", "Report", "data_free_fraction", "get_compressor", "load_compressed", "save_compressed"]
 
 
-def get_compressor(name: str) -> "Compressor":
-    """The entry of COMPRESSORS. Raises ValueError for a name that is not there."""
-    if name not in COMPRESSORS:
-        raise ValueError(f"Unknown compression {name!r}. Choose from: {', '.join(COMPRESSORS)}")
+RECIPE = {"merge": (merging,), "prune": (channels, magnitude), "factorize": (factorization,)}  # field of a recipe: what serves it
+
+
+def get_compressor(name: str, field: str | None = None) -> "Compressor":
+    """The entry of COMPRESSORS. Raises ValueError for a name that is not there, or that does not serve this field of a recipe."""
+    rooms = [room.__name__ for room in RECIPE[field]] if field else []
+    fitting = [key for key, compress in COMPRESSORS.items() if not field or compress.__module__ in rooms]
+    if name not in fitting:
+        raise ValueError(f"Unknown compression {name!r}{f' for {field}' if field else ''}. Choose from: {', '.join(fitting)}")
     return COMPRESSORS[name]

@@ -23,13 +23,14 @@ FORMAT = "effml-compressed-1"
 BUILD = {"in_channels": 1, "classes": 2, "size": 28}  # the arguments of build_model that shape a model
 
 
-def save_compressed(path: str | os.PathLike, model: "nn.Module", reports: Report | Sequence[Report], *, base: str,
-                    **build: int) -> Path:
+def save_compressed(path: str | os.PathLike, model: "nn.Module", reports: Report | Sequence[Report | dict[str, Any]], *,
+                    base: str, **build: int) -> Path:
     """Write `path`.json and `path`.safetensors of a model that was made by `build_model(base, **build)` and then compressed as
-    the reports say, in their order (and perhaps fine-tuned). Returns the path of the recipe. Raises ValueError, and writes
-    nothing, if base and reports do not lead to this model."""
+    the reports say, in their order (and perhaps fine-tuned); steps of an earlier recipe may stand for their reports. Returns the
+    path of the recipe. Raises ValueError, and writes nothing, if base and reports do not lead to this model."""
     from safetensors.torch import save
-    steps = [{"method": report.method, "keep": report.keep, "budget": report.budget, "seed": report.seed, "layers": report.layers}
+    steps = [report if isinstance(report, dict) else
+             {"method": report.method, "keep": report.keep, "budget": report.budget, "seed": report.seed, "layers": report.layers}
              for report in ([reports] if isinstance(reports, Report) else reports)]
     recipe = {"format": FORMAT, "base": base, "build": BUILD | build, "steps": steps}
     recipe = json.loads(json.dumps(recipe))
@@ -43,6 +44,11 @@ def save_compressed(path: str | os.PathLike, model: "nn.Module", reports: Report
 
 
 def load_compressed(path: str | os.PathLike) -> "nn.Module":
+    """The model of `load_with_recipe`, without its recipe."""
+    return load_with_recipe(path)[0]
+
+
+def load_with_recipe(path: str | os.PathLike) -> "tuple[nn.Module, dict[str, Any]]":
     """The model that `save_compressed` wrote, in eval mode, with the same outputs (to the bit, if its weights were contiguous;
     channels-last sums in another order). Nothing in the files is executed.
 
@@ -73,7 +79,7 @@ def load_compressed(path: str | os.PathLike) -> "nn.Module":
     if signed != _digest(recipe):
         raise ValueError(f"{file} is not the recipe with which {weights.name} was saved: one of them was changed or exchanged. "
                          "Copy both files from where they come from again.")
-    return _rebuild(recipe, tensors, str(file))
+    return _rebuild(recipe, tensors, str(file)), recipe
 
 
 def _stem(path: str | os.PathLike) -> Path:

@@ -63,12 +63,16 @@ OPTIMIZERS: dict[str, Callable[["Parameters", float], "torch.optim.Optimizer"]] 
     "adamw": _adamw, "adam": _adam, "sgd": _sgd, "adam8bit": _adam8bit, "adamw8bit": _adamw8bit, "adam8bit_bnb": _adam8bit_bnb}
 
 
-def make_optimizer(name: str, parameters: "Parameters", learning_rate: float) -> "torch.optim.Optimizer":
-    """The optimizer of that name for `parameters`, tensors or param groups. Raises ValueError for a name that is not there,
-    ImportError for bitsandbytes' where that is not installed."""
+def make_optimizer(name: str, parameters: "Parameters", learning_rate: float,
+                   weight_decay: float = -1.0) -> "torch.optim.Optimizer":
+    """The optimizer of that name for `parameters`, tensors or param groups; a weight decay below 0 means its own. Raises
+    ValueError for a name that is not there, ImportError for bitsandbytes' where that is not installed."""
     if name not in OPTIMIZERS:
         raise ValueError(f"Unknown optimizer {name!r}. Choose from: {', '.join(OPTIMIZERS)}")
-    return OPTIMIZERS[name](parameters, learning_rate)
+    optimizer = OPTIMIZERS[name](parameters, learning_rate)
+    for group in optimizer.param_groups if weight_decay >= 0 else ():
+        group["weight_decay"] = weight_decay
+    return optimizer
 
 
 def state_report(optimizer: "torch.optim.Optimizer") -> dict[str, Any]:

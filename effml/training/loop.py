@@ -15,7 +15,7 @@ from effml.recipe import Recipe
 from effml.selection.importance import Uniform, make_sampler
 from effml.training.augmentation import augment
 from effml.training.checkpoints import Checkpoint
-from effml.training.losses import make_loss
+from effml.training.losses import distillation_loss, make_loss
 from effml.training.stopping import make_stopping
 
 if TYPE_CHECKING:
@@ -44,14 +44,23 @@ class History:
     dtypes: dict[str, str] = field(default_factory=dict)
     optimizer_state: dict[str, Any] = field(default_factory=dict)
 
+    def note(self, found: dict[str, float]) -> dict[str, float]:
+        """Append what validation found."""
+        for name, value in found.items():
+            getattr(self, f"val_{name}").append(value)
+        return found
 
-def train(model: "nn.Module", data: Dataset, *, recipe: Recipe, sampler: Uniform | None = None, teacher: None = None,
-          checkpoint: Path | None = None, after_epoch: Callable[[], None] | None = None) -> History:
+
+def train(model: "nn.Module", data: Dataset, *, recipe: Recipe, sampler: Uniform | None = None,
+          teacher: "nn.Module | None" = None, checkpoint: Path | None = None,
+          after_epoch: Callable[[], None] | None = None) -> History:
     """Train `model` in place on `data.train` as the recipe says; keep the best epoch on the validation split (the last, if
     there is none). The test split is not looked at.
 
     Batches are drawn by `sampler`, else as the recipe says; parameters that need no gradient stay as they are, and then the
-    model is not in training mode (a linear probe). `after_epoch` is called after each epoch, before validation.
+    model is not in training mode (a linear probe). `after_epoch` is called after each epoch, before validation. The logits of a
+    `teacher` (for the same images and classes) are learned too (Hinton et al. 2015). With recipe.epochs = 0 the model is only
+    validated.
     With `checkpoint`, a file, the state after an epoch is kept there, and training goes on from it with the same results;
     it is removed at the end. Raises Diverged when the loss is not finite and ValueError for a task without labels or masks,
     or an unknown name.
@@ -60,8 +69,6 @@ def train(model: "nn.Module", data: Dataset, *, recipe: Recipe, sampler: Uniform
     target = "masks" if data.task == "segmentation" else "labels"
     if data.train is None or getattr(data.train, target) is None:
         raise ValueError(f"{data.name} has no training images with {target} (its task is {data.task}).")
-    if teacher is not None:
-        raise ValueError("train takes no teacher yet: leave it at None.")
     if recipe.schedule not in SCHEDULES:
         raise ValueError(f"Unknown schedule {recipe.schedule!r}. Choose from: {', '.join(SCHEDULES)}")
     device = next(model.parameters()).device.type
@@ -71,7 +78,8 @@ def train(model: "nn.Module", data: Dataset, *, recipe: Recipe, sampler: Uniform
     loss_of = make_loss(data.task, truth, len(data.classes), recipe.class_weights)
     learning = [p for p in model.parameters() if p.requires_grad]
     frozen = len(learning) < len(list(model.parameters()))
-    optimizer, scaler = make_optimizer(recipe.optimizer, learning, recipe.learning_rate), numbers.scaler()
+    optimizer = make_optimizer(recipe.optimizer, learning, recipe.learning_rate, recipe.weight_decay)
+    scaler = numbers.scaler()
     lone = len(truth) > 1 < recipe.batch_size and len(truth) % recipe.batch_size == 1
     used = len(truth) - lone  # batch normalisation has no variance over a last batch of one image
     schedule = SCHEDULES[recipe.schedule](optimizer, recipe.epochs * math.ceil(used / recipe.batch_size))
@@ -80,6 +88,7 @@ def train(model: "nn.Module", data: Dataset, *, recipe: Recipe, sampler: Uniform
     sampler = sampler or make_sampler(recipe.sampler, len(truth), recipe.batch_size)
     if type(sampler) is not Uniform and (target == "masks" or truth.ndim > 1):
         raise ValueError(f"sampler={recipe.sampler!r} needs one label an image; the task is {data.task}. Choose uniform.")
+    guide = None if teacher is None else _guide(teacher, data, recipe, numbers)
     keep = Checkpoint(checkpoint, model, optimizer, schedule, scaler, order, stopping, history, sampler)
 
     def forward(images: "torch.Tensor") -> "torch.Tensor":
@@ -103,6 +112,9 @@ def train(model: "nn.Module", data: Dataset, *, recipe: Recipe, sampler: Uniform
             goal = goal if masks is None else masks
             outputs = forward(images)
             loss = loss_of(outputs.float(), goal) if weights is None else loss_of(outputs.float(), goal, weights)
+            if guide:
+                soft = distillation_loss(outputs.float(), guide(index, images), recipe.temperature)
+                loss = (1 - recipe.teacher_share) * loss + recipe.teacher_share * soft
             if not math.isfinite(value := loss.item()):
                 raise Diverged(f"The loss became {value} in epoch {epoch}. Lower learning_rate={recipe.learning_rate:g}.")
             optimizer.zero_grad()
@@ -118,15 +130,15 @@ def train(model: "nn.Module", data: Dataset, *, recipe: Recipe, sampler: Uniform
         history.train_loss.append(total / used)
         if after_epoch:
             after_epoch()
-        found = _validate(model, data, numbers, loss_of)
-        for name, value in found.items():
-            getattr(history, f"val_{name}").append(value)
+        found = history.note(_validate(model, data, numbers, loss_of))
         if stopping.better(found):
             history.best_epoch = epoch
             keep.best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         if stopping.enough(epoch - history.best_epoch):
             break
         keep.save(epoch)
+    if not recipe.epochs:
+        history.note(_validate(model, data, numbers, loss_of))
     model.load_state_dict(keep.best or model.state_dict())
     model.eval()
     keep.remove()
@@ -173,6 +185,24 @@ def _validate(model: "nn.Module", data: Dataset, numbers: Arithmetic, loss_of: C
         return {"score": float(dice.mean()), "loss": loss, "accuracy": float((guess == masks).mean())}
     scores = evaluate(probabilities, truth.numpy(), task=data.task, positive=data.positive)
     return {"score": scores.auroc, "loss": loss, "accuracy": scores.accuracy}
+
+
+def _guide(teacher: "nn.Module", data: Dataset, recipe: Recipe, numbers: Arithmetic) -> Callable:
+    """Logits (B, K) of the teacher for a batch, from its index and images; computed once for all images unless they vary."""
+    import torch
+    if data.task not in ("binary", "multi-class", "ordinal") or recipe.sampler != "uniform":
+        raise ValueError(f"Distillation needs one label an image and sampler=uniform; the task is {data.task}, sampler="
+                         f"{recipe.sampler!r}. Leave teacher out, or choose another set or sampler.")
+    teacher.to(numbers.device).eval().requires_grad_(False)
+    numbers.prepare(_channels_last(teacher))
+    if recipe.augment == "none":
+        logits = _logits(teacher, data.train, numbers, data.task).to(numbers.device)
+        return lambda index, images: logits[index]
+
+    def look(index: "torch.Tensor", images: "torch.Tensor") -> "torch.Tensor":
+        with torch.no_grad(), numbers.context():
+            return teacher(_channels_last(numbers.cast(normalize(images)))).float()
+    return look
 
 
 def _gradient_norm(logits: "torch.Tensor", labels: "torch.Tensor") -> "torch.Tensor":

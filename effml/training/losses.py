@@ -34,6 +34,14 @@ def make_loss(task: str, labels: "torch.Tensor", classes: int, class_weights: st
     return loss
 
 
+def distillation_loss(logits: "torch.Tensor", teacher: "torch.Tensor", temperature: float) -> "torch.Tensor":
+    """T² KL(softmax(z_teacher / T) ‖ softmax(z / T)), mean over the batch, of logits (N, K). The factor keeps its gradients in
+    step with those of the labels (Hinton et al. 2015, §2)."""
+    from torch.nn import functional
+    goal = (teacher / temperature).log_softmax(1)
+    return temperature**2 * functional.kl_div((logits / temperature).log_softmax(1), goal, reduction="batchmean", log_target=True)
+
+
 def soft_dice_loss(logits: "torch.Tensor", masks: "torch.Tensor") -> "torch.Tensor":
     """1 - 2|P∩M| / (|P|+|M|) with the probabilities P of class 1, over the whole batch, so that empty masks do no harm
     (Milletari et al. 2016)."""
