@@ -93,6 +93,8 @@ class Recipe:
             raise ValueError(f"teacher_share={self.teacher_share} is a share of the loss: give more than 0 and at most 1.")
         if self.teacher == "none" and {"temperature", "teacher_share"} & self.changed.keys():
             raise ValueError("temperature and teacher_share serve a teacher: give the id of an earlier run, or leave them.")
+        if self.teacher != "none" and not self.epochs:
+            raise ValueError("epochs=0 trains nothing, so that no teacher is heard: give epochs above 0, or leave teacher.")
         if self.trainable not in ("all", "head"):
             raise ValueError(f"trainable={self.trainable!r} is not allowed. Choose from: all, head")
         if self.selection == "none" and (self.scores != "none" or self.proxy != "none"):
