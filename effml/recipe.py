@@ -187,7 +187,8 @@ COLUMNS: dict[str, str] = {
     "energy_reason": "why the energy is unknown, or why no better source was used",
     "shared": "1 if other programs used over 10 % of the CPU while this run was measured, 0 if not",
     "implied_watts": "train_energy_j / train_seconds: must be plausible for the machine",
-    "lineage_seconds": "training seconds of the runs whose weights this one started from or learned from, and of their lineages",
+    "lineage_seconds": "training seconds of the runs that this one started from or learned from, and of those before them, "
+                       "each once; NaN = unknown for one of them",
     "lineage_energy_j": "the same in joules",
     "params": "parameters",
     "nonzero_params": "parameters that are not zero",
