@@ -68,7 +68,7 @@ def _do(recipe: Recipe, record: Record, store: Path | None, keep_weights: bool) 
         weights, parent = ancestor(recipe.weights, store)
         model, steps = build_for(recipe.model, data, weights, recipe.seed)
         teacher, master = find_teacher(recipe, data, store)
-        record.update(lineage(parent, master))
+        record.update(lineage(store, parent, master))
         if recipe.trainable == "head":
             model.requires_grad_(False)
             head(model).requires_grad_(True)

@@ -93,6 +93,8 @@ class Recipe:
             raise ValueError(f"teacher_share={self.teacher_share} is a share of the loss: give more than 0 and at most 1.")
         if self.teacher == "none" and {"temperature", "teacher_share"} & self.changed.keys():
             raise ValueError("temperature and teacher_share serve a teacher: give the id of an earlier run, or leave them.")
+        if self.teacher != "none" and not self.epochs:
+            raise ValueError("epochs=0 trains nothing, so that no teacher is heard: give epochs above 0, or leave teacher.")
         if self.trainable not in ("all", "head"):
             raise ValueError(f"trainable={self.trainable!r} is not allowed. Choose from: all, head")
         if self.selection == "none" and (self.scores != "none" or self.proxy != "none"):
@@ -185,7 +187,8 @@ COLUMNS: dict[str, str] = {
     "energy_reason": "why the energy is unknown, or why no better source was used",
     "shared": "1 if other programs used over 10 % of the CPU while this run was measured, 0 if not",
     "implied_watts": "train_energy_j / train_seconds: must be plausible for the machine",
-    "lineage_seconds": "training seconds of the runs whose weights this one started from or learned from, and of their lineages",
+    "lineage_seconds": "training seconds of the runs that this one started from or learned from, and of those before them, "
+                       "each once; NaN = unknown for one of them",
     "lineage_energy_j": "the same in joules",
     "params": "parameters",
     "nonzero_params": "parameters that are not zero",

@@ -7,6 +7,7 @@ from torch.nn import functional
 from effml import Recipe, load_dataset, load_runs, run, sweep
 from effml.compression import load_compressed
 from effml.training import train
+from effml.training.lineage import lineage
 from effml.training.losses import distillation_loss
 
 QUICK = Recipe(model="lenet5", epochs=1)
@@ -108,3 +109,26 @@ def test_a_teacher_that_cannot_teach_is_refused(store):
     assert "no run in this store" in run(QUICK.but(teacher="r0"), store=store)["reason"]
     sampled = sweep([QUICK.but(teacher=QUICK.id, sampler="importance")], store).iloc[0]
     assert sampled.status == "unsupported" and "uniform" in sampled.reason
+
+
+def test_a_teacher_of_other_classes_is_refused_and_never_given_a_new_last_layer(store):
+    teachers = [QUICK, Recipe(model="mobilenetv2_050", epochs=0)]  # timm would draw the last layer anew without a word
+    sweep(teachers, store, keep_weights=True)
+    for teacher in teachers:
+        row = sweep([Recipe(data="phantom-skin", model="mlp", epochs=1, teacher=teacher.id)], store).iloc[0]
+        assert row.status == "unsupported" and "learned phantom-chest" in row.reason, row.reason
+    with pytest.raises(ValueError, match="no teacher is heard"):
+        QUICK.but(teacher=QUICK.id, epochs=0)
+
+
+def test_lineage_counts_each_run_once_and_says_when_it_does_not_know(store):
+    small = QUICK.but(weights=QUICK.id, merge="merge", neuron_fraction=0.5)
+    sweep([small], store, keep_weights=True)
+    taught = sweep([Recipe(weights=small.id, teacher=QUICK.id, epochs=1)], store).iloc[0]  # QUICK is both teacher and grandparent
+    cost = load_runs(store).set_index("recipe_id").train_seconds
+    assert taught.lineage_seconds == pytest.approx(cost[QUICK.id] + cost[small.id])
+
+    row = {"run_id": "a", "train_seconds": None, "train_energy_j": 2.0, "weights": "random", "lineage_energy_j": 3.0}
+    other = {"run_id": "b", "train_seconds": 1.0, "train_energy_j": 4.0, "weights": "random"}
+    found = lineage(store, row, other, other, None)
+    assert np.isnan(found["lineage_seconds"]) and found["lineage_energy_j"] == 9 and lineage(store, None) == {}

@@ -59,8 +59,8 @@ def train(model: "nn.Module", data: Dataset, *, recipe: Recipe, sampler: Uniform
 
     Batches are drawn by `sampler`, else as the recipe says; parameters that need no gradient stay as they are, and then the
     model is not in training mode (a linear probe). `after_epoch` is called after each epoch, before validation. The logits of a
-    `teacher` (for the same images and classes) are learned too (Hinton et al. 2015). With recipe.epochs = 0 the model is only
-    validated.
+    `teacher` (for the same images and classes) are learned too (Hinton et al. 2015); recipe.class_weights weigh the labels alone.
+    With recipe.epochs = 0 the model is only validated.
     With `checkpoint`, a file, the state after an epoch is kept there, and training goes on from it with the same results;
     it is removed at the end. Raises Diverged when the loss is not finite and ValueError for a task without labels or masks,
     or an unknown name.
