@@ -1,4 +1,4 @@
-"""How much to keep, from validation (Denton et al. 2014 chose their ranks by the error that they led to)."""
+"""How much to keep: the least that validation finds good enough."""
 import math
 from collections.abc import Callable
 from dataclasses import replace
