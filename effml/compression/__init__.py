@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from effml.compression import channels, factorization, magnitude, merging
+from effml.compression.choice import smallest_keep
 from effml.compression.merging import data_free_fraction
 from effml.compression.saving import load_compressed, save_compressed
 from effml.compression.surface import Report
@@ -24,7 +25,8 @@ COMPRESSORS: "dict[str, Compressor]" = {
     "svd_energy": factorization.svd_energy, "svd_spatial_energy": factorization.svd_spatial_energy,
     "channels": channels.channels, "channels_bn": channels.channels_bn, "channels_random": channels.channels_random,
 }
-__all__ = ["COMPRESSORS", "Report", "data_free_fraction", "get_compressor", "load_compressed", "save_compressed"]
+__all__ = ["COMPRESSORS", "Report", "data_free_fraction", "get_compressor", "load_compressed", "save_compressed",
+           "smallest_keep"]
 
 
 RECIPE = {"merge": (merging,), "prune": (channels, magnitude), "factorize": (factorization,)}  # field of a recipe: what serves it
