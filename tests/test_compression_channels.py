@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from effml.compression import COMPRESSORS
-from effml.compression.channels import reestimate
+from effml.compression import COMPRESSORS, sensitivity
+from effml.compression.channels import _gradients, reestimate
 from effml.models import build_model
 
 CUTS = ("channels", "channels_bn", "channels_random")
@@ -72,6 +72,69 @@ def test_the_smallest_scales_go_by_bn_and_the_smallest_weights_by_magnitude():
     assert COMPRESSORS["channels"](model, 0.5, example=images())[1].layers["0"]["out"] == [1, 3]
     with pytest.raises(ValueError, match="has no batch normalisation.*Choose channels"):
         COMPRESSORS["channels_bn"](build_model("lenet5"), 0.5, example=images()[..., :28, :28])
+
+
+def test_gradients_are_the_fisher_information_of_the_answers():
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Flatten(), nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)), torch.randn(1, 1, 2, 2)
+    with torch.no_grad():
+        hidden = model[:3](x)[0]
+        p = model(x).softmax(1)[0]
+    for batch in (1, 4):  # E (dL/dW)² = p (1 - p) h² for an image, and the mean over a batch has less of it, being of mean zero
+        found = _gradients(model, x.expand(6000, -1, -1, -1), 0, batch=batch)
+        assert torch.allclose(found[2], (p * (1 - p) / batch).sqrt()[:, None] * hidden, rtol=0.06, atol=1e-4)
+    one = nn.Sequential(nn.Flatten(), nn.Linear(4, 1))  # a logit alone: p = sigmoid
+    p = one(x).sigmoid().detach()
+    assert torch.allclose(_gradients(one, x.expand(6000, -1, -1, -1), 0, batch=1)[0], (p * (1 - p)).sqrt() * x.flatten().abs(), rtol=0.06)
+
+
+def test_by_taylor_those_channels_go_whose_weights_the_answers_do_not_depend_on():
+    def net():
+        return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    model, data = net(), images(32)
+    model[0].bias.data = torch.tensor([0.1, -50.0, 0.2, -50.0])  # two that never fire, though their weights are large
+    model[0].weight.data[1::2] *= 9
+    taylor, size = (COMPRESSORS[name](model, 0.5, example=data[:1], data=data)[1].layers["0"]["out"] for name in ("channels_taylor", "channels"))
+    assert taylor == [0, 2] and size == [1, 3]
+    model = net()  # the sum over all weights of the channel, by hand
+    grads = dict(zip((name for name, _ in model.named_parameters()), _gradients(model, data, 5)))
+    parts = (model[0].weight * grads["0.weight"]).abs().sum((1, 2, 3)), (model[4].weight * grads["4.weight"]).abs().sum(0)
+    kept = (parts[0] + parts[1]).topk(2).indices.sort().values.tolist()
+    small, report = COMPRESSORS["channels_taylor"](model.requires_grad_(False), 0.5, example=data[:1], data=data, seed=5)
+    assert report.layers["0"]["out"] == kept and not any(p.requires_grad for p in [*small.parameters(), *model.parameters()])
+    with torch.no_grad():
+        assert torch.allclose(small(data), zeroed(model, report)(data), atol=1e-5)
+    with pytest.raises(ValueError, match="looks at images and was given none.*calibration_images=512, or choose channels"):
+        COMPRESSORS["channels_taylor"](model, 0.5, example=data[:1])
+
+
+def test_sensitivity_is_the_score_of_the_model_with_one_layer_cut():
+    data = images(8)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 6, 3, bias=False), nn.Sequential(nn.BatchNorm2d(6)),
+                          nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 2)).train()
+    for norm in (model[1], model[4][0]):
+        norm.bias.data.uniform_(1, 2)  # what batch norm would let through of a silent channel
+    before, asked = copy.deepcopy(model.state_dict()), copy.deepcopy(model).eval()
+
+    def score(net):
+        assert not net.training and net is not model
+        with torch.no_grad():
+            return net(data).pow(2).sum()
+    rows = sensitivity(model, score, keeps=(1, 0.5, 0.01))
+    assert [row["layer"] for row in rows] == ["0"] * 3 + ["3"] * 3 + ["8"] * 3 and model.training
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+    for row in rows:  # brute force: the layer's channels cut away where the next layer would read them
+        layer, keep = int(row["layer"]), row["keep"]
+        weight = asked[layer].weight.detach()
+        left = sorted(range(len(weight)), key=lambda n: -float(weight[n].abs().sum()))[:max(1, round(keep * len(weight)))]
+        mask, after = torch.zeros(len(weight)), {0: 3, 3: 6, 8: 10}[layer]
+        mask[left] = 1
+        with torch.no_grad():
+            inner = asked[:after](data)
+            expected = asked[after:](inner * mask.view(-1, *[1] * (inner.ndim - 2))).pow(2).sum()
+        assert row["score"] == pytest.approx(float(expected), rel=1e-5), row
+    with pytest.raises(ValueError, match="keeps=0 is the fraction kept"):
+        sensitivity(model, score, keeps=(0.5, 0))
 
 
 def test_the_head_keeps_its_classes_and_attention_its_heads():

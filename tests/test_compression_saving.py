@@ -20,7 +20,7 @@ EXAMPLE = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
 
 def made(name, method, keep=0.5):
     model = build_model(name, classes=3, size=32, seed=7)
-    return COMPRESSORS[method](model, keep, example=EXAMPLE)
+    return COMPRESSORS[method](model, keep, example=EXAMPLE, data=EXAMPLE if method == "channels_taylor" else None)
 
 
 def outputs(model):

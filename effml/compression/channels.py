@@ -31,6 +31,22 @@ def channels_bn(model: "nn.Module", keep: float, job: Job) -> Outcome:
 
 
 @compressor()
+def channels_taylor(model: "nn.Module", keep: float, job: Job) -> Outcome:
+    """`channels` where the loss says how important a channel is: the first-order change |w·dL/dw| if a weight went to zero, summed
+    over all weights that go with the channel (Molchanov et al. 2019). It looks at `data`, and no label reaches a compressor: the
+    loss is the cross-entropy with labels drawn from the model's own softmax distribution (see `_gradients`)."""
+    import torch_pruning
+    if job.data is None:
+        raise ValueError("channels_taylor looks at images and was given none: give data=, in a recipe calibration_images=512, or "
+                         "choose channels, which looks at weights alone.")
+    if "gradients" not in job.memo:
+        job.memo["gradients"] = _gradients(model, job.data, job.seed)
+    for parameter, gradient in zip(model.parameters(), job.memo["gradients"]):
+        parameter.grad = gradient
+    return _cut(model, keep, job, torch_pruning.importance.GroupTaylorImportance(normalizer=None))
+
+
+@compressor()
 def channels_random(model: "nn.Module", keep: float, job: Job) -> Outcome:
     """Baseline: random channels."""
     import torch
@@ -58,7 +74,7 @@ def _cut(model: "nn.Module", keep: float, job: Job, importance: "Callable[[Any],
             warnings.filterwarnings("ignore", message="Unwrapped parameters")  # position embeddings: its default is right
             pruner = torch_pruning.BasePruner(
                 model, job.example[:2] if len(job.example) > 1 else job.example, importance=importance, pruning_ratio=1 - keep,
-                ignored_layers=[_output(model)], in_channel_groups={}, out_channel_groups={}, num_heads=heads)
+                ignored_layers=[output_layer(model)], in_channel_groups={}, out_channel_groups={}, num_heads=heads)
         for group in pruner.step(interactive=True):
             gone = [(dep.target.module, pruner.DG.is_out_channel_pruning_fn(dep.handler), list(indices))
                     for dep, indices in group]
@@ -93,7 +109,7 @@ def _cut(model: "nn.Module", keep: float, job: Job, importance: "Callable[[Any],
     return Outcome(model, sum(len(left[name, "out"]) for name in roots) / total if total else 1.0, layers, notes)
 
 
-def _output(model: "nn.Module") -> "nn.Module":
+def output_layer(model: "nn.Module") -> "nn.Module":
     """The layer that must keep its width: the head, or the last convolution of a model without one."""
     from torch import nn
     try:
@@ -125,3 +141,30 @@ def reestimate(model: "nn.Module", data: "torch.Tensor", batch: int = 64) -> Non
         for layer, momentum in zip(layers, momenta):
             layer.momentum = momentum
             layer.eval()
+
+
+def _gradients(model: "nn.Module", data: "torch.Tensor", seed: int, batch: int = 16) -> "list[torch.Tensor]":
+    """Per parameter, the root mean square over batches of `data` (M, C, H, W) of the gradient of the cross-entropy; without
+    labels.
+
+    The answers a model gives are of no use as labels: where it is sure, their gradient vanishes. Labels drawn from its softmax
+    keep it: the mean gradient is then zero and the mean square is the diagonal of the Fisher information over `batch`, which
+    says how fast the distribution of answers moves. One output is taken for the logit of the second of two classes."""
+    import torch
+    from torch.nn import functional
+    generator = torch.Generator().manual_seed(seed)
+    parameters, parts = list(model.parameters()), data.split(batch)
+    wanted, squares = [p.requires_grad for p in parameters], [torch.zeros_like(p) for p in parameters]
+    model.eval().requires_grad_(True)
+    for part in parts:
+        with torch.enable_grad():
+            logits = model(part).movedim(1, -1).flatten(0, -2)
+            logits = torch.cat([torch.zeros_like(logits), logits], 1) if logits.shape[1] == 1 else logits
+            drawn = torch.multinomial(logits.detach().softmax(1).cpu(), 1, generator=generator)[:, 0].to(logits.device)
+            found = torch.autograd.grad(functional.cross_entropy(logits, drawn), parameters, allow_unused=True)
+        for square, gradient in zip(squares, found):
+            if gradient is not None:
+                square += gradient.detach() ** 2
+    for parameter, grad in zip(parameters, wanted):
+        parameter.requires_grad_(grad)
+    return [(square / len(parts)).sqrt() for square in squares]
