@@ -43,6 +43,16 @@ def test_other_families_come_back_too(tmp_path, name, method):
     assert torch.equal(outputs(load_compressed(save_compressed(tmp_path / "m", small, report, base=name, classes=3, size=32))), outputs(small))
 
 
+@pytest.mark.parametrize("method", ["channels", "svd"])
+def test_channels_last_weights_come_back_as_such_with_the_same_outputs(tmp_path, method):
+    model = build_model("resnet10t", classes=3, size=32).to(memory_format=torch.channels_last)
+    small, report = COMPRESSORS[method](model, 0.5, example=EXAMPLE)
+    again = load_compressed(save_compressed(tmp_path / "m", small, report, base="resnet10t", classes=3, size=32))
+    for net in (small, again):
+        assert all(p.is_contiguous(memory_format=torch.channels_last) for p in net.parameters() if p.ndim == 4)
+    assert torch.equal(outputs(again), outputs(small))
+
+
 def test_in_a_new_process_and_after_two_compressions_and_training(tmp_path):
     small, first = made("resnet10t", "channels")
     small, second = COMPRESSORS["svd"](small, 0.4, example=EXAMPLE)
