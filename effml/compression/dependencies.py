@@ -8,7 +8,7 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from effml.compression.surface import attention_scale
-from effml.compression.tracing import exact
+from effml.compression.tracing import Runaway, exact, kind_around, walled
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +23,21 @@ if TYPE_CHECKING:
 def plan(model: "nn.Module", keep: float, example: "torch.Tensor", importance: "Callable[[Any], torch.Tensor]",
          whole: "nn.Module") -> "list[Group]":
     """The groups to cut so that each keeps the fraction `keep` of its channels, those of least importance gone; the outputs of
-    the layer `whole` stay. The model is not changed: all indices are those of its own channels."""
+    the layer `whole` stay. The model is not changed: all indices are those of its own channels. Where groups run in circles,
+    the trace is done anew with the modules of that kind as walls."""
+    walls: set[type] = set()
+    while True:
+        try:
+            with walled(model, walls) as wall:
+                return _groups(model, keep, example, importance, whole, wall)
+        except Runaway as error:
+            if (kind := kind_around(model, error.name, walls)) is None:
+                raise
+            walls.add(kind)
+
+
+def _groups(model: "nn.Module", keep: float, example: "torch.Tensor", importance: "Callable[[Any], torch.Tensor]",
+            whole: "nn.Module", wall: dict[type, Any]) -> "list[Group]":
     import torch
     import torch_pruning
     names = {module: name for name, module in model.named_modules()}
@@ -31,6 +45,8 @@ def plan(model: "nn.Module", keep: float, example: "torch.Tensor", importance: "
     heads = {layer: module.num_heads for module, layer in attentions(model)}
 
     def scored(group: Any) -> "torch.Tensor | None":
+        if any(type(dep.target.module) in wall for dep, _ in group):
+            return None
         try:
             values = importance(group)
         except (IndexError, RuntimeError):  # traced wrongly: the group keeps its width
@@ -40,7 +56,7 @@ def plan(model: "nn.Module", keep: float, example: "torch.Tensor", importance: "
     with torch.enable_grad(), exact():
         pruner = torch_pruning.BasePruner(
             model, example, importance=scored, pruning_ratio=1 - keep, ignored_layers=[whole], in_channel_groups={},
-            out_channel_groups={}, num_heads=heads, customized_pruners=blurs)
+            out_channel_groups={}, num_heads=heads, customized_pruners=blurs | wall)
         parameters, found = dict(pruner.DG._param_to_name), []
         for group in pruner.step(interactive=True):
             losses: "Group" = {}

@@ -4,19 +4,40 @@ It numbers the parts of a split in the order in which it meets their users, take
 flattening, infers widths by recursion (which ends in nothing, or never), and does it all anew for every group. With `exact` the
 part comes from the number of the output used, the widths from autograd's shapes, and once: no layer is cut while it holds.
 """
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import accumulate
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
+
+if TYPE_CHECKING:
+    from torch import nn
+
+MOST = 64  # times that a group comes to one side of a layer with other indices: beyond, it runs in circles
+
+
+class Runaway(RuntimeError):
+    """A group that runs in circles; `name` is the layer it met most often."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"The channels of {name} cannot be followed.")
+        self.name = name
 
 
 @contextmanager
 def exact() -> Iterator[None]:
     """Within it, Torch-Pruning finds groups by true shapes, and nothing may be cut."""
-    from torch_pruning.dependency import index_mapping, shape_infer
-    update, known = index_mapping.update_index_mapping, set()
+    from torch_pruning.dependency import Group, index_mapping, shape_infer
+    update, add, known = index_mapping.update_index_mapping, Group.add_dep, set()
+
+    def bounded(group: Any, dep: Any, idxs: Any) -> None:
+        met = vars(group).setdefault("met", Counter())
+        met[dep.target, dep.handler] += 1
+        if met[dep.target, dep.handler] > MOST:
+            raise Runaway(next((node._name for (node, _), _ in met.most_common() if isinstance(node._name, str)), ""))
+        add(group, dep, idxs)
 
     def once(graph: Any) -> None:
         if graph not in known:
@@ -25,12 +46,63 @@ def exact() -> Iterator[None]:
             update(graph)
 
     with ExitStack() as patches:
-        for module, name, ours in ((index_mapping, "update_index_mapping", once), (index_mapping, "update_split_index_mapping", _split),
+        for module, name, ours in ((index_mapping, "update_index_mapping", once), (Group, "add_dep", bounded),
+                                   (index_mapping, "update_split_index_mapping", _split),
                                    (index_mapping, "update_concat_index_mapping", _concat),
                                    (index_mapping, "update_reshape_index_mapping", _reshape),
                                    (shape_infer, "init_shape_information", lambda graph: None)):
             patches.enter_context(patch.object(module, name, ours))
         yield
+
+
+@contextmanager
+def walled(model: "nn.Module", kinds: "set[type]") -> Iterator[dict[type, Any]]:
+    """Within it, modules of these kinds are walls for the trace: nothing is known of what is inside, and what leads to one or
+    from one is not to be cut. Yields Torch-Pruning's entry for walls."""
+    import torch
+    from torch_pruning.pruner.function import BasePruningFunc
+
+    class Wall(torch.nn.Module):
+        def forward(self, outputs: "torch.Tensor", *inputs: Any) -> "torch.Tensor":
+            return outputs + 0 * sum(x.mean() for x in inputs if isinstance(x, torch.Tensor) and x.requires_grad)
+
+    class Blind(BasePruningFunc):
+        def prune_out_channels(self, layer: Any, idxs: list[int]) -> Any:
+            return layer
+
+        def prune_in_channels(self, layer: Any, idxs: list[int]) -> Any:
+            return layer
+
+        def get_out_channels(self, layer: Any) -> None:
+            return None
+
+        get_in_channels = get_out_channels
+
+    def blind(module: "nn.Module", forward: Callable[..., Any]) -> Callable[..., Any]:
+        def see(*args: Any) -> "torch.Tensor":
+            with torch.no_grad():
+                outputs = forward(*args)
+            return module.wall(outputs, *args)
+        return see
+
+    modules = [module for module in model.modules() if type(module) in kinds]
+    for module in modules:
+        module.wall, module.forward = Wall(), blind(module, module.forward)
+    try:
+        yield {Wall: Blind()}
+    finally:
+        for module in modules:
+            del module.wall, module.forward
+
+
+def kind_around(model: "nn.Module", name: str, known: "set[type]") -> "type | None":
+    """The kind of the innermost module around the layer `name` that is no container of torch and not known yet."""
+    while name:
+        name = name.rpartition(".")[0]
+        kind = type(model.get_submodule(name))
+        if name and kind not in known and not kind.__module__.startswith("torch.nn"):
+            return kind
+    return None
 
 
 def _along_channels(graph: Any) -> None:
