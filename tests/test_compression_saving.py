@@ -20,7 +20,7 @@ EXAMPLE = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
 
 def made(name, method, keep=0.5):
     model = build_model(name, classes=3, size=32, seed=7)
-    return COMPRESSORS[method](model, keep, example=EXAMPLE)
+    return COMPRESSORS[method](model, keep, example=EXAMPLE, data=EXAMPLE if method == "channels_taylor" else None)
 
 
 def outputs(model):
@@ -41,6 +41,16 @@ def test_every_compressor_comes_back_with_the_same_outputs(tmp_path, method):
 def test_other_families_come_back_too(tmp_path, name, method):
     small, report = made(name, method)
     assert torch.equal(outputs(load_compressed(save_compressed(tmp_path / "m", small, report, base=name, classes=3, size=32))), outputs(small))
+
+
+@pytest.mark.parametrize("method", ["channels", "svd"])
+def test_channels_last_weights_come_back_as_such_with_the_same_outputs(tmp_path, method):
+    model = build_model("resnet10t", classes=3, size=32).to(memory_format=torch.channels_last)
+    small, report = COMPRESSORS[method](model, 0.5, example=EXAMPLE)
+    again = load_compressed(save_compressed(tmp_path / "m", small, report, base="resnet10t", classes=3, size=32))
+    for net in (small, again):
+        assert all(p.is_contiguous(memory_format=torch.channels_last) for p in net.parameters() if p.ndim == 4)
+    assert torch.equal(outputs(again), outputs(small))
 
 
 def test_in_a_new_process_and_after_two_compressions_and_training(tmp_path):

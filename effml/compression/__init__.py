@@ -10,6 +10,7 @@ from effml.compression import channels, factorization, magnitude, merging
 from effml.compression.choice import smallest_keep
 from effml.compression.merging import data_free_fraction
 from effml.compression.saving import load_compressed, save_compressed
+from effml.compression.sensitivity import sensitivity
 from effml.compression.surface import Report
 
 if TYPE_CHECKING:
@@ -23,10 +24,12 @@ COMPRESSORS: "dict[str, Compressor]" = {
     "magnitude": magnitude.magnitude, "magnitude_global": magnitude.magnitude_global,
     "svd": factorization.svd, "svd_spatial": factorization.svd_spatial,
     "svd_energy": factorization.svd_energy, "svd_spatial_energy": factorization.svd_spatial_energy,
-    "channels": channels.channels, "channels_bn": channels.channels_bn, "channels_random": channels.channels_random,
+    "channels": channels.channels, "channels_bn": channels.channels_bn, "channels_taylor": channels.channels_taylor,
+    "channels_random": channels.channels_random,
 }
 __all__ = ["COMPRESSORS", "Report", "data_free_fraction", "get_compressor", "load_compressed", "save_compressed",
            "smallest_keep"]
+           "sensitivity"]
 
 
 RECIPE = {"merge": (merging,), "prune": (channels, magnitude), "factorize": (factorization,)}  # field of a recipe: what serves it

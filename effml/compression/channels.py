@@ -3,7 +3,8 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from effml.compression.surface import Job, Outcome, compressor, sizes
+from effml.compression.dependencies import fitted, plan, together, width
+from effml.compression.surface import Job, Outcome, compressor
 from effml.models import head
 
 if TYPE_CHECKING:
@@ -31,6 +32,22 @@ def channels_bn(model: "nn.Module", keep: float, job: Job) -> Outcome:
 
 
 @compressor()
+def channels_taylor(model: "nn.Module", keep: float, job: Job) -> Outcome:
+    """`channels` where the loss says how important a channel is: the first-order change |w·dL/dw| if a weight went to zero, summed
+    over the weights of each layer that go with the channel and averaged over the layers (Molchanov et al. 2019). It looks at `data`, and no label reaches a compressor: the
+    loss is the cross-entropy with labels drawn from the model's own softmax distribution (see `_gradients`)."""
+    import torch_pruning
+    if job.data is None:
+        raise ValueError("channels_taylor looks at images and was given none: give data=, in a recipe calibration_images=512, or "
+                         "choose channels, which looks at weights alone.")
+    if "gradients" not in job.memo:
+        job.memo["gradients"] = _gradients(model, job.data, job.seed)
+    for parameter, gradient in zip(model.parameters(), job.memo["gradients"]):
+        parameter.grad = gradient
+    return _cut(model, keep, job, torch_pruning.importance.GroupTaylorImportance(normalizer=None))
+
+
+@compressor()
 def channels_random(model: "nn.Module", keep: float, job: Job) -> Outcome:
     """Baseline: random channels."""
     import torch
@@ -42,58 +59,37 @@ def channels_random(model: "nn.Module", keep: float, job: Job) -> Outcome:
 
 
 def _cut(model: "nn.Module", keep: float, job: Job, importance: "Callable[[Any], torch.Tensor]") -> Outcome:
-    import torch
-    import torch_pruning
     from torch import nn
-    names = {module: name for name, module in model.named_modules()}
-    before = {name: sizes(module) for module, name in names.items()}
-    attention = {module: module.qkv for module in names if isinstance(getattr(module, "qkv", None), nn.Linear)
-                 and hasattr(module, "num_heads")}
-    heads = {qkv: module.num_heads for module, qkv in attention.items()}
-    left: dict[tuple[str, str], list[int]] = {}
     wanted = [p.requires_grad for p in model.parameters()]
     model.requires_grad_(True)  # the dependencies are found by tracing gradients
     try:
-        with torch.enable_grad(), warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Unwrapped parameters")  # position embeddings: its default is right
-            pruner = torch_pruning.BasePruner(
-                model, job.example[:2] if len(job.example) > 1 else job.example, importance=importance, pruning_ratio=1 - keep,
-                ignored_layers=[_output(model)], in_channel_groups={}, out_channel_groups={}, num_heads=heads)
-        for group in pruner.step(interactive=True):
-            gone = [(dep.target.module, pruner.DG.is_out_channel_pruning_fn(dep.handler), list(indices))
-                    for dep, indices in group]
-            for module, outwards, indices in gone:
-                if module in names:
-                    width = pruner.DG.get_out_channels(module) if outwards else pruner.DG.get_in_channels(module)
-                    kept = left.setdefault((names[module], "out" if outwards else "in"), list(range(width)))
-                    drop = set(indices)
-                    kept[:] = [index for place, index in enumerate(kept) if place not in drop]
-            group.prune()
-        for module, qkv in attention.items():
-            module.num_heads = pruner.num_heads.get(qkv, module.num_heads)
-            module.head_dim = qkv.out_features // (3 * module.num_heads)
-            if hasattr(module, "attn_dim"):
-                module.attn_dim = qkv.out_features // 3
-        with torch.no_grad():
-            model.eval()(job.example[:1])  # a cut that missed a dependency shows here
+            planned = plan(model, keep, job.example[:2], importance, output_layer(model))
+        small, groups = fitted(model, planned, job.example[:1])
     except Exception as error:  # Torch-Pruning stumbles in many ways over models it cannot trace
         raise ValueError(f"Torch-Pruning cannot prune {type(model).__name__} ({type(error).__name__}: {error}). Choose svd, "
                          "which changes no widths, or another model.") from error
-    for parameter, grad in zip(model.parameters(), wanted):
+    for parameter, grad in zip(small.parameters(), wanted):
         parameter.requires_grad_(grad)
-        parameter.grad = None
     layers: dict[str, dict[str, Any]] = {}
-    for (name, way), kept in left.items():
-        layers.setdefault(name, {"kind": "cut"})[way] = kept
-    roots = [name for name, layer in model.named_modules() if isinstance(layer, (nn.Conv2d, nn.Linear)) and (name, "out") in left]
-    total = sum(before[name].get("out_channels", before[name].get("out_features")) for name in roots)
+    modules, left, total = dict(model.named_modules()), 0, 0
+    for (name, way), (handler, _, gone) in together(groups).items():
+        if name in modules:
+            kept = sorted({*range(width(modules[name], way, handler))} - {*gone})
+            layers.setdefault(name, {"kind": "cut"})[way] = kept
+            if way == "out" and isinstance(modules[name], (nn.Conv2d, nn.Linear)):
+                left, total = left + len(kept), total + len(kept) + len(gone)
+    notes = [] if total else ["Nothing was cut: no group of layers has a channel to spare at this keep."]
+    if len(groups) < len(planned):
+        notes.append(f"{len(planned) - len(groups)} of {len(planned)} groups of layers keep their width: without their channels "
+                     "the model does not run.")
     if job.data is not None:
-        reestimate(model, job.data)
-    notes = [] if roots else ["Nothing was cut: no group of layers has a channel to spare at this keep."]
-    return Outcome(model, sum(len(left[name, "out"]) for name in roots) / total if total else 1.0, layers, notes)
+        reestimate(small, job.data)
+    return Outcome(small, left / total if total else 1.0, layers, notes)
 
 
-def _output(model: "nn.Module") -> "nn.Module":
+def output_layer(model: "nn.Module") -> "nn.Module":
     """The layer that must keep its width: the head, or the last convolution of a model without one."""
     from torch import nn
     try:
@@ -125,3 +121,30 @@ def reestimate(model: "nn.Module", data: "torch.Tensor", batch: int = 64) -> Non
         for layer, momentum in zip(layers, momenta):
             layer.momentum = momentum
             layer.eval()
+
+
+def _gradients(model: "nn.Module", data: "torch.Tensor", seed: int, batch: int = 16) -> "list[torch.Tensor]":
+    """Per parameter, the root mean square over batches of `data` (M, C, H, W) of the gradient of the cross-entropy; without
+    labels.
+
+    The answers a model gives are of no use as labels: where it is sure, their gradient vanishes. Labels drawn from its softmax
+    keep it: the mean gradient is then zero and the mean square is the diagonal of the Fisher information over `batch`, which
+    says how fast the distribution of answers moves. One output is taken for the logit of the second of two classes."""
+    import torch
+    from torch.nn import functional
+    generator = torch.Generator().manual_seed(seed)
+    parameters, parts = list(model.parameters()), data.split(batch)
+    wanted, squares = [p.requires_grad for p in parameters], [torch.zeros_like(p) for p in parameters]
+    model.eval().requires_grad_(True)
+    for part in parts:
+        with torch.enable_grad():
+            logits = model(part).movedim(1, -1).flatten(0, -2)
+            logits = torch.cat([torch.zeros_like(logits), logits], 1) if logits.shape[1] == 1 else logits
+            drawn = torch.multinomial(logits.detach().softmax(1).cpu(), 1, generator=generator)[:, 0].to(logits.device)
+            found = torch.autograd.grad(functional.cross_entropy(logits, drawn), parameters, allow_unused=True)
+        for square, gradient in zip(squares, found):
+            if gradient is not None:
+                square += gradient.detach() ** 2
+    for parameter, grad in zip(parameters, wanted):
+        parameter.requires_grad_(grad)
+    return [(square / len(parts)).sqrt() for square in squares]

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from effml.compression.dependencies import attentions
 from effml.compression.factorization import SCHEMES, factorable, two_layers
-from effml.compression.surface import SIZES, Report
+from effml.compression.surface import SIZES, Report, attention_scale, is_channels_last
 from effml.models import build_model
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ def save_compressed(path: str | os.PathLike, model: "nn.Module", reports: Report
     steps = [report if isinstance(report, dict) else
              {"method": report.method, "keep": report.keep, "budget": report.budget, "seed": report.seed, "layers": report.layers}
              for report in ([reports] if isinstance(reports, Report) else reports)]
-    recipe = {"format": FORMAT, "base": base, "build": BUILD | build, "steps": steps}
+    recipe = {"format": FORMAT, "base": base, "build": BUILD | build, "steps": steps,
+              **({"memory_format": "channels_last"} if is_channels_last(model) else {})}
     recipe = json.loads(json.dumps(recipe))
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
     _rebuild(recipe, tensors, "What is to be saved")
@@ -49,8 +51,8 @@ def load_compressed(path: str | os.PathLike) -> "nn.Module":
 
 
 def load_with_recipe(path: str | os.PathLike) -> "tuple[nn.Module, dict[str, Any]]":
-    """The model that `save_compressed` wrote, in eval mode, with the same outputs (to the bit, if its weights were contiguous;
-    channels-last sums in another order). Nothing in the files is executed.
+    """The model that `save_compressed` wrote, in eval mode, with the same outputs to the bit (and the same memory format, which
+    decides in what order is summed). Nothing in the files is executed.
 
     Raises FileNotFoundError for a missing file, ValueError for a recipe or weights that are something else (a pickle, say),
     that were changed, or that do not fit each other."""
@@ -111,6 +113,9 @@ def _rebuild(recipe: dict[str, Any], tensors: "dict[str, torch.Tensor]", what: s
                 _KINDS[done["kind"]](model, name, done)
         _fill(model, tensors)
         _verify(model, recipe["steps"])
+        if recipe.get("memory_format") == "channels_last":
+            import torch
+            model.to(memory_format=torch.channels_last)
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
         reason = f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise ValueError(f"{what} does not fit together: {reason}. The base name and build arguments must be those the model "
@@ -133,6 +138,11 @@ def _cut(model: "nn.Module", name: str, done: dict[str, Any]) -> None:
         if not all(new <= was for new, was in zip(values, old if isinstance(old, tuple) else [old], strict=True)):
             raise ValueError(f"layer {name} would grow from {key}={old} to {value}")
         setattr(module, key, tuple(value) if isinstance(value, list) else value)
+        if key == "channels" and "filt" in module._buffers:  # timm's blur pooling: the same filter for each
+            module.filt = module.filt[:value]
+    for owner, qkv in attentions(model.get_submodule(name.rpartition(".")[0])):
+        if qkv is module:
+            attention_scale(owner)
 
 
 def _svd(model: "nn.Module", name: str, done: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 SIZES = ("in_channels", "out_channels", "groups", "in_features", "out_features", "num_features", "num_channels",
-         "normalized_shape", "num_parameters", "num_heads", "head_dim", "attn_dim")
+         "normalized_shape", "num_parameters", "num_heads", "head_dim", "attn_dim", "channels")
 """What a cut changes on a module besides its tensors."""
 BUDGETS = ("fraction", "params")
 REPEATS = 5  # of each latency, by turns, after one warm-up
@@ -85,6 +85,7 @@ def compressor(counts: str = "params") -> "Callable[[Callable[..., Outcome]], Ca
     def decorate(method: Callable[..., Outcome]) -> "Callable[..., tuple[nn.Module, Report]]":
         def compress(model: "nn.Module", keep: float, *, example: "torch.Tensor", data: "torch.Tensor | None" = None,
                      seed: int = 0, budget: str = "fraction") -> "tuple[nn.Module, Report]":
+            import torch
             name = method.__name__
             example, data = _checked(name, model, keep, example, data, budget)
             was_training = model.training
@@ -97,6 +98,8 @@ def compressor(counts: str = "params") -> "Callable[[Callable[..., Outcome]], Ca
             else:
                 outcome = _fit(name, work, original, keep * _size(original, counts), counts)
             small = outcome.model.eval()
+            if is_channels_last(original):
+                small.to(memory_format=torch.channels_last)
             before, after = _measure(original, small, example)
             report = Report(name, keep, budget, seed, outcome.kept, before, after,
                             _with_sizes(original, small, outcome.layers), tuple(outcome.notes))
@@ -108,10 +111,35 @@ def compressor(counts: str = "params") -> "Callable[[Callable[..., Outcome]], Ca
     return decorate
 
 
+def is_channels_last(model: "nn.Module") -> bool:
+    """Were its weights put into torch's memory format channels_last?"""
+    import torch
+    return any(p.ndim == 4 and not p.is_contiguous() and p.is_contiguous(memory_format=torch.channels_last)
+               for p in model.parameters())
+
+
 def sizes(module: "nn.Module") -> dict[str, Any]:
     """Those of SIZES that a module has, tuples as lists (as JSON has them)."""
     found = {name: vars(module)[name] for name in SIZES if name in vars(module)}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
+
+
+def attention_scale(module: "nn.Module", parent: "nn.Module | None" = None) -> None:
+    """After a cut of `module.qkv`: its sizes and the scale that belong to the new width of its heads, d**-0.5, which is what
+    the fused attention of torch divides by. With the `parent`, whose scale was that of its own wider heads, the queries make up
+    for the difference, so that the products of queries and keys are the parent's."""
+    import torch
+    new = max(1, module.qkv.out_features // (3 * module.num_heads))
+    old = parent.qkv.out_features // (3 * parent.num_heads) if parent is not None else new
+    for name, size in (("head_dim", new), ("attn_dim", new * module.num_heads)):
+        if name in vars(module):
+            setattr(module, name, size)
+    if isinstance(getattr(module, "scale", None), float) and getattr(module, "fused_attn", False):
+        module.scale = new ** -0.5
+        with torch.no_grad():
+            for tensor in (module.qkv.weight, module.qkv.bias):
+                if tensor is not None:
+                    tensor[:len(tensor) // 3] *= (new / old) ** 0.5
 
 
 def _with_sizes(original: "nn.Module", small: "nn.Module", layers: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

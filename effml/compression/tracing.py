@@ -1,0 +1,182 @@
+"""Torch-Pruning 1.6.1 follows channels through reshapes, splits and concatenations by guesses: here by the shapes autograd knows.
+
+It numbers the parts of a split in the order in which it meets their users, takes every reshape of a convolutional network for a
+flattening, infers widths by recursion (which ends in nothing, or never), and does it all anew for every group. With `exact` the
+part comes from the number of the output used, the widths from autograd's shapes, and once: no layer is cut while it holds.
+"""
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import accumulate
+from math import prod
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+if TYPE_CHECKING:
+    from torch import nn
+
+MOST = 64  # times that a group comes to one side of a layer with other indices: beyond, it runs in circles
+
+
+class Runaway(RuntimeError):
+    """A group that runs in circles; `name` is the layer it met most often."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"The channels of {name} cannot be followed.")
+        self.name = name
+
+
+@contextmanager
+def exact() -> Iterator[None]:
+    """Within it, Torch-Pruning finds groups by true shapes, and nothing may be cut."""
+    from torch_pruning.dependency import Group, index_mapping, shape_infer
+    update, add, known = index_mapping.update_index_mapping, Group.add_dep, set()
+
+    def bounded(group: Any, dep: Any, idxs: Any) -> None:
+        met = vars(group).setdefault("met", Counter())
+        met[dep.target, dep.handler] += 1
+        if met[dep.target, dep.handler] > MOST:
+            raise Runaway(next((node._name for (node, _), _ in met.most_common() if isinstance(node._name, str)), ""))
+        add(group, dep, idxs)
+
+    def once(graph: Any) -> None:
+        if graph not in known:
+            known.add(graph)
+            _along_channels(graph)
+            update(graph)
+
+    with ExitStack() as patches:
+        for module, name, ours in ((index_mapping, "update_index_mapping", once), (Group, "add_dep", bounded),
+                                   (index_mapping, "update_split_index_mapping", _split),
+                                   (index_mapping, "update_concat_index_mapping", _concat),
+                                   (index_mapping, "update_reshape_index_mapping", _reshape),
+                                   (shape_infer, "init_shape_information", lambda graph: None)):
+            patches.enter_context(patch.object(module, name, ours))
+        yield
+
+
+@contextmanager
+def walled(model: "nn.Module", kinds: "set[type]") -> Iterator[dict[type, Any]]:
+    """Within it, modules of these kinds are walls for the trace: nothing is known of what is inside, and what leads to one or
+    from one is not to be cut. Yields Torch-Pruning's entry for walls."""
+    import torch
+    from torch_pruning.pruner.function import BasePruningFunc
+
+    class Wall(torch.nn.Module):
+        def forward(self, outputs: "torch.Tensor", *inputs: Any) -> "torch.Tensor":
+            return outputs + 0 * sum(x.mean() for x in inputs if isinstance(x, torch.Tensor) and x.requires_grad)
+
+    class Blind(BasePruningFunc):
+        def prune_out_channels(self, layer: Any, idxs: list[int]) -> Any:
+            return layer
+
+        def prune_in_channels(self, layer: Any, idxs: list[int]) -> Any:
+            return layer
+
+        def get_out_channels(self, layer: Any) -> None:
+            return None
+
+        get_in_channels = get_out_channels
+
+    def blind(module: "nn.Module", forward: Callable[..., Any]) -> Callable[..., Any]:
+        def see(*args: Any) -> "torch.Tensor":
+            with torch.no_grad():
+                outputs = forward(*args)
+            return module.wall(outputs, *args)
+        return see
+
+    modules = [module for module in model.modules() if type(module) in kinds]
+    for module in modules:
+        module.wall, module.forward = Wall(), blind(module, module.forward)
+    try:
+        yield {Wall: Blind()}
+    finally:
+        for module in modules:
+            del module.wall, module.forward
+
+
+def kind_around(model: "nn.Module", name: str, known: "set[type]") -> "type | None":
+    """The kind of the innermost module around the layer `name` that is no container of torch and not known yet."""
+    while name:
+        name = name.rpartition(".")[0]
+        kind = type(model.get_submodule(name))
+        if name and kind not in known and not kind.__module__.startswith("torch.nn"):
+            return kind
+    return None
+
+
+def _along_channels(graph: Any) -> None:
+    """A convolution of one channel that runs along the channels (ECA) takes as many as come: it only hands their numbers on."""
+    from torch import nn
+    from torch_pruning import ops
+
+    def one(node: Any) -> bool:
+        return isinstance(node.module, nn.Conv1d) and node.module.in_channels == node.module.out_channels == 1
+
+    through = graph.REGISTERED_PRUNERS[ops.OPTYPE.ELEMENTWISE].prune_out_channels
+    for dependency in (dependency for node in graph.module2node.values() for dependency in node.dependencies):
+        if one(dependency.source):
+            dependency.trigger = through
+        if one(dependency.target):
+            dependency.handler = through
+
+
+def _shape(function: Any, output: int = 0) -> tuple[int, ...]:
+    """The shape of an output of an autograd function."""
+    return tuple(function.variable.shape if hasattr(function, "variable") else function._input_metadata[output].shape)
+
+
+def _channel_axis(function: Any, axes: int) -> int | None:
+    """The axis along which it splits or joins, if that is the axis of channels: the last of (N, T, C), or of any where it was
+    called so, else the first after N."""
+    axis = function._saved_dim
+    axis -= 2**64 if axis >= 2**63 else 0
+    return axis if axis == -1 or axis == (2 if axes == 3 else 1) else None
+
+
+def _link(node: Any, other: Any, slot: int, mappings: Any) -> None:
+    """Indices from `node` to `other` go through the first of each pair of mappings, back through the second."""
+    for place, (source, target) in enumerate(((node, other), (other, node))):
+        for dependency, pair in zip((d for d in source.dependencies if d.target is target), mappings):
+            dependency.index_mapping[slot] = pair[place]
+
+
+def _split(graph: Any, node: Any) -> None:
+    from torch_pruning.dependency.index_mapping import _SplitIndexMapping as Part
+    function = node.grad_fn
+    axis = _channel_axis(function, len(_shape(function)))
+    if axis is None or not node.enable_index_mapping:
+        return
+    ends = [0, *accumulate(_shape(function, output)[axis] for output in range(len(function._input_metadata)))]
+    for user in dict.fromkeys(node.outputs):
+        parts = [ends[output:output + 2] for source, output in user.grad_fn.next_functions if source is function]
+        _link(node, user, 0, [(Part(offset=part, reverse=False), Part(offset=part, reverse=True)) for part in parts])
+
+
+def _concat(graph: Any, node: Any) -> None:
+    from torch_pruning.dependency.index_mapping import _ConcatIndexMapping as Part
+    function = node.grad_fn
+    axis = _channel_axis(function, len(_shape(function)))
+    if axis is None or not node.enable_index_mapping:
+        return
+    shapes = [None if source is None else _shape(source, output) for source, output in function.next_functions]
+    if len(shapes) != len(node.inputs) or None in shapes:
+        return  # an input without gradient, whose width nobody knows
+    ends = [0, *accumulate(shape[axis] for shape in shapes)]
+    for user in dict.fromkeys(node.inputs):
+        parts = [ends[k:k + 2] for k, source in enumerate(node.inputs) if source is user]
+        _link(node, user, 1, [(Part(offset=part, reverse=True), Part(offset=part, reverse=False)) for part in parts])
+
+
+def _reshape(graph: Any, node: Any) -> None:
+    """(N, C, H, W) to (N, C·H·W) and back; other reshapes leave the numbers of the channels as they are."""
+    from torch_pruning.dependency.index_mapping import _FlattenIndexMapping as Flat
+    source, output = node.grad_fn.next_functions[0]
+    if source is None:
+        return
+    before, after = _shape(source, output), _shape(node.grad_fn)
+    for wide, flat, users in ((before, after, node.inputs), (after, before, node.outputs)):
+        if len(wide) > 2 and len(flat) == 2 and flat[1] == prod(wide[1:]) > wide[1]:
+            step = flat[1] // wide[1]
+            for user in dict.fromkeys(users):
+                _link(node, user, 0, [(Flat(step, reverse=True), Flat(step, reverse=False))] * 9)
