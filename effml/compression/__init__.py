@@ -28,8 +28,7 @@ COMPRESSORS: "dict[str, Compressor]" = {
     "channels_random": channels.channels_random,
 }
 __all__ = ["COMPRESSORS", "Report", "data_free_fraction", "get_compressor", "load_compressed", "save_compressed",
-           "smallest_keep"]
-           "sensitivity"]
+           "sensitivity", "smallest_keep"]
 
 
 RECIPE = {"merge": (merging,), "prune": (channels, magnitude), "factorize": (factorization,)}  # field of a recipe: what serves it
