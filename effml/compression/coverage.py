@@ -87,9 +87,10 @@ def _alive(name: str, size: int) -> "tuple[nn.Module, torch.Tensor]":
         with torch.no_grad():
             model(images[:1])
     except Exception:
-        if (config := import_timm().models.get_pretrained_cfg(name)) is None or config.input_size[-1] == size:
+        own = import_timm().create_model(name).pretrained_cfg["input_size"][-1]
+        if own == size:
             raise
-        return _alive(name, config.input_size[-1])
+        return _alive(name, own)
     return alive(model, images), images
 
 

@@ -176,7 +176,7 @@ def _reshape(graph: Any, node: Any) -> None:
         return
     before, after = _shape(source, output), _shape(node.grad_fn)
     for wide, flat, users in ((before, after, node.inputs), (after, before, node.outputs)):
-        if len(wide) > 2 and len(flat) == 2 and flat[1] == prod(wide[1:]) > wide[1]:
+        if len(wide) > 3 and len(flat) == 2 and flat[1] == prod(wide[1:]) > wide[1] > 1:  # (N, 1, 1, C) are tokens
             step = flat[1] // wide[1]
             for user in dict.fromkeys(users):
                 _link(node, user, 0, [(Flat(step, reverse=True), Flat(step, reverse=False))] * 9)
