@@ -199,11 +199,13 @@ def _fit(name: str, work: "Callable[..., Outcome]", model: "nn.Module", most: fl
 def _measure(original: "nn.Module", small: "nn.Module", example: "torch.Tensor") -> list[dict[str, float]]:
     import torch
     seconds: list[list[float]] = [[], []]
+    layout = torch.channels_last if example.ndim == 4 else torch.contiguous_format  # as train and predict have it
+    timed, images = [deepcopy(model).to(memory_format=layout) for model in (original, small)], example.to(memory_format=layout)
     with torch.inference_mode():
         for repeat in range(1 + REPEATS):
-            for model, taken in zip((original, small), seconds):
+            for model, taken in zip(timed, seconds):
                 start = time.perf_counter()
-                model(example).sum().item()  # a GPU is waited for
+                model(images).sum().item()  # a GPU is waited for
                 if repeat:
                     taken.append(time.perf_counter() - start)
     return [{**count(model, example[:1]), "file_bytes": len(weights_bytes(model)), "latency_s": statistics.median(taken)}

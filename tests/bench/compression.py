@@ -21,8 +21,10 @@ def main() -> None:
         model, images = build_model("resnet18", size=size), torch.randn(batch, 1, size, size)
         for name, aim in AIMS.items():
             small, report = COMPRESSORS[name](model, 0.5, example=images)
-            compare(f"{name}, {size} px, batch {batch}, {report.ratios['macs']:.2f} of the MACs",
-                    lambda: passes(model, images), lambda net=small: passes(net, images), 9, aim)
+            for layout in (torch.channels_last, torch.contiguous_format):  # the first is that of train and predict
+                whole, cut, x = (thing.to(memory_format=layout) for thing in (model, small, images))
+                compare(f"{name}, {size} px, batch {batch}, {str(layout)[6:]}, {report.ratios['macs']:.2f} of the MACs",
+                        lambda: passes(whole, x), lambda: passes(cut, x), 9, aim)
     for shape in ((64, 576), (512, 4608), (1000, 512)):
         matrix = torch.randn(shape)
         compare(f"factors of {shape[0]} × {shape[1]}", lambda: torch.linalg.svd(matrix, full_matrices=False),
