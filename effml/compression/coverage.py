@@ -82,12 +82,14 @@ def row(name: str, keep: float = 0.5, size: int = 64, method: str = "channels") 
 def _alive(name: str, size: int) -> "tuple[nn.Module, torch.Tensor]":
     """A model whose channels all matter, as after training, and four images it takes."""
     import torch
+    model, images = None, torch.randn(4, 1, size, size)
     try:
-        model, images = build_model(name, classes=3, size=size), torch.randn(4, 1, size, size)
+        model = build_model(name, classes=3, size=size)
         with torch.no_grad():
             model(images[:1])
     except Exception:
-        own = import_timm().create_model(name).pretrained_cfg["input_size"][-1]
+        config = getattr(model, "pretrained_cfg", None) or getattr(import_timm().models.get_pretrained_cfg(name), "__dict__", {})
+        own = config.get("input_size", [size])[-1]
         if own == size:
             raise
         return _alive(name, own)
