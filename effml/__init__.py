@@ -19,7 +19,7 @@ _ROOMS = {
     "compare": "comparison", "train": "training",
     "pepr_score": "pepr", "pepr_curve": "pepr", "best_pepr": "pepr", "pareto_front": "pepr",
     "load_runs": "results", "load_arrays": "results", "own_or_reference": "results", "native_precision": "precision",
-    "run": "experiment", "grid": "sweep", "sweep": "sweep",
+    "run": "experiment", "grid": "sweep", "sweep": "sweep", "warm_up": "sweep",
     "show_source": "notebook", "check": "notebook", "data_passport": "notebook", "tables_at_hand": "notebook",
     "live": "notebook", "both_ways": "figures", "by_size": "figures", "pepr_shading": "figures", "rank_moves": "figures",
     "published_table": "data", "published_tables": "data",

@@ -6,7 +6,8 @@ import torch
 from conftest import real
 
 from effml import at_hand, load_dataset
-from effml.data import catalogue, fingerprint, normalize
+from effml.data import catalogue, fingerprint, load, normalize
+from effml.data.phantoms import make_phantom
 
 
 def arrays(n=6, size=28, classes=2, rgb=False, splits=("train", "val", "test"), **more):
@@ -174,6 +175,24 @@ def test_a_full_disk_is_said_before_unpacking(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda folder: type("usage", (), {"free": 1000}))
     with pytest.raises(OSError, match="EFFML_CACHE"):
         load_dataset(path)
+
+
+def test_a_phantom_is_drawn_once_and_again_if_what_is_kept_is_damaged(tmp_path, monkeypatch):
+    monkeypatch.setenv("EFFML_CACHE", str(tmp_path / "cache"))
+    drawn = []
+    monkeypatch.setattr(load, "make_phantom", lambda *a, **k: drawn.append(a) or make_phantom(*a, **k))
+    name = "phantom-nodule:seed=5"
+    first, second = load_dataset(name), load_dataset(name)
+    assert len(drawn) == 1 and first.passport == second.passport and first.positive == second.positive
+    for split in ("train", "val", "test"):
+        one, other = getattr(first, split), getattr(second, split)
+        assert torch.equal(one.images, other.images) and torch.equal(one.labels, other.labels) and torch.equal(one.masks, other.masks)
+        assert all((one.meta[key] == other.meta[key]).all() for key in one.meta) and one.meta.keys() == other.meta.keys()
+    next((tmp_path / "cache").rglob("train_images.npy")).write_bytes(b"damaged")
+    assert torch.equal(load_dataset(name).train.images, first.train.images) and len(drawn) == 2
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("EFFML_CACHE", str(tmp_path / "file"))  # no folder can be made there
+    assert torch.equal(load_dataset(name).train.images, first.train.images) and len(drawn) == 3
 
 
 def test_phantoms_take_options_in_their_name():

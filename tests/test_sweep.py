@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from effml import NUMERICS, Recipe, grid, load_arrays, load_runs, run, sweep
+from effml import NUMERICS, Recipe, grid, load_arrays, load_runs, run, sweep, warm_up
 from effml.recipe import Record
 from effml.results import Writer
 from effml.sweep import executors, pending, server
@@ -195,6 +195,15 @@ def test_a_killed_sweep_leaves_no_process_behind(tmp_path):
     while any(os.path.exists(f"/proc/{pid}") for pid in family) and time.monotonic() < end:
         time.sleep(0.1)
     assert not any(os.path.exists(f"/proc/{pid}") for pid in family)
+
+
+@pytest.mark.skipif(not executors.FORKS, reason="there is no fork on this system")
+def test_the_first_run_takes_the_process_that_was_warmed_up(tmp_path):
+    executors.close_servers()
+    warm_up(), warm_up()
+    [early] = executors._idle
+    assert os.getpgid(early._process.pid) != os.getpgrp()  # a Jupyter kernel that shuts down leaves other groups alone
+    assert sweep([QUICK], tmp_path).status.tolist() == ["ok"] and executors._idle == [early]
 
 
 @pytest.mark.skipif(not executors.FORKS, reason="there is no fork on this system")

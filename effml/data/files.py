@@ -45,9 +45,9 @@ def read(path: Path) -> tuple[Arrays, str]:
             raise ValueError(f"it would unpack to {total / 1e9:.2f} GB, which is over {limit / 1e9:g} GB (EFFML_LIMIT_GB) or "
                              f"over {RATIO} times the file")
         if convert := next((convert for key, convert in CONTAINERS.items() if key in shapes), None):
-            return _cached(path, lambda folder: convert(path, _load(path), folder), total), CONVERTED[convert.__name__]
+            return cached(_label(path), lambda folder: convert(path, _load(path), folder), total), CONVERTED[convert.__name__]
         if total > _memory() / 3:
-            return _cached(path, lambda folder: _unpack(path, folder), total), "none"
+            return cached(_label(path), lambda folder: _unpack(path, folder), total), "none"
         return _load(path), "none"
     except (FileNotFoundError, PermissionError, MemoryError, NoRoom):
         raise
@@ -89,14 +89,18 @@ def _memory() -> float:
     return available_memory_bytes() or 4e9
 
 
-def _cached(path: Path, fill: Callable[[Path], None], size: int) -> Arrays:
-    """The arrays that `fill` writes as .npy files into a folder: done once per content, and never seen half done."""
+def _label(path: Path) -> str:
+    return f"{path.stem}-{digest(path, 'sha256')[:16]}"
+
+
+def cached(label: str, fill: Callable[[Path], None], size: int) -> Arrays:
+    """The arrays that `fill` writes as .npy files into a folder: done once per label, and never seen half done."""
     cache = Path(os.environ.get("EFFML_CACHE") or Path.home() / ".cache" / "effml").expanduser()
-    folder = cache / f"{path.stem}-{digest(path, 'sha256')[:16]}"
+    folder = cache / label
     if not folder.is_dir():
         cache.mkdir(parents=True, exist_ok=True)
         if size > shutil.disk_usage(cache).free:
-            raise NoRoom(f"{path.name} unpacks to {size / 1e9:.1f} GB, more than is free in {cache}: set EFFML_CACHE.")
+            raise NoRoom(f"{label} takes {size / 1e9:.1f} GB, more than is free in {cache}: set EFFML_CACHE.")
         with tempfile.TemporaryDirectory(dir=cache, ignore_cleanup_errors=True) as temporary:
             fill(Path(temporary) / "filled")
             try:
@@ -108,6 +112,13 @@ def _cached(path: Path, fill: Callable[[Path], None], size: int) -> Arrays:
     large = sum(file.stat().st_size for file in files) > _memory() / 3
     return {file.stem: np.load(file, allow_pickle=False, mmap_mode="c" if large and file.stat().st_size > 1e6 else None)
             for file in files}  # "c": a user who writes to the images changes a private page, not the cache
+
+
+def write(folder: Path, arrays: Arrays) -> None:
+    """A new folder of .npy files, as `cached` wants it filled."""
+    folder.mkdir()
+    for key, array in arrays.items():
+        np.save(folder / f"{key}.npy", array)
 
 
 def _unpack(path: Path, folder: Path) -> None:

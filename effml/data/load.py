@@ -27,9 +27,9 @@ def load_dataset(name_or_path: str | os.PathLike, *, size: int = 28, root: str |
     """
     name = os.fspath(name_or_path)
     if is_phantom(name):
-        base, options = phantom_options(name)
-        arrays = make_phantom(base, size=size, **options)
-        passport = {"source": "simulated, not patients", "licence": "Apache-2.0", "sha256": fingerprint(name, size=size),
+        sha256, (base, options) = fingerprint(name, size=size), phantom_options(name)
+        arrays = _drawn(f"{base}-{sha256[:16]}", base, size, options)
+        passport = {"source": "simulated, not patients", "licence": "Apache-2.0", "sha256": sha256,
                     "checksum": f"made from seed {options.get('seed', 0)}", "converted": "none", "phantom": True}
         return assemble(name, arrays, passport, size)
     path = find(name, size=size, root=root)
@@ -47,6 +47,16 @@ def load_dataset(name_or_path: str | os.PathLike, *, size: int = 28, root: str |
     if "passport" in arrays:
         passport |= _own_passport(name, arrays.pop("passport").item())
     return assemble(name, arrays, passport, size)
+
+
+def _drawn(label: str, base: str, size: int, options: dict[str, float]) -> files.Arrays:
+    """A phantom's arrays. Small ones are drawn once on a machine: each run asks anew, and may train for less time than that."""
+    if size <= 64:
+        try:
+            return files.cached(label, lambda folder: files.write(folder, make_phantom(base, size=size, **options)), 0)
+        except (OSError, EOFError, ValueError):
+            pass  # no folder to write to, or a damaged file in it; what is wrong with the options is said below
+    return make_phantom(base, size=size, **options)
 
 
 def at_hand(ladder: str, *, size: int = 28, root: str | os.PathLike | None = None) -> str:

@@ -2,9 +2,10 @@
 import sys
 from types import ModuleType
 
+from effml.sweep.executors import warm_up
 from effml.sweep.plan import grid, pending, sweep
 
-__all__ = ["grid", "pending", "sweep"]
+__all__ = ["grid", "pending", "sweep", "warm_up"]
 
 
 class _Room(ModuleType):

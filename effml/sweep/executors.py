@@ -51,7 +51,8 @@ class Server:
     def __init__(self) -> None:
         self.owner = os.getpid()
         self._process = subprocess.Popen([sys.executable, "-m", "effml.sweep.server"], stdin=subprocess.PIPE,
-                                         stdout=subprocess.PIPE, text=True, encoding="utf-8", env={**_waits(), **os.environ})
+                                         stdout=subprocess.PIPE, text=True, encoding="utf-8", env={**_waits(), **os.environ},
+                                         process_group=0)  # else a Jupyter kernel that shuts down ends it first, and waits 2 s
 
     def run(self, job: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -110,6 +111,13 @@ def run_fresh(job: dict[str, Any]) -> dict[str, Any]:
         raise
     _idle.append(server)
     return answer
+
+
+def warm_up() -> None:
+    """Start the process that runs recipes while the caller goes on: it takes seconds to import torch, and the first `sweep`
+    would wait for it."""
+    if FORKS and not _idle:
+        _idle.append(Server())
 
 
 @atexit.register
