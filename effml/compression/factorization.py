@@ -64,7 +64,7 @@ def low_rank(matrix: "torch.Tensor", gram: "torch.Tensor | None" = None) -> "tup
     Where one side is twice the other or more, exactly through the smaller Gram matrix, W Wᵀ or Wᵀ W, whose eigenvectors are
     the singular vectors, in float64, so that squaring costs no visible accuracy; else torch's SVD, which is faster there. With
     the `gram` matrix E[(W x)(W x)ᵀ] (m, m) of the products, E‖(W − UV) x‖² is least (Denton et al. 2014, §3.2, with the data's
-    covariance).
+    covariance); its eigenvectors in its own precision, since it was summed from products as inexact as that.
     """
     import torch
     weight = matrix.detach().double()
@@ -76,9 +76,9 @@ def low_rank(matrix: "torch.Tensor", gram: "torch.Tensor | None" = None) -> "tup
         energies, vectors = torch.linalg.eigh(weight.T @ weight)
         vectors = vectors.flip(1)
         return weight @ vectors, vectors.T, energies.flip(0)
-    energies, vectors = torch.linalg.eigh(weight @ weight.T if gram is None else gram.double())
-    vectors = vectors.flip(1)
-    return vectors, vectors.T @ weight, energies.flip(0)
+    energies, vectors = torch.linalg.eigh(weight @ weight.T if gram is None else gram)
+    vectors = vectors.flip(1).double()
+    return vectors, vectors.T @ weight, energies.flip(0).double()
 
 
 def as_matrix(layer: "nn.Module", scheme: str) -> "torch.Tensor":
