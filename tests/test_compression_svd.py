@@ -51,6 +51,13 @@ def test_weighing_with_the_data_is_best_on_them_and_equals_the_whitened_svd():
         assert error < (x @ (matrix - plain_left[:, :rank] @ plain_right[:rank]).T).norm()
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_at_full_rank_the_weighed_factors_give_the_matrix_in_any_precision_of_the_gram_matrix(dtype):
+    matrix = torch.randn(40, 30, generator=torch.Generator().manual_seed(2))
+    left, right, _ = low_rank(matrix, (matrix @ matrix.T).to(dtype))
+    assert torch.allclose(left @ right, matrix.double(), atol=1e-5)
+
+
 def test_the_gram_matrix_of_the_products_is_that_of_the_outputs_without_bias():
     torch.manual_seed(0)
     layer, x = nn.Conv2d(2, 5, 3, stride=2, padding=1), torch.randn(40, 2, 9, 9)

@@ -76,6 +76,8 @@ def low_rank(matrix: "torch.Tensor", gram: "torch.Tensor | None" = None) -> "tup
         energies, vectors = torch.linalg.eigh(weight.T @ weight)
         vectors = vectors.flip(1)
         return weight @ vectors, vectors.T, energies.flip(0)
+    if gram is not None:  # half precision has no eigenvectors
+        gram = gram.to(torch.promote_types(gram.dtype, torch.float32))
     energies, vectors = torch.linalg.eigh(weight @ weight.T if gram is None else gram)
     vectors = vectors.flip(1).double()
     return vectors, vectors.T @ weight, energies.flip(0).double()
