@@ -122,9 +122,18 @@ def test_kmeans_finds_the_clusters_and_takes_the_row_nearest_to_each_centre():
 
 def test_kmeans_fits_no_worse_than_scikit_learn():
     features = problem(2000, 12, seed=4)[0]
-    _, _, distance = coverage._lloyd(coverage.Rows(features), 50, 0)
+    _, distance = coverage._lloyd(coverage.Rows(features), 50, 0)
     peer = KMeans(50, n_init=1, init="random", max_iter=10, random_state=0).fit(features.numpy())
     assert distance.clamp(min=0).sum() < 1.03 * peer.inertia_
+
+
+def test_kmeans_begins_in_every_cluster_it_can():
+    """Twenty of the rows in each: a start at random leaves a third of the clusters out, and Lloyd's rounds do not find them."""
+    draw = torch.Generator().manual_seed(0)
+    features = (20 * torch.rand(100, 16, generator=draw)).repeat_interleave(20, 0) + torch.randn(2000, 16, generator=draw) / 4
+    peer = KMeans(100, n_init=1, init="k-means++", max_iter=3, random_state=0).fit(features.numpy())
+    for seed in range(3):
+        assert coverage._lloyd(coverage.Rows(features), 100, seed)[1].sum() < 1.03 * peer.inertia_
 
 
 def test_class_balanced_takes_rare_classes_whole():
