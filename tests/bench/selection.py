@@ -86,5 +86,7 @@ def main() -> None:
         own_s, theirs_s = statistics.median(times["ours"]), statistics.median(times["theirs"])
         own = coverage._lloyd(coverage.Rows(x), k, 0)[1].clamp(min=0).mean().item()
         their = (torch.cdist(x, torch.tensor(peer.cluster_centers_, dtype=x.dtype)).amin(1) ** 2).mean().item()
-        print(f"k-means, {n} × {d}, k = {k}, {shape}: ours {own_s:.2f} s, MiniBatchKMeans {theirs_s:.2f} s, {theirs_s / own_s:.1f}× (aim ≥ 3×); "
-              f"mean squared error {own:.4f} against {their:.4f} (aim: no more)", flush=True)
+        memory = extra_memory(lambda: SELECTORS["kmeans"](x, None, k)) / (4 * n * d)
+        print(f"k-means, {n} × {d}, k = {k}, {shape}: ours {own_s:.2f} s, MiniBatchKMeans {theirs_s:.2f} s, "
+              f"{theirs_s / own_s:.1f}× (aim ≥ 3×); mean squared error {own:.4f} against {their:.4f} (aim: no more); "
+              f"extra memory {memory:.2f} × the features (aim ≤ 1.2)", flush=True)
