@@ -41,7 +41,8 @@ SELECTORS: "dict[str, Selector]" = {
     "facility_location": coverage.facility_location,
     "least_confidence": scoring.by_score(scoring.least_confidence), "margin": scoring.by_score(scoring.margin),
     "entropy": scoring.by_score(scoring.entropy), "forgetting": scoring.by_score(scoring.forgetting),
-    "el2n": scoring.by_score(scoring.el2n), "grand": scoring.by_score(scoring.grand), "clean": scoring.by_score(scoring.clean)}
+    "el2n": scoring.by_score(scoring.el2n), "grand": scoring.by_score(scoring.grand, features_too=True),
+    "clean": scoring.by_score(scoring.clean)}
 
 
 def get_selector(name: str) -> "Selector":

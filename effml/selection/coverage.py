@@ -1,8 +1,8 @@
 """Core-sets that cover the features: k-means, k-center greedy, herding, facility location.
 
 Features are (N, D): a tensor, an array or a memory map. They are read in chunks of CHUNK rows, as float32 and with their mean
-taken off (distances are then free of cancellation), so that a million rows on disk need little memory: each of these holds some
-numbers per row and one chunk times a block of rows, never N × N. Distances are Euclidean.
+taken off (which spares distances most of their round-off), so that a million rows on disk need little memory: each of these
+holds some numbers per row and one chunk times a block of rows, never N × N. Distances are Euclidean.
 """
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -36,10 +36,10 @@ class Rows:
             part = slice(start, min(start + CHUNK, self.n))
             values, x = self.features[part], room[:part.stop - start]
             if isinstance(values, torch.Tensor):
-                torch.sub(values, self.mean, out=x)
+                x.copy_(values.detach())
             else:
-                np.subtract(values, self.mean.numpy(), out=x.numpy(), dtype=np.float32, casting="unsafe")
-            yield part, x
+                np.copyto(x.numpy(), values, casting="unsafe")
+            yield part, x.sub_(self.mean)
 
     def squares(self) -> "torch.Tensor":
         """Squared lengths, (N,). What is kept of a chunk goes into memory taken beforehand: between temporary blocks it would
@@ -59,9 +59,9 @@ class Rows:
 def kcenter(features: Any, labels: Any, k: int, *, seed: int = 0, scores: Any = None) -> "torch.Tensor":
     """k-center greedy (Gonzalez 1985; Sener & Savarese 2018): a random first row, then always the row farthest from all chosen.
 
-    Exact, but not a step at a time: among the BLOCK farthest rows the greedy choice is made from their distances to each other,
-    for as long as the farthest of them is at least as far as any row outside the block was. Then one matrix product brings the
-    distances of all rows up to date. Memory: 2 numbers a row, and CHUNK × BLOCK.
+    Exact, to float32's round-off, but not a step at a time: among the BLOCK farthest rows the greedy choice is made from their
+    distances to each other, for as long as the farthest of them is at least as far as any row outside the block was. Then one
+    matrix product brings the distances of all rows up to date. Memory: 2 numbers a row, and CHUNK × BLOCK.
     """
     import numpy as np
     import torch
@@ -94,8 +94,8 @@ def kcenter(features: Any, labels: Any, k: int, *, seed: int = 0, scores: Any = 
 @checked
 def kmeans(features: Any, labels: Any, k: int, *, seed: int = 0, scores: Any = None) -> "torch.Tensor":
     """The row nearest to each of k centres of k-means (Lloyd 1982), rows of the largest clusters first: representativeness, as in
-    Yuan 2025. A row that two centres are nearest to goes to the nearer; the other takes the next nearest of its own cluster,
-    or else any row left. Memory: 2 numbers a row, CHUNK × k, k × D and BLOCK × BLOCK."""
+    Yuan 2025. It is a row of the centre's own cluster; where rows repeat, clusters may be empty, and the rows left that are
+    nearest to their own centres take their place. Memory: 10 numbers a row, 3 × k × D and BLOCK times CHUNK or BLOCK."""
     import torch
     rows = Rows(features)
     assigned, distance = _lloyd(rows, k, seed)
@@ -106,7 +106,7 @@ def kmeans(features: Any, labels: Any, k: int, *, seed: int = 0, scores: Any = N
     chosen = chosen[torch.argsort(sizes[assigned[chosen]], descending=True, stable=True)]
     rest = torch.ones(rows.n, dtype=torch.bool)
     rest[chosen] = False
-    left = order[rest[order]]  # clusters may be empty where rows repeat
+    left = order[rest[order]]
     return torch.cat([chosen, left[:k - len(chosen)]])
 
 
@@ -117,16 +117,27 @@ def _lloyd(rows: Rows, k: int, seed: int, iterations: int = 3) -> tuple["torch.T
     import torch
     assigned, distance = _spread(rows, k, seed)
     for _ in range(iterations):
-        sums, counts = torch.zeros(k, len(rows.mean)), assigned.bincount(minlength=k)
+        centres, counts = torch.zeros(k, len(rows.mean)), assigned.bincount(minlength=k)
         for part, x in rows.chunks():
-            sums.index_add_(0, assigned[part], x)
-        centres, empty = sums / counts.clamp(min=1)[:, None], (counts == 0).nonzero().flatten()
+            centres.index_add_(0, assigned[part], x)
+        empty = (counts == 0).nonzero().flatten()
+        centres /= counts.clamp(min=1)[:, None]
         centres[empty] = rows[distance.topk(len(empty)).indices]
-        half = centres.square().sum(1)
         for part, x in rows.chunks():
-            least = torch.addmm(half, x, centres.T, alpha=-2).min(1)
-            assigned[part], distance[part] = least.indices, least.values.add_(x.square().sum(1))
+            distance[part], assigned[part] = _nearest(x, centres)
     return assigned, distance
+
+
+def _nearest(x: "torch.Tensor", centres: "torch.Tensor") -> tuple["torch.Tensor", "torch.Tensor"]:
+    """Of each row of x its least squared distance to a centre, and the centre's number; BLOCK centres at a time."""
+    import torch
+    least, which = torch.full((len(x),), torch.inf), torch.zeros(len(x), dtype=torch.long)
+    for start in range(0, len(centres), BLOCK):
+        block = centres[start:start + BLOCK]
+        found = torch.addmm(block.square().sum(1), x, block.T, alpha=-2).min(1)
+        which = torch.where(found.values < least, found.indices + start, which)
+        least = torch.minimum(least, found.values)
+    return least.add_(x.square().sum(1)).clamp_(min=0), which
 
 
 def _spread(rows: Rows, k: int, seed: int, rounds: int = 5) -> tuple["torch.Tensor", "torch.Tensor"]:
@@ -135,20 +146,19 @@ def _spread(rows: Rows, k: int, seed: int, rounds: int = 5) -> tuple["torch.Tens
     those before it, and is the one of 2 + ln k drawn that lowers the sum of these distances most.
 
     The sum is estimated from BLOCK rows, themselves drawn with that chance, and the draws are from them. All distances are
-    brought up to date, and other rows drawn, some `rounds` times (as in k-means||, Bahmani et al. 2012), not k times.
+    brought up to date, and other rows drawn, some `rounds` times (as in k-means||, Bahmani et al. 2012; more often where k is
+    several times BLOCK), not k times.
     """
     import numpy as np
     import torch
-    draw, trial = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
+    draw, trial = torch.Generator().manual_seed(seed), np.random.default_rng(seed % 2**64)
     near, owner = torch.full((rows.n,), torch.inf), torch.zeros(rows.n, dtype=torch.long)
     new, known = torch.randint(rows.n, (1,), generator=draw), 0
     while True:
         centres = rows[new]
-        half = centres.square().sum(1)
         for part, x in rows.chunks():
-            least = torch.addmm(half, x, centres.T, alpha=-2).min(1)
-            reach = least.values.add_(x.square().sum(1)).clamp_(min=0)
-            owner[part] = torch.where(reach < near[part], least.indices + known, owner[part])
+            reach, closest = _nearest(x, centres)
+            owner[part] = torch.where(reach < near[part], closest + known, owner[part])
             torch.minimum(near[part], reach, out=near[part])
         near[new], owner[new], known = 0, torch.arange(known, known + len(new)), known + len(new)
         if known == k or not near.any():  # where all rows are copies of those chosen, the other clusters stay empty
@@ -172,7 +182,7 @@ def _spread(rows: Rows, k: int, seed: int, rounds: int = 5) -> tuple["torch.Tens
 @checked
 def herding(features: Any, labels: Any, k: int, *, seed: int = 0, scores: Any = None) -> "torch.Tensor":
     """Herding (Welling 2009, in the form of Rebuffi et al. 2017, algorithm 4): each row brings the mean of the chosen as near as
-    it can to the mean of all. One matrix–vector product a row chosen; `seed` is not used. Memory: 3 numbers a row."""
+    it can to the mean of all. One matrix–vector product a row chosen; `seed` is not used. Memory: 2 numbers a row."""
     import torch
     rows = Rows(features)
     squares = rows.squares()
@@ -212,7 +222,8 @@ def facility_location(features: Any, labels: Any, k: int, *, seed: int = 0, scor
         size = 16
         while not known[top := int(bound.argmax())]:
             index = bound.topk(min(size, rows.n)).indices
-            index = index[~known[index] & (bound[index] > -torch.inf)]  # neither looked at nor chosen
+            known[top] = True  # of many equal ones topk may leave it out
+            index = torch.cat([torch.tensor([top]), index[~known[index] & (bound[index] > -torch.inf)]])  # not chosen either
             bound[index] = gain(index)
             known[index], size = True, min(2 * size, 256)
         order.append(top)

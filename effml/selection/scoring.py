@@ -36,14 +36,14 @@ def forgetting(predictions: "torch.Tensor", labels: "torch.Tensor", features: "t
     import torch
     if predictions.ndim != 3:
         raise ValueError(f"forgetting counts over epochs: give scores of shape (N, E, K), not {tuple(predictions.shape)}.")
-    right = predictions.argmax(2) == labels[:, None]
+    right = predictions.argmax(2) == one_label(labels)[:, None]
     forgotten = (right[:, :-1] & ~right[:, 1:]).sum(1)
     return torch.where(right.any(1), forgotten, predictions.shape[1]).float()
 
 
 def el2n(predictions: "torch.Tensor", labels: "torch.Tensor", features: "torch.Tensor") -> "torch.Tensor":
-    """‖p − y‖₂, mean over the epochs given (Paul et al. 2021, definition 2.3)."""
-    return _error(predictions, labels).norm(dim=-1).reshape(len(labels), -1).mean(1)
+    """‖p − y‖₂, mean over the epochs given (Paul et al. 2021, definition 2.3, whose mean is over networks at one epoch)."""
+    return _error(predictions, labels).norm(dim=-1).reshape(len(predictions), -1).mean(1)
 
 
 def grand(predictions: "torch.Tensor", labels: "torch.Tensor", features: "torch.Tensor") -> "torch.Tensor":
@@ -60,21 +60,23 @@ def clean(predictions: "torch.Tensor", labels: "torch.Tensor", features: "torch.
     model that did not see the image with its label (cross-validation), or saw it for few epochs."""
     import torch
     p = _last(predictions)
-    mine = torch.nn.functional.one_hot(labels, p.shape[1]).bool()
+    mine = torch.nn.functional.one_hot(one_label(labels), p.shape[1]).bool()
     mean = torch.where(mine, p, torch.nan).nanmean(0).nan_to_num(1.0)  # a class without images has no threshold
     ratio = p / mean.clamp(min=1e-12)
     return ratio[mine] - ratio.masked_fill(mine, -torch.inf).amax(1)
 
 
-def by_score(score: Score) -> Callable[..., "torch.Tensor"]:
-    """The selector that takes the images with the largest `score` first; equal ones in random order."""
+def by_score(score: Score, features_too: bool = False) -> Callable[..., "torch.Tensor"]:
+    """The selector that takes the images with the largest `score` first; equal ones in random order. `features_too`: the score
+    is of the features as well."""
     def selector(features: Any, labels: Any, k: int, *, seed: int = 0, scores: Any = None) -> "torch.Tensor":
         import torch
         scores = as_float(scores)
-        values = scores if scores.ndim == 1 else score(scores, one_label(labels), features)
+        values = scores if scores.ndim == 1 else score(scores, labels, features)
         shuffled = torch.randperm(len(values), generator=torch.Generator().manual_seed(seed))
         return shuffled[torch.argsort(values[shuffled], descending=True, stable=True)[:k]]
-    selector.__name__, selector.__doc__, selector.needs_scores = score.__name__, score.__doc__, True
+    selector.__name__, selector.__doc__ = score.__name__, score.__doc__
+    selector.needs_scores, selector.needs_features = True, features_too
     return checked(selector)
 
 
@@ -84,5 +86,5 @@ def _last(predictions: "torch.Tensor") -> "torch.Tensor":
 
 def _error(predictions: "torch.Tensor", labels: "torch.Tensor") -> "torch.Tensor":
     import torch
-    target = torch.nn.functional.one_hot(labels, predictions.shape[-1])
+    target = torch.nn.functional.one_hot(one_label(labels), predictions.shape[-1])
     return predictions - (target if predictions.ndim == 2 else target[:, None])

@@ -37,12 +37,13 @@ def select(data: Dataset, recipe: Recipe) -> "torch.Tensor":
                          f"epochs it is trained for, such as proxy='lenet5@{EPOCHS}'.")
     if data.train.labels is None:
         raise ValueError(f"{data.name} has no labels to train a proxy on or to select by. Leave selection='none'.")
-    seen = look(data, recipe, predictions=needs)
+    seen = look(data, recipe, embedding=getattr(selector, "needs_features", True), predictions=needs)
     return selector(seen.features, data.train.labels, k, seed=recipe.seed, scores=seen.predictions if needs else None)
 
 
-def look(data: Dataset, recipe: Recipe, predictions: bool = True) -> Look:
-    """Features of the training images and, of a trained proxy, its probabilities after each epoch, where they are asked for."""
+def look(data: Dataset, recipe: Recipe, *, embedding: bool = True, predictions: bool = True) -> Look:
+    """Features of the training images (pixels where no `embedding` is asked for) and, of a trained proxy, its probabilities
+    after each epoch, where these are asked for."""
     import torch
     if recipe.scores not in ("none", "pixels", "embedding") or recipe.scores == "embedding" and recipe.proxy == "none":
         raise ValueError(f"scores={recipe.scores!r} with proxy={recipe.proxy!r}: choose scores from none, pixels, embedding; "
@@ -65,5 +66,6 @@ def look(data: Dataset, recipe: Recipe, predictions: bool = True) -> Look:
         train(model, data, after_epoch=note if predictions else None,
               recipe=Recipe(model=name, epochs=epochs, precision=recipe.precision, batch_size=recipe.batch_size,
                             learning_rate=recipe.learning_rate, seed=recipe.seed))
-    features = pixels if recipe.scores == "pixels" else embed(model, lambda part: normalize(data.train.take(part)), len(pixels))
+    pixels_do = recipe.scores == "pixels" or not embedding
+    features = pixels if pixels_do else embed(model, lambda part: normalize(data.train.take(part)), len(pixels))
     return Look(features, torch.stack(history, 1) if history else None)
