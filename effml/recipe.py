@@ -237,7 +237,7 @@ COLUMNS: dict[str, str] = {
     "data_sha256": "SHA-256 of the data file, or of the code that draws a phantom",
     "data_phantom": "1 if the images are simulated, 0 if they are real",
     "train_n": "training images used",
-    "train_rarest": "of them, how many have the rarest class",
+    "train_rarest": "images of the smallest class among them",
     "importance_steps": "training steps whose batch was drawn by importance",
     "device": "cpu or cuda",
     "precision_used": "what really ran",

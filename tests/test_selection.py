@@ -1,7 +1,9 @@
 """Selectors against brute force on small inputs, their quotas, their errors, and their memory."""
+import json
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -260,6 +262,28 @@ print(max(seen) - seen[0])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert int(done.stdout) < 110_000, f"{done.stdout} kB"
+
+
+def check_by_hand(get_selector):
+    """The cells of notebook 10 that work selections out by hand."""
+    cells = json.loads((Path(__file__).parents[1] / "notebooks/10_core_sets.ipynb").read_text(encoding="utf-8"))["cells"]
+    sources = {cell["id"]: "".join(cell["source"]) for cell in cells}
+    names = {"np": np, "torch": torch, "get_selector": get_selector}
+    for cell in ("cell-09", "cell-10", "cell-11", "by-hand-kmeans", "cell-12"):
+        exec(sources[cell], names)
+
+
+@pytest.mark.parametrize("name", [*SELECTORS, "kmeans_per_class", "herding_per_class"])
+def test_a_selector_broken_on_purpose_makes_notebook_10_fail(name):
+    def broken(asked):
+        def select(features, labels, k, **others):
+            if name in ("random", "class_balanced") or name.endswith(PER_CLASS):
+                return torch.arange(len(features) - k, len(features))  # unique, valid, the same for a seed, and not by chance or class
+            return (get_selector(asked)(features, labels, k, **others) + 1) % len(features)
+        return select if asked == name else get_selector(asked)
+    check_by_hand(get_selector)
+    with pytest.raises(AssertionError, match="broken|rows nearest"):
+        check_by_hand(broken)
 
 
 # --- importance sampling, and what a recipe asks for ---
