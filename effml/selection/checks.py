@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     import torch
 
 LARGEST = 1e16
-"""The sum of a million squares of such numbers is still a float32."""
+"""The squared distance of two rows of a hundred thousand such numbers is still a float32."""
 
 
 def checked(select: "Callable[..., torch.Tensor]") -> "Callable[..., torch.Tensor]":
