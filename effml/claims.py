@@ -1,4 +1,5 @@
 """What the papers claim, beside what we measured. Statements stand in claims.csv; verdicts are derived, never typed."""
+
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -51,21 +52,39 @@ def verdicts(ours: Ours) -> pandas.DataFrame:
 def reported(folder: str | os.PathLike = ROOT / "notebooks") -> pandas.DataFrame:
     """The whole ledger with the verdicts that the executed notebooks of a folder hold: claim, paper, statement, ours, theirs,
     verdict, notebook; `not reported` where none does. Of several notebooks the last in order counts."""
-    found = {claim["claim"]: {**claim, "notebook": path.name[:2]} for path in sorted(Path(folder).glob("*.ipynb"))
-             for claim in claims_in(json.loads(path.read_text(encoding="utf-8")))}
+    found = {
+        claim["claim"]: {**claim, "notebook": path.name[:2]}
+        for path in sorted(Path(folder).glob("*.ipynb"))
+        for claim in claims_in(json.loads(path.read_text(encoding="utf-8")))
+    }
     empty = {"ours": None, "verdict": "not reported", "notebook": ""}
-    rows = [{"claim": claim.id, "paper": claim.paper, "statement": claim.statement, "theirs": claim.theirs,
-             **{name: found.get(claim.id, empty)[name] for name in empty}} for claim in ledger().itertuples()]
+    rows = [
+        {
+            "claim": claim.id,
+            "paper": claim.paper,
+            "statement": claim.statement,
+            "theirs": claim.theirs,
+            **{name: found.get(claim.id, empty)[name] for name in empty},
+        }
+        for claim in ledger().itertuples()
+    ]
     return pandas.DataFrame(rows).astype({"ours": float})
 
 
 def render_claims(folder: str | os.PathLike = ROOT / "notebooks") -> str:
     """How many claims of each paper have which verdict, as the Markdown table of the README."""
     table = reported(folder)
-    counts = pandas.crosstab(table.paper, table.verdict).reindex(columns=[*VERDICTS, "not reported"], fill_value=0)
+    counts = pandas.crosstab(table.paper, table.verdict).reindex(
+        columns=[*VERDICTS, "not reported"], fill_value=0
+    )
     counts = counts.loc[:, (counts > 0).any() | counts.columns.isin(VERDICTS)]
     rows = [[paper, *map(str, row)] for paper, row in zip(counts.index, counts.values)]
-    lines = [["paper", *counts], ["---"] * (counts.shape[1] + 1), *rows, ["all", *(f"**{total}**" for total in counts.sum())]]
+    lines = [
+        ["paper", *counts],
+        ["---"] * (counts.shape[1] + 1),
+        *rows,
+        ["all", *(f"**{total}**" for total in counts.sum())],
+    ]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
@@ -75,18 +94,29 @@ def report(ours: Ours | None = None) -> None:
     Pass an empty list for a claim that cannot be tested here (other data, say). Without an argument the whole ledger is
     printed, with the verdicts that the notebooks hold."""
     from IPython.display import display
+
     if ours is None:
         print(reported().round(3).to_string(index=False))
         return
     table = verdicts(ours)
     book = ledger().set_index("id")
     shown = table.set_index("claim").round(3).drop(columns="tolerance")
-    shown.insert(0, "statement", [f"{book.paper[name]}: {book.statement[name]}" for name in table.claim])
-    display({"text/plain": shown.to_string(), "text/html": shown.to_html(),
-             CLAIMS_TYPE: json.loads(table.to_json(orient="records"))}, raw=True)
+    shown.insert(
+        0, "statement", [f"{book.paper[name]}: {book.statement[name]}" for name in table.claim]
+    )
+    display(
+        {
+            "text/plain": shown.to_string(),
+            "text/html": shown.to_html(),
+            CLAIMS_TYPE: json.loads(table.to_json(orient="records")),
+        },
+        raw=True,
+    )
 
 
-def _compare(name: str, claim: pandas.Series, given: Sequence[float] | Estimate) -> dict[str, object]:
+def _compare(
+    name: str, claim: pandas.Series, given: Sequence[float] | Estimate
+) -> dict[str, object]:
     values = np.asarray(given, dtype=float)
     values = values[np.isfinite(values)]
     estimate = isinstance(given, Estimate)
@@ -102,5 +132,14 @@ def _compare(name: str, claim: pandas.Series, given: Sequence[float] | Estimate)
         verdict = "differs"
     else:
         verdict = "inconclusive"
-    return {"claim": name, "ours": mean, "low": low, "high": high, "seeds": 0 if estimate else len(values),
-            "theirs": claim.theirs, "difference": mean - claim.theirs, "tolerance": claim.tolerance, "verdict": verdict}
+    return {
+        "claim": name,
+        "ours": mean,
+        "low": low,
+        "high": high,
+        "seeds": 0 if estimate else len(values),
+        "theirs": claim.theirs,
+        "difference": mean - claim.theirs,
+        "tolerance": claim.tolerance,
+        "verdict": verdict,
+    }

@@ -1,4 +1,5 @@
 """`run`: the verbs of the house in their order. One recipe in, one record out, also when it fails."""
+
 import os
 import secrets
 import traceback
@@ -25,15 +26,28 @@ if TYPE_CHECKING:
 _NOT_BUILT = ("activation_bits", "gradient_bits", "bit_schedule", "runtime")
 
 
-def run(recipe: Recipe, *, device: str = "auto", store: str | os.PathLike | None = None, keep_weights: bool = False) -> Record:
+def run(
+    recipe: Recipe,
+    *,
+    device: str = "auto",
+    store: str | os.PathLike | None = None,
+    keep_weights: bool = False,
+) -> Record:
     """Do what the recipe says, here and now; `effml.sweep` does it in a fresh process, which costs can be compared from.
 
     With a `store` the probabilities and epoch curves are written beside its records (and the weights, if they are to be
     kept). The record itself is returned, not written. It never raises for what the recipe asks: see Record.status.
     """
     import torch
-    record = Record(recipe, run_id=f"{recipe.id}-{secrets.token_hex(4)}", status="failed", started_utc=_now(),
-                    numerics=NUMERICS, **machine.provenance())
+
+    record = Record(
+        recipe,
+        run_id=f"{recipe.id}-{secrets.token_hex(4)}",
+        status="failed",
+        started_utc=_now(),
+        numerics=NUMERICS,
+        **machine.provenance(),
+    )
     threads = torch.get_num_threads()
     try:
         record.update(device=_device(device, torch))
@@ -58,11 +72,15 @@ def run(recipe: Recipe, *, device: str = "auto", store: str | os.PathLike | None
 def _do(recipe: Recipe, record: Record, store: Path | None, keep_weights: bool) -> None:
     with measure(record.device) as prepare:
         data = load_dataset(recipe.data, size=recipe.size)
-        record.update(data_sha256=data.passport["sha256"], data_phantom=int(data.passport["phantom"]))
+        record.update(
+            data_sha256=data.passport["sha256"], data_phantom=int(data.passport["phantom"])
+        )
         _refuse_data(data, recipe)
         precision, why = choose(recipe.precision, record.device)
         record.update(precision_used=precision, precision_why=why)
-        chosen = None if recipe.selection == "none" else select(data, recipe.but(precision=precision))
+        chosen = (
+            None if recipe.selection == "none" else select(data, recipe.but(precision=precision))
+        )
         if chosen is not None:
             data = data.only(chosen)
         weights, parent = ancestor(recipe.weights, store)
@@ -77,43 +95,89 @@ def _do(recipe: Recipe, record: Record, store: Path | None, keep_weights: bool) 
         record.update(_achieved(reports))
     unfinished = store and store / f"{recipe.id}-{record.data_sha256[:8]}-{NUMERICS}.checkpoint"
     with measure(record.device) as training:
-        history = train(model, data, recipe=recipe.but(precision=precision), teacher=teacher, checkpoint=unfinished)
+        history = train(
+            model,
+            data,
+            recipe=recipe.but(precision=precision),
+            teacher=teacher,
+            checkpoint=unfinished,
+        )
     with measure(record.device) as infer:
         probabilities = predict(model, data.test, task=data.task, precision=precision)
     if data.task == "segmentation":
-        scores, truth = evaluate_masks(probabilities, data.test.masks.numpy(), groups=data.test.groups), {}
+        scores, truth = (
+            evaluate_masks(probabilities, data.test.masks.numpy(), groups=data.test.groups),
+            {},
+        )
     else:
-        scores = evaluate(probabilities, data.test.labels.numpy(), task=data.task, positive=data.positive)
+        scores = evaluate(
+            probabilities, data.test.labels.numpy(), task=data.task, positive=data.positive
+        )
         truth = {"test_labels": data.test.labels.numpy()}
         if data.val is not None:
-            truth |= {"val_labels": data.val.labels.numpy(),
-                      "val_probabilities": predict(model, data.val, task=data.task, precision=precision)}
+            truth |= {
+                "val_labels": data.val.labels.numpy(),
+                "val_probabilities": predict(model, data.val, task=data.task, precision=precision),
+            }
     record.update(scores.as_columns("test_"), notes="; ".join(scores.notes) or None)
     example = normalize(data.train.images[:1].to(record.device)).to(next(model.parameters()).dtype)
     if data.task in ("binary", "multi-class", "ordinal"):
-        record.update(train_rarest=int(data.train.labels.bincount(minlength=len(data.classes)).min()))
-    record.update(count(model, example), train_n=len(data.train), model_file_bytes=len(weights_bytes(model)))
+        record.update(
+            train_rarest=int(data.train.labels.bincount(minlength=len(data.classes)).min())
+        )
+    record.update(
+        count(model, example), train_n=len(data.train), model_file_bytes=len(weights_bytes(model))
+    )
     at_best = history.val_score[history.best_epoch - 1]
-    record.update(best_epoch=history.best_epoch, epochs_run=len(history.train_loss), resumed_epoch=history.resumed_epoch,
-                  val_score=at_best, **({} if data.task == "segmentation" else {"val_auroc": at_best}),
-                  **{f"{name}_dtype": dtype for name, dtype in history.dtypes.items()},
-                  importance_steps=history.importance_steps, optimizer_state_bytes=history.optimizer_state.get("bytes"),
-                  optimizer_quantised=history.optimizer_state.get("fraction_quantised"))
+    record.update(
+        best_epoch=history.best_epoch,
+        epochs_run=len(history.train_loss),
+        resumed_epoch=history.resumed_epoch,
+        val_score=at_best,
+        **({} if data.task == "segmentation" else {"val_auroc": at_best}),
+        **{f"{name}_dtype": dtype for name, dtype in history.dtypes.items()},
+        importance_steps=history.importance_steps,
+        optimizer_state_bytes=history.optimizer_state.get("bytes"),
+        optimizer_quantised=history.optimizer_state.get("fraction_quantised"),
+    )
     for window, cost in (("prepare", prepare), ("train", training), ("infer", infer)):
         record.update(cost.as_columns(window))
-    record.update(gross_energy_j=training.gross_energy_j, idle_w=training.idle_w, energy_measured=int(training.measured),
-                  energy_reason=training.reason or None)
-    if history.resumed_epoch:  # what was spent before the interruption was never reported: unknown, not small
-        unknown = [f"train_{name}" for name in ("seconds", "energy_j", "energy_low_j", "energy_high_j")] + ["gross_energy_j"]
-        record.update(dict.fromkeys(unknown), energy_reason=f"interrupted and resumed after epoch {history.resumed_epoch}")
-    record.update(energy_source=training.energy_source, implied_watts=training.energy_j / training.seconds,
-                  shared=int(training.others_cpu > 0.1) if training.others_cpu == training.others_cpu else None)
+    record.update(
+        gross_energy_j=training.gross_energy_j,
+        idle_w=training.idle_w,
+        energy_measured=int(training.measured),
+        energy_reason=training.reason or None,
+    )
+    if (
+        history.resumed_epoch
+    ):  # what was spent before the interruption was never reported: unknown, not small
+        unknown = [
+            f"train_{name}" for name in ("seconds", "energy_j", "energy_low_j", "energy_high_j")
+        ] + ["gross_energy_j"]
+        record.update(
+            dict.fromkeys(unknown),
+            energy_reason=f"interrupted and resumed after epoch {history.resumed_epoch}",
+        )
+    record.update(
+        energy_source=training.energy_source,
+        implied_watts=training.energy_j / training.seconds,
+        shared=int(training.others_cpu > 0.1)
+        if training.others_cpu == training.others_cpu
+        else None,
+    )
     if store is not None:
-        curves = {name: getattr(history, name) for name in ("train_loss", "val_loss", "val_accuracy", "val_score")}
+        curves = {
+            name: getattr(history, name)
+            for name in ("train_loss", "val_loss", "val_accuracy", "val_score")
+        }
         picked = {} if chosen is None else {"train_index": chosen.numpy()}
-        save_arrays(store, record.run_id, {"test_probabilities": probabilities, **truth, **curves, **picked})
+        save_arrays(
+            store, record.run_id, {"test_probabilities": probabilities, **truth, **curves, **picked}
+        )
         if keep_weights and (steps or reports):
-            save_compressed(store / record.run_id, model, [*steps, *reports], base=recipe.model, **shape(data))
+            save_compressed(
+                store / record.run_id, model, [*steps, *reports], base=recipe.model, **shape(data)
+            )
         elif keep_weights:
             save_file(store / f"{record.run_id}.safetensors", weights_bytes(model))
 
@@ -122,34 +186,57 @@ def _refuse_what_is_not_built(recipe: Recipe) -> None:
     for name in _NOT_BUILT:
         if name in recipe.changed:
             default = Recipe.__dataclass_fields__[name].default
-            raise NotImplementedError(f"{name}={getattr(recipe, name)!r} is not built yet. Choose from: {default!r}")
+            raise NotImplementedError(
+                f"{name}={getattr(recipe, name)!r} is not built yet. Choose from: {default!r}"
+            )
 
 
 def _refuse_data(data: Dataset, recipe: Recipe) -> None:
     if data.train is None or data.test is None:
-        raise ValueError(f"{data.name} has only {', '.join(data.passport['counts'])}: a run needs a train and a test split.")
+        raise ValueError(
+            f"{data.name} has only {', '.join(data.passport['counts'])}: a run needs a train and a test split."
+        )
     *_, height, width = data.train.images.shape
     axes, masks = data.train.images.ndim - 2, data.task == "segmentation"
     if masks != (recipe.model in SEGMENTING) or masks and axes != 2 + recipe.model.endswith("3d"):
         fits = f"unet{'3d' * (axes == 3)}" if masks else "a classifier, such as resnet18"
-        raise ValueError(f"{data.name} ({data.task}, {axes}-D) does not fit model={recipe.model!r}. Choose {fits}.")
+        raise ValueError(
+            f"{data.name} ({data.task}, {axes}-D) does not fit model={recipe.model!r}. Choose {fits}."
+        )
     if axes == 3 and not masks:
-        raise NotImplementedError(f"{data.name} holds volumes; the classifiers so far take 2-D images.")
+        raise NotImplementedError(
+            f"{data.name} holds volumes; the classifiers so far take 2-D images."
+        )
     if height != width and not masks:
         raise ValueError(f"{data.name} has images of {height}×{width} px; give square ones.")
 
 
-def _compress(model: "nn.Module", data: Dataset, recipe: Recipe) -> "tuple[nn.Module, list[Report]]":
+def _compress(
+    model: "nn.Module", data: Dataset, recipe: Recipe
+) -> "tuple[nn.Module, list[Report]]":
     """Merge, prune, factorise as the recipe says, looking at some training images but at no label."""
     import torch
+
     order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(recipe.seed))
-    seen = data.train.take(order[:recipe.calibration_images]) if recipe.calibration_images else None
+    seen = (
+        data.train.take(order[: recipe.calibration_images]) if recipe.calibration_images else None
+    )
     reports = []
-    for field, fraction in (("merge", "neuron_fraction"), ("prune", "channel_fraction"), ("factorize", "rank_fraction")):
+    for field, fraction in (
+        ("merge", "neuron_fraction"),
+        ("prune", "channel_fraction"),
+        ("factorize", "rank_fraction"),
+    ):
         keep = getattr(recipe, fraction)
         if (method := getattr(recipe, field)) != "none":
-            model, report = get_compressor(method, field)(model, keep, example=data.train.images[:1], data=seen, seed=recipe.seed,
-                                                          budget=recipe.budget)
+            model, report = get_compressor(method, field)(
+                model,
+                keep,
+                example=data.train.images[:1],
+                data=seen,
+                seed=recipe.seed,
+                budget=recipe.budget,
+            )
             reports.append(report)
     return model, reports
 
@@ -158,15 +245,22 @@ def _achieved(reports: "list[Report]") -> dict[str, float]:
     if not reports:
         return {}
     before, after = reports[0].before, reports[-1].after
-    return {"kept": reports[-1].kept, "params_before": before["params"], "macs_before": before["macs"],
-            "latency_s": after["latency_s"], "latency_before_s": before["latency_s"]}
+    return {
+        "kept": reports[-1].kept,
+        "params_before": before["params"],
+        "macs_before": before["macs"],
+        "latency_s": after["latency_s"],
+        "latency_before_s": before["latency_s"],
+    }
 
 
 def _device(device: str, torch: Any) -> str:
     if device not in DEVICES:
         raise ValueError(f"Unknown device {device!r}. Choose from: {', '.join(DEVICES)}")
     if device == "cuda" and not torch.cuda.is_available():
-        raise RuntimeError("device='cuda' was asked for, but torch finds no CUDA GPU here. Choose from: auto, cpu")
+        raise RuntimeError(
+            "device='cuda' was asked for, but torch finds no CUDA GPU here. Choose from: auto, cpu"
+        )
     return device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -178,8 +272,13 @@ def _status(error: Exception) -> str:
     text = str(error).lower()
     if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
         return "out of memory"
-    kinds = {WeightsUnavailable: "weights unavailable", FileNotFoundError: "data unavailable", Diverged: "diverged",
-             NotImplementedError: "not built", ValueError: "unsupported"}
+    kinds = {
+        WeightsUnavailable: "weights unavailable",
+        FileNotFoundError: "data unavailable",
+        Diverged: "diverged",
+        NotImplementedError: "not built",
+        ValueError: "unsupported",
+    }
     return next((status for kind, status in kinds.items() if isinstance(error, kind)), "failed")
 
 

@@ -1,4 +1,5 @@
 """Figures from rows of records: colour-blind-safe with markers, units on the axes, alt text, the data beside the picture."""
+
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,58 +16,122 @@ if TYPE_CHECKING:
     from matplotlib.contour import QuadContourSet
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe & Ito
+COLOURS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#000000",
+)  # Okabe & Ito
 MARKERS = "osD^vPX"
-_STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3,
-          "legend.frameon": False, "figure.dpi": 110}
+_STYLE = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+    "figure.dpi": 110,
+}
 
 
-def tradeoff(runs: pandas.DataFrame, *, x: str = "train_energy_j", y: str = "test_auroc", by: Sequence[str] = ("data", "model",
-             "precision"), labels: Mapping[str, str] = {}) -> "Figure":
+def tradeoff(
+    runs: pandas.DataFrame,
+    *,
+    x: str = "train_energy_j",
+    y: str = "test_auroc",
+    by: Sequence[str] = ("data", "model", "precision"),
+    labels: Mapping[str, str] = {},
+) -> "Figure":
     """One point per group of runs: the mean over seeds, with a bar from the worst seed to the best; x is logarithmic."""
     import matplotlib.pyplot as plt
+
     if runs[x].isna().all():  # energy unknown here: time is what can be compared
         x = "train_seconds"
     with plt.rc_context(_STYLE):
         figure, axes = plt.subplots(figsize=(5, 4.4), layout="constrained")
         for i, (name, group) in enumerate(runs.groupby(list(by), sort=False)):
-            axes.errorbar(group[x].mean(), group[y].mean(), color=COLOURS[i % 7], marker=MARKERS[i % 7], capsize=3, markersize=6,
-                          xerr=_reach(group[x]), yerr=_reach(group[y]), linestyle="none", label=" · ".join(map(str, name)))
-        axes.set(xscale="log", xlabel=labels.get(x, heading(x, runs)), ylabel=labels.get(y, heading(y, runs)))
+            axes.errorbar(
+                group[x].mean(),
+                group[y].mean(),
+                color=COLOURS[i % 7],
+                marker=MARKERS[i % 7],
+                capsize=3,
+                markersize=6,
+                xerr=_reach(group[x]),
+                yerr=_reach(group[y]),
+                linestyle="none",
+                label=" · ".join(map(str, name)),
+            )
+        axes.set(
+            xscale="log",
+            xlabel=labels.get(x, heading(x, runs)),
+            ylabel=labels.get(y, heading(y, runs)),
+        )
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter("{x:g}")
         figure.legend(loc="outside lower center")
     return figure
 
 
-def radar(table: pandas.DataFrame, *, labels: Mapping[str, str] = {}, floor: float = 0.9) -> "Figure":
+def radar(
+    table: pandas.DataFrame, *, labels: Mapping[str, str] = {}, floor: float = 0.9
+) -> "Figure":
     """One polygon per row over the columns, clockwise from the top; each axis runs from `floor` × minimum to maximum, as in
     Selvan et al. 2023. A corner near the rim is a large value: good for performance, dear for a cost."""
     import matplotlib.pyplot as plt
+
     low, high = floor * table.min(), table.max()
     angles = np.linspace(0, 2 * np.pi, table.shape[1], endpoint=False)
     with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=(5, 3.8), subplot_kw={"projection": "polar"}, layout="constrained")
-        axes.set(theta_offset=np.pi / 2, theta_direction=-1, ylim=(0, 1), yticks=[0.25, 0.5, 0.75, 1], yticklabels=[])
-        axes.set_xticks(angles, [f"{labels.get(c, c)}\n{low[c]:.3g} … {high[c]:.3g}" for c in table])
+        figure, axes = plt.subplots(
+            figsize=(5, 3.8), subplot_kw={"projection": "polar"}, layout="constrained"
+        )
+        axes.set(
+            theta_offset=np.pi / 2,
+            theta_direction=-1,
+            ylim=(0, 1),
+            yticks=[0.25, 0.5, 0.75, 1],
+            yticklabels=[],
+        )
+        axes.set_xticks(
+            angles, [f"{labels.get(c, c)}\n{low[c]:.3g} … {high[c]:.3g}" for c in table]
+        )
         for label, angle in zip(axes.get_xticklabels(), angles):
-            label.set_horizontalalignment("center" if np.sin(angle) ** 2 < 0.1 else "left" if np.sin(angle) > 0 else "right")
+            label.set_horizontalalignment(
+                "center" if np.sin(angle) ** 2 < 0.1 else "left" if np.sin(angle) > 0 else "right"
+            )
         for i, (name, row) in enumerate(table.iterrows()):
             radius = ((row - low) / (high - low).replace(0, 1)).to_numpy(dtype=float)
-            axes.plot(np.append(angles, angles[0]), np.append(radius, radius[0]), color=COLOURS[i % 7], marker=MARKERS[i % 7],
-                      label=name)
+            axes.plot(
+                np.append(angles, angles[0]),
+                np.append(radius, radius[0]),
+                color=COLOURS[i % 7],
+                marker=MARKERS[i % 7],
+                label=name,
+            )
             axes.fill(angles, radius, color=COLOURS[i % 7], alpha=0.08)
         figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
-def both_ways(panels: int = 1, *, whose: str = "", height: float = 2.7, sharey: bool | str = "row"
-              ) -> "tuple[Figure, np.ndarray]":
+def both_ways(
+    panels: int = 1, *, whose: str = "", height: float = 2.7, sharey: bool | str = "row"
+) -> "tuple[Figure, np.ndarray]":
     """A figure of `panels` rows and two columns of axes (panels, 2): "as published" and "as corrected"; `whose` data in small."""
     import matplotlib.pyplot as plt
+
     with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(panels, 2, figsize=(7.2, height * panels + 0.4), squeeze=False, sharey=sharey,
-                                    layout="constrained")
+        figure, axes = plt.subplots(
+            panels,
+            2,
+            figsize=(7.2, height * panels + 0.4),
+            squeeze=False,
+            sharey=sharey,
+            layout="constrained",
+        )
     for axis, title in zip(axes[0], ("as published", "as corrected")):
         axis.set_title(title)
     figure.suptitle(whose, fontsize=8)
@@ -79,15 +144,24 @@ def by_size(axes: "Axes", points: pandas.DataFrame, y: str, *, marker: str = "ma
     known = points[points[y].notna()]
     for i, (value, name) in enumerate({0: "not efficient", 1: "efficient"}.items()):
         of = known[known[marker] == value]
-        axes.plot(of.num_param / 1e6, of[y], MARKERS[2 * i], color=COLOURS[i], markersize=3.5, alpha=0.7,
-                  label=f"{name} ({len(of)})")
+        axes.plot(
+            of.num_param / 1e6,
+            of[y],
+            MARKERS[2 * i],
+            color=COLOURS[i],
+            markersize=3.5,
+            alpha=0.7,
+            label=f"{name} ({len(of)})",
+        )
     axes.axvline(SMALL_BELOW / 1e6, color="k", linestyle=":", linewidth=1)
     axes.set(xscale="log", xlabel="parameters, millions")
     axes.xaxis.set_major_formatter("{x:g}")
     axes.legend(fontsize=7, handletextpad=0.1)
 
 
-def pepr_shading(axes: "Axes", *, alpha: float = 1.0, low: float = 0.0, levels: int = 10) -> "QuadContourSet":
+def pepr_shading(
+    axes: "Axes", *, alpha: float = 1.0, low: float = 0.0, levels: int = 10
+) -> "QuadContourSet":
     """Shade the axes by PePR of R (x, 0 to 1) and P (y, `low` to 1): lines of equal score, as in Figs 2a, 2b and 4a."""
     r, p = np.meshgrid(np.linspace(0, 1, 101), np.linspace(low, 1, 101))
     score = pepr_score(p.ravel(), r.ravel(), alpha=alpha, normalized=True).reshape(r.shape)
@@ -96,49 +170,107 @@ def pepr_shading(axes: "Axes", *, alpha: float = 1.0, low: float = 0.0, levels: 
     return axes.contourf(r, p, score, levels=levels, cmap="Greys_r", alpha=0.55, zorder=0)
 
 
-def rank_moves(before: pandas.Series, after: pandas.Series, *, top: int = 10, labels: Sequence[str] = ("before", "after")
-               ) -> "Figure":
+def rank_moves(
+    before: pandas.Series,
+    after: pandas.Series,
+    *,
+    top: int = 10,
+    labels: Sequence[str] = ("before", "after"),
+) -> "Figure":
     """One line per model from its rank by the scores `before` to its rank by `after` (same index; the highest is rank 1), for
     the models which either places among the `top`; ▲ gains, ▼ loses, ● keeps its place."""
     import matplotlib.pyplot as plt
+
     known = before.notna() & after.notna()
-    ranks = pandas.DataFrame({"before": before[known].rank(ascending=False, method="first"),
-                              "after": after[known].rank(ascending=False, method="first")})
+    ranks = pandas.DataFrame(
+        {
+            "before": before[known].rank(ascending=False, method="first"),
+            "after": after[known].rank(ascending=False, method="first"),
+        }
+    )
     ranks = ranks[(ranks <= top).any(axis=1)].sort_values("after")
-    with plt.rc_context({**_STYLE, "axes.grid": False, "axes.spines.left": False, "axes.spines.bottom": False}):
+    with plt.rc_context(
+        {**_STYLE, "axes.grid": False, "axes.spines.left": False, "axes.spines.bottom": False}
+    ):
         figure, axes = plt.subplots(figsize=(5.4, 3.4), layout="constrained")
     for name, (was, now) in ranks.iterrows():
         i = int(1 + np.sign(now - was))  # 0 gains, 1 keeps, 2 loses
-        axes.plot([0, 1], [min(was, top + 1), min(now, top + 1)], marker="^ov"[i], color=(COLOURS[0], "grey", COLOURS[1])[i],
-                  markersize=5, linewidth=1)
+        axes.plot(
+            [0, 1],
+            [min(was, top + 1), min(now, top + 1)],
+            marker="^ov"[i],
+            color=(COLOURS[0], "grey", COLOURS[1])[i],
+            markersize=5,
+            linewidth=1,
+        )
         if was <= top:
-            axes.annotate(name, (0, was), (-8, 0), textcoords="offset points", ha="right", va="center", fontsize=7)
+            axes.annotate(
+                name,
+                (0, was),
+                (-8, 0),
+                textcoords="offset points",
+                ha="right",
+                va="center",
+                fontsize=7,
+            )
         if now <= top:
-            axes.annotate(f"{now:.0f}  {name}" + (f"  (was {was:.0f})" if was != now else ""), (1, now), (8, 0),
-                          textcoords="offset points", va="center", fontsize=7)
+            axes.annotate(
+                f"{now:.0f}  {name}" + (f"  (was {was:.0f})" if was != now else ""),
+                (1, now),
+                (8, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=7,
+            )
     axes.set(xlim=(-0.6, 1.75), ylim=(top + 1.4, 0.4), yticks=[])
     axes.set_xticks([0, 1], labels)
     return figure
 
 
-def roc(axes: "Axes", scores: np.ndarray, is_positive: np.ndarray, points: pandas.DataFrame, *, name: str,
-        place: int = 0) -> None:
+def roc(
+    axes: "Axes",
+    scores: np.ndarray,
+    is_positive: np.ndarray,
+    points: pandas.DataFrame,
+    *,
+    name: str,
+    place: int = 0,
+) -> None:
     """Draw the ROC curve of `scores` (N,) against bool `is_positive` (N,) into `axes`, in colour `place`, and on it a marker for
     each row of `points`, as `achieved` gives them, with the 95 % intervals of its sensitivity and specificity as bars."""
     cuts = np.append(np.inf, np.unique(scores)[::-1])
-    found, alarmed = (1 - np.searchsorted(np.sort(scores[side]), cuts) / side.sum() for side in (is_positive, ~is_positive))
+    found, alarmed = (
+        1 - np.searchsorted(np.sort(scores[side]), cuts) / side.sum()
+        for side in (is_positive, ~is_positive)
+    )
     axes.step(alarmed, found, where="post", color=COLOURS[place % 7], linewidth=1, label=name)
     for (aim, row), marker in zip(points.iterrows(), MARKERS):
-        bars = {key: [[row[rate] - row[f"{rate}_low"]], [row[f"{rate}_high"] - row[rate]]]
-                for key, rate in (("yerr", "sensitivity"), ("xerr", "specificity"))}
+        bars = {
+            key: [[row[rate] - row[f"{rate}_low"]], [row[f"{rate}_high"] - row[rate]]]
+            for key, rate in (("yerr", "sensitivity"), ("xerr", "specificity"))
+        }
         bars["xerr"].reverse()  # a higher specificity lies further left
-        axes.errorbar(1 - row.specificity, row.sensitivity, **bars, color=COLOURS[place % 7], marker=marker, capsize=3,
-                      linestyle="none", label=f"{name}, {aim}")
+        axes.errorbar(
+            1 - row.specificity,
+            row.sensitivity,
+            **bars,
+            color=COLOURS[place % 7],
+            marker=marker,
+            capsize=3,
+            linestyle="none",
+            label=f"{name}, {aim}",
+        )
     axes.set(xlabel="1 − specificity", ylabel="sensitivity", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
 
 
-def save_figure(figure: "Figure", name: str, *, data: pandas.DataFrame, alt: str,
-                folder: str | os.PathLike | None = None) -> None:
+def save_figure(
+    figure: "Figure",
+    name: str,
+    *,
+    data: pandas.DataFrame,
+    alt: str,
+    folder: str | os.PathLike | None = None,
+) -> None:
     """Write `name`.png and the numbers it was drawn from as `name`.csv, show the picture with its alt text, and close it.
 
     The folder is `folder`, else EFFML_FIGURES (set by `make reproduce`), else `figures` in results/local.
@@ -147,8 +279,12 @@ def save_figure(figure: "Figure", name: str, *, data: pandas.DataFrame, alt: str
     from IPython.display import display
 
     from effml.machine import ROOT
-    folder = Path(folder or os.environ.get("EFFML_FIGURES") or
-                  (ROOT if (ROOT / "notebooks").is_dir() else Path.cwd()) / "results" / "local" / "figures")
+
+    folder = Path(
+        folder
+        or os.environ.get("EFFML_FIGURES")
+        or (ROOT if (ROOT / "notebooks").is_dir() else Path.cwd()) / "results" / "local" / "figures"
+    )
     folder.mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / f"{name}.png", dpi=200, metadata={"Description": alt})
     data.to_csv(folder / f"{name}.csv")

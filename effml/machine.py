@@ -2,6 +2,7 @@
 
 Nothing here runs at import, and nothing opens a socket unless it is asked to reach a host.
 """
+
 import importlib
 import os
 import platform
@@ -20,8 +21,20 @@ import effml
 ROOT = Path(__file__).resolve().parent.parent
 """The folder which holds the package: in a checkout the project with its notebooks and results."""
 
-_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "avx_vnni", "amx_bf16", "amx_int8", "amx_tile",
-          "asimd", "bf16", "i8mm", "sve")
+_FLAGS = (
+    "avx2",
+    "avx512f",
+    "avx512_bf16",
+    "avx512_vnni",
+    "avx_vnni",
+    "amx_bf16",
+    "amx_int8",
+    "amx_tile",
+    "asimd",
+    "bf16",
+    "i8mm",
+    "sve",
+)
 
 
 @lru_cache
@@ -39,12 +52,17 @@ def import_timm() -> ModuleType:
         if "torchvision::nms" not in str(error):
             raise
         import torch
+
         for name in [n for n in sys.modules if n.split(".")[0] == "torchvision"]:
             del sys.modules[name]  # the half-imported remains
         global _torchvision_operators
-        _torchvision_operators = torch.library.Library("torchvision", "DEF")  # must outlive this call
+        _torchvision_operators = torch.library.Library(
+            "torchvision", "DEF"
+        )  # must outlive this call
         for name in ("nms", "qnms"):
-            _torchvision_operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            _torchvision_operators.define(
+                f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+            )
     return importlib.import_module("timm")
 
 
@@ -77,14 +95,24 @@ def available_memory_bytes() -> int | None:
 
 def _system_memory_bytes() -> int | None:
     try:
-        system = int(next(line for line in Path("/proc/meminfo").read_text().splitlines()
-                          if line.startswith("MemAvailable")).split()[1]) * 1024
+        system = (
+            int(
+                next(
+                    line
+                    for line in Path("/proc/meminfo").read_text().splitlines()
+                    if line.startswith("MemAvailable")
+                ).split()[1]
+            )
+            * 1024
+        )
     except (OSError, StopIteration):
         return None
     try:
         group = Path("/sys/fs/cgroup")
         limit, used = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
-        cache = int((group / "memory.stat").read_text().split("inactive_file ")[1].split()[0])  # given back on demand
+        cache = int(
+            (group / "memory.stat").read_text().split("inactive_file ")[1].split()[0]
+        )  # given back on demand
         return min(system, max(limit - used + cache, 0))
     except (OSError, ValueError, IndexError):  # no container, or one without a limit ("max")
         return system
@@ -99,30 +127,47 @@ def cpu() -> tuple[str, str]:
         return platform.processor() or platform.machine(), ""
     info = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
     have = set((info.get("flags") or info.get("Features") or "").split())
-    return info.get("model name") or platform.machine(), " ".join(flag for flag in _FLAGS if flag in have)
+    return info.get("model name") or platform.machine(), " ".join(
+        flag for flag in _FLAGS if flag in have
+    )
 
 
 @lru_cache
 def git_commit() -> str | None:
     """Short commit of the effml checkout, with a + when its source was changed; None outside a checkout."""
+
     def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
     try:
         if Path(git("rev-parse", "--show-toplevel")).resolve() != ROOT:
             return None
-        return git("rev-parse", "--short=10", "HEAD") + ("+" if git("status", "--porcelain", "--", "effml") else "")
+        return git("rev-parse", "--short=10", "HEAD") + (
+            "+" if git("status", "--porcelain", "--", "effml") else ""
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
 
 
 def provenance() -> dict[str, str | None]:
     """The columns of a Record that say where and with what it was made. No user, host name or path is among them."""
+
     def installed(name: str) -> str | None:
         try:
             return version(name)
         except PackageNotFoundError:
             return None
+
     model, flags = cpu()
-    return {"device_name": model, "cpu_flags": flags, "platform": f"{platform.system()} {platform.machine()}",
-            "python": platform.python_version(), "torch": installed("torch"), "timm": installed("timm"),
-            "effml": effml.__version__, "git_commit": git_commit()}
+    return {
+        "device_name": model,
+        "cpu_flags": flags,
+        "platform": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": installed("torch"),
+        "timm": installed("timm"),
+        "effml": effml.__version__,
+        "git_commit": git_commit(),
+    }

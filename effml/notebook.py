@@ -1,4 +1,5 @@
 """What notebooks show: the real source, passports, and checks of exercises. Torch-free."""
+
 import inspect
 import os
 from collections.abc import Callable
@@ -10,14 +11,23 @@ import pandas
 def show_source(function: Callable) -> None:
     """The real source of a function, as the package runs it."""
     from IPython.display import Markdown, display
+
     display(Markdown(f"`{function.__module__}`\n```python\n{inspect.getsource(function)}```"))
 
 
 def data_passport(data: Any) -> pandas.DataFrame:
     """The passport of a `Dataset` as a table."""
-    text = {key: ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else
-            "; ".join(map(str, value)) if isinstance(value, (list, tuple)) else value for key, value in data.passport.items()}
-    return pandas.DataFrame({"": {key: f"{v:.3f}" if isinstance(v, float) else str(v) for key, v in text.items()}})
+    text = {
+        key: ", ".join(f"{k} {v}" for k, v in value.items())
+        if isinstance(value, dict)
+        else "; ".join(map(str, value))
+        if isinstance(value, (list, tuple))
+        else value
+        for key, value in data.passport.items()
+    }
+    return pandas.DataFrame(
+        {"": {key: f"{v:.3f}" if isinstance(v, float) else str(v) for key, v in text.items()}}
+    )
 
 
 def tables_at_hand(ladder: str = "published|phantom") -> tuple[dict[str, pandas.DataFrame], str]:
@@ -26,16 +36,21 @@ def tables_at_hand(ladder: str = "published|phantom") -> tuple[dict[str, pandas.
     """
     from effml.data import published_tables
     from effml.pepr import DEFECTS, phantom_tables
+
     rungs = [rung.strip() for rung in ladder.split("|")]
     if unknown := [rung for rung in rungs if rung not in ("published", "phantom")]:
-        raise ValueError(f"tables={ladder!r} names {unknown[0]!r}. Choose from: published, phantom, published|phantom")
+        raise ValueError(
+            f"tables={ladder!r} names {unknown[0]!r}. Choose from: published, phantom, published|phantom"
+        )
     if rungs[0] == "published":
         try:
             return published_tables(), "the authors' tables"
         except FileNotFoundError:
             if "phantom" not in rungs:
                 raise
-    return phantom_tables(defects=DEFECTS), "phantom (made-up) tables; the authors': python -m effml data get pepr"
+    return phantom_tables(
+        defects=DEFECTS
+    ), "phantom (made-up) tables; the authors': python -m effml data get pepr"
 
 
 def live(draw: Callable[..., Any], **controls: tuple[float, float, float] | list) -> Any:
@@ -53,9 +68,19 @@ def live(draw: Callable[..., Any], **controls: tuple[float, float, float] | list
         draw(**first)
         return None
     shown = {name: name.replace("_", " ") for name in controls}
-    made = {name: ipywidgets.Dropdown(options=c, description=shown[name]) if isinstance(c, list) else ipywidgets.FloatSlider(
-        value=c[0], min=c[1], max=c[2], step=(c[2] - c[1]) / 20, description=shown[name], continuous_update=False)
-        for name, c in controls.items()}
+    made = {
+        name: ipywidgets.Dropdown(options=c, description=shown[name])
+        if isinstance(c, list)
+        else ipywidgets.FloatSlider(
+            value=c[0],
+            min=c[1],
+            max=c[2],
+            step=(c[2] - c[1]) / 20,
+            description=shown[name],
+            continuous_update=False,
+        )
+        for name, c in controls.items()
+    }
     return ipywidgets.interactive(draw, **made)
 
 

@@ -1,4 +1,5 @@
 """Number formats of training and inference: what is asked, what this machine can do with it, what was used, and why."""
+
 import hashlib
 import json
 import os
@@ -31,21 +32,29 @@ class Arithmetic:
     def context(self) -> AbstractContextManager:
         """Autocast where products and weights differ, else nothing."""
         import torch
-        return nullcontext() if self.products == self.weights else torch.autocast(self.device, getattr(torch, self.products))
+
+        return (
+            nullcontext()
+            if self.products == self.weights
+            else torch.autocast(self.device, getattr(torch, self.products))
+        )
 
     def prepare(self, model: "nn.Module") -> "nn.Module":
         """The model's weights in their dtype, in place."""
         import torch
+
         return model.to(getattr(torch, self.weights))
 
     def cast(self, images: "torch.Tensor") -> "torch.Tensor":
         """Normalised images in the dtype of the weights."""
         import torch
+
         return images.to(getattr(torch, self.weights))
 
     def scaler(self) -> "torch.amp.GradScaler":
         """Scales the loss so that fp16 gradients do not vanish (Micikevicius et al. 2018, §3.2); does nothing for the others."""
         import torch
+
         return torch.amp.GradScaler(self.device, enabled=self.scaled)
 
 
@@ -75,19 +84,28 @@ def _fp16(device: str) -> Arithmetic:
 
 def _not_on_cpu(dtype: str, device: str) -> str:
     if device == "cpu":
-        raise ValueError(f"{dtype} on a CPU is 4 to 500 times slower than float32, so it is refused. Choose from: "
-                         f"{', '.join(name for name in PRECISIONS if not name.endswith('fp16'))}, or device='cuda'.")
+        raise ValueError(
+            f"{dtype} on a CPU is 4 to 500 times slower than float32, so it is refused. Choose from: "
+            f"{', '.join(name for name in PRECISIONS if not name.endswith('fp16'))}, or device='cuda'."
+        )
     return dtype
 
 
 PRECISIONS: dict[str, Callable[[str], Arithmetic]] = {
-    "fp32": _fp32, "amp_bf16": _amp_bf16, "amp_fp16": _amp_fp16, "bf16": _bf16, "fp16": _fp16}
+    "fp32": _fp32,
+    "amp_bf16": _amp_bf16,
+    "amp_fp16": _amp_fp16,
+    "bf16": _bf16,
+    "fp16": _fp16,
+}
 
 
 def arithmetic(precision: str, device: str) -> Arithmetic:
     """The entry of PRECISIONS for a device. ValueError for an unknown name, and for fp16 on a CPU."""
     if precision not in PRECISIONS:
-        raise ValueError(f"Unknown precision {precision!r}. Choose from: auto, {', '.join(PRECISIONS)}")
+        raise ValueError(
+            f"Unknown precision {precision!r}. Choose from: auto, {', '.join(PRECISIONS)}"
+        )
     return PRECISIONS[precision](device)
 
 
@@ -95,16 +113,30 @@ def choose(precision: str, device: str) -> tuple[str, str]:
     """The precision to use and why. `auto` is amp_bf16 where the hardware has bfloat16 arithmetic and `probe` does not find
     it slower here; what was asked by name is used as it is."""
     import torch
+
     if precision != "auto":
         return precision, "asked for"
-    native = torch.cuda.get_device_capability() >= (8, 0) if device == "cuda" else bool(BF16 & set(cpu()[1].split()))
+    native = (
+        torch.cuda.get_device_capability() >= (8, 0)
+        if device == "cuda"
+        else bool(BF16 & set(cpu()[1].split()))
+    )
     if not native:
-        return "fp32", f"auto: this {device.upper()} has no bfloat16 arithmetic, and emulates it up to 500 times slower"
+        return (
+            "fp32",
+            f"auto: this {device.upper()} has no bfloat16 arithmetic, and emulates it up to 500 times slower",
+        )
     gain = probe(device)
     if gain is None:
-        return "amp_bf16", f"auto: this {device.upper()} has bfloat16 arithmetic; not probed, since others were using the machine"
+        return (
+            "amp_bf16",
+            f"auto: this {device.upper()} has bfloat16 arithmetic; not probed, since others were using the machine",
+        )
     faster = "amp_bf16" if gain > 1 else "fp32"
-    return faster, f"auto: amp_bf16 runs the probe {gain:.1f}× as fast as fp32 on this {device.upper()}"
+    return (
+        faster,
+        f"auto: amp_bf16 runs the probe {gain:.1f}× as fast as fp32 on this {device.upper()}",
+    )
 
 
 def native_precision(device: str = "auto") -> str:
@@ -112,6 +144,7 @@ def native_precision(device: str = "auto") -> str:
 
     It is the faster of the two for most convolutional nets, not for all: depthwise ones (MobileNet) may lose by it."""
     import torch
+
     return choose("auto", "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")[0]
 
 
@@ -121,9 +154,15 @@ def probe(device: str = "cpu") -> float | None:
 
     Remembered by CPU flags (GPU name), torch version and threads in `EFFML_CACHE`, else ~/.cache/effml."""
     import torch
+
     where = torch.cuda.get_device_name() if device == "cuda" else " ".join(cpu())
-    key = hashlib.sha256(f"{where} {torch.__version__} {torch.get_num_threads()}".encode()).hexdigest()[:12]
-    file = Path(os.environ.get("EFFML_CACHE") or Path.home() / ".cache" / "effml").expanduser() / f"probe-{device}-{key}.json"
+    key = hashlib.sha256(
+        f"{where} {torch.__version__} {torch.get_num_threads()}".encode()
+    ).hexdigest()[:12]
+    file = (
+        Path(os.environ.get("EFFML_CACHE") or Path.home() / ".cache" / "effml").expanduser()
+        / f"probe-{device}-{key}.json"
+    )
     try:
         return float(json.loads(file.read_text()))
     except (OSError, ValueError, TypeError):
@@ -143,10 +182,19 @@ def _probe(device: str, seconds: float = 1.5) -> dict[str, float]:
     do on the machine only ever adds."""
     import torch
     from torch import nn
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = nn.Sequential(nn.Conv2d(3, 64, 3, stride=2), nn.ReLU(), nn.Conv2d(64, 128, 3), nn.ReLU(), nn.Conv2d(128, 128, 3),
-                              nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 2))
+        model = nn.Sequential(
+            nn.Conv2d(3, 64, 3, stride=2),
+            nn.ReLU(),
+            nn.Conv2d(64, 128, 3),
+            nn.ReLU(),
+            nn.Conv2d(128, 128, 3),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(128, 2),
+        )
         model = model.to(device, memory_format=torch.channels_last)
         images = torch.randn(32, 3, 32, 32, device=device).to(memory_format=torch.channels_last)
     times: dict[str, list[float]] = {"fp32": [], "amp_bf16": []}

@@ -1,4 +1,5 @@
 """Every test runs offline: only loopback answers, here and in every Python process a test starts (tests/blocked)."""
+
 import atexit
 import os
 import shutil
@@ -10,9 +11,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 if os.environ.get("EFFML_DATA"):
-    os.environ["EFFML_DATA"] = str((ROOT / os.environ["EFFML_DATA"]).resolve())  # tests change folders
+    os.environ["EFFML_DATA"] = str(
+        (ROOT / os.environ["EFFML_DATA"]).resolve()
+    )  # tests change folders
 os.environ["EFFML_OFFLINE"] = "1"
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT / "tests" / "blocked"), os.environ.get("PYTHONPATH")]))
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [str(ROOT / "tests" / "blocked"), os.environ.get("PYTHONPATH")])
+)
 os.environ["EFFML_CACHE"] = tempfile.mkdtemp(prefix="effml-cache-")
 atexit.register(shutil.rmtree, os.environ["EFFML_CACHE"], ignore_errors=True)
 os.environ["OMP_NUM_THREADS"] = "2"  # thread counts change sums
@@ -36,6 +41,7 @@ def no_data(monkeypatch, tmp_path):
 def one_thread():
     """Small matrices: two threads on a busy machine wait for each other."""
     import torch
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -45,6 +51,7 @@ def one_thread():
 def real(name):
     """Skip, with the reason, where a real data set is not on this machine."""
     from effml import at_hand
+
     try:
         return at_hand(name)
     except FileNotFoundError:

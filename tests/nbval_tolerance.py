@@ -3,6 +3,7 @@ where `ignore` is a regular expression for what is not compared: intervals over 
 
 Spaces do not count (a column may be one digit wider), nor do error streams (progress). Pictures nbval leaves out itself.
 """
+
 import math
 import re
 
@@ -19,8 +20,12 @@ class Text(str):
     def __eq__(self, other: object) -> bool:
         texts = [re.sub(self.ignore, "", str(text)) for text in (self, other)]
         mine, theirs = (re.sub(r"[\s─-]+", " ", NUMBER.sub("#", text)).strip() for text in texts)
-        numbers = [[float(number.replace(",", "")) for number in NUMBER.findall(text)] for text in texts]
-        return mine == theirs and all(math.isclose(a, b, rel_tol=self.rtol, abs_tol=1e-9) for a, b in zip(*numbers))
+        numbers = [
+            [float(number.replace(",", "")) for number in NUMBER.findall(text)] for text in texts
+        ]
+        return mine == theirs and all(
+            math.isclose(a, b, rel_tol=self.rtol, abs_tol=1e-9) for a, b in zip(*numbers)
+        )
 
     def __ne__(self, other: object) -> bool:
         return not self == other
@@ -31,6 +36,7 @@ class Text(str):
 @pytest.hookimpl
 def pytest_configure(config: pytest.Config) -> None:
     from nbval.plugin import IPyNbCell, IPyNbFile
+
     plain = IPyNbCell.sanitize
 
     def sanitize(cell: IPyNbCell, value: object) -> object:
@@ -43,6 +49,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
     def init(self: IPyNbFile, *args: object, original=IPyNbFile.__init__, **kwargs: object) -> None:
         original(self, *args, **kwargs)
-        self.skip_compare += ("stderr", "application/vnd.effml.claims+json")  # the claims stand in the text beside it too
+        self.skip_compare += (
+            "stderr",
+            "application/vnd.effml.claims+json",
+        )  # the claims stand in the text beside it too
 
     IPyNbCell.sanitize, IPyNbFile.__init__ = sanitize, init

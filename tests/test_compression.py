@@ -1,4 +1,5 @@
 """Compression: exact cases, brute force, and the promises every compressor makes."""
+
 import copy
 import itertools
 import math
@@ -24,15 +25,24 @@ def outputs(model, images=EXAMPLE):
 
 def small_net(units=12, seed=0):
     torch.manual_seed(seed)
-    return nn.Sequential(nn.Flatten(), nn.Linear(784, units), nn.ReLU(), nn.Linear(units, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(784, units),
+        nn.ReLU(),
+        nn.Linear(units, 8),
+        nn.ReLU(),
+        nn.Linear(8, 3),
+    ).eval()
 
 
 def brute_force(incoming, outgoing, k):
     """The algorithm as the paper writes it: all pairs anew at every step."""
     left, outgoing, paid = list(range(len(incoming))), outgoing.clone(), []
     while len(left) > k:
-        price, i, j = min((float((outgoing[j] ** 2).mean() * ((incoming[i] - incoming[j]) ** 2).sum()), i, j)
-                          for i, j in itertools.permutations(left, 2))
+        price, i, j = min(
+            (float((outgoing[j] ** 2).mean() * ((incoming[i] - incoming[j]) ** 2).sum()), i, j)
+            for i, j in itertools.permutations(left, 2)
+        )
         outgoing[i] += outgoing[j]
         left.remove(j)
         paid.append(price)
@@ -42,18 +52,31 @@ def brute_force(incoming, outgoing, k):
 @pytest.mark.parametrize("seed", range(5))
 def test_merging_is_the_algorithm_of_the_paper_by_brute_force(seed):
     generator = torch.Generator().manual_seed(seed)
-    incoming, outgoing = (torch.randn(14, d, dtype=torch.double, generator=generator) for d in (5, 4))
+    incoming, outgoing = (
+        torch.randn(14, d, dtype=torch.double, generator=generator) for d in (5, 4)
+    )
     kept, moved, paid = merge_down(incoming, outgoing, 3)
     left, expected, prices = brute_force(incoming, outgoing, 3)
-    assert kept.tolist() == left and torch.allclose(moved, expected) and paid.tolist() == pytest.approx(prices)
+    assert (
+        kept.tolist() == left
+        and torch.allclose(moved, expected)
+        and paid.tolist() == pytest.approx(prices)
+    )
     first = saliencies(incoming, outgoing)
-    assert float(first.min()) == pytest.approx(prices[0]) and first.diagonal().isinf().all() and not torch.equal(first, first.T)
+    assert (
+        float(first.min()) == pytest.approx(prices[0])
+        and first.diagonal().isinf().all()
+        and not torch.equal(first, first.T)
+    )
 
 
 @pytest.mark.parametrize("scale", [1.0, 3.7])
 def test_a_duplicated_neuron_merges_without_a_change_of_output_also_scaled_under_relu(scale):
     model = small_net()
-    model[1].weight.data[7], model[1].bias.data[7] = scale * model[1].weight[2], scale * model[1].bias[2]
+    model[1].weight.data[7], model[1].bias.data[7] = (
+        scale * model[1].weight[2],
+        scale * model[1].bias[2],
+    )
     small, report = COMPRESSORS["merge"](model, 11.4 / 12, example=EXAMPLE)  # 11 of 12 and 8 of 8
     assert small[1].out_features == 11 and torch.allclose(outputs(small), outputs(model), atol=1e-6)
     assert report.kept == 19 / 20 and report.after["params"] == report.before["params"] - 785 - 8
@@ -63,7 +86,10 @@ def test_a_scaled_duplicate_is_not_one_under_tanh_but_a_plain_one_is():
     for scale, same in ((1.0, True), (3.7, False)):
         model = small_net()
         model[2] = nn.Tanh()
-        model[1].weight.data[7], model[1].bias.data[7] = scale * model[1].weight[2], scale * model[1].bias[2]
+        model[1].weight.data[7], model[1].bias.data[7] = (
+            scale * model[1].weight[2],
+            scale * model[1].bias[2],
+        )
         small, _ = COMPRESSORS["merge"](model, 11.4 / 12, example=EXAMPLE)
         assert torch.allclose(outputs(small), outputs(model), atol=1e-6) == same
 
@@ -72,19 +98,32 @@ def test_a_duplicated_channel_merges_through_pooling_and_flattening():
     model = build_model("lenet5", classes=3, seed=1)
     for conv, a, b in ((model[0], 1, 4), (model[3], 3, 9)):
         conv.weight.data[b], conv.bias.data[b] = 2 * conv.weight[a], 2 * conv.bias[a]
-    model[7].weight.data[1:], model[7].bias.data[1:] = model[7].weight[:1], model[7].bias[:1]  # so that neurons merge for nothing
+    model[7].weight.data[1:], model[7].bias.data[1:] = (
+        model[7].weight[:1],
+        model[7].bias[:1],
+    )  # so that neurons merge for nothing
     model[9].weight.data[1:], model[9].bias.data[1:] = model[9].weight[:1], model[9].bias[:1]
     small, _ = COMPRESSORS["merge_conv"](model, 0.91, example=EXAMPLE)
-    assert (small[0].out_channels, small[3].out_channels, small[7].in_features, small[7].out_features) == (5, 15, 375, 109)
+    assert (
+        small[0].out_channels,
+        small[3].out_channels,
+        small[7].in_features,
+        small[7].out_features,
+    ) == (5, 15, 375, 109)
     assert torch.allclose(outputs(small), outputs(model), atol=1e-6)
 
 
 def test_permuting_neurons_changes_nothing():
     model, shuffled = small_net(), small_net()
     order = torch.randperm(12, generator=torch.Generator().manual_seed(3))
-    shuffled[1].weight.data, shuffled[1].bias.data = model[1].weight[order].clone(), model[1].bias[order].clone()
+    shuffled[1].weight.data, shuffled[1].bias.data = (
+        model[1].weight[order].clone(),
+        model[1].bias[order].clone(),
+    )
     shuffled[3].weight.data = model[3].weight[:, order].clone()
-    (a, report), (b, again) = (COMPRESSORS["merge"](net, 0.5, example=EXAMPLE) for net in (model, shuffled))
+    (a, report), (b, again) = (
+        COMPRESSORS["merge"](net, 0.5, example=EXAMPLE) for net in (model, shuffled)
+    )
     assert torch.allclose(outputs(a), outputs(b), atol=1e-5)
     assert sorted(order[again.layers["1"]["out"]].tolist()) == report.layers["1"]["out"]
 
@@ -95,8 +134,12 @@ def test_merging_beats_deleting_and_the_baselines_delete():
     with torch.no_grad():
         model[1].weight[32:] = model[1].weight[:32] * 2 + 0.002 * torch.randn(32, 784)
         model[1].bias[32:] = model[1].bias[:32] * 2
-    far = {name: float((outputs(COMPRESSORS[name](model, 0.5, example=EXAMPLE)[0]) - outputs(model)).norm())
-           for name in ("merge", "merge_random", "merge_smallest")}
+    far = {
+        name: float(
+            (outputs(COMPRESSORS[name](model, 0.5, example=EXAMPLE)[0]) - outputs(model)).norm()
+        )
+        for name in ("merge", "merge_random", "merge_smallest")
+    }
     assert far["merge"] < 0.5 * min(far["merge_random"], far["merge_smallest"])
     small, report = COMPRESSORS["merge_smallest"](model, 0.5, example=EXAMPLE)
     norms, kept = model[1].weight.norm(dim=1), report.layers["1"]["out"]
@@ -109,8 +152,8 @@ def test_the_data_free_fraction_finds_how_many_neurons_are_copies():
     model = nn.Sequential(nn.Flatten(), nn.Linear(784, 200), nn.ReLU(), nn.Linear(200, 3))
     with torch.no_grad():
         for start in range(40, 200, 40):
-            model[1].weight[start:start + 40] = model[1].weight[:40] + 1e-4 * torch.randn(40, 784)
-            model[1].bias[start:start + 40] = model[1].bias[:40]
+            model[1].weight[start : start + 40] = model[1].weight[:40] + 1e-4 * torch.randn(40, 784)
+            model[1].bias[start : start + 40] = model[1].bias[:40]
     assert data_free_fraction(model) <= 0.25 and data_free_fraction(model, share=0.01) >= 0.19
 
 
@@ -118,12 +161,16 @@ def test_the_lenet_of_the_paper_has_its_431_thousand_parameters_and_loses_83_5_p
     model = build_model("lenet_srinivas", classes=10)
     assert count(model, EXAMPLE[:1])["params"] == 431_080
     small, report = COMPRESSORS["merge"](model, 0.165, example=EXAMPLE, budget="params")
-    assert small[7].out_features == 56 and report.after["params"] / 431_080 == pytest.approx(0.165, abs=0.001)
+    assert small[7].out_features == 56 and report.after["params"] / 431_080 == pytest.approx(
+        0.165, abs=0.001
+    )
     assert report.after["params"] <= 0.165 * 431_080
 
 
 def net_for(name):
-    return build_model("lenet5" if name.startswith("merge") else "mobilenetv2_050", classes=3, seed=2)
+    return build_model(
+        "lenet5" if name.startswith("merge") else "mobilenetv2_050", classes=3, seed=2
+    )
 
 
 def seen_by(name):
@@ -139,12 +186,21 @@ def test_every_compressor_leaves_its_input_as_it_is_and_reports_what_it_measured
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
     assert not {id(p) for p in model.parameters()} & {id(p) for p in small.parameters()}
     measured = count(small.eval(), EXAMPLE[:1])
-    assert {key: report.after[key] for key in measured} == measured and outputs(small).shape == (4, 3)
+    assert {key: report.after[key] for key in measured} == measured and outputs(small).shape == (
+        4,
+        3,
+    )
     assert 0.3 < report.kept < 0.9 and report.after["latency_s"] > 0 and name in str(report)
     if name.startswith("magnitude"):
-        assert report.after["params"] == report.before["params"] and report.after["nonzero_params"] < 0.6 * report.before["params"]
+        assert (
+            report.after["params"] == report.before["params"]
+            and report.after["nonzero_params"] < 0.6 * report.before["params"]
+        )
     else:
-        assert report.after["params"] < report.before["params"] and report.after["macs"] <= report.before["macs"]
+        assert (
+            report.after["params"] < report.before["params"]
+            and report.after["macs"] <= report.before["macs"]
+        )
         assert report.after["file_bytes"] < report.before["file_bytes"]
 
 
@@ -172,9 +228,15 @@ def test_errors_are_instructions():
         merge(model, 0.5, example=EXAMPLE, budget="bytes")
     with pytest.raises(ValueError, match="cannot bring this model to .* is the smallest"):
         merge(model, 0.001, example=EXAMPLE, budget="params")
-    with pytest.raises(ValueError, match="plain nn.Sequential .* it is a EfficientNet. Choose lenet5"):
+    with pytest.raises(
+        ValueError, match="plain nn.Sequential .* it is a EfficientNet. Choose lenet5"
+    ):
         merge(build_model("mobilenetv2_050"), 0.5, example=EXAMPLE)
     with pytest.raises(ValueError, match="it holds BatchNorm1d"):
-        merge(nn.Sequential(nn.Flatten(), nn.Linear(784, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)), 0.5, example=EXAMPLE)
+        merge(
+            nn.Sequential(nn.Flatten(), nn.Linear(784, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)),
+            0.5,
+            example=EXAMPLE,
+        )
     with pytest.raises(ValueError, match="no hidden layer"):
         merge(nn.Sequential(nn.Flatten(), nn.Linear(784, 4)), 0.5, example=EXAMPLE)

@@ -1,4 +1,5 @@
 """The smallest keep from validation, against scores whose answer is known."""
+
 import pytest
 import torch
 from torch import nn
@@ -15,18 +16,31 @@ def rank(model: nn.Module) -> int:
     return model[1][0].out_features if isinstance(model[1], nn.Sequential) else 64
 
 
-@pytest.mark.parametrize("tolerance, keep", [(0.25, 0.75), (0.5, 0.5), (0.6, 0.40625), (0.96875, 0.03125), (2.0, 0.03125)])
+@pytest.mark.parametrize(
+    "tolerance, keep",
+    [(0.25, 0.75), (0.5, 0.5), (0.6, 0.40625), (0.96875, 0.03125), (2.0, 0.03125)],
+)
 def test_a_score_that_is_the_kept_rank_gives_that_rank(tolerance, keep):
     model = nn.Sequential(nn.Flatten(), nn.Linear(784, 64), nn.ReLU(), nn.Linear(64, 2))
-    small, report = smallest_keep(COMPRESSORS["svd"], model, lambda net: rank(net) / 64, tolerance=tolerance, example=EXAMPLE)
-    assert report.keep == keep and rank(small) == 64 * keep  # the least multiple of 1/32 at or above 1 - tolerance
+    small, report = smallest_keep(
+        COMPRESSORS["svd"], model, lambda net: rank(net) / 64, tolerance=tolerance, example=EXAMPLE
+    )
+    assert (
+        report.keep == keep and rank(small) == 64 * keep
+    )  # the least multiple of 1/32 at or above 1 - tolerance
     assert rank(small) / 64 >= 1 - tolerance and "scores: 0.5000 at 0.5" in report.notes[-1]
 
 
 def test_when_nothing_is_good_enough_the_model_comes_back():
     model = build_model("lenet5")
-    small, report = smallest_keep(COMPRESSORS["svd"], model, lambda net: float(net is model), tolerance=0.5, example=EXAMPLE)
-    assert report.keep == report.kept == 1 and report.layers == {} and "no keep below 1" in report.notes[-1]
+    small, report = smallest_keep(
+        COMPRESSORS["svd"], model, lambda net: float(net is model), tolerance=0.5, example=EXAMPLE
+    )
+    assert (
+        report.keep == report.kept == 1
+        and report.layers == {}
+        and "no keep below 1" in report.notes[-1]
+    )
     assert small is not model and torch.equal(small(EXAMPLE), model(EXAMPLE))
 
 
@@ -35,9 +49,15 @@ def test_every_compressor_can_be_asked(name):
     model = build_model("resnet10t" if name.startswith("channels") else "lenet_srinivas", size=28)
     with torch.no_grad():
         truth = model(EXAMPLE)
-    small, report = smallest_keep(COMPRESSORS[name], model, lambda net: -float((net(EXAMPLE) - truth).detach().norm()),
-                                  tolerance=float(truth.norm()) / 2, example=EXAMPLE, steps=3,
-                                  data=EXAMPLE if name == "channels_taylor" else None)
+    small, report = smallest_keep(
+        COMPRESSORS[name],
+        model,
+        lambda net: -float((net(EXAMPLE) - truth).detach().norm()),
+        tolerance=float(truth.norm()) / 2,
+        example=EXAMPLE,
+        steps=3,
+        data=EXAMPLE if name == "channels_taylor" else None,
+    )
     assert 0 < report.keep <= 1 and report.method == name
     assert (small(EXAMPLE) - truth).norm() <= truth.norm() / 2
     assert not model.training and torch.equal(model(EXAMPLE), truth)

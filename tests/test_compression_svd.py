@@ -1,21 +1,33 @@
 """Low-rank layers against torch's SVD, and magnitude pruning by hand."""
+
 import pytest
 import torch
 from torch import nn
 
 from effml.compression import COMPRESSORS
-from effml.compression.factorization import SCHEMES, as_matrix, break_even, factorize_layer, low_rank, product_grams, rank_of_energy
+from effml.compression.factorization import (
+    SCHEMES,
+    as_matrix,
+    break_even,
+    factorize_layer,
+    low_rank,
+    product_grams,
+    rank_of_energy,
+)
 from effml.models import build_model
 
-LAYERS = {"linear": (nn.Linear(9, 14), (5, 9)), "wide": (nn.Linear(20, 6, bias=False), (5, 20)),
-          "conv": (nn.Conv2d(3, 8, 3, padding=1), (2, 3, 9, 11)),
-          "odd": (nn.Conv2d(4, 5, (3, 2), (2, 1), (1, 2), (1, 2), bias=False), (2, 4, 9, 11)),
-          "same": (nn.Conv2d(3, 4, 3, padding="same", padding_mode="reflect"), (2, 3, 9, 11)),
-          "valid": (nn.Conv2d(3, 4, 3, padding="valid"), (2, 3, 9, 11)), "1x1": (nn.Conv2d(3, 4, 1), (2, 3, 9, 11))}
+LAYERS = {
+    "linear": (nn.Linear(9, 14), (5, 9)),
+    "wide": (nn.Linear(20, 6, bias=False), (5, 20)),
+    "conv": (nn.Conv2d(3, 8, 3, padding=1), (2, 3, 9, 11)),
+    "odd": (nn.Conv2d(4, 5, (3, 2), (2, 1), (1, 2), (1, 2), bias=False), (2, 4, 9, 11)),
+    "same": (nn.Conv2d(3, 4, 3, padding="same", padding_mode="reflect"), (2, 3, 9, 11)),
+    "valid": (nn.Conv2d(3, 4, 3, padding="valid"), (2, 3, 9, 11)),
+    "1x1": (nn.Conv2d(3, 4, 1), (2, 3, 9, 11)),
+}
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -35,24 +47,33 @@ def test_the_gram_matrix_gives_the_truncated_svd_of_torch(shape):
     u, s, v = torch.linalg.svd(matrix.double(), full_matrices=False)
     assert torch.allclose(energies, s**2)
     for rank in (1, 5, 12):
-        assert torch.allclose(left[:, :rank] @ right[:rank], u[:, :rank] * s[:rank] @ v[:rank], atol=1e-5)
+        assert torch.allclose(
+            left[:, :rank] @ right[:rank], u[:, :rank] * s[:rank] @ v[:rank], atol=1e-5
+        )
 
 
 def test_weighing_with_the_data_is_best_on_them_and_equals_the_whitened_svd():
     generator = torch.Generator().manual_seed(1)
-    matrix, x = torch.randn(10, 6, generator=generator).double(), torch.randn(500, 6, generator=generator).double()
+    matrix, x = (
+        torch.randn(10, 6, generator=generator).double(),
+        torch.randn(500, 6, generator=generator).double(),
+    )
     x = x * torch.tensor([5, 3, 1, 1, 0.1, 0.1]) @ torch.randn(6, 6, generator=generator).double()
     left, right, _ = low_rank(matrix, matrix @ x.T @ x @ matrix.T / 500)
     plain_left, plain_right, _ = low_rank(matrix)
     best = torch.linalg.svdvals(x @ matrix.T)
     for rank in (1, 3):
         error = (x @ (matrix - left[:, :rank] @ right[:rank]).T).norm()
-        assert float(error) == pytest.approx(float(best[rank:].norm()))  # Eckart and Young: no rank can do better
+        assert float(error) == pytest.approx(
+            float(best[rank:].norm())
+        )  # Eckart and Young: no rank can do better
         assert error < (x @ (matrix - plain_left[:, :rank] @ plain_right[:rank]).T).norm()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
-def test_at_full_rank_the_weighed_factors_give_the_matrix_in_any_precision_of_the_gram_matrix(dtype):
+def test_at_full_rank_the_weighed_factors_give_the_matrix_in_any_precision_of_the_gram_matrix(
+    dtype,
+):
     matrix = torch.randn(40, 30, generator=torch.Generator().manual_seed(2))
     left, right, _ = low_rank(matrix, (matrix @ matrix.T).to(dtype))
     assert torch.allclose(left @ right, matrix.double(), atol=1e-5)
@@ -68,7 +89,9 @@ def test_the_gram_matrix_of_the_products_is_that_of_the_outputs_without_bias():
 
 
 def test_rank_of_energy_and_break_even_by_hand():
-    assert [rank_of_energy(torch.tensor([8.0, 1.0, 1.0]), keep) for keep in (0.5, 0.8, 0.81, 0.9, 1.0)] == [1, 1, 2, 2, 3]
+    assert [
+        rank_of_energy(torch.tensor([8.0, 1.0, 1.0]), keep) for keep in (0.5, 0.8, 0.81, 0.9, 1.0)
+    ] == [1, 1, 2, 2, 3]
     assert break_even(4, 4) == 2 and break_even(64, 576) == 57.6
 
 
@@ -90,14 +113,25 @@ def test_data_lessen_the_error_of_the_outputs():
     images = torch.rand(64, 1, 28, 28) ** 4
     model = build_model("lenet5", classes=3)
     for name in ("svd", "svd_spatial"):
-        error = [float((COMPRESSORS[name](model, 0.4, example=images[:1], data=data)[0](images) - model(images)).detach().norm())
-                 for data in (None, images)]
+        error = [
+            float(
+                (
+                    COMPRESSORS[name](model, 0.4, example=images[:1], data=data)[0](images)
+                    - model(images)
+                )
+                .detach()
+                .norm()
+            )
+            for data in (None, images)
+        ]
         assert error[1] < 0.7 * error[0], name
 
 
 def test_unknown_ranks_schemes_and_layers_are_instructions():
     layer = nn.Conv2d(3, 8, 3)
-    with pytest.raises(ValueError, match="rank=9 is not possible for a matrix of 8 × 27: give 1 to 8"):
+    with pytest.raises(
+        ValueError, match="rank=9 is not possible for a matrix of 8 × 27: give 1 to 8"
+    ):
         factorize_layer(layer, 9)
     with pytest.raises(ValueError, match="Unknown scheme 'tucker'. Choose from: channel, spatial"):
         factorize_layer(layer, 2, "tucker")
@@ -108,12 +142,22 @@ def test_unknown_ranks_schemes_and_layers_are_instructions():
 
 
 def test_magnitude_keeps_the_largest_of_each_layer_or_of_all():
-    model, example = nn.Sequential(nn.Flatten(), nn.Linear(4, 2), nn.ReLU(), nn.Linear(2, 2)), torch.ones(1, 1, 2, 2)
+    model, example = (
+        nn.Sequential(nn.Flatten(), nn.Linear(4, 2), nn.ReLU(), nn.Linear(2, 2)),
+        torch.ones(1, 1, 2, 2),
+    )
     model[1].weight.data = torch.tensor([[1.0, -2, 3, -4], [5, -6, 7, -8]])
     model[3].weight.data = torch.tensor([[0.1, -0.2], [0.3, -0.4]])
     local, report = COMPRESSORS["magnitude"](model, 0.5, example=example)
-    assert local[1].weight.tolist() == [[0, 0, 0, 0], [5, -6, 7, -8]] and local[3].weight.count_nonzero() == 2
-    assert report.kept == 0.5 and "latency stay" in report.notes[0] and report.after["file_bytes"] == report.before["file_bytes"]
+    assert (
+        local[1].weight.tolist() == [[0, 0, 0, 0], [5, -6, 7, -8]]
+        and local[3].weight.count_nonzero() == 2
+    )
+    assert (
+        report.kept == 0.5
+        and "latency stay" in report.notes[0]
+        and report.after["file_bytes"] == report.before["file_bytes"]
+    )
     whole, report = COMPRESSORS["magnitude_global"](model, 0.5, example=example)
     assert whole[1].weight.tolist() == [[0, 0, 3, -4], [5, -6, 7, -8]] and not whole[3].weight.any()
     assert report.layers["3"]["nonzero"] == 0

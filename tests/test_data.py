@@ -32,7 +32,11 @@ def test_own_npz_by_path_and_by_name(tmp_path, monkeypatch, no_data):
     assert data.train.images.shape == (6, 1, 28, 28) and data.train.images.dtype == torch.uint8
     assert data.train.labels.tolist() == [0, 1, 0, 1, 0, 1] and data.classes == ("healthy", "ill")
     assert data.positive == 1 and data.passport["positive_from"].startswith("assumed")
-    assert data.passport["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest() == fingerprint(path)
+    assert (
+        data.passport["sha256"]
+        == hashlib.sha256(path.read_bytes()).hexdigest()
+        == fingerprint(path)
+    )
     assert (data.train.images[:, 0].numpy() == content["train_images"]).all()
     monkeypatch.setenv("EFFML_DATA", str(tmp_path))
     (tmp_path / "below").mkdir()
@@ -42,22 +46,42 @@ def test_own_npz_by_path_and_by_name(tmp_path, monkeypatch, no_data):
 
 
 def test_rgb_channels_first_positive_masks_groups_and_absent_splits(tmp_path):
-    content = arrays(rgb=True, splits=("test",), positive=0, test_groups=np.array(list("aabbcc")),
-                     test_masks=np.ones((6, 28, 28), np.uint8))
+    content = arrays(
+        rgb=True,
+        splits=("test",),
+        positive=0,
+        test_groups=np.array(list("aabbcc")),
+        test_masks=np.ones((6, 28, 28), np.uint8),
+    )
     data = load_dataset(save(tmp_path / "x.npz", **content))
     assert data.test.images.shape == (6, 3, 28, 28) and data.train is None and data.positive == 0
     assert (data.test.images[2, 1].numpy() == content["test_images"][2, :, :, 1]).all()
     assert data.test.groups[2] == "b" and data.test.masks.sum() == 6 * 28 * 28
-    volumes = load_dataset(save(tmp_path / "v.npz", test_images=np.zeros((2, 9, 9, 9), np.uint8), test_labels=np.zeros((2, 1))))
+    volumes = load_dataset(
+        save(
+            tmp_path / "v.npz",
+            test_images=np.zeros((2, 9, 9, 9), np.uint8),
+            test_labels=np.zeros((2, 1)),
+        )
+    )
     assert volumes.test.images.shape == (2, 1, 9, 9, 9)
 
 
-@pytest.mark.parametrize("change, words", [
-    ({"train_images": np.zeros((6, 28, 28), np.float32)}, "uint8"), ({"train_images": np.zeros((0, 28, 28), np.uint8)}, "one image"),
-    ({"train_labels": np.zeros((5, 1))}, "5 rows for 6"), ({"train_labels": np.full((6, 1), np.nan)}, "whole numbers"),
-    ({"train_labels": np.full((6, 1), -1)}, "whole numbers"), ({"train_labels": np.array([["a"]] * 6)}, "whole numbers"),
-    ({"label_names": np.array(["one"])}, "1 classes are named"), ({"train_masks": np.full((6, 28, 28), 7, np.uint8)}, "0 or 1"),
-    ({"val_images": np.zeros((6, 30, 30), np.uint8)}, "unlike the first"), ({"train_labels": np.array([object()] * 6)}, "cannot be read")])
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"train_images": np.zeros((6, 28, 28), np.float32)}, "uint8"),
+        ({"train_images": np.zeros((0, 28, 28), np.uint8)}, "one image"),
+        ({"train_labels": np.zeros((5, 1))}, "5 rows for 6"),
+        ({"train_labels": np.full((6, 1), np.nan)}, "whole numbers"),
+        ({"train_labels": np.full((6, 1), -1)}, "whole numbers"),
+        ({"train_labels": np.array([["a"]] * 6)}, "whole numbers"),
+        ({"label_names": np.array(["one"])}, "1 classes are named"),
+        ({"train_masks": np.full((6, 28, 28), 7, np.uint8)}, "0 or 1"),
+        ({"val_images": np.zeros((6, 30, 30), np.uint8)}, "unlike the first"),
+        ({"train_labels": np.array([object()] * 6)}, "cannot be read"),
+    ],
+)
 def test_broken_files_are_one_clear_error(tmp_path, change, words):
     path = save(tmp_path / "x.npz", **{**arrays(), **change})
     with pytest.raises(ValueError, match=words):
@@ -74,7 +98,10 @@ def test_truncated_or_foreign_files_are_refused(tmp_path):
 
 
 def test_names_say_where_they_were_looked_for_and_how_to_get_them(no_data):
-    with pytest.raises(FileNotFoundError, match="(?s)data get breastmnist.*1. Get https://zenodo.*2. Check its MD5.*3. Put.*4. Say.*phantom-chest"):
+    with pytest.raises(
+        FileNotFoundError,
+        match="(?s)data get breastmnist.*1. Get https://zenodo.*2. Check its MD5.*3. Put.*4. Say.*phantom-chest",
+    ):
         load_dataset("breastmnist")
     with pytest.raises(FileNotFoundError, match="nosuch.npz was not found"):
         load_dataset("nosuch")
@@ -82,7 +109,9 @@ def test_names_say_where_they_were_looked_for_and_how_to_get_them(no_data):
         load_dataset("breastmnist", size=50)
 
 
-def test_a_file_under_an_official_name_with_another_checksum_is_an_error_not_a_substitute(tmp_path, monkeypatch, no_data):
+def test_a_file_under_an_official_name_with_another_checksum_is_an_error_not_a_substitute(
+    tmp_path, monkeypatch, no_data
+):
     save(tmp_path / "breastmnist.npz", **arrays())
     monkeypatch.setenv("EFFML_DATA", str(tmp_path))
     for ask in (load_dataset, at_hand, lambda name: at_hand(f"{name}|phantom-chest")):
@@ -103,14 +132,26 @@ def test_ladders(tmp_path, no_data):
 
 def test_phantoms_say_that_they_are():
     data = load_dataset("phantom-chest", size=32)
-    assert data.passport["phantom"] and data.test.images.shape[1:] == (1, 32, 32) and data.positive == 1
-    assert fingerprint("phantom-chest") == fingerprint("phantom-chest") != fingerprint("phantom-chest", size=32)
+    assert (
+        data.passport["phantom"]
+        and data.test.images.shape[1:] == (1, 32, 32)
+        and data.positive == 1
+    )
+    assert (
+        fingerprint("phantom-chest")
+        == fingerprint("phantom-chest")
+        != fingerprint("phantom-chest", size=32)
+    )
     assert load_dataset("phantom-skin").task == "multi-class"
 
 
 def test_size_is_a_variant_not_a_resize(tmp_path):
     path = save(tmp_path / "x.npz", **arrays(size=20))
-    assert load_dataset(path).train.images.shape[-1] == load_dataset(path, size=20).train.images.shape[-1] == 20
+    assert (
+        load_dataset(path).train.images.shape[-1]
+        == load_dataset(path, size=20).train.images.shape[-1]
+        == 20
+    )
     with pytest.raises(ValueError, match="20 px, not 64"):
         load_dataset(path, size=64)
 
@@ -130,16 +171,26 @@ def test_a_wrong_data_folder_is_an_error_not_a_phantom(monkeypatch):
 
 
 def test_normalize_by_hand():
-    assert torch.equal(normalize(torch.tensor([0, 255], dtype=torch.uint8)), torch.tensor([-1.0, 1.0]))
+    assert torch.equal(
+        normalize(torch.tensor([0, 255], dtype=torch.uint8)), torch.tensor([-1.0, 1.0])
+    )
 
 
 def test_real_sets_have_the_published_counts_and_the_right_positive_class():
     breast = load_dataset(real("breastmnist"))
     assert breast.passport["counts"] == {"train": 546, "val": 78, "test": 156}
-    assert breast.classes[breast.positive] == "malignant" and breast.passport["checksum"] == "official MD5"
-    assert int((breast.test.labels == 0).sum()) == 42 and breast.passport["majority_rate"] == pytest.approx(114 / 156)
+    assert (
+        breast.classes[breast.positive] == "malignant"
+        and breast.passport["checksum"] == "official MD5"
+    )
+    assert int((breast.test.labels == 0).sum()) == 42 and breast.passport[
+        "majority_rate"
+    ] == pytest.approx(114 / 156)
     pneumonia = load_dataset(real("pneumoniamnist|pneumoniamnist_reordered"))
-    assert pneumonia.passport["counts"] == {"train": 4708, "val": 524, "test": 624} and pneumonia.classes[1] == "pneumonia"
+    assert (
+        pneumonia.passport["counts"] == {"train": 4708, "val": 524, "test": 624}
+        and pneumonia.classes[1] == "pneumonia"
+    )
 
 
 def test_medmnist_passports_are_read_without_importing_the_package():
@@ -149,21 +200,41 @@ def test_medmnist_passports_are_read_without_importing_the_package():
 
 def test_images_larger_than_memory_are_mapped_and_look_the_same(tmp_path, monkeypatch):
     ones = np.ones((60, 144, 144), np.uint8)
-    content = arrays(n=60, size=144, rgb=True, train_masks=ones, val_masks=ones, test_masks=ones,
-                     train_site=np.arange(60))
+    content = arrays(
+        n=60,
+        size=144,
+        rgb=True,
+        train_masks=ones,
+        val_masks=ones,
+        test_masks=ones,
+        train_site=np.arange(60),
+    )
     path = save(tmp_path / "large.npz", **content)
     whole = load_dataset(path)
     monkeypatch.setenv("EFFML_MEMORY_GB", "0.005")
     monkeypatch.setenv("EFFML_CACHE", str(tmp_path / "cache"))
     mapped = load_dataset(path)
     again = {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").rglob("*")}
-    assert load_dataset(path).train.maps and again == {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").rglob("*")}
-    assert not whole.train.maps and len(mapped.train.maps) == 2 and mapped.train.to("cpu") is mapped.train
+    assert load_dataset(path).train.maps and again == {
+        file: file.stat().st_mtime_ns for file in (tmp_path / "cache").rglob("*")
+    }
+    assert (
+        not whole.train.maps
+        and len(mapped.train.maps) == 2
+        and mapped.train.to("cpu") is mapped.train
+    )
     index = torch.tensor([7, 3, 59])
     for split in (whole.train, mapped.train):
-        assert (split.take(index).numpy() == content["train_images"][[7, 3, 59]].transpose(0, 3, 1, 2)).all()
-        assert torch.equal(split.take(slice(58, 99)), split.images[58:]) and split.take(index).dtype == torch.uint8
-        assert torch.equal(split.masks, whole.train.masks) and split.meta["site"].tolist() == list(range(60))
+        assert (
+            split.take(index).numpy() == content["train_images"][[7, 3, 59]].transpose(0, 3, 1, 2)
+        ).all()
+        assert (
+            torch.equal(split.take(slice(58, 99)), split.images[58:])
+            and split.take(index).dtype == torch.uint8
+        )
+        assert torch.equal(split.masks, whole.train.masks) and split.meta["site"].tolist() == list(
+            range(60)
+        )
     mapped.train.images[0] = 1  # a private page: the cache and the next reader do not see it
     assert torch.equal(load_dataset(path).train.images, whole.train.images)
     assert {key: value for key, value in mapped.passport.items()} == whole.passport
@@ -180,14 +251,25 @@ def test_a_full_disk_is_said_before_unpacking(tmp_path, monkeypatch):
 def test_a_phantom_is_drawn_once_and_again_if_what_is_kept_is_damaged(tmp_path, monkeypatch):
     monkeypatch.setenv("EFFML_CACHE", str(tmp_path / "cache"))
     drawn = []
-    monkeypatch.setattr(load, "make_phantom", lambda *a, **k: drawn.append(a) or make_phantom(*a, **k))
+    monkeypatch.setattr(
+        load, "make_phantom", lambda *a, **k: drawn.append(a) or make_phantom(*a, **k)
+    )
     name = "phantom-nodule:seed=5"
     first, second = load_dataset(name), load_dataset(name)
-    assert len(drawn) == 1 and first.passport == second.passport and first.positive == second.positive
+    assert (
+        len(drawn) == 1 and first.passport == second.passport and first.positive == second.positive
+    )
     for split in ("train", "val", "test"):
         one, other = getattr(first, split), getattr(second, split)
-        assert torch.equal(one.images, other.images) and torch.equal(one.labels, other.labels) and torch.equal(one.masks, other.masks)
-        assert all((one.meta[key] == other.meta[key]).all() for key in one.meta) and one.meta.keys() == other.meta.keys()
+        assert (
+            torch.equal(one.images, other.images)
+            and torch.equal(one.labels, other.labels)
+            and torch.equal(one.masks, other.masks)
+        )
+        assert (
+            all((one.meta[key] == other.meta[key]).all() for key in one.meta)
+            and one.meta.keys() == other.meta.keys()
+        )
     next((tmp_path / "cache").rglob("train_images.npy")).write_bytes(b"damaged")
     assert torch.equal(load_dataset(name).train.images, first.train.images) and len(drawn) == 2
     (tmp_path / "file").touch()
@@ -197,29 +279,77 @@ def test_a_phantom_is_drawn_once_and_again_if_what_is_kept_is_damaged(tmp_path, 
 
 def test_phantoms_take_options_in_their_name():
     noisy = load_dataset("phantom-chest:label_noise=0.25:shift=1:seed=3")
-    assert float((noisy.train.labels.numpy() != noisy.train.meta["true_labels"][:, 0]).mean()) == pytest.approx(0.25, abs=1e-3)
-    assert set(noisy.train.meta["site"]) == set("ABC") and set(noisy.test.meta["site"]) == set("ABCD")
+    assert float(
+        (noisy.train.labels.numpy() != noisy.train.meta["true_labels"][:, 0]).mean()
+    ) == pytest.approx(0.25, abs=1e-3)
+    assert set(noisy.train.meta["site"]) == set("ABC") and set(noisy.test.meta["site"]) == set(
+        "ABCD"
+    )
     assert "true_labels" not in noisy.test.meta and noisy.passport["checksum"] == "made from seed 3"
     assert fingerprint("phantom-chest") != fingerprint("phantom-chest:seed=1")
     assert at_hand("nosuch|phantom-chest:shift=1") == "phantom-chest:shift=1"
 
 
-@pytest.mark.parametrize("name, shape, counts, groups", [
-    ("malaria_28", (1, 28, 28), {"train": 18564, "val": 3297, "test": 5697}, {"train": 140, "val": 20, "test": 40}),
-    ("ham10000_28", (3, 28, 28), {"train": 6989, "val": 1015, "test": 2011}, {"train": 5229, "val": 747, "test": 1494}),
-    ("lidc_nodules_64", (1, 64, 64), {"train": 1048, "val": 145, "test": 295}, {"train": 482, "val": 71, "test": 133}),
-    ("foot_ulcer_128", (3, 128, 128), {"train": 810, "val": 100, "test": 100}, {"train": 810, "val": 100, "test": 100}),
-    ("medetec_wound_128", (3, 128, 128), {"test": 160}, {"test": 152}), ("cifar10_jpeg_15k", (3, 32, 32), {"train": 10000, "test": 5000}, None),
-    ("nuclei_128", (3, 128, 128), {"train": 464, "val": 67, "test": 133}, {"train": 464, "val": 67, "test": 133}),
-    ("mnist", (1, 28, 28), {"train": 60000, "test": 10000}, None), ("adrenalmnist3d", (1, 28, 28, 28), {"train": 1188, "val": 98, "test": 298}, None)])
+@pytest.mark.parametrize(
+    "name, shape, counts, groups",
+    [
+        (
+            "malaria_28",
+            (1, 28, 28),
+            {"train": 18564, "val": 3297, "test": 5697},
+            {"train": 140, "val": 20, "test": 40},
+        ),
+        (
+            "ham10000_28",
+            (3, 28, 28),
+            {"train": 6989, "val": 1015, "test": 2011},
+            {"train": 5229, "val": 747, "test": 1494},
+        ),
+        (
+            "lidc_nodules_64",
+            (1, 64, 64),
+            {"train": 1048, "val": 145, "test": 295},
+            {"train": 482, "val": 71, "test": 133},
+        ),
+        (
+            "foot_ulcer_128",
+            (3, 128, 128),
+            {"train": 810, "val": 100, "test": 100},
+            {"train": 810, "val": 100, "test": 100},
+        ),
+        ("medetec_wound_128", (3, 128, 128), {"test": 160}, {"test": 152}),
+        ("cifar10_jpeg_15k", (3, 32, 32), {"train": 10000, "test": 5000}, None),
+        (
+            "nuclei_128",
+            (3, 128, 128),
+            {"train": 464, "val": 67, "test": 133},
+            {"train": 464, "val": 67, "test": 133},
+        ),
+        ("mnist", (1, 28, 28), {"train": 60000, "test": 10000}, None),
+        ("adrenalmnist3d", (1, 28, 28, 28), {"train": 1188, "val": 98, "test": 298}, None),
+    ],
+)
 def test_real_sets_by_name(name, shape, counts, groups):
     data = load_dataset(real(name))
     assert data.passport["counts"] == counts and data.passport["groups"] == groups
-    assert tuple(next(split for split in (data.train, data.test) if split).images.shape[1:]) == shape
-    assert (data.task == "segmentation") == (name in ("foot_ulcer_128", "medetec_wound_128", "nuclei_128"))
-    assert "local file" not in data.passport["source"] and data.passport["licence"] != "see the file's source"
+    assert (
+        tuple(next(split for split in (data.train, data.test) if split).images.shape[1:]) == shape
+    )
+    assert (data.task == "segmentation") == (
+        name in ("foot_ulcer_128", "medetec_wound_128", "nuclei_128")
+    )
+    assert (
+        "local file" not in data.passport["source"]
+        and data.passport["licence"] != "see the file's source"
+    )
     if name == "mnist":
-        assert data.passport["majority_rate"] == 0.1135 and data.train.labels[:5].tolist() == [5, 0, 4, 1, 9]
+        assert data.passport["majority_rate"] == 0.1135 and data.train.labels[:5].tolist() == [
+            5,
+            0,
+            4,
+            1,
+            9,
+        ]
 
 
 def test_the_jpeg_container_decodes_as_pillow_does():
@@ -228,9 +358,12 @@ def test_the_jpeg_container_decodes_as_pillow_does():
     from PIL import Image
 
     from effml.data.catalogue import find
+
     data, path = load_dataset(real("cifar10_jpeg_15k")), find("cifar10_jpeg_15k")
     with np.load(path) as file:
         o, rows = file["jpeg_offsets"], np.flatnonzero(file["split"] == 1)
-        with Image.open(BytesIO(file["jpeg_bytes"][o[rows[7]]:o[rows[7] + 1]].tobytes())) as image:
+        with Image.open(
+            BytesIO(file["jpeg_bytes"][o[rows[7]] : o[rows[7] + 1]].tobytes())
+        ) as image:
             assert (np.asarray(image) == data.test.images[7].permute(1, 2, 0).numpy()).all()
         assert int(file["labels"][rows[7]]) == int(data.test.labels[7])

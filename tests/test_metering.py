@@ -40,7 +40,9 @@ def test_joules_follow_the_cpu_time_of_this_process_not_the_clock():
     assert 0.25 * middle < working.energy_j < 0.6 * middle and sleeping.energy_j < 0.1 * middle
     assert working.energy_low_j == pytest.approx(working.energy_j * low / middle)
     assert working.energy_high_j == pytest.approx(working.energy_j * high / middle)
-    assert working.energy_source.startswith("cpu-time × TDP") and sleeping.seconds == pytest.approx(0.3, abs=0.2)
+    assert working.energy_source.startswith("cpu-time × TDP") and sleeping.seconds == pytest.approx(
+        0.3, abs=0.2
+    )
     assert not working.measured and math.isnan(working.idle_w) and "rapl: " in working.reason
 
 
@@ -58,7 +60,9 @@ def on_one_cpu_with_a_rival():
         os.sched_setaffinity(0, allowed)
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no way to share one CPU on this system")
+@pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity"), reason="no way to share one CPU on this system"
+)
 def test_a_program_which_takes_half_the_cpu_changes_our_joules_by_less_than_15_percent():
     def cost():
         with measure() as cost:
@@ -67,7 +71,9 @@ def test_a_program_which_takes_half_the_cpu_changes_our_joules_by_less_than_15_p
 
     alone, shared = [], []
     with on_one_cpu_with_a_rival() as (go, stop):
-        for _ in range(60):  # in turns, and the best of each: the machine itself may be faster or slower by the second
+        for _ in range(
+            60
+        ):  # in turns, and the best of each: the machine itself may be faster or slower by the second
             stop()
             alone.append(cost())
             go()
@@ -76,20 +82,30 @@ def test_a_program_which_takes_half_the_cpu_changes_our_joules_by_less_than_15_p
             if len(alone) >= 4 and abs(ratio - 1) < 0.15:
                 break
     assert 0.85 < ratio < 1.15
-    assert max(c.seconds for c in shared) > 1.3 * min(c.seconds for c in alone)  # it did take its half
+    assert max(c.seconds for c in shared) > 1.3 * min(
+        c.seconds for c in alone
+    )  # it did take its half
 
 
 def test_declared_watts_replace_the_range(monkeypatch):
     monkeypatch.setenv("EFFML_WATTS_PER_CPU", "10")
     with measure() as cost:
         busy(0.1)
-    assert cost.energy_low_j == cost.energy_j == cost.energy_high_j > 0.5 and "10 W" in cost.energy_source
+    assert (
+        cost.energy_low_j == cost.energy_j == cost.energy_high_j > 0.5
+        and "10 W" in cost.energy_source
+    )
 
 
-@pytest.mark.parametrize("name, value, message", [("EFFML_METER", "sun", "Choose from"),
-                                                  ("EFFML_WATTS_PER_CPU", "many", "is no number"),
-                                                  ("EFFML_WATTS_PER_CPU", "-3", "is no number"),
-                                                  ("EFFML_WATTS_PER_CPU", "nan", "is no number")])
+@pytest.mark.parametrize(
+    "name, value, message",
+    [
+        ("EFFML_METER", "sun", "Choose from"),
+        ("EFFML_WATTS_PER_CPU", "many", "is no number"),
+        ("EFFML_WATTS_PER_CPU", "-3", "is no number"),
+        ("EFFML_WATTS_PER_CPU", "nan", "is no number"),
+    ],
+)
 def test_a_wrong_setting_is_refused_before_the_work_is_done(monkeypatch, name, value, message):
     monkeypatch.setenv(name, value)
     with pytest.raises(RuntimeError, match=message), measure():
@@ -112,20 +128,33 @@ def test_an_exception_passes_through_and_the_cost_stands():
     assert cost.seconds > 0 and cost.energy_j >= 0
 
 
-@pytest.mark.parametrize("device, asked, reason", [("cuda", "", "nvml: "), ("cpu", "rapl", "rapl: "), ("cuda", "cpu-time", "GPU"),
-                                                   ("cpu", "none", "")])
+@pytest.mark.parametrize(
+    "device, asked, reason",
+    [
+        ("cuda", "", "nvml: "),
+        ("cpu", "rapl", "rapl: "),
+        ("cuda", "cpu-time", "GPU"),
+        ("cpu", "none", ""),
+    ],
+)
 def test_unknown_is_nan_with_a_reason_never_zero(monkeypatch, device, asked, reason):
     monkeypatch.setitem(sys.modules, "pynvml", None)
     monkeypatch.setenv("EFFML_METER", asked)
     energy = metering._start(device, metering.sources(device))(Window(5.0, 5.0, 5.0))
     for name in ("energy_j", "energy_low_j", "energy_high_j", "gross_energy_j"):
         assert math.isnan(getattr(energy, name))
-    assert energy.energy_source.startswith("unknown (") and reason in energy.reason and not energy.measured
+    assert (
+        energy.energy_source.startswith("unknown (")
+        and reason in energy.reason
+        and not energy.measured
+    )
 
 
 def test_the_columns_of_a_record():
-    assert set(Cost().as_columns("train")) == {f"train_{n}" for n in ("seconds", "energy_j", "energy_low_j", "energy_high_j",
-                                                                      "peak_memory_bytes")}
+    assert set(Cost().as_columns("train")) == {
+        f"train_{n}"
+        for n in ("seconds", "energy_j", "energy_low_j", "energy_high_j", "peak_memory_bytes")
+    }
 
 
 def test_others_share_of_the_cpu_from_fake_counters(monkeypatch):

@@ -31,8 +31,14 @@ def five_watts(bare, monkeypatch):
     zone = bare / "powercap" / "intel-rapl:0"
     zone.mkdir(parents=True)
     (zone / "name").write_text("package-0")
-    monkeypatch.setattr(counters, "_number", lambda path: round(5e6 * time.perf_counter()) if path.name[0] == "e" else 10**15)
-    monkeypatch.setattr(commands.time, "sleep", lambda seconds, sleep=time.sleep: sleep(min(seconds, 0.2)))
+    monkeypatch.setattr(
+        counters,
+        "_number",
+        lambda path: round(5e6 * time.perf_counter()) if path.name[0] == "e" else 10**15,
+    )
+    monkeypatch.setattr(
+        commands.time, "sleep", lambda seconds, sleep=time.sleep: sleep(min(seconds, 0.2))
+    )
     monkeypatch.setattr(commands, "machine_cpu_seconds", lambda: 7.0)
 
 
@@ -40,21 +46,33 @@ def test_show_says_what_is_here_what_is_used_and_what_the_others_lack(monkeypatc
     monkeypatch.setattr(commands.time, "sleep", lambda seconds: None)
     assert call() == 0 and call("show") == 0
     shown = capsys.readouterr().out
-    assert shown.count("in use          cpu-time × TDP\n") == 2 and "rapl            not here: " in shown
+    assert (
+        shown.count("in use          cpu-time × TDP\n") == 2
+        and "rapl            not here: " in shown
+    )
     assert "calibration     none: python -m effml energy calibrate" in shown
 
 
 def test_counters_are_calibrated_by_watching_them_idle(five_watts, capsys):
     assert call("calibrate") == 0
     written = json.loads(commands.calibration_file().read_text())
-    assert written["idle_w"]["rapl"] == pytest.approx(5, rel=0.3) and written["device_name"] == machine.cpu()[0]
-    assert call("calibrate", "--idle-w", "9", "--load-w", "31", "--cpus", "1") == 0  # keeps the other
+    assert (
+        written["idle_w"]["rapl"] == pytest.approx(5, rel=0.3)
+        and written["device_name"] == machine.cpu()[0]
+    )
+    assert (
+        call("calibrate", "--idle-w", "9", "--load-w", "31", "--cpus", "1") == 0
+    )  # keeps the other
     shown = capsys.readouterr().out
     assert "plug meter 9 W idle, 31 W with 1 CPUs busy; rapl " in shown
     assert [path.name for path in commands.calibration_file().parent.iterdir()] == ["energy.json"]
     call("show")
     shown = capsys.readouterr().out
-    assert "rapl            here: measured, " in shown and "in use          rapl\n" in shown and "idle power unknown" not in shown
+    assert (
+        "rapl            here: measured, " in shown
+        and "in use          rapl\n" in shown
+        and "idle power unknown" not in shown
+    )
     with measure() as cost:
         time.sleep(0.01)
     assert cost.measured and "idle subtracted" in cost.energy_source
@@ -67,13 +85,20 @@ def test_idle_power_is_not_measured_while_others_work(five_watts, monkeypatch):
     assert not commands.calibration_file().exists()
 
 
-@pytest.mark.parametrize("words, message", [(["--idle-w", "9"], "Give both"), (["--idle-w", "31", "--load-w", "9"], "cannot be"),
-                                            (["--idle-w", "0", "--load-w", "9"], "cannot be"),
-                                            (["--idle-w", "nan", "--load-w", "9"], "cannot be"),
-                                            (["--idle-w", "9", "--load-w", "inf"], "cannot be"),
-                                            (["--idle-w", "9", "--load-w", "31", "--cpus", "100000"], "this machine has"),
-                                            (["--idle-w", "9", "--load-w", "31", "--cpus", "0"], "this machine has"),
-                                            (["--seconds", "0"], "more than 1"), ([], "No counter")])
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--idle-w", "9"], "Give both"),
+        (["--idle-w", "31", "--load-w", "9"], "cannot be"),
+        (["--idle-w", "0", "--load-w", "9"], "cannot be"),
+        (["--idle-w", "nan", "--load-w", "9"], "cannot be"),
+        (["--idle-w", "9", "--load-w", "inf"], "cannot be"),
+        (["--idle-w", "9", "--load-w", "31", "--cpus", "100000"], "this machine has"),
+        (["--idle-w", "9", "--load-w", "31", "--cpus", "0"], "this machine has"),
+        (["--seconds", "0"], "more than 1"),
+        ([], "No counter"),
+    ],
+)
 def test_nonsense_is_refused_and_nothing_is_written(monkeypatch, words, message):
     monkeypatch.setattr(commands.time, "sleep", lambda seconds: None)
     with pytest.raises(ValueError, match=message):
@@ -99,9 +124,15 @@ def test_grams_of_a_kilowatt_hour():
     assert all(math.isnan(value) for value in co2e_g(math.nan, country="IND")[:3])
 
 
-@pytest.mark.parametrize("asked, message", [({"country": "Atlantis"}, "KEN Kenya"), ({"country": "KEN", "year": 1999}, "2024"),
-                                            ({"country": "KEN", "pue": 0.9}, "pue=0.9"),
-                                            ({"country": "KEN", "pue": math.nan}, "pue=nan")])
+@pytest.mark.parametrize(
+    "asked, message",
+    [
+        ({"country": "Atlantis"}, "KEN Kenya"),
+        ({"country": "KEN", "year": 1999}, "2024"),
+        ({"country": "KEN", "pue": 0.9}, "pue=0.9"),
+        ({"country": "KEN", "pue": math.nan}, "pue=nan"),
+    ],
+)
 def test_a_question_without_an_answer_lists_what_there_is(asked, message):
     with pytest.raises(ValueError, match=message):
         co2e_g(1.0, **asked)
@@ -110,7 +141,21 @@ def test_a_question_without_an_answer_lists_what_there_is(asked, message):
 def test_every_intensity_is_dated_sourced_and_plausible():
     table = carbon.intensities()
     assert len(table) > 60 and "WLD" in table
-    assert {"KEN", "NGA", "UGA", "ETH", "MWI", "RWA", "TZA", "SEN", "IND", "BGD", "IDN", "PER", "HTI"} <= set(table)
+    assert {
+        "KEN",
+        "NGA",
+        "UGA",
+        "ETH",
+        "MWI",
+        "RWA",
+        "TZA",
+        "SEN",
+        "IND",
+        "BGD",
+        "IDN",
+        "PER",
+        "HTI",
+    } <= set(table)
     for iso, years in table.items():
         assert len(iso) == 3 and iso.isupper()
         for year, (name, intensity, source) in years.items():

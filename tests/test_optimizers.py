@@ -1,4 +1,5 @@
 """8-bit Adam against torch's own, what its state holds, and the report of any optimiser's state."""
+
 import copy
 import sys
 
@@ -47,11 +48,17 @@ def test_the_first_step_is_that_of_adam_and_the_following_stay_near_it(ours, the
         moved = (full - was).norm()
         assert moved > 0.02 * was.numel() ** 0.5
         assert (eight - full).norm() < 0.1 * moved
-        assert torch.corrcoef(torch.stack([(eight - was).flatten(), (full - was).flatten()]))[0, 1] > 0.99
+        assert (
+            torch.corrcoef(torch.stack([(eight - was).flatten(), (full - was).flatten()]))[0, 1]
+            > 0.99
+        )
 
 
 def test_tensors_too_small_for_codes_are_torch_s_own():
-    ours, theirs = tensors(sizes=((10, 10), (SMALLEST - 1,))), tensors(sizes=((10, 10), (SMALLEST - 1,)))
+    ours, theirs = (
+        tensors(sizes=((10, 10), (SMALLEST - 1,))),
+        tensors(sizes=((10, 10), (SMALLEST - 1,))),
+    )
     steps(make_optimizer("adam8bit", ours, 1e-3), ours, 20)
     steps(make_optimizer("adam", theirs, 1e-3), theirs, 20)
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs))
@@ -67,7 +74,12 @@ def test_the_mean_of_squares_is_followed_through_many_steps_smaller_than_a_code(
         expected.mul_(0.999).add_(0.001 * p.grad.square())
         optimizer.step()
     ratio = second_moment(optimizer.state[p]).view_as(expected) / expected
-    assert 0.7 < ratio.min() and ratio.max() < 1.4 and abs(ratio.log().mean()) < 0.05 and ratio.log().std() < 0.12
+    assert (
+        0.7 < ratio.min()
+        and ratio.max() < 1.4
+        and abs(ratio.log().mean()) < 0.05
+        and ratio.log().std() < 0.12
+    )
 
 
 def test_how_values_are_cut_into_chunks_changes_nothing(monkeypatch):
@@ -77,7 +89,9 @@ def test_how_values_are_cut_into_chunks_changes_nothing(monkeypatch):
     steps(make_optimizer("adamw8bit", cut, 1e-2), cut, 30)
     assert all(torch.equal(a, b) for a, b in zip(whole, cut))
     monkeypatch.undo()
-    optimizer = make_optimizer("adamw8bit", [{"params": [p]} for p in alone], 1e-2)  # a neighbour's padding cannot matter
+    optimizer = make_optimizer(
+        "adamw8bit", [{"params": [p]} for p in alone], 1e-2
+    )  # a neighbour's padding cannot matter
     steps(optimizer, alone, 30)
     assert all(torch.equal(a, b) for a, b in zip(whole, alone))
 
@@ -119,15 +133,23 @@ def test_convergence_is_that_of_adam_within_the_noise_of_seeds():
         x, noise = torch.randn(2000, 40, generator=draw), torch.randn(2000, generator=draw)
         y = (x[:, 0] * x[:, 1] + x[:, 2] + 0.3 * noise > 0).long()
         torch.manual_seed(seed)
-        model = torch.nn.Sequential(torch.nn.Linear(40, 128), torch.nn.ReLU(), torch.nn.Linear(128, 64), torch.nn.ReLU(),
-                                    torch.nn.Linear(64, 2))
+        model = torch.nn.Sequential(
+            torch.nn.Linear(40, 128),
+            torch.nn.ReLU(),
+            torch.nn.Linear(128, 64),
+            torch.nn.ReLU(),
+            torch.nn.Linear(64, 2),
+        )
         optimizer = make_optimizer(name, model.parameters(), 3e-3)
         for index in torch.randint(1500, (200, 64), generator=draw):
             optimizer.zero_grad()
             torch.nn.functional.cross_entropy(model(x[index]), y[index]).backward()
             optimizer.step()
         return torch.nn.functional.cross_entropy(model(x[1500:]), y[1500:]).item()
-    ours, theirs = (torch.tensor([loss(name, seed) for seed in range(4)]) for name in ("adam8bit", "adam"))
+
+    ours, theirs = (
+        torch.tensor([loss(name, seed) for seed in range(4)]) for name in ("adam8bit", "adam")
+    )
     assert theirs.max() < 0.6
     assert (ours - theirs).abs().mean() < 2 * theirs.std()
 
@@ -145,16 +167,30 @@ def test_state_report_counts_what_lies_in_memory():
     assert reports["adamw"]["bytes"] == 8 * n + 2 * 4 and reports["adamw"]["tensors_quantised"] == 0
     assert reports["sgd"]["bytes"] == 4 * n
     eight = reports["adam8bit"]
-    assert eight["bytes"] == 512 * 512 * 2 + 1024 * 8 + 512 * 8 + 2 * 4 and eight["bytes_per_parameter"] < 2.2
-    assert (eight["tensors"], eight["tensors_quantised"]) == (2, 1) and eight["fraction_quantised"] == 512 * 512 / n
-    assert eight["dtypes"] == {"float32": 1024 * 4 + 512 * 8 + 8, "int8": 512 * 512, "uint8": 512 * 512, "int32": 1024 * 4}
+    assert (
+        eight["bytes"] == 512 * 512 * 2 + 1024 * 8 + 512 * 8 + 2 * 4
+        and eight["bytes_per_parameter"] < 2.2
+    )
+    assert (eight["tensors"], eight["tensors_quantised"]) == (2, 1) and eight[
+        "fraction_quantised"
+    ] == 512 * 512 / n
+    assert eight["dtypes"] == {
+        "float32": 1024 * 4 + 512 * 8 + 8,
+        "int8": 512 * 512,
+        "uint8": 512 * 512,
+        "int32": 1024 * 4,
+    }
 
 
 def test_a_recipe_asks_for_it_and_the_record_proves_it():
     from effml import Recipe, run
+
     record = run(Recipe(model="mlp", optimizer="adam8bit", epochs=1))
     assert record.status == "ok", record.reason
-    assert record.optimizer_dtype.startswith(("int8+uint8", "uint8+int8")) and record.optimizer_quantised > 0.9
+    assert (
+        record.optimizer_dtype.startswith(("int8+uint8", "uint8+int8"))
+        and record.optimizer_quantised > 0.9
+    )
     assert record.optimizer_state_bytes < 2.5 * record.params
 
 
@@ -187,5 +223,6 @@ def test_a_closure_is_called_with_gradients():
         loss = p.square().sum()
         loss.backward()
         return loss
+
     losses = [optimizer.step(closure).item() for _ in range(5)]
     assert losses == sorted(losses, reverse=True) and losses[-1] < 0.5 * losses[0]

@@ -20,7 +20,9 @@ def test_dealing_is_exact_whatever_the_sizes_of_groups():
         assert all(len(set(side[groups == g])) == 1 for g in np.unique(groups))
         for s, part in enumerate((0.7, 0.1, 0.2)):
             assert np.mean(side == s) == pytest.approx(part, abs=0.02)
-            assert np.mean(labels[side == s] == "a") == pytest.approx(np.mean(labels == "a"), abs=0.05)
+            assert np.mean(labels[side == s] == "a") == pytest.approx(
+                np.mean(labels == "a"), abs=0.05
+            )
     with pytest.raises(ValueError, match="without the class rare"):
         split("image", np.array(["rare"] * 2 + ["often"] * 50))
 
@@ -33,7 +35,7 @@ def test_days_are_not_parted_and_every_side_gets_one():
     assert split("date", same, dates=days, fractions=(0.2, 0.8, 0)).tolist() == [0] + [1] * 8
     for few in (days[:3], days[:1]):
         with pytest.raises(ValueError, match="leaves nothing for"):
-            split("date", same[:len(few)], dates=few)
+            split("date", same[: len(few)], dates=few)
 
 
 def test_copies_in_blocks_and_with_flat_thumbnails():
@@ -41,7 +43,9 @@ def test_copies_in_blocks_and_with_flat_thumbnails():
     flat = rng.random((700, 16, 16)).astype(np.float32)
     flat[5], flat[650], flat[651] = 0, 0, flat[7] * 2 + 1
     found = copies(np.arange(700).astype(str), flat, np.repeat([0, 1, 2], [600, 40, 60]), block=16)
-    assert [(a, b) for a, b, _ in found] == [(7, 651)] and thumbnail(Image.fromarray(scene(0))).shape == (16, 16)
+    assert [(a, b) for a, b, _ in found] == [(7, 651)] and thumbnail(
+        Image.fromarray(scene(0))
+    ).shape == (16, 16)
 
 
 def test_copies_on_two_sides_are_found_exact_and_near(tmp_path):
@@ -61,15 +65,27 @@ def test_copies_on_two_sides_are_found_exact_and_near(tmp_path):
     add("small.png", np.asarray(Image.fromarray(phantoms[12]).resize((70, 70))), "val")
     add("same side.png", phantoms[15], "train")
     table = write_csv(tmp_path / "t.csv", rows)
-    report = import_folder(tmp_path / "p", tmp_path / "x.npz", table=table, split_by="column", size=64)
+    report = import_folder(
+        tmp_path / "p", tmp_path / "x.npz", table=table, split_by="column", size=64
+    )
     assert {tuple(sorted(pair["files"])): pair["exact"] for pair in report["duplicates"]} == {
-        ("000.png", "exact.tif"): True, ("003.png", "rgb.png"): True, ("006.png", "jpeg.jpg"): False,
-        ("009.png", "bright.png"): False, ("012.png", "small.png"): False}
+        ("000.png", "exact.tif"): True,
+        ("003.png", "rgb.png"): True,
+        ("006.png", "jpeg.jpg"): False,
+        ("009.png", "bright.png"): False,
+        ("012.png", "small.png"): False,
+    }
     assert report["passport"]["duplicates"] == {"exact": 2, "near": 3}
     assert "take one of each out" in report["passport"]["notes"][0]
 
 
 def test_what_a_name_in_a_table_may_mean():
     find = finder(["a/x.png", "b/x.png", "c/y.jpg", "c/y.PNG"])
-    assert find("a/x.png") == ["a/x.png"] and find("x.png") == ["a/x.png", "b/x.png"] and find("y.png") == ["c/y.PNG"]
-    assert find("c/y") == ["c/y.PNG", "c/y.jpg"] and find("z") == [] and find("../../etc/passwd") == []
+    assert (
+        find("a/x.png") == ["a/x.png"]
+        and find("x.png") == ["a/x.png", "b/x.png"]
+        and find("y.png") == ["c/y.PNG"]
+    )
+    assert (
+        find("c/y") == ["c/y.PNG", "c/y.jpg"] and find("z") == [] and find("../../etc/passwd") == []
+    )

@@ -1,4 +1,5 @@
 """PePR against its definitions, brute force, and every score the authors published."""
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,23 +10,36 @@ COSTS = {"pepr_e": "energy", "pepr_c": "co2", "pepr_m": "memR", "pepr_t": "train
 
 
 def test_the_papers_own_cases():
-    assert pepr_score([0.8], [17.0]).tolist() == [0.8]                             # one model: R = 0
-    assert pepr_score([0.8, 0.9], [3.0, 5.0]).tolist() == [0.8, 0.45]              # two: the cheap one P, the dear one P / 2
+    assert pepr_score([0.8], [17.0]).tolist() == [0.8]  # one model: R = 0
+    assert pepr_score([0.8, 0.9], [3.0, 5.0]).tolist() == [
+        0.8,
+        0.45,
+    ]  # two: the cheap one P, the dear one P / 2
     assert pepr_score([1.0], [1.0], normalized=True, alpha=100) == pytest.approx(0.990099, abs=1e-6)
     assert pepr_score([1.0], [1.0], normalized=True) == 0.5
-    assert pepr_score([0.5], [0.0], normalized=True) == 0.5                        # a random guess costs nothing
+    assert pepr_score([0.5], [0.0], normalized=True) == 0.5  # a random guess costs nothing
 
 
 def test_a_cost_is_normalised_over_what_was_measured():
     assert normalize([2.0, 4.0, 3.0]).tolist() == [0, 1, 0.5]
-    assert normalize([2.0, 4.0], lo=0).tolist() == NORMALIZATIONS["max"]([2.0, 4.0]).tolist() == [0.5, 1]
-    assert normalize([5.0, 5.0]).tolist() == [0, 0] and NORMALIZATIONS["max"]([0.0, 0.0]).tolist() == [0, 0]
-    assert normalize([10.0], lo=0, hi=8).tolist() == [1.25]                        # a new model in an old experiment
+    assert (
+        normalize([2.0, 4.0], lo=0).tolist()
+        == NORMALIZATIONS["max"]([2.0, 4.0]).tolist()
+        == [0.5, 1]
+    )
+    assert normalize([5.0, 5.0]).tolist() == [0, 0] and NORMALIZATIONS["max"](
+        [0.0, 0.0]
+    ).tolist() == [0, 0]
+    assert normalize([10.0], lo=0, hi=8).tolist() == [1.25]  # a new model in an old experiment
     with_hole = normalize([1.0, np.nan, 3.0, 2.0])
     assert np.isnan(with_hole[1]) and with_hole[[0, 2, 3]].tolist() == [0, 1, 0.5]
     assert np.isnan(normalize([np.nan, np.nan])).all() and normalize([]).shape == (0,)
     table = normalize(pd.DataFrame({"a": [1, 2, 3], "b": [5, 5, 5]}, index=list("xyz")))
-    assert table.a.tolist() == [0, 0.5, 1] and table.b.tolist() == [0, 0, 0] and list(table.index) == list("xyz")
+    assert (
+        table.a.tolist() == [0, 0.5, 1]
+        and table.b.tolist() == [0, 0, 0]
+        and list(table.index) == list("xyz")
+    )
     for wrong, said in (({"lo": 3, "hi": 2}, "lies below lo"), ({}, "infinite")):
         with pytest.raises(ValueError, match=said):
             normalize([1.0, np.inf] if not wrong else [1.0], **wrong)
@@ -41,7 +55,9 @@ def test_order_and_missing_values_do_not_matter_to_the_others():
     assert np.flatnonzero(np.isnan(score)).tolist() == [3, 4]
     kept = np.setdiff1d(np.arange(50), [4])
     assert np.nan_to_num(pepr_score(p[kept], e[kept])) == pytest.approx(np.nan_to_num(score[kept]))
-    assert pepr_score(p, 7 * e) == pytest.approx(score, nan_ok=True)               # any unit, and any common factor
+    assert pepr_score(p, 7 * e) == pytest.approx(
+        score, nan_ok=True
+    )  # any unit, and any common factor
     series = pepr_score(pd.Series([0.5, 1.0], index=["b", "a"]), [1, 2])
     assert series.to_dict() == {"b": 0.5, "a": 0.5}
 
@@ -50,19 +66,33 @@ def test_several_resources_are_weighted():
     costs = pd.DataFrame({"energy": [1.0, 2.0, 3.0], "memR": [9.0, 3.0, 6.0]})
     p = np.array([0.6, 0.7, 0.8])
     r = 0.25 * np.array([0, 0.5, 1]) + 0.75 * np.array([1, 0, 0.5])
-    assert pepr_score(p, costs, weights={"memR": 0.75, "energy": 0.25}) == pytest.approx(p / (1 + r))
+    assert pepr_score(p, costs, weights={"memR": 0.75, "energy": 0.25}) == pytest.approx(
+        p / (1 + r)
+    )
     assert pepr_score(p, costs, weights=[0.25, 0.75]) == pytest.approx(p / (1 + r))
     assert pepr_score(p, costs) == pytest.approx(pepr_score(p, costs, weights=[0.5, 0.5]))
     assert pepr_score(p, costs, weights={"energy": 1}) == pytest.approx(pepr_score(p, costs.energy))
-    for weights, said in (({"gpu": 1}, "no column 'gpu'. Choose from: energy, memR"), ([0.5, 0.6], "sum to 1"), ([1.0], "give 2"),
-                          ([1.5, -0.5], "none below 0")):
+    for weights, said in (
+        ({"gpu": 1}, "no column 'gpu'. Choose from: energy, memR"),
+        ([0.5, 0.6], "sum to 1"),
+        ([1.0], "give 2"),
+        ([1.5, -0.5], "none below 0"),
+    ):
         with pytest.raises(ValueError, match=said):
             pepr_score(p, costs, weights=weights)
 
 
-@pytest.mark.parametrize("arguments, said", [
-    (([80.0], [1]), "Divide per cent by 100"), (([0.8], [1, 2]), "one row per model"), (([[0.8]], [1]), "one row per model"),
-    (([0.8], [np.inf]), "infinite"), ((["good"], [1]), "no number"), (([0.8], [[[1]]]), "shape")])
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (([80.0], [1]), "Divide per cent by 100"),
+        (([0.8], [1, 2]), "one row per model"),
+        (([[0.8]], [1]), "one row per model"),
+        (([0.8], [np.inf]), "infinite"),
+        ((["good"], [1]), "no number"),
+        (([0.8], [[[1]]]), "shape"),
+    ],
+)
 def test_wrong_columns_are_explained(arguments, said):
     with pytest.raises(ValueError, match=said):
         pepr_score(*arguments)
@@ -76,16 +106,20 @@ def test_wrong_columns_are_explained(arguments, said):
 
 def test_the_curve_rises_and_falls_as_the_paper_says():
     r = np.linspace(0, 1, 1001)
-    curve = pepr_curve(0.5 + 0.5 * r, r, normalized=True)                          # f' = f(0): between the two bounds
+    curve = pepr_curve(0.5 + 0.5 * r, r, normalized=True)  # f' = f(0): between the two bounds
     assert np.ptp(curve.pepr) == pytest.approx(0) and curve.resource.is_monotonic_increasing
-    steep, flat = (pepr_curve(f, r, normalized=True).pepr.to_numpy() for f in (0.99 * r, 0.5 + 0.2 * r))
+    steep, flat = (
+        pepr_curve(f, r, normalized=True).pepr.to_numpy() for f in (0.99 * r, 0.5 + 0.2 * r)
+    )
     assert (np.diff(steep) > 0).all() and (np.diff(flat) < 0).all()
-    assert (pepr_curve(0 * r + 0.6, r, normalized=True).pepr <= 0.6).all()         # not "always at least f(0)"
+    assert (
+        pepr_curve(0 * r + 0.6, r, normalized=True).pepr <= 0.6
+    ).all()  # not "always at least f(0)"
 
 
 def test_the_best_point_is_the_cheapest_of_equals_in_any_order():
     p = pd.Series([0.9, 0.6, 0.8, np.nan, 0.2], index=list("abcde"))
-    best = best_pepr(p, [0.5, 0.0, 1 / 3, 0.0, np.nan], normalized=True)           # three scores of 0.6
+    best = best_pepr(p, [0.5, 0.0, 1 / 3, 0.0, np.nan], normalized=True)  # three scores of 0.6
     assert best.index == "b" and best.pepr == pytest.approx(0.6) and best.resource == 0
     curve = pepr_curve(p, [5, 1, 3, 0, np.nan])
     assert list(curve.index) == ["b", "c", "a"]
@@ -98,11 +132,21 @@ def test_the_pareto_front_is_what_brute_force_finds():
     rng = np.random.default_rng(1)
     for k in (1, 2):
         p, cost = rng.integers(0, 8, 60) / 10, rng.integers(0, 8, (60, k)).astype(float)
-        beaten = [any(p[j] >= p[i] and (cost[j] <= cost[i]).all() and (p[j] > p[i] or (cost[j] < cost[i]).any())
-                      for j in range(60)) for i in range(60)]
+        beaten = [
+            any(
+                p[j] >= p[i]
+                and (cost[j] <= cost[i]).all()
+                and (p[j] > p[i] or (cost[j] < cost[i]).any())
+                for j in range(60)
+            )
+            for i in range(60)
+        ]
         assert (pareto_front(p, cost) == ~np.array(beaten)).all()
     assert pareto_front([0.5, 0.5, np.nan], [1, 1, 0]).tolist() == [True, True, False]
-    assert pareto_front(pd.Series([0.5, 0.4], index=["a", "b"]), [1.0, 2.0]).to_dict() == {"a": True, "b": False}
+    assert pareto_front(pd.Series([0.5, 0.4], index=["a", "b"]), [1.0, 2.0]).to_dict() == {
+        "a": True,
+        "b": False,
+    }
 
 
 def test_the_score_equals_every_published_one():
@@ -111,17 +155,24 @@ def test_the_score_equals_every_published_one():
     assert len(scores) == 1048
     for _, rows in scores.groupby("dataset"):
         for score, cost in COSTS.items():
-            assert pepr_score(rows.test_09, rows[cost]).to_numpy() == pytest.approx(rows[score].to_numpy(), abs=1e-12)
-            assert normalize(rows[cost]).to_numpy() == pytest.approx(rows[f"{score[-1].upper()}_n"].to_numpy(), abs=1e-12)
+            assert pepr_score(rows.test_09, rows[cost]).to_numpy() == pytest.approx(
+                rows[score].to_numpy(), abs=1e-12
+            )
+            assert normalize(rows[cost]).to_numpy() == pytest.approx(
+                rows[f"{score[-1].upper()}_n"].to_numpy(), abs=1e-12
+            )
 
 
 def published(name):
     """A table of the authors, where it is on this machine."""
     from effml.data import published_table
+
     try:
         return published_table(name)
     except FileNotFoundError:
-        pytest.skip("the PePR tables are not on this machine: python -m effml data get pepr, or set EFFML_DATA")
+        pytest.skip(
+            "the PePR tables are not on this machine: python -m effml data get pepr, or set EFFML_DATA"
+        )
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -130,4 +181,7 @@ def test_the_front_over_one_cost_is_that_of_all_pairs_with_ties_and_gaps(seed):
     p, cost = draw.integers(0, 8, 60) / 8, draw.integers(0, 9, 60).astype(float)
     p[draw.integers(60)] = cost[draw.integers(60)] = np.nan
     assert np.array_equal(pareto_front(p, cost), pareto_front(p, np.column_stack([cost, cost])))
-    assert not pareto_front(np.full(3, np.nan), np.arange(3.0)).any() and len(pareto_front([], [])) == 0
+    assert (
+        not pareto_front(np.full(3, np.nan), np.arange(3.0)).any()
+        and len(pareto_front([], [])) == 0
+    )

@@ -1,4 +1,5 @@
 """Effects against scipy's own tests and exact cases, ranks against brute force, the paper's conclusions on its own tables."""
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -29,8 +30,13 @@ A, B = RNG.normal(0.8, 0.05, 40), RNG.normal(0.78, 0.05, 40)
 def test_paired_and_unpaired_effects_are_scipys():
     e, test = paired([*A, np.nan, 0.5], [*B, 0.5, np.nan]), stats.ttest_rel(A, B)
     assert (e.n, e.p, e.p_ranks) == pytest.approx((40, test.pvalue, stats.wilcoxon(A, B).pvalue))
-    assert (e.low, e.high) == pytest.approx(tuple(test.confidence_interval())) and e.in_favour == (A > B).mean()
-    e, test = unpaired([*A, *B[:30], np.nan], [True] * 40 + [False] * 30 + [True]), stats.ttest_ind(A, B[:30], equal_var=False)
+    assert (e.low, e.high) == pytest.approx(tuple(test.confidence_interval())) and e.in_favour == (
+        A > B
+    ).mean()
+    e, test = (
+        unpaired([*A, *B[:30], np.nan], [True] * 40 + [False] * 30 + [True]),
+        stats.ttest_ind(A, B[:30], equal_var=False),
+    )
     assert (e.n, e.p) == (70, pytest.approx(test.pvalue))
     delta = np.sign(A[:, None] - B[None, :30]).mean()
     assert e.size == pytest.approx(delta) and e.value == pytest.approx(A.mean() - B[:30].mean())
@@ -51,8 +57,14 @@ def test_the_adjustment_for_size_removes_what_size_explains():
 
 def a_variant(n=30, spread=0.05):
     rng = np.random.default_rng(3)
-    return pd.DataFrame({"model": [f"m{i}" for i in range(n)], "dataset": "pneumonia", "energy": rng.uniform(1, 2, n),
-                         "test_09": np.round(608 * rng.normal(0.85, spread, n).clip(0, 1)) / 608})
+    return pd.DataFrame(
+        {
+            "model": [f"m{i}" for i in range(n)],
+            "dataset": "pneumonia",
+            "energy": rng.uniform(1, 2, n),
+            "test_09": np.round(608 * rng.normal(0.85, spread, n).clip(0, 1)) / 608,
+        }
+    )
 
 
 def test_rank_intervals_hold_the_ranks_and_shrink_with_the_noise():
@@ -70,7 +82,10 @@ def test_rank_stability_falls_with_the_error_and_is_spearmans():
     runs = a_variant()
     table = rank_stability(runs, errors=(0.0, 0.1, 0.4), n=300)
     assert table.iloc[0].tolist() == pytest.approx([1, 1, 10])
-    assert table["rank correlation"].is_monotonic_decreasing and table["of the ten best stay"].is_monotonic_decreasing
+    assert (
+        table["rank correlation"].is_monotonic_decreasing
+        and table["of the ten best stay"].is_monotonic_decreasing
+    )
 
 
 def test_the_majority_rate_is_read_off_collapsed_runs():
@@ -86,24 +101,42 @@ def test_the_constant_predictor_against_brute_force():
     runs, rate = tables[RUNS], constant_predictor(tables).loc["lidc", "majority rate"]
     of = runs[runs.dataset == "lidc"]
     r = (of.energy - of.energy.min()) / (of.energy.max() - of.energy.min())
-    assert constant_predictor(tables).loc["lidc", "lower PePR-E (min-max)"] == sum(of.test_09 / (1 + r) < rate)
+    assert constant_predictor(tables).loc["lidc", "lower PePR-E (min-max)"] == sum(
+        of.test_09 / (1 + r) < rate
+    )
 
 
 def test_what_survives_on_the_authors_tables():
     theirs = {name: published(name) for name in NAMES}
     before, after = conclusions(theirs), conclusions(repair(theirs))
     assert set(after.index) < set(ledger().id)
-    assert after.n["pepr-pretrained"] == 124 and after.in_favour["pepr-pretrained"] == pytest.approx(115 / 124)
+    assert after.n["pepr-pretrained"] == 124 and after.in_favour[
+        "pepr-pretrained"
+    ] == pytest.approx(115 / 124)
     assert before.in_favour["pepr-pretrained"] == pytest.approx(115 / 131)
-    table = verdicts({name: Estimate(row.value, row.low, row.high) for name, row in after.iterrows()}).set_index("claim").verdict
-    kept = ["pepr-small-pepr-derma", "pepr-small-pepr-lidc", "pepr-small-pepr-pneumonia", "pepr-pretrained", "pepr-all-images",
-            "pepr-imagenet-pepr-m", "pepr-small-performance"]
+    table = (
+        verdicts({name: Estimate(row.value, row.low, row.high) for name, row in after.iterrows()})
+        .set_index("claim")
+        .verdict
+    )
+    kept = [
+        "pepr-small-pepr-derma",
+        "pepr-small-pepr-lidc",
+        "pepr-small-pepr-pneumonia",
+        "pepr-pretrained",
+        "pepr-all-images",
+        "pepr-imagenet-pepr-m",
+        "pepr-small-performance",
+    ]
     assert (table[kept] == "agrees").all() and table["pepr-efficient-pepr"] == "differs"
     adjusted = efficient_at_equal_size(repair(theirs))
     assert adjusted.low < 0 < adjusted.high  # it is their size, not their kind
     counts = constant_predictor(theirs)
     assert counts["lower PePR-E (min-max)"].tolist() == [97, 54, 39, 23]
     stated = ledger().set_index("id").theirs
-    gap = {f"pepr-a1-{name}-{group}": abs(value - stated[f"pepr-a1-{name}-{group}"])
-           for name, row in medians_by_size(theirs).iterrows() for group, value in row.items()}
+    gap = {
+        f"pepr-a1-{name}-{group}": abs(value - stated[f"pepr-a1-{name}-{group}"])
+        for name, row in medians_by_size(theirs).iterrows()
+        for group, value in row.items()
+    }
     assert len(gap) == 6 and min(gap.values()) > 0.005

@@ -1,4 +1,5 @@
 """What the figure notebooks 70 to 75 draw: against brute force and counts of the authors' own tables; the notebooks without torch."""
+
 import json
 import os
 import subprocess
@@ -27,10 +28,19 @@ def no_window(monkeypatch, tmp_path):
 
 
 def test_a_region_counts_with_its_inhabitants():
-    table = pd.DataFrame({"name": ["Norway", "Oman", "Chile", "Peru"], "num_papers": [10, 2, 3, 5], "pop": [50.0, 4e6, 1e6, np.nan],
-                          "Region_updated": ["N", "N", "S", "S"]})
+    table = pd.DataFrame(
+        {
+            "name": ["Norway", "Oman", "Chile", "Peru"],
+            "num_papers": [10, 2, 3, 5],
+            "pop": [50.0, 4e6, 1e6, np.nan],
+            "Region_updated": ["N", "N", "S", "S"],
+        }
+    )
     rates = per_million(table)
-    assert rates.rate.to_dict() == {"N": 12 / 4000050 * 1e6, "S": 3.0} and rates.countries.tolist() == [2, 1]
+    assert rates.rate.to_dict() == {
+        "N": 12 / 4000050 * 1e6,
+        "S": 3.0,
+    } and rates.countries.tolist() == [2, 1]
     assert repair_regions(table)["pop"].tolist()[0] == 4e6 and table["pop"][0] == 50
 
 
@@ -38,15 +48,28 @@ def test_a_region_counts_with_its_inhabitants():
 def test_the_populations_are_put_right(name):
     table = published(name)
     right = repair_regions(table).set_index("name")
-    assert (right.num_papers / right["pop"] * 1e6).max() < 5000 < (table.num_papers / table["pop"] * 1e6).max()
-    assert 5e6 < right["pop"]["Norway"] < 6e6 and 1.8e8 < right["pop"]["Pakistan"] < 2.5e8 and right["pop"].dropna().is_unique
+    assert (
+        (right.num_papers / right["pop"] * 1e6).max()
+        < 5000
+        < (table.num_papers / table["pop"] * 1e6).max()
+    )
+    assert (
+        5e6 < right["pop"]["Norway"] < 6e6
+        and 1.8e8 < right["pop"]["Pakistan"] < 2.5e8
+        and right["pop"].dropna().is_unique
+    )
     same = right[~right.index.isin(HOLDERS)]["pop"]
     assert same.equals(table.set_index("name")["pop"].astype(float)[same.index])
 
 
 def test_every_country_has_grown_by_a_plausible_factor_after_the_repair():
-    before, after = (repair_regions(published(f"regions_papers_data_{year}")).set_index("name")["pop"] for year in (2013, 2023))
-    assert (after / before).dropna().between(0.8, 1.65).all() and len((after / before).dropna()) > 180
+    before, after = (
+        repair_regions(published(f"regions_papers_data_{year}")).set_index("name")["pop"]
+        for year in (2013, 2023)
+    )
+    assert (after / before).dropna().between(0.8, 1.65).all() and len(
+        (after / before).dropna()
+    ) > 180
 
 
 def test_epochs_against_a_loop():
@@ -54,33 +77,49 @@ def test_epochs_against_a_loop():
     runs.loc[runs.index[1], "test_03"] = np.nan
     points = epoch_points(runs, overhead_wh=1.0, best_so_far=True)
     for row in runs.itertuples():
-        of = points[(points.model == row.model) & (points.dataset == row.dataset)].set_index("epoch")
+        of = points[(points.model == row.model) & (points.dataset == row.dataset)].set_index(
+            "epoch"
+        )
         for epoch in range(1, 11):
             seen = [getattr(row, name) for name in ACCURACIES[:epoch]]
             assert of.performance[epoch] == np.nanmax(seen)
             assert of.energy[epoch] == pytest.approx((row.energy - 0.001) * epoch / 10)
-    assert len(epoch_points(runs)) == 49 and epoch_points(runs).performance[0] == runs.test_00.iloc[0]
+    assert (
+        len(epoch_points(runs)) == 49 and epoch_points(runs).performance[0] == runs.test_00.iloc[0]
+    )
 
 
 def test_one_mark_per_known_model_in_both_groups():
     figure, axes = effml.both_ways(2, whose="nobody")
-    points = pd.DataFrame({"num_param": [1e6, 2e6, 3e7, 4e7], "y": [0.1, np.nan, 0.3, 0.4], "marker": [1, 1, 0, 0]})
+    points = pd.DataFrame(
+        {"num_param": [1e6, 2e6, 3e7, 4e7], "y": [0.1, np.nan, 0.3, 0.4], "marker": [1, 1, 0, 0]}
+    )
     effml.by_size(axes[1, 0], points, "y")
     marks = [line for line in axes[1, 0].lines if line.get_marker() not in ("None", "")]
-    assert {tuple(line.get_ydata()) for line in marks} == {(0.1,), (0.3, 0.4)} and axes[1, 0].get_xscale() == "log"
+    assert {tuple(line.get_ydata()) for line in marks} == {(0.1,), (0.3, 0.4)} and axes[
+        1, 0
+    ].get_xscale() == "log"
     assert len({line.get_marker() for line in marks}) == 2
-    assert [text.get_text() for text in axes[1, 0].get_legend().get_texts()] == ["not efficient (2)", "efficient (1)"]
+    assert [text.get_text() for text in axes[1, 0].get_legend().get_texts()] == [
+        "not efficient (2)",
+        "efficient (1)",
+    ]
     assert [axis.get_title() for axis in axes[0]] == ["as published", "as corrected"]
 
 
 def test_the_shading_is_the_score():
     figure, axes = effml.both_ways()
     drawn = effml.pepr_shading(axes[0, 0], alpha=2.0, low=0.5)
-    assert drawn.zmax == 1 and drawn.zmin == pytest.approx(pepr_score([0.5], [1.0], alpha=2.0, normalized=True)[0])
+    assert drawn.zmax == 1 and drawn.zmin == pytest.approx(
+        pepr_score([0.5], [1.0], alpha=2.0, normalized=True)[0]
+    )
 
 
 def test_lines_go_from_the_old_rank_to_the_new():
-    before, after = pd.Series([0.9, 0.8, 0.7, np.nan], list("abcd")), pd.Series([0.1, 0.3, 0.2, 0.9], list("abcd"))
+    before, after = (
+        pd.Series([0.9, 0.8, 0.7, np.nan], list("abcd")),
+        pd.Series([0.1, 0.3, 0.2, 0.9], list("abcd")),
+    )
     figure = effml.rank_moves(before, after, top=2)
     ends = {(tuple(line.get_ydata()), line.get_marker()) for line in figure.axes[0].lines}
     assert ends == {((1, 3), "v"), ((2, 1), "^"), ((3, 2), "^")}  # d has no rank
@@ -105,9 +144,21 @@ def test_sliders_call_the_drawing_and_a_machine_without_people_draws_once(monkey
 def test_a_figure_notebook_runs_without_torch(path, tmp_path):
     cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
     code = "\n\n".join("".join(cell["source"]) for cell in cells)
-    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError('there is no torch here', name='torch')")
-    environment = {**os.environ, "MPLBACKEND": "agg", "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]])}
-    done = subprocess.run([sys.executable, "-c", code.replace('"published|phantom"', '"phantom"', 1)], capture_output=True, text=True,
-                          env=environment)
+    (tmp_path / "torch.py").write_text(
+        "raise ModuleNotFoundError('there is no torch here', name='torch')"
+    )
+    environment = {
+        **os.environ,
+        "MPLBACKEND": "agg",
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]]),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace('"published|phantom"', '"phantom"', 1)],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert list(tmp_path.glob("*.png")) and len(list(tmp_path.glob("*.png"))) == len(list(tmp_path.glob("*.csv")))
+    assert list(tmp_path.glob("*.png")) and len(list(tmp_path.glob("*.png"))) == len(
+        list(tmp_path.glob("*.csv"))
+    )

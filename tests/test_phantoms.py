@@ -16,16 +16,27 @@ def named(request):
 def test_layout_is_medmnist(named):
     name, data = named
     phantom = PHANTOMS[name]
-    shape = (28, 28, 28) if name.endswith("3d") else (28, 28, 3) if name in ("phantom-skin", "phantom-tissue", "phantom-wound") else (28, 28)
+    shape = (
+        (28, 28, 28)
+        if name.endswith("3d")
+        else (28, 28, 3)
+        if name in ("phantom-skin", "phantom-tissue", "phantom-wound")
+        else (28, 28)
+    )
     for split, count in zip(SPLITS, phantom.counts):
         images = data[f"{split}_images"]
         assert images.shape == (count, *shape) and images.dtype == np.uint8
         assert data[f"{split}_site"].shape == data[f"{split}_year"].shape == (count,)
         if phantom.classes:
-            assert data[f"{split}_labels"].shape == (count, 1) and data[f"{split}_labels"].dtype == np.uint8
+            assert (
+                data[f"{split}_labels"].shape == (count, 1)
+                and data[f"{split}_labels"].dtype == np.uint8
+            )
         if phantom.structure or name == "phantom-nodule":
             masks = data[f"{split}_masks"]
-            assert masks.shape == (count, *shape[:3 if name.endswith("3d") else 2]) and set(np.unique(masks)) == {0, 1}
+            assert masks.shape == (count, *shape[: 3 if name.endswith("3d") else 2]) and set(
+                np.unique(masks)
+            ) == {0, 1}
     assert list(data["label_names"]) == (list(phantom.classes) or ["background", phantom.structure])
     assert ("positive" in data) == (len(phantom.classes) == 2)
     assert phantom.modality and "not patients" in phantom.source
@@ -36,7 +47,9 @@ def test_classes_have_their_frequency_and_are_in_every_split(named):
     for split in SPLITS if PHANTOMS[name].classes else ():
         numbers = np.bincount(data[f"{split}_labels"][:, 0], minlength=len(data["label_names"]))
         assert numbers.min() >= 5
-        np.testing.assert_allclose(numbers / numbers.sum(), list(PHANTOMS[name].classes.values()), atol=0.015)
+        np.testing.assert_allclose(
+            numbers / numbers.sum(), list(PHANTOMS[name].classes.values()), atol=0.015
+        )
 
 
 def test_images_are_exposed(named):
@@ -71,16 +84,25 @@ def test_a_seed_shows_the_same_patients_at_every_size(name):
 @pytest.mark.parametrize("name", [name for name in PHANTOMS if PHANTOMS[name].positive is not None])
 def test_brightness_does_not_betray_the_disease(name):
     data = make_phantom(name)
-    train, test = (data[f"{split}_images"].reshape(-1, 28 * 28) / 255 for split in ("train", "test"))
+    train, test = (
+        data[f"{split}_images"].reshape(-1, 28 * 28) / 255 for split in ("train", "test")
+    )
     levels = np.linspace(0.05, 0.95, 10)
     for feature in (lambda x: x.mean(1, keepdims=True), lambda x: np.quantile(x, levels, axis=1).T):
-        model = LogisticRegression(C=100, max_iter=1000).fit(feature(train), data["train_labels"][:, 0])
-        assert roc_auc_score(data["test_labels"][:, 0], model.predict_proba(feature(test))[:, 1]) < 0.75
+        model = LogisticRegression(C=100, max_iter=1000).fit(
+            feature(train), data["train_labels"][:, 0]
+        )
+        assert (
+            roc_auc_score(data["test_labels"][:, 0], model.predict_proba(feature(test))[:, 1])
+            < 0.75
+        )
 
 
 def test_difficulty_makes_opacities_fainter():
     """The same patients and noise: only the opacities, so only images with label 1, may change."""
-    easy, hard = (make_phantom("phantom-chest", difficulty=d, counts=(100, 2, 2)) for d in (0.0, 1.0))
+    easy, hard = (
+        make_phantom("phantom-chest", difficulty=d, counts=(100, 2, 2)) for d in (0.0, 1.0)
+    )
     change = (easy["train_images"].astype(int) - hard["train_images"]).mean((1, 2))
     positive = easy["train_labels"][:, 0] == easy["positive"]
     assert (change[positive] > 0).all() and (change[~positive] == 0).all()
@@ -92,13 +114,17 @@ def test_small_splits_hold_every_class(count):
     assert len(labels) == count and np.bincount(labels, minlength=7).min() >= min(5, count // 7)
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (dict(name="phantom-knee"), r"Choose from: phantom-chest, phantom-nodule, phantom-skin"),
-    (dict(name="phantom-chest", size=15), "size >= 16"),
-    (dict(name="phantom-chest", difficulty=2), "difficulty from 0"), (dict(name="phantom-chest", shift=-1), "shift from 0"),
-    (dict(name="phantom-wound", label_noise=0.1), "no labels, so no label_noise"),
-    (dict(name="phantom-skin", counts=(100, 6, 100)), "at least 7"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (dict(name="phantom-knee"), r"Choose from: phantom-chest, phantom-nodule, phantom-skin"),
+        (dict(name="phantom-chest", size=15), "size >= 16"),
+        (dict(name="phantom-chest", difficulty=2), "difficulty from 0"),
+        (dict(name="phantom-chest", shift=-1), "shift from 0"),
+        (dict(name="phantom-wound", label_noise=0.1), "no labels, so no label_noise"),
+        (dict(name="phantom-skin", counts=(100, 6, 100)), "at least 7"),
+    ],
+)
 def test_errors_say_what_to_give(arguments, message):
     with pytest.raises(ValueError, match=message):
         make_phantom(**arguments)
@@ -122,7 +148,10 @@ def test_sites_and_years_change_the_images_and_nothing_else(name):
         change = change.reshape(len(change), -1).mean(1)
         first = shifted[f"{part}_site"] == "A"
         assert change[first].mean() < change[~first].mean()
-    assert set(shifted["test_site"]) == set("ABCD") and "D" not in {*shifted["train_site"], *shifted["val_site"]}
+    assert set(shifted["test_site"]) == set("ABCD") and "D" not in {
+        *shifted["train_site"],
+        *shifted["val_site"],
+    }
     assert shifted["train_year"].max() <= 2021 and shifted["test_year"].max() == 2023
 
 

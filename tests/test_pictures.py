@@ -1,4 +1,5 @@
 """One image file to pixels; and the small pictures that the tests of importing share."""
+
 import io
 
 import numpy as np
@@ -21,7 +22,9 @@ def put(path, pixels, **options):
 
 def bytes_of(image, kind="PNG", **options):
     file = io.BytesIO()
-    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(file, kind, **options)
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(
+        file, kind, **options
+    )
     return file.getvalue()
 
 
@@ -33,7 +36,12 @@ def dicom(path, pixels, **tags):
     file.file_meta = pydicom.dataset.FileMetaDataset()
     file.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
     file.SOPClassUID, file.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.2", "1.2.3.4"
-    file.PatientName, file.PatientID, file.StudyDate, file.Modality = "Doe^Jane", "4711", "20200131", "CT"
+    file.PatientName, file.PatientID, file.StudyDate, file.Modality = (
+        "Doe^Jane",
+        "4711",
+        "20200131",
+        "CT",
+    )
     file.Rows, file.Columns = pixels.shape[-2:]
     file.SamplesPerPixel, file.PhotometricInterpretation = 1, "MONOCHROME2"
     file.BitsAllocated = file.BitsStored = 8 * pixels.dtype.itemsize
@@ -67,26 +75,47 @@ def test_windows(tmp_path):
 
 
 def test_every_kind_of_picture_becomes_grey_or_rgb():
-    grey, colour = Image.fromarray(scene(1, (20, 30))), Image.fromarray(np.stack([scene(k, (20, 30)) for k in (1, 2, 3)], 2))
+    grey, colour = (
+        Image.fromarray(scene(1, (20, 30))),
+        Image.fromarray(np.stack([scene(k, (20, 30)) for k in (1, 2, 3)], 2)),
+    )
 
     def shape(image, kind="PNG", colour="auto", **options):
         return read_picture(bytes_of(image, kind, **options), size=24, colour=colour).pixels.shape
 
-    for image in (grey, grey.convert("RGB"), grey.convert("LA"), grey.convert("RGBA"), grey.convert("P"), grey.convert("1")):
+    for image in (
+        grey,
+        grey.convert("RGB"),
+        grey.convert("LA"),
+        grey.convert("RGBA"),
+        grey.convert("P"),
+        grey.convert("1"),
+    ):
         assert shape(image) == (24, 24) and shape(image, colour="rgb") == (24, 24, 3)
     for image in (colour, colour.convert("RGBA"), colour.convert("P")):
         assert shape(image) == (24, 24, 3) and shape(image, colour="grey") == (24, 24)
-    assert shape(colour.convert("CMYK"), "JPEG") == shape(colour, "BMP") == shape(colour.convert("YCbCr"), "TIFF") == (24, 24, 3)
+    assert (
+        shape(colour.convert("CMYK"), "JPEG")
+        == shape(colour, "BMP")
+        == shape(colour.convert("YCbCr"), "TIFF")
+        == (24, 24, 3)
+    )
     clear = colour.convert("RGBA")
     clear.putalpha(0)
-    assert read_picture(bytes_of(clear), size=24).pixels.max() > 100  # alpha is dropped, not laid over black
+    assert (
+        read_picture(bytes_of(clear), size=24).pixels.max() > 100
+    )  # alpha is dropped, not laid over black
 
 
 def test_shape_is_kept_by_padding_and_exif_is_respected():
     wide = np.full((20, 40), 200, np.uint8)
     wide[:, :20] = 100
     padded = read_picture(bytes_of(wide), size=20)
-    assert (padded.pixels[:5] == 0).all() and (padded.pixels[15:] == 0).all() and (padded.pixels[5:15, :10] == 100).all()
+    assert (
+        (padded.pixels[:5] == 0).all()
+        and (padded.pixels[15:] == 0).all()
+        and (padded.pixels[5:15, :10] == 100).all()
+    )
     assert "padded with black to a square" in padded.done
     assert (read_picture(bytes_of(wide), size=20, fit="stretch").pixels[:, 10:] == 200).all()
     exif = Image.Exif()
@@ -102,20 +131,37 @@ def test_dicom_windows_slope_and_monochrome1(tmp_path):
     ct = {"RescaleSlope": 1, "RescaleIntercept": -1024}
 
     def shown(window=None, **tags):
-        return read_picture(dicom(tmp_path / "x", hu + np.int16(1024), **ct, **tags).read_bytes(), size=16, window=window)
+        return read_picture(
+            dicom(tmp_path / "x", hu + np.int16(1024), **ct, **tags).read_bytes(),
+            size=16,
+            window=window,
+        )
 
     lung = np.floor(np.clip((hu + 1000.0) * 255 / 1400, 0, 255) + 0.5)
     assert (shown((-1000, 400)).pixels == np.minimum(lung, 255)).all()
     stated = shown(WindowCenter=[40, 300], WindowWidth=[400, 1500])
-    assert np.abs(stated.pixels - np.clip(((hu - 39.5) / 399 + 0.5) * 255, 0, 255)).max() <= 0.5  # PS3.3 C.11.2.1.2
+    assert (
+        np.abs(stated.pixels - np.clip(((hu - 39.5) / 399 + 0.5) * 255, 0, 255)).max() <= 0.5
+    )  # PS3.3 C.11.2.1.2
     assert stated.done == ("to 8 bit: window stated in the file",)
     assert "percentile" in shown().done[0]
-    assert shown((-1000, 400), WindowCenter=40, WindowWidth=400).done[0] == "to 8 bit: window given, -1000 to 400"
+    assert (
+        shown((-1000, 400), WindowCenter=40, WindowWidth=400).done[0]
+        == "to 8 bit: window given, -1000 to 400"
+    )
     inverted = shown((-1000, 400), PhotometricInterpretation="MONOCHROME1")
-    assert (inverted.pixels == 255 - shown((-1000, 400)).pixels).all() and "inverted (MONOCHROME1)" in inverted.done
+    assert (
+        inverted.pixels == 255 - shown((-1000, 400)).pixels
+    ).all() and "inverted (MONOCHROME1)" in inverted.done
     rgb = np.stack([scene(k, (16, 16)) for k in range(3)], 2)
-    plain = dicom(tmp_path / "y", rgb[..., 0], SamplesPerPixel=3, PhotometricInterpretation="RGB", PlanarConfiguration=0,
-                  PixelData=rgb.tobytes())
+    plain = dicom(
+        tmp_path / "y",
+        rgb[..., 0],
+        SamplesPerPixel=3,
+        PhotometricInterpretation="RGB",
+        PlanarConfiguration=0,
+        PixelData=rgb.tobytes(),
+    )
     assert (read_picture(plain.read_bytes(), size=16).pixels == rgb).all()
 
 
@@ -127,6 +173,8 @@ def test_a_soft_mask_is_cut_at_half_its_maximum_and_an_index_counts_in_a_palette
     assert cut.sum() == 300 and done == ("mask of more than two values cut at half its maximum",)
     index = Image.fromarray(np.uint8(mask > 0), "L").convert("P")
     index.putpalette([255, 255, 255, 0, 0, 0])
-    assert (read_mask(bytes_of(index), size=60, shape=(30, 60))[0].sum(0) == mask.astype(bool).sum(0)).all()
+    assert (
+        read_mask(bytes_of(index), size=60, shape=(30, 60))[0].sum(0) == mask.astype(bool).sum(0)
+    ).all()
     with pytest.raises(ValueError, match="60×30 pixels, the picture 30×60"):
         read_mask(bytes_of(mask), size=60, shape=(60, 30))

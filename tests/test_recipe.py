@@ -15,7 +15,12 @@ def test_ids_are_kept_for_ever():
 
 def test_id_hashes_what_differs_from_the_defaults_however_it_is_written():
     assert Recipe(epochs=10).id == Recipe().id
-    assert Recipe(epochs=3).id == Recipe(epochs="3").id == Recipe(epochs=3.0).id == Recipe(epochs=np.int64(3)).id
+    assert (
+        Recipe(epochs=3).id
+        == Recipe(epochs="3").id
+        == Recipe(epochs=3.0).id
+        == Recipe(epochs=np.int64(3)).id
+    )
     assert Recipe(learning_rate=1).id == Recipe(learning_rate=1.0).id
     assert len({Recipe(seed=s).id for s in range(1000)}) == 1000
 
@@ -28,15 +33,30 @@ def test_round_trips():
     assert recipe.but(seed=0).but(seed=3) == recipe
 
 
-@pytest.mark.parametrize("fields, words", [
-    ({"epochs": 1.5}, "epochs=1.5"), ({"epochs": -1}, "0 or a number above"), ({"batch_size": 0}, "above 0"), ({"seed": -1}, "0 or a number above"),
-    ({"seed": True}, "seed=True"), ({"model": 3}, "model=3"), ({"model": ""}, "model=''"), ({"learning_rate": "fast"}, "fast"),
-    ({"learning_rate": float("nan")}, "nan"), ({"train_fraction": 0.5}, "selection='none'"),
-    ({"selection": "kcenter"}, "train_fraction=1.0"), ({"selection": "kcenter", "train_fraction": 0}, "fraction kept"),
-    ({"budget": "params"}, "serve a compression"), ({"calibration_images": 64}, "serve a compression"),
-    ({"temperature": 2}, "serve a teacher"), ({"teacher": "r1", "teacher_share": 0}, "share of the loss"),
-    ({"prune": "channels", "channel_fraction": 1.2}, "at most 1"), ({"activation_bits": 9}, "Choose from"),
-    ({"data": "a|b"}, "at_hand")])
+@pytest.mark.parametrize(
+    "fields, words",
+    [
+        ({"epochs": 1.5}, "epochs=1.5"),
+        ({"epochs": -1}, "0 or a number above"),
+        ({"batch_size": 0}, "above 0"),
+        ({"seed": -1}, "0 or a number above"),
+        ({"seed": True}, "seed=True"),
+        ({"model": 3}, "model=3"),
+        ({"model": ""}, "model=''"),
+        ({"learning_rate": "fast"}, "fast"),
+        ({"learning_rate": float("nan")}, "nan"),
+        ({"train_fraction": 0.5}, "selection='none'"),
+        ({"selection": "kcenter"}, "train_fraction=1.0"),
+        ({"selection": "kcenter", "train_fraction": 0}, "fraction kept"),
+        ({"budget": "params"}, "serve a compression"),
+        ({"calibration_images": 64}, "serve a compression"),
+        ({"temperature": 2}, "serve a teacher"),
+        ({"teacher": "r1", "teacher_share": 0}, "share of the loss"),
+        ({"prune": "channels", "channel_fraction": 1.2}, "at most 1"),
+        ({"activation_bits": 9}, "Choose from"),
+        ({"data": "a|b"}, "at_hand"),
+    ],
+)
 def test_contradictions_fail_at_construction_with_advice(fields, words):
     with pytest.raises(ValueError, match=words.replace("(", r"\(")):
         Recipe(**fields)
@@ -59,7 +79,9 @@ def test_a_record_is_the_recipe_and_known_columns_only():
 
 
 def test_importing_effml_and_asking_needs_no_torch():
-    code = ("import sys, effml\nassert 'torch' not in sys.modules and 'numpy' not in sys.modules\n"
-            "effml.Recipe(seed=1).id, effml.evaluate, effml.load_runs, effml.radar, effml.report, effml.check, effml.sweep\n"
-            "assert 'torch' not in sys.modules")
+    code = (
+        "import sys, effml\nassert 'torch' not in sys.modules and 'numpy' not in sys.modules\n"
+        "effml.Recipe(seed=1).id, effml.evaluate, effml.load_runs, effml.radar, effml.report, effml.check, effml.sweep\n"
+        "assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -10,7 +10,15 @@ from effml.results import Record, Writer, load_arrays, load_runs, own_or_referen
 
 
 def record(seed=0, status="ok", finished="2026-01-01", **more):
-    return Record(Recipe(seed=seed), status=status, finished_utc=finished, device="cpu", numerics=1, data_sha256="ab", **more)
+    return Record(
+        Recipe(seed=seed),
+        status=status,
+        finished_utc=finished,
+        device="cpu",
+        numerics=1,
+        data_sha256="ab",
+        **more,
+    )
 
 
 def test_what_is_written_is_read(tmp_path):
@@ -20,14 +28,21 @@ def test_what_is_written_is_read(tmp_path):
     line = next(tmp_path.glob("runs-*.jsonl")).read_text().splitlines()[0]
     assert json.loads(line)["train_energy_j"] is None and "NaN" not in line
     runs = load_runs(tmp_path)
-    assert list(runs.seed) == [1, 2] and runs.test_auroc[0] == 0.5 and math.isnan(runs.train_energy_j[0])
+    assert (
+        list(runs.seed) == [1, 2]
+        and runs.test_auroc[0] == 0.5
+        and math.isnan(runs.train_energy_j[0])
+    )
     assert runs.recipe_id[0] == Recipe(seed=1).id and runs.attrs["unreadable"] == 0
 
 
 def test_every_writer_has_a_file_of_its_own_and_an_idle_one_has_none(tmp_path):
     with Writer(tmp_path) as a, Writer(tmp_path) as b, Writer(tmp_path):
         a.append(record(1)), b.append(record(2)), a.append(record(3))
-    assert sorted(len(path.read_text().splitlines()) for path in tmp_path.glob("runs-*.jsonl")) == [1, 2]
+    assert sorted(len(path.read_text().splitlines()) for path in tmp_path.glob("runs-*.jsonl")) == [
+        1,
+        2,
+    ]
 
 
 def test_torn_and_foreign_lines_are_skipped_and_counted(tmp_path):
@@ -44,9 +59,15 @@ def test_torn_and_foreign_lines_are_skipped_and_counted(tmp_path):
 
 
 def test_the_newest_ok_wins_over_newer_failures_and_merging_is_copying(tmp_path):
-    for i, row in enumerate([record(1, finished="2026-01-03", test_auroc=0.3), record(1, finished="2026-01-02", test_auroc=0.2),
-                             record(1, status="failed", finished="2026-01-09"), record(2, status="failed", finished="2026-01-01"),
-                             record(2, status="out of memory", finished="2026-01-02")]):
+    for i, row in enumerate(
+        [
+            record(1, finished="2026-01-03", test_auroc=0.3),
+            record(1, finished="2026-01-02", test_auroc=0.2),
+            record(1, status="failed", finished="2026-01-09"),
+            record(2, status="failed", finished="2026-01-01"),
+            record(2, status="out of memory", finished="2026-01-02"),
+        ]
+    ):
         with Writer(tmp_path / str(i)) as writer:
             writer.append(row)
     merged = tmp_path / "merged"
@@ -83,23 +104,37 @@ def test_arrays_stand_beside_the_records_whole(tmp_path):
 
 def test_joules_say_whether_counters_measured_them():
     from effml.results import heading
+
     runs = pandas.DataFrame({"energy_measured": [1.0, 0.0, float("nan")]})
     assert heading("train_energy_j", runs[:1]) == "training energy, J"
     assert heading("train_energy_j", runs) == "training energy, J (partly estimated)"
-    assert heading("train_energy_j", runs[1:]) == heading("train_energy_j", runs[["energy_measured"]].drop(columns="energy_measured")) \
+    assert (
+        heading("train_energy_j", runs[1:])
+        == heading("train_energy_j", runs[["energy_measured"]].drop(columns="energy_measured"))
         == "training energy, J (estimated)"
+    )
     assert heading("test_auroc", runs) == "test AUROC" and heading("macs", runs) == "macs"
 
 
 def test_the_cost_of_a_training_that_was_interrupted_is_unknown_not_small(monkeypatch):
     from effml import Recipe, experiment
+
     plain = experiment.train
 
     def resumed(*args, **options):
         history = plain(*args, **options)
         history.resumed_epoch = 1
         return history
+
     monkeypatch.setattr(experiment, "train", resumed)
     record = experiment.run(Recipe(model="mlp", epochs=2))
-    assert record.status == "ok" and record.train_seconds is None and record.train_energy_high_j is None
-    assert "interrupted" in record.energy_reason and record.infer_seconds > 0 and record.train_peak_memory_bytes > 0
+    assert (
+        record.status == "ok"
+        and record.train_seconds is None
+        and record.train_energy_high_j is None
+    )
+    assert (
+        "interrupted" in record.energy_reason
+        and record.infer_seconds > 0
+        and record.train_peak_memory_bytes > 0
+    )

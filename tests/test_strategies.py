@@ -1,4 +1,5 @@
 """Compression and distillation through recipes: what the record says, what is kept, and what builds on it."""
+
 import numpy as np
 import pytest
 import torch
@@ -23,23 +24,44 @@ def store(tmp_path_factory):
 def test_no_epochs_take_a_model_as_it_comes(store):
     parent, same = sweep([QUICK, QUICK.but(weights=QUICK.id, epochs=0)], store).itertuples()
     assert same.test_auroc == parent.test_auroc and same.val_auroc == parent.val_auroc
-    assert same.epochs_run == same.best_epoch == 0 and same.optimizer_state_bytes != same.optimizer_state_bytes  # unknown
+    assert (
+        same.epochs_run == same.best_epoch == 0
+        and same.optimizer_state_bytes != same.optimizer_state_bytes
+    )  # unknown
 
 
-@pytest.mark.parametrize("fields", [
-    {"merge": "merge", "neuron_fraction": 0.5}, {"prune": "channels", "channel_fraction": 0.5, "calibration_images": 32},
-    {"factorize": "svd", "rank_fraction": 0.25, "calibration_images": 32},
-    {"merge": "merge", "neuron_fraction": 0.9, "factorize": "svd", "rank_fraction": 0.25, "epochs": 1}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"merge": "merge", "neuron_fraction": 0.5},
+        {"prune": "channels", "channel_fraction": 0.5, "calibration_images": 32},
+        {"factorize": "svd", "rank_fraction": 0.25, "calibration_images": 32},
+        {
+            "merge": "merge",
+            "neuron_fraction": 0.9,
+            "factorize": "svd",
+            "rank_fraction": 0.25,
+            "epochs": 1,
+        },
+    ],
+)
 def test_a_recipe_compresses_and_its_weights_come_back(store, fields):
     recipe = QUICK.but(**{"weights": QUICK.id, "epochs": 0} | fields)
     row = sweep([recipe], store, keep_weights=True).iloc[0]
     assert row.status == "ok", row.reason
-    assert row.params < row.params_before and row.macs <= row.macs_before and row.latency_s > 0 and 0 < row.kept < 1
+    assert (
+        row.params < row.params_before
+        and row.macs <= row.macs_before
+        and row.latency_s > 0
+        and 0 < row.kept < 1
+    )
     assert row.lineage_seconds == load_runs(store).set_index("recipe_id").train_seconds[QUICK.id]
     model = load_compressed(store / row.run_id)
     assert sum(p.numel() for p in model.parameters()) == row.params
     again = sweep([Recipe(weights=recipe.id, epochs=0)], store).iloc[0]
-    assert again.test_auroc == pytest.approx(row.test_auroc, abs=1e-6) and again.params == row.params
+    assert (
+        again.test_auroc == pytest.approx(row.test_auroc, abs=1e-6) and again.params == row.params
+    )
     other = sweep([Recipe(weights=recipe.id, model="mlp", epochs=0)], store).iloc[0]
     assert other.status == "unsupported" and "compressed lenet5" in other.reason
 
@@ -49,7 +71,10 @@ def test_compressing_twice_keeps_all_steps(store):
     second = Recipe(weights=first.id, epochs=0, prune="channels", channel_fraction=0.5)
     rows = sweep([first], store, keep_weights=True), sweep([second], store, keep_weights=True)
     assert rows[1].params_before[0] == rows[0].params[0] > rows[1].params[0]
-    assert sum(p.numel() for p in load_compressed(store / rows[1].run_id[0]).parameters()) == rows[1].params[0]
+    assert (
+        sum(p.numel() for p in load_compressed(store / rows[1].run_id[0]).parameters())
+        == rows[1].params[0]
+    )
 
 
 def test_a_budget_of_parameters_is_kept(store):
@@ -57,10 +82,14 @@ def test_a_budget_of_parameters_is_kept(store):
     assert row["params"] <= 0.4 * row["params_before"] and row["kept"] != 0.4
 
 
-@pytest.mark.parametrize("fields, words", [
-    ({"prune": "svd", "channel_fraction": 0.5}, "for prune. Choose from: magnitude"),
-    ({"factorize": "channels", "rank_fraction": 0.5}, "for factorize. Choose from: svd"),
-    ({"merge": "merge", "neuron_fraction": 0.5, "model": "resnet18_medmnist"}, "Choose lenet5")])
+@pytest.mark.parametrize(
+    "fields, words",
+    [
+        ({"prune": "svd", "channel_fraction": 0.5}, "for prune. Choose from: magnitude"),
+        ({"factorize": "channels", "rank_fraction": 0.5}, "for factorize. Choose from: svd"),
+        ({"merge": "merge", "neuron_fraction": 0.5, "model": "resnet18_medmnist"}, "Choose lenet5"),
+    ],
+)
 def test_a_method_in_the_wrong_place_is_a_record_with_advice(fields, words):
     record = run(QUICK.but(**fields))
     assert record.status == "unsupported" and words in record.reason
@@ -68,9 +97,14 @@ def test_a_method_in_the_wrong_place_is_a_record_with_advice(fields, words):
 
 def test_distillation_loss_is_that_of_hinton():
     torch.manual_seed(0)
-    student, teacher = torch.randn(5, 3, dtype=torch.double, requires_grad=True), torch.randn(5, 3, dtype=torch.double)
+    student, teacher = (
+        torch.randn(5, 3, dtype=torch.double, requires_grad=True),
+        torch.randn(5, 3, dtype=torch.double),
+    )
     p, q = (teacher / 4).softmax(1), (student / 4).softmax(1)
-    assert torch.allclose(distillation_loss(student, teacher, 4), 16 * (p * (p / q).log()).sum(1).mean())
+    assert torch.allclose(
+        distillation_loss(student, teacher, 4), 16 * (p * (p / q).log()).sum(1).mean()
+    )
     assert float(distillation_loss(teacher, teacher, 4)) == pytest.approx(0, abs=1e-12)
     # at a high temperature the gradient is that of matching logits (Hinton et al. 2015, eq. 4), per image and class
     distillation_loss(student, teacher, 1e4).backward()
@@ -95,13 +129,16 @@ def test_a_student_learns_from_its_teacher(store):
 
     from effml import build_model
     from effml.data import normalize
+
     for augment in ("none", "flip"):
         student, teacher = build_model("mlp"), Fixed()
         train(student, data, recipe=recipe.but(augment=augment, epochs=6), teacher=teacher)
         with torch.no_grad():
             x = normalize(data.test.images)
             agree = (student(x).argmax(1) == teacher(x).argmax(1)).float().mean()
-            divergence = functional.kl_div(student(x).log_softmax(1), teacher(x).softmax(1), reduction="batchmean")
+            divergence = functional.kl_div(
+                student(x).log_softmax(1), teacher(x).softmax(1), reduction="batchmean"
+            )
         assert agree > 0.9 and np.isfinite(float(divergence)), augment
 
 
@@ -112,10 +149,15 @@ def test_a_teacher_that_cannot_teach_is_refused(store):
 
 
 def test_a_teacher_of_other_classes_is_refused_and_never_given_a_new_last_layer(store):
-    teachers = [QUICK, Recipe(model="mobilenetv2_050", epochs=0)]  # timm would draw the last layer anew without a word
+    teachers = [
+        QUICK,
+        Recipe(model="mobilenetv2_050", epochs=0),
+    ]  # timm would draw the last layer anew without a word
     sweep(teachers, store, keep_weights=True)
     for teacher in teachers:
-        row = sweep([Recipe(data="phantom-skin", model="mlp", epochs=1, teacher=teacher.id)], store).iloc[0]
+        row = sweep(
+            [Recipe(data="phantom-skin", model="mlp", epochs=1, teacher=teacher.id)], store
+        ).iloc[0]
         assert row.status == "unsupported" and "learned phantom-chest" in row.reason, row.reason
     with pytest.raises(ValueError, match="no teacher is heard"):
         QUICK.but(teacher=QUICK.id, epochs=0)
@@ -124,11 +166,23 @@ def test_a_teacher_of_other_classes_is_refused_and_never_given_a_new_last_layer(
 def test_lineage_counts_each_run_once_and_says_when_it_does_not_know(store):
     small = QUICK.but(weights=QUICK.id, merge="merge", neuron_fraction=0.5)
     sweep([small], store, keep_weights=True)
-    taught = sweep([Recipe(weights=small.id, teacher=QUICK.id, epochs=1)], store).iloc[0]  # QUICK is both teacher and grandparent
+    taught = sweep([Recipe(weights=small.id, teacher=QUICK.id, epochs=1)], store).iloc[
+        0
+    ]  # QUICK is both teacher and grandparent
     cost = load_runs(store).set_index("recipe_id").train_seconds
     assert taught.lineage_seconds == pytest.approx(cost[QUICK.id] + cost[small.id])
 
-    row = {"run_id": "a", "train_seconds": None, "train_energy_j": 2.0, "weights": "random", "lineage_energy_j": 3.0}
+    row = {
+        "run_id": "a",
+        "train_seconds": None,
+        "train_energy_j": 2.0,
+        "weights": "random",
+        "lineage_energy_j": 3.0,
+    }
     other = {"run_id": "b", "train_seconds": 1.0, "train_energy_j": 4.0, "weights": "random"}
     found = lineage(store, row, other, other, None)
-    assert np.isnan(found["lineage_seconds"]) and found["lineage_energy_j"] == 9 and lineage(store, None) == {}
+    assert (
+        np.isnan(found["lineage_seconds"])
+        and found["lineage_energy_j"] == 9
+        and lineage(store, None) == {}
+    )

@@ -22,7 +22,9 @@ QUICK = Recipe(model="mlp", data="phantom-chest", epochs=1)
 
 def test_grid_is_every_combination_last_axis_fastest():
     recipes = grid(QUICK, model=["lenet5", "mlp"], seed=range(3))
-    assert [(r.model, r.seed) for r in recipes] == [(m, s) for m in ("lenet5", "mlp") for s in range(3)]
+    assert [(r.model, r.seed) for r in recipes] == [
+        (m, s) for m in ("lenet5", "mlp") for s in range(3)
+    ]
     assert grid(QUICK) == [QUICK]
     with pytest.raises(ValueError, match=r"give model=\['mlp'\]"):
         grid(QUICK, model="mlp")
@@ -32,35 +34,77 @@ def test_grid_is_every_combination_last_axis_fastest():
 
 def test_a_fresh_process_gives_what_run_gives_here(tmp_path):
     here, there = run(QUICK), sweep([QUICK], tmp_path).iloc[0]
-    for name in ("test_auroc", "test_accuracy", "val_auroc", "macs", "data_sha256", "status", "device", "precision_used"):
+    for name in (
+        "test_auroc",
+        "test_accuracy",
+        "val_auroc",
+        "macs",
+        "data_sha256",
+        "status",
+        "device",
+        "precision_used",
+    ):
         assert there[name] == here[name], name
     arrays = load_arrays(tmp_path, there.run_id)
-    assert arrays["test_probabilities"].shape == (there.test_n, 2) and np.allclose(arrays["test_probabilities"].sum(1), 1)
+    assert arrays["test_probabilities"].shape == (there.test_n, 2) and np.allclose(
+        arrays["test_probabilities"].sum(1), 1
+    )
     assert arrays["val_score"][int(there.best_epoch) - 1] == there.val_auroc
-    assert there.train_energy_low_j <= there.train_energy_j <= there.train_energy_high_j and there.train_peak_memory_bytes > 5e7
+    assert (
+        there.train_energy_low_j <= there.train_energy_j <= there.train_energy_high_j
+        and there.train_peak_memory_bytes > 5e7
+    )
 
 
 def test_failures_are_records_with_the_reason_and_the_sweep_goes_on(tmp_path):
-    cases = {"unknown model": QUICK.but(model="no-such"), "memory": QUICK.but(size=30000), "diverges": QUICK.but(learning_rate=1e30),
-             "data": QUICK.but(data="no-such"), "weights": QUICK.but(weights="no-such"), "fp16": QUICK.but(precision="fp16"),
-             "not built": QUICK.but(activation_bits=8), "fine": QUICK}
+    cases = {
+        "unknown model": QUICK.but(model="no-such"),
+        "memory": QUICK.but(size=30000),
+        "diverges": QUICK.but(learning_rate=1e30),
+        "data": QUICK.but(data="no-such"),
+        "weights": QUICK.but(weights="no-such"),
+        "fp16": QUICK.but(precision="fp16"),
+        "not built": QUICK.but(activation_bits=8),
+        "fine": QUICK,
+    }
     table = sweep(cases.values(), tmp_path).set_index(np.array(list(cases)))
     assert table.status.to_dict() == {
-        "unknown model": "unsupported", "memory": "out of memory", "diverges": "diverged", "data": "data unavailable",
-        "weights": "weights unavailable", "fp16": "unsupported", "not built": "not built", "fine": "ok"}
-    for name, words in (("unknown model", "Choose from: lenet5"), ("diverges", "Lower learning_rate"), ("fp16", "slower"),
-                        ("data", "EFFML_DATA"), ("not built", "not built yet")):
+        "unknown model": "unsupported",
+        "memory": "out of memory",
+        "diverges": "diverged",
+        "data": "data unavailable",
+        "weights": "weights unavailable",
+        "fp16": "unsupported",
+        "not built": "not built",
+        "fine": "ok",
+    }
+    for name, words in (
+        ("unknown model", "Choose from: lenet5"),
+        ("diverges", "Lower learning_rate"),
+        ("fp16", "slower"),
+        ("data", "EFFML_DATA"),
+        ("not built", "not built yet"),
+    ):
         assert words in table.reason[name]
     again = pending(cases.values(), tmp_path)
-    assert {r.id for r in again} == {cases["data"].id, cases["weights"].id, cases["not built"].id}  # what may be there next time
+    assert {r.id for r in again} == {
+        cases["data"].id,
+        cases["weights"].id,
+        cases["not built"].id,
+    }  # what may be there next time
 
 
 def test_done_means_same_recipe_data_device_and_numerics(tmp_path, monkeypatch):
     sweep([QUICK, QUICK], tmp_path)
     assert len(load_runs(tmp_path)) == 1 and pending([QUICK], tmp_path) == []
-    assert pending([QUICK], tmp_path, device="cuda") == [QUICK] and pending([QUICK], tmp_path / "else") == [QUICK]
+    assert pending([QUICK], tmp_path, device="cuda") == [QUICK] and pending(
+        [QUICK], tmp_path / "else"
+    ) == [QUICK]
     before = sorted(tmp_path.iterdir())
-    assert sweep([QUICK, QUICK], tmp_path).status.tolist() == ["ok", "ok"] and sorted(tmp_path.iterdir()) == before
+    assert (
+        sweep([QUICK, QUICK], tmp_path).status.tolist() == ["ok", "ok"]
+        and sorted(tmp_path.iterdir()) == before
+    )
     monkeypatch.setattr("effml.sweep.plan.NUMERICS", NUMERICS + 1)
     assert pending([QUICK], tmp_path) == [QUICK]
     monkeypatch.setattr("effml.sweep.plan.NUMERICS", NUMERICS)
@@ -71,9 +115,23 @@ def test_done_means_same_recipe_data_device_and_numerics(tmp_path, monkeypatch):
 def test_the_row_of_this_data_and_device_is_returned_whatever_else_the_store_holds(tmp_path):
     good = sweep([QUICK], tmp_path).iloc[0]
     with Writer(tmp_path) as writer:
-        for status, device, sha in (("data unavailable", "cpu", None), ("ok", "cuda", good.data_sha256), ("ok", "cpu", "other")):
-            writer.append(Record(QUICK, run_id="x", status=status, device=device, data_sha256=sha, numerics=NUMERICS,
-                                 finished_utc="2999", test_auroc=0.1))
+        for status, device, sha in (
+            ("data unavailable", "cpu", None),
+            ("ok", "cuda", good.data_sha256),
+            ("ok", "cpu", "other"),
+        ):
+            writer.append(
+                Record(
+                    QUICK,
+                    run_id="x",
+                    status=status,
+                    device=device,
+                    data_sha256=sha,
+                    numerics=NUMERICS,
+                    finished_utc="2999",
+                    test_auroc=0.1,
+                )
+            )
     assert sweep([QUICK], tmp_path).run_id[0] == good.run_id
 
 
@@ -86,7 +144,9 @@ def test_a_store_that_cannot_be_written_to_costs_no_training(tmp_path, monkeypat
 def test_weights_of_an_earlier_run_carry_its_cost(tmp_path):
     assert "keep_weights" in sweep([*sweep_ids(tmp_path)], tmp_path).reason[0]
     parent = sweep([QUICK], tmp_path, keep_weights=True).iloc[0]
-    child = sweep([QUICK.but(weights=parent.recipe_id, seed=1)], tmp_path, keep_weights=True).iloc[0]
+    child = sweep([QUICK.but(weights=parent.recipe_id, seed=1)], tmp_path, keep_weights=True).iloc[
+        0
+    ]
     grandchild = sweep([QUICK.but(weights=child.recipe_id, seed=2)], tmp_path).iloc[0]
     assert child.lineage_energy_j == pytest.approx(parent.train_energy_j)
     assert grandchild.lineage_seconds == pytest.approx(parent.train_seconds + child.train_seconds)
@@ -112,6 +172,7 @@ def test_a_lost_worker_is_a_record(tmp_path):
     class Lossy:
         def submit(self, function, job):
             return ThreadPoolExecutor(1).submit(lambda: 1 / 0)
+
     row = sweep([QUICK], tmp_path, executor=Lossy()).iloc[0]
     assert row.status == "failed" and "ZeroDivisionError" in row.reason
 
@@ -126,13 +187,17 @@ def test_a_script_without_a_main_guard(tmp_path):
 
 
 def test_inside_a_dask_worker_and_with_dask_as_the_executor(tmp_path):
-    distributed = pytest.importorskip("distributed", reason="distributed is not installed (pip install 'effml[cluster]')")
-    code = (f"import distributed, effml\nif __name__ == '__main__':\n"
-            f"    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None) as c, "
-            f"distributed.Client(c) as client:\n"
-            f"        recipe = effml.Recipe(model='mlp', epochs=1)\n"
-            f"        print(client.submit(effml.sweep, [recipe], {str(tmp_path / 'a')!r}).result().status[0])\n"
-            f"        print(effml.sweep([recipe], {str(tmp_path / 'b')!r}, executor=client).status[0])\n")
+    distributed = pytest.importorskip(
+        "distributed", reason="distributed is not installed (pip install 'effml[cluster]')"
+    )
+    code = (
+        f"import distributed, effml\nif __name__ == '__main__':\n"
+        f"    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None) as c, "
+        f"distributed.Client(c) as client:\n"
+        f"        recipe = effml.Recipe(model='mlp', epochs=1)\n"
+        f"        print(client.submit(effml.sweep, [recipe], {str(tmp_path / 'a')!r}).result().status[0])\n"
+        f"        print(effml.sweep([recipe], {str(tmp_path / 'b')!r}, executor=client).status[0])\n"
+    )
     assert distributed and (tmp_path / "d.py").write_text(code)
     done = subprocess.run([sys.executable, "d.py"], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout == "ok\nok\n", done.stderr[-3000:]
@@ -160,20 +225,31 @@ def test_kill_9_at_twenty_random_moments_loses_nothing_that_was_finished(tmp_pat
     script = FAKE.format(n=n, store=str(store))
     finished = set()
     for attempt in range(20):
-        process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-c", script],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
         started = [int(process.stdout.readline()) for _ in range(rng.randint(2, 60))]
         time.sleep(rng.random() * 0.003)
         os.kill(process.pid, signal.SIGKILL)
         started += [int(line) for line in process.communicate()[0].splitlines()]
         runs = load_runs(store)
         assert not set(started) & finished  # nothing is done twice
-        finished |= set(started[:-1])       # all but the run in progress must be on disk
+        finished |= set(started[:-1])  # all but the run in progress must be on disk
         assert finished <= set(runs.seed) and set(runs.seed) <= finished | {started[-1]}
         assert runs.attrs["unreadable"] <= attempt + 1 and runs.test_auroc.eq(0.5).all()
         finished = set(runs.seed)
     left = len(pending(grid(Recipe(), seed=range(n)), store, device="cpu"))
     assert left == n - len(finished) and 20 < len(finished) < n
-    done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        check=True,
+    )
     assert len(done.stdout.splitlines()) == left and set(load_runs(store).seed) == set(range(n))
 
 
@@ -183,8 +259,11 @@ def test_a_killed_sweep_leaves_no_process_behind(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
 
     def below(pid):
-        children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        children = [
+            int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        ]
         return children + [g for c in children for g in below(c)]
+
     end = time.monotonic() + 60
     try:
         while len(family := below(process.pid)) < 2 and time.monotonic() < end:
@@ -202,7 +281,9 @@ def test_the_first_run_takes_the_process_that_was_warmed_up(tmp_path):
     executors.close_servers()
     warm_up(), warm_up()
     [early] = executors._idle
-    assert os.getpgid(early._process.pid) != os.getpgrp()  # a Jupyter kernel that shuts down leaves other groups alone
+    assert (
+        os.getpgid(early._process.pid) != os.getpgrp()
+    )  # a Jupyter kernel that shuts down leaves other groups alone
     assert sweep([QUICK], tmp_path).status.tolist() == ["ok"] and executors._idle == [early]
 
 
@@ -210,7 +291,11 @@ def test_the_first_run_takes_the_process_that_was_warmed_up(tmp_path):
 def test_a_run_killed_by_the_system_is_a_record(monkeypatch):
     job = json.dumps({"recipe": QUICK.to_dict()})
     reading, writing = os.pipe()  # stands for a standard input that stays open
-    monkeypatch.setattr(server.select, "select", lambda r, w, x, real=server.select.select: real([r[0], reading], w, x))
+    monkeypatch.setattr(
+        server.select,
+        "select",
+        lambda r, w, x, real=server.select.select: real([r[0], reading], w, x),
+    )
     monkeypatch.setattr(server, "_job", lambda job: os.kill(os.getpid(), signal.SIGKILL))
     assert server._forked(job)["status"] == "out of memory"
     monkeypatch.setattr(server, "_job", lambda job: os._exit(3))
@@ -219,8 +304,18 @@ def test_a_run_killed_by_the_system_is_a_record(monkeypatch):
 
 
 def test_where_there_is_no_fork_each_run_gets_a_new_python(tmp_path):
-    answer = executors.spawned(json.dumps({"recipe": QUICK.to_dict(), "device": "cpu", "store": str(tmp_path), "keep_weights": False,
-                                         "environment": {}, "folder": str(tmp_path)}))
+    answer = executors.spawned(
+        json.dumps(
+            {
+                "recipe": QUICK.to_dict(),
+                "device": "cpu",
+                "store": str(tmp_path),
+                "keep_weights": False,
+                "environment": {},
+                "folder": str(tmp_path),
+            }
+        )
+    )
     assert answer["status"] == "ok" and answer["recipe_id"] == QUICK.id
 
 
@@ -228,6 +323,9 @@ def test_threads_spin_less_beside_a_busy_program_and_what_the_user_set_stays(mon
     from types import SimpleNamespace
 
     from effml.sweep import executors
+
     for others, expected in ((0.4, {"GOMP_SPINCOUNT": "300"}), (0.1, {}), (float("nan"), {})):
-        monkeypatch.setattr(executors, "measure", lambda: contextlib.nullcontext(SimpleNamespace(others_cpu=others)))
+        monkeypatch.setattr(
+            executors, "measure", lambda: contextlib.nullcontext(SimpleNamespace(others_cpu=others))
+        )
         assert executors._waits() == expected

@@ -15,28 +15,57 @@ from effml.training import SCHEDULES, Diverged, predict, train
 def dots(n=240, task="binary", classes=("no", "yes")):
     """Images whose class is the place of a bright dot: learnable in a few steps."""
     rng = np.random.default_rng(0)
-    images, labels = rng.integers(0, 60, (n, 1, 28, 28), dtype=np.uint8), np.arange(n) % len(classes)
+    images, labels = (
+        rng.integers(0, 60, (n, 1, 28, 28), dtype=np.uint8),
+        np.arange(n) % len(classes),
+    )
     for i, label in enumerate(labels):
-        images[i, 0, 4 + 6 * label: 8 + 6 * label, 8:20] = 250
+        images[i, 0, 4 + 6 * label : 8 + 6 * label, 8:20] = 250
     images, labels = torch.from_numpy(images), torch.from_numpy(labels)
     if task == "multi-label":
         labels = torch.stack([labels, 1 - labels], 1)
-    parts = {s: Split(images[a:b], labels[a:b]) for s, a, b in (("train", 0, 144), ("val", 144, 192), ("test", 192, 240))}
+    parts = {
+        s: Split(images[a:b], labels[a:b])
+        for s, a, b in (("train", 0, 144), ("val", 144, 192), ("test", 192, 240))
+    }
     return Dataset("dots", task, classes, 1 if task == "binary" else None, {}, **parts)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "amp_bf16", "bf16"])
-@pytest.mark.parametrize("task, classes", [("binary", ("no", "yes")), ("multi-class", ("a", "b", "c")), ("ordinal", ("a", "b", "c")),
-                                           ("multi-label", ("no", "yes"))])
+@pytest.mark.parametrize(
+    "task, classes",
+    [
+        ("binary", ("no", "yes")),
+        ("multi-class", ("a", "b", "c")),
+        ("ordinal", ("a", "b", "c")),
+        ("multi-label", ("no", "yes")),
+    ],
+)
 def test_it_learns_what_can_be_learned(task, classes, precision):
     data = dots(task=task, classes=classes)
     model = build_model("lenet5", classes=len(classes))
     history = train(model, data, recipe=Recipe(epochs=4, batch_size=16, precision=precision))
     p = predict(model, data.test, task=task, precision=precision)
-    right = (p > 0.5) == data.test.labels.numpy() if task == "multi-label" else p.argmax(1) == data.test.labels.numpy()
-    assert right.mean() > 0.95 and history.val_score[-1] > 0.95 and history.train_loss[-1] < history.train_loss[0]
-    weights, products = ("bfloat16" if precision == "bf16" else "float32"), ("float32" if precision == "fp32" else "bfloat16")
-    assert history.dtypes == {"weights": weights, "activations": products, "gradients": weights, "optimizer": weights}
+    right = (
+        (p > 0.5) == data.test.labels.numpy()
+        if task == "multi-label"
+        else p.argmax(1) == data.test.labels.numpy()
+    )
+    assert (
+        right.mean() > 0.95
+        and history.val_score[-1] > 0.95
+        and history.train_loss[-1] < history.train_loss[0]
+    )
+    weights, products = (
+        ("bfloat16" if precision == "bf16" else "float32"),
+        ("float32" if precision == "fp32" else "bfloat16"),
+    )
+    assert history.dtypes == {
+        "weights": weights,
+        "activations": products,
+        "gradients": weights,
+        "optimizer": weights,
+    }
     assert p.dtype == np.float32 and p.shape == (48, len(classes)) and not model.training
 
 
@@ -45,6 +74,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
         model = build_model("mlp", seed=seed)
         train(model, dots(), recipe=Recipe(epochs=2, seed=seed))
         return torch.cat([w.flatten() for w in model.parameters()])
+
     assert torch.equal(weights(0), weights(0)) and not torch.equal(weights(0), weights(1))
 
 
@@ -55,10 +85,14 @@ def test_the_loop_equals_one_written_out():
     history = train(model, only_train, recipe=Recipe(epochs=3, batch_size=144, schedule="constant"))
     optimizer = torch.optim.AdamW(twin.parameters(), lr=1e-3, weight_decay=0.01)
     for expected in history.train_loss:
-        loss = torch.nn.functional.cross_entropy(twin(data.train.images.float() / 127.5 - 1), data.train.labels)
+        loss = torch.nn.functional.cross_entropy(
+            twin(data.train.images.float() / 127.5 - 1), data.train.labels
+        )
         assert loss.item() == pytest.approx(expected, rel=1e-4)
         optimizer.zero_grad(), loss.backward(), optimizer.step()
-    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(model.parameters(), twin.parameters()))
+    assert all(
+        torch.allclose(a, b, atol=1e-5) for a, b in zip(model.parameters(), twin.parameters())
+    )
     assert history.best_epoch == 3  # without a validation split the last
 
 
@@ -68,10 +102,15 @@ def test_the_epoch_with_the_best_validation_score_is_kept(monkeypatch):
     def validate(model, data, numbers, loss_of):
         seen.append(model[1].weight.detach().clone())
         return {"score": next(scores), "loss": 1.0, "accuracy": 0.5}
+
     monkeypatch.setattr("effml.training.loop._validate", validate)
     model = build_model("mlp")
     history = train(model, dots(), recipe=Recipe(epochs=6, patience=2))
-    assert history.best_epoch == 2 and torch.equal(model[1].weight, seen[1]) and not torch.equal(seen[1], seen[2])
+    assert (
+        history.best_epoch == 2
+        and torch.equal(model[1].weight, seen[1])
+        and not torch.equal(seen[1], seen[2])
+    )
     assert len(history.val_score) == 4  # patience 2 ends it after epoch 4
 
 
@@ -89,8 +128,11 @@ def test_divergence_ends_the_run_with_advice():
 
 
 def test_names_list_their_menus():
-    for fields, words in (({"precision": "fp16"}, "4 to 500 times slower.*Choose from: fp32, amp_bf16"),
-                          ({"optimizer": "adm"}, "Choose from: adamw"), ({"schedule": "x"}, "Choose from: cosine")):
+    for fields, words in (
+        ({"precision": "fp16"}, "4 to 500 times slower.*Choose from: fp32, amp_bf16"),
+        ({"optimizer": "adm"}, "Choose from: adamw"),
+        ({"schedule": "x"}, "Choose from: cosine"),
+    ):
         with pytest.raises(ValueError, match=words):
             train(build_model("mlp"), dots(), recipe=Recipe(**fields))
     with pytest.raises(ValueError, match="no training images with"):
@@ -109,6 +151,8 @@ def test_the_cosine_ends_at_zero():
 
 def test_a_last_batch_of_one_image_does_not_break_batch_normalisation():
     data = load_dataset("phantom-chest")
-    few = Dataset("few", "binary", data.classes, 1, {}, Split(data.train.images[:9], data.train.labels[:9]))
+    few = Dataset(
+        "few", "binary", data.classes, 1, {}, Split(data.train.images[:9], data.train.labels[:9])
+    )
     train(build_model("mobilenetv2_050"), few, recipe=Recipe(epochs=1, batch_size=8))
     assert train(build_model("mlp"), few, recipe=Recipe(epochs=1, batch_size=1)).train_loss[0] > 0

@@ -1,4 +1,5 @@
 """Losses, augmentation, stopping, checkpoints, masks: each against an oracle."""
+
 import math
 import os
 import subprocess
@@ -20,12 +21,20 @@ from effml.training.stopping import make_stopping
 
 def test_balanced_weights_are_those_of_scikit_learn():
     from sklearn.utils.class_weight import compute_class_weight
+
     labels = torch.tensor([0] * 50 + [1] * 10 + [2] * 3)
     logits = torch.randn(63, 3, generator=torch.Generator().manual_seed(0))
-    weight = torch.tensor(compute_class_weight("balanced", classes=np.arange(3), y=labels.numpy()), dtype=torch.float32)
+    weight = torch.tensor(
+        compute_class_weight("balanced", classes=np.arange(3), y=labels.numpy()),
+        dtype=torch.float32,
+    )
     expected = torch.nn.functional.cross_entropy(logits, labels, weight=weight)
-    assert make_loss("multi-class", labels, 3, "balanced")(logits, labels).item() == pytest.approx(expected.item(), rel=1e-6)
-    assert torch.isfinite(make_loss("multi-class", labels, 4, "balanced")(torch.zeros(63, 4), labels))  # a class without images
+    assert make_loss("multi-class", labels, 3, "balanced")(logits, labels).item() == pytest.approx(
+        expected.item(), rel=1e-6
+    )
+    assert torch.isfinite(
+        make_loss("multi-class", labels, 4, "balanced")(torch.zeros(63, 4), labels)
+    )  # a class without images
     with pytest.raises(ValueError, match="Choose from: none, balanced"):
         make_loss("binary", labels, 3, "heavy")
 
@@ -41,10 +50,16 @@ def test_soft_dice_by_hand_and_with_empty_masks():
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 @pytest.mark.parametrize("shape", [(40, 3, 28, 28), (12, 1, 9, 10, 11)])
 def test_augmentation_moves_images_and_masks_alike_and_repeats(name, shape):
-    images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = torch.randint(
+        0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     masks = (images[:, 0] > 128).byte()
     one, other = (augment(name, images, masks, torch.Generator().manual_seed(5)) for _ in range(2))
-    assert torch.equal(one[0], other[0]) and one[0].shape == images.shape and one[0].dtype == torch.uint8
+    assert (
+        torch.equal(one[0], other[0])
+        and one[0].shape == images.shape
+        and one[0].dtype == torch.uint8
+    )
     assert torch.equal((one[0][:, 0] > 128).byte(), one[1])
     changed = (one[0] != images).flatten(1).any(1).float().mean()
     assert (changed == 0) if name == "none" else 0.2 < changed <= 1
@@ -75,11 +90,17 @@ def epochs_run(rule, accuracies, losses, patience=2):
 
 
 def test_stopping_as_it_should_be_and_as_selvan_2023_wrote_it():
-    accuracies, losses = [0.5, 0.6, 0.5, 0.5, 0.5, 0.5, 0.5], [1.0, 0.9, 0.95, 0.94, 0.93, 0.99, 0.99]
+    accuracies, losses = (
+        [0.5, 0.6, 0.5, 0.5, 0.5, 0.5, 0.5],
+        [1.0, 0.9, 0.95, 0.94, 0.93, 0.99, 0.99],
+    )
     assert epochs_run("score", accuracies, losses) == (4, 2)
     # 0.9 came together with a better accuracy, so the bar stayed at infinity: 0.95, 0.94 and 0.93 reset the counter in turn
     assert epochs_run("selvan2023", accuracies, losses) == (7, 2)
-    assert epochs_run("score", [0.5] * 9, [1.0] * 9, patience=0) == (9, 9)  # of equals the later; never stops
+    assert epochs_run("score", [0.5] * 9, [1.0] * 9, patience=0) == (
+        9,
+        9,
+    )  # of equals the later; never stops
     with pytest.raises(ValueError, match="Choose from: score, selvan2023"):
         make_stopping(Recipe(stopping="whenever"))
 
@@ -98,15 +119,26 @@ def test_schedules_stay_between_nothing_and_the_rate(name):
         assert np.argmax(rates) in (11, 12) and rates[-1] < 0.01
 
 
-@pytest.mark.parametrize("model, name, size", [("unet", "phantom-brain", 32), ("unet3d", "phantom-brain3d", 16)])
+@pytest.mark.parametrize(
+    "model, name, size", [("unet", "phantom-brain", 32), ("unet3d", "phantom-brain3d", 16)]
+)
 def test_a_unet_learns_to_outline(model, name, size):
     data = load_dataset(name, size=size)
     net = build_model(model, in_channels=data.train.images.shape[1], seed=1)
-    part = Dataset(name, data.task, data.classes, None, {}, Split(data.train.images[:96], masks=data.train.masks[:96]),
-                   Split(data.val.images[:16], masks=data.val.masks[:16]))
+    part = Dataset(
+        name,
+        data.task,
+        data.classes,
+        None,
+        {},
+        Split(data.train.images[:96], masks=data.train.masks[:96]),
+        Split(data.val.images[:16], masks=data.val.masks[:16]),
+    )
     history = train(net, part, recipe=Recipe(model=model, epochs=3, batch_size=8, augment="flip"))
     assert history.train_loss[-1] < 0.8 * history.train_loss[0] and max(history.val_score) > 0.6
-    assert net(torch.zeros(1, 1, *[19] * (3 if "3d" in model else 2))).shape[2:] == (19,) * (3 if "3d" in model else 2)
+    assert net(torch.zeros(1, 1, *[19] * (3 if "3d" in model else 2))).shape[2:] == (19,) * (
+        3 if "3d" in model else 2
+    )
 
 
 KILLED = """
@@ -129,18 +161,29 @@ train(build_model("lenet5"), dots(), recipe=Recipe(epochs=6, batch_size=16, augm
 
 
 @pytest.mark.parametrize("precision", ["fp32", "amp_bf16"])
-def test_kill_9_and_resume_gives_the_weights_of_an_undisturbed_run(tmp_path, monkeypatch, precision):
+def test_kill_9_and_resume_gives_the_weights_of_an_undisturbed_run(
+    tmp_path, monkeypatch, precision
+):
     file, tests = tmp_path / "x.checkpoint", os.path.dirname(__file__)
     monkeypatch.setenv("EFFML_CHECKPOINT_SECONDS", "0")
-    done = subprocess.run([sys.executable, "-c", KILLED.format(tests=tests, file=str(file), precision=precision)], capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED.format(tests=tests, file=str(file), precision=precision)],
+        capture_output=True,
+    )
     assert done.returncode == -9 and file.is_file(), done.stderr.decode()
     recipe = Recipe(epochs=6, batch_size=16, augment="flip_shift", precision=precision)
     resumed, whole = build_model("lenet5"), build_model("lenet5")
     history = train(resumed, dots(), recipe=recipe, checkpoint=file)
     undisturbed = train(whole, dots(), recipe=recipe)
     assert history.resumed_epoch == 3 and not file.exists()
-    assert history.train_loss == undisturbed.train_loss and history.best_epoch == undisturbed.best_epoch
-    assert all(torch.equal(a, b) for a, b in zip(resumed.state_dict().values(), whole.state_dict().values()))
+    assert (
+        history.train_loss == undisturbed.train_loss
+        and history.best_epoch == undisturbed.best_epoch
+    )
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(resumed.state_dict().values(), whole.state_dict().values())
+    )
 
 
 def test_short_trainings_write_no_checkpoint(tmp_path):
@@ -148,13 +191,22 @@ def test_short_trainings_write_no_checkpoint(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name, peer", [("adam", lambda p: torch.optim.Adam(p, lr=0.01)),
-                                        ("sgd", lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9))])
+@pytest.mark.parametrize(
+    "name, peer",
+    [
+        ("adam", lambda p: torch.optim.Adam(p, lr=0.01)),
+        ("sgd", lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9)),
+    ],
+)
 def test_optimizers_step_as_torch_does_without_fusing(name, peer):
     from effml.optimizers import make_optimizer
+
     ours, theirs = (torch.nn.Linear(5, 3) for _ in range(2))
     theirs.load_state_dict(ours.state_dict())
-    for model, optimizer in ((ours, make_optimizer(name, ours.parameters(), 0.01)), (theirs, peer(theirs.parameters()))):
+    for model, optimizer in (
+        (ours, make_optimizer(name, ours.parameters(), 0.01)),
+        (theirs, peer(theirs.parameters())),
+    ):
         for step in range(5):
             optimizer.zero_grad()
             model(torch.full((2, 5), step + 1.0)).square().sum().backward()
@@ -164,19 +216,34 @@ def test_optimizers_step_as_torch_does_without_fusing(name, peer):
 
 def test_divergence_ends_a_run_with_a_reason():
     from effml.training import Diverged
+
     with pytest.raises(Diverged, match="Lower learning_rate"):
         train(build_model("lenet5"), dots(), recipe=Recipe(epochs=3, learning_rate=1e30))
-    assert math.isfinite(train(build_model("mlp"), dots(), recipe=Recipe(epochs=1, class_weights="balanced")).train_loss[0])
+    assert math.isfinite(
+        train(
+            build_model("mlp"), dots(), recipe=Recipe(epochs=1, class_weights="balanced")
+        ).train_loss[0]
+    )
 
 
 def test_a_run_on_masks_reports_dice_and_a_model_that_does_not_fit_is_refused(tmp_path):
     from effml import load_arrays, run
-    record = run(Recipe(data="phantom-wound", model="unet", epochs=2, batch_size=16), store=tmp_path)
+
+    record = run(
+        Recipe(data="phantom-wound", model="unet", epochs=2, batch_size=16), store=tmp_path
+    )
     assert record.status == "ok", record.reason
-    assert 0.2 < record.test_dice < 1 and record.test_dice_low < record.test_dice < record.test_dice_high and record.test_n == 100
+    assert (
+        0.2 < record.test_dice < 1
+        and record.test_dice_low < record.test_dice < record.test_dice_high
+        and record.test_n == 100
+    )
     assert record.val_auroc is None and record.val_score > 0.2 and record.macs > 0
     assert load_arrays(tmp_path, record.run_id)["test_probabilities"].shape == (100, 28, 28)
-    for data, model, words in (("phantom-wound", "lenet5", "Choose unet"), ("phantom-chest", "unet", "Choose a classifier"),
-                               ("phantom-brain3d", "unet", "Choose unet3d")):
+    for data, model, words in (
+        ("phantom-wound", "lenet5", "Choose unet"),
+        ("phantom-chest", "unet", "Choose a classifier"),
+        ("phantom-brain3d", "unet", "Choose unet3d"),
+    ):
         record = run(Recipe(data=data, model=model, epochs=1))
         assert record.status == "unsupported" and words in record.reason

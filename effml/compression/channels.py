@@ -1,4 +1,5 @@
 """Channel pruning that follows the dependencies between layers: Torch-Pruning (Fang et al. 2023) is the engine."""
+
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -11,12 +12,14 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+
 @compressor()
 def channels(model: "nn.Module", keep: float, job: Job) -> Outcome:
     """Channels with small weights (Euclidean norm over all layers that share the channel) are cut; each group of layers keeps the
     fraction `keep` of its channels, the head keeps all classes. With `data`, batch-norm statistics are then re-estimated on
     them, without labels."""
     import torch_pruning
+
     return _cut(model, keep, job, torch_pruning.importance.GroupMagnitudeImportance(p=2))
 
 
@@ -26,8 +29,11 @@ def channels_bn(model: "nn.Module", keep: float, job: Job) -> Outcome:
     without any keep all their channels."""
     import torch_pruning
     from torch.nn.modules.batchnorm import _BatchNorm
+
     if not any(isinstance(layer, _BatchNorm) and layer.affine for layer in model.modules()):
-        raise ValueError(f"{type(model).__name__} has no batch normalisation, whose scale channels_bn goes by. Choose channels.")
+        raise ValueError(
+            f"{type(model).__name__} has no batch normalisation, whose scale channels_bn goes by. Choose channels."
+        )
     return _cut(model, keep, job, torch_pruning.importance.BNScaleImportance())
 
 
@@ -38,9 +44,12 @@ def channels_taylor(model: "nn.Module", keep: float, job: Job) -> Outcome:
     `data`, and no label reaches a compressor: the loss is the cross-entropy with labels drawn from the model's own softmax
     distribution (see `_gradients`)."""
     import torch_pruning
+
     if job.data is None:
-        raise ValueError("channels_taylor looks at images and was given none: give data=, in a recipe calibration_images=512, or "
-                         "choose channels, which looks at weights alone.")
+        raise ValueError(
+            "channels_taylor looks at images and was given none: give data=, in a recipe calibration_images=512, or "
+            "choose channels, which looks at weights alone."
+        )
     if "gradients" not in job.memo:
         job.memo["gradients"] = _gradients(model, job.data, job.seed)
     for parameter, gradient in zip(model.parameters(), job.memo["gradients"]):
@@ -52,25 +61,34 @@ def channels_taylor(model: "nn.Module", keep: float, job: Job) -> Outcome:
 def channels_random(model: "nn.Module", keep: float, job: Job) -> Outcome:
     """Baseline: random channels."""
     import torch
+
     generator = torch.Generator().manual_seed(job.seed)
 
     def importance(group: Any) -> "torch.Tensor":
         return torch.rand(len(group[0].idxs), generator=generator)
+
     return _cut(model, keep, job, importance)
 
 
-def _cut(model: "nn.Module", keep: float, job: Job, importance: "Callable[[Any], torch.Tensor]") -> Outcome:
+def _cut(
+    model: "nn.Module", keep: float, job: Job, importance: "Callable[[Any], torch.Tensor]"
+) -> Outcome:
     from torch import nn
+
     wanted = [p.requires_grad for p in model.parameters()]
     model.requires_grad_(True)  # the dependencies are found by tracing gradients
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Unwrapped parameters")  # position embeddings: its default is right
+            warnings.filterwarnings(
+                "ignore", message="Unwrapped parameters"
+            )  # position embeddings: its default is right
             planned = plan(model, keep, job.example[:2], importance, output_layer(model))
         small, groups = fitted(model, planned, job.example[:1])
     except Exception as error:  # Torch-Pruning stumbles in many ways over models it cannot trace
-        raise ValueError(f"Torch-Pruning cannot prune {type(model).__name__} ({type(error).__name__}: {error}). Choose svd, "
-                         "which changes no widths, or another model.") from error
+        raise ValueError(
+            f"Torch-Pruning cannot prune {type(model).__name__} ({type(error).__name__}: {error}). Choose svd, "
+            "which changes no widths, or another model."
+        ) from error
     for parameter, grad in zip(small.parameters(), wanted):
         parameter.requires_grad_(grad)
     layers: dict[str, dict[str, Any]] = {}
@@ -81,10 +99,16 @@ def _cut(model: "nn.Module", keep: float, job: Job, importance: "Callable[[Any],
             layers.setdefault(name, {"kind": "cut"})[way] = kept
             if way == "out" and isinstance(modules[name], (nn.Conv2d, nn.Linear)):
                 left, total = left + len(kept), total + len(kept) + len(gone)
-    notes = [] if total else ["Nothing was cut: no group of layers has a channel to spare at this keep."]
+    notes = (
+        []
+        if total
+        else ["Nothing was cut: no group of layers has a channel to spare at this keep."]
+    )
     if len(groups) < len(planned):
-        notes.append(f"{len(planned) - len(groups)} of {len(planned)} groups of layers keep their width: without their channels "
-                     "the model does not run.")
+        notes.append(
+            f"{len(planned) - len(groups)} of {len(planned)} groups of layers keep their width: without their channels "
+            "the model does not run."
+        )
     if job.data is not None:
         reestimate(small, job.data)
     return Outcome(small, left / total if total else 1.0, layers, notes)
@@ -93,10 +117,13 @@ def _cut(model: "nn.Module", keep: float, job: Job, importance: "Callable[[Any],
 def output_layer(model: "nn.Module") -> "nn.Module":
     """The layer that must keep its width: the head, or the last convolution of a model without one."""
     from torch import nn
+
     try:
         return head(model)
     except ValueError:
-        return [layer for layer in model.modules() if isinstance(layer, nn.modules.conv._ConvNd)][-1]
+        return [layer for layer in model.modules() if isinstance(layer, nn.modules.conv._ConvNd)][
+            -1
+        ]
 
 
 def reestimate(model: "nn.Module", data: "torch.Tensor", batch: int = 64) -> None:
@@ -104,7 +131,12 @@ def reestimate(model: "nn.Module", data: "torch.Tensor", batch: int = 64) -> Non
     the rest of the model stays in eval mode. After a cut the old statistics belong to channels that saw more."""
     import torch
     from torch.nn.modules.batchnorm import _BatchNorm
-    layers = [layer for layer in model.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
+
+    layers = [
+        layer
+        for layer in model.modules()
+        if isinstance(layer, _BatchNorm) and layer.track_running_stats
+    ]
     if not layers:
         return
     momenta = [layer.momentum for layer in layers]
@@ -124,7 +156,9 @@ def reestimate(model: "nn.Module", data: "torch.Tensor", batch: int = 64) -> Non
             layer.eval()
 
 
-def _gradients(model: "nn.Module", data: "torch.Tensor", seed: int, batch: int = 16) -> "list[torch.Tensor]":
+def _gradients(
+    model: "nn.Module", data: "torch.Tensor", seed: int, batch: int = 16
+) -> "list[torch.Tensor]":
     """Per parameter, the root mean square over batches of `data` (M, C, H, W) of the gradient of the cross-entropy; without
     labels.
 
@@ -133,16 +167,26 @@ def _gradients(model: "nn.Module", data: "torch.Tensor", seed: int, batch: int =
     says how fast the distribution of answers moves. One output is taken for the logit of the second of two classes."""
     import torch
     from torch.nn import functional
+
     generator = torch.Generator().manual_seed(seed)
     parameters, parts = list(model.parameters()), data.split(batch)
-    wanted, squares = [p.requires_grad for p in parameters], [torch.zeros_like(p) for p in parameters]
+    wanted, squares = (
+        [p.requires_grad for p in parameters],
+        [torch.zeros_like(p) for p in parameters],
+    )
     model.eval().requires_grad_(True)
     for part in parts:
         with torch.enable_grad():
             logits = model(part).movedim(1, -1).flatten(0, -2)
-            logits = torch.cat([torch.zeros_like(logits), logits], 1) if logits.shape[1] == 1 else logits
-            drawn = torch.multinomial(logits.detach().softmax(1).cpu(), 1, generator=generator)[:, 0].to(logits.device)
-            found = torch.autograd.grad(functional.cross_entropy(logits, drawn), parameters, allow_unused=True)
+            logits = (
+                torch.cat([torch.zeros_like(logits), logits], 1) if logits.shape[1] == 1 else logits
+            )
+            drawn = torch.multinomial(logits.detach().softmax(1).cpu(), 1, generator=generator)[
+                :, 0
+            ].to(logits.device)
+            found = torch.autograd.grad(
+                functional.cross_entropy(logits, drawn), parameters, allow_unused=True
+            )
         for square, gradient in zip(squares, found):
             if gradient is not None:
                 square += gradient.detach() ** 2

@@ -1,4 +1,5 @@
 """How much to keep: the least that validation finds good enough."""
+
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,9 +12,17 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def smallest_keep(compress: "Callable[..., tuple[nn.Module, Report]]", model: "nn.Module",
-                  score: "Callable[[nn.Module], float]", *, tolerance: float, example: "torch.Tensor",
-                  data: "torch.Tensor | None" = None, seed: int = 0, steps: int = 5) -> "tuple[nn.Module, Report]":
+def smallest_keep(
+    compress: "Callable[..., tuple[nn.Module, Report]]",
+    model: "nn.Module",
+    score: "Callable[[nn.Module], float]",
+    *,
+    tolerance: float,
+    example: "torch.Tensor",
+    data: "torch.Tensor | None" = None,
+    seed: int = 0,
+    steps: int = 5,
+) -> "tuple[nn.Module, Report]":
     """The smallest `keep` whose score is at least the model's own minus `tolerance`, found by bisection to 1 / 2**steps.
 
     `compress` is an entry of COMPRESSORS; `score(model) -> float`, higher is better, must look at validation only, and may
@@ -24,8 +33,10 @@ def smallest_keep(compress: "Callable[..., tuple[nn.Module, Report]]", model: "n
     a smaller one may be too. Raises ValueError for a score that is not finite, a negative tolerance, or fewer than 1 step.
     """
     if not tolerance >= 0 or steps < 1:
-        raise ValueError(f"tolerance={tolerance}, steps={steps}: give the loss of score that you accept, 0 or more, and "
-                         "at least 1 step.")
+        raise ValueError(
+            f"tolerance={tolerance}, steps={steps}: give the loss of score that you accept, 0 or more, and "
+            "at least 1 step."
+        )
     least = _scored(score, model, 1.0) - tolerance
     low, high, tried, best = 0, 2**steps, [], None
     while high - low > 1:
@@ -38,12 +49,18 @@ def smallest_keep(compress: "Callable[..., tuple[nn.Module, Report]]", model: "n
             low = (low + high) // 2
     small, report = best or compress(model, 1.0, example=example, data=data, seed=seed)
     told = ", ".join(f"{found:.4f} at {keep:g}" for keep, found in tried)
-    said = f"smallest keep whose score is at least {least:.4f}" if best else f"no keep below 1 gives a score of {least:.4f}"
+    said = (
+        f"smallest keep whose score is at least {least:.4f}"
+        if best
+        else f"no keep below 1 gives a score of {least:.4f}"
+    )
     return small, replace(report, notes=(*report.notes, f"{said}; scores: {told}"))
 
 
 def _scored(score: "Callable[[nn.Module], float]", model: "nn.Module", keep: float) -> float:
     if not math.isfinite(found := float(score(model))):
-        raise ValueError(f"The score of the model at keep={keep:g} is {found}: give a function that returns a finite number, "
-                         "such as the AUROC on validation images of both classes.")
+        raise ValueError(
+            f"The score of the model at keep={keep:g} is {found}: give a function that returns a finite number, "
+            "such as the AUROC on validation images of both classes."
+        )
     return found

@@ -1,8 +1,9 @@
 """Which architectures a compressor works on: one row each, measured in a process of its own.
 
-    table = coverage(["resnet18", "vit_tiny_patch16_224"]); table[table.works]
-    python -m effml.compression.coverage resnet18        # one row, as JSON, in this process
+table = coverage(["resnet18", "vit_tiny_patch16_224"]); table[table.works]
+python -m effml.compression.coverage resnet18        # one row, as JSON, in this process
 """
+
 import json
 import subprocess
 import sys
@@ -24,24 +25,43 @@ if TYPE_CHECKING:
     from torch import nn
 
 COLUMNS = {
-    "name": "architecture, as build_model takes it", "family": "the file of timm it is defined in",
+    "name": "architecture, as build_model takes it",
+    "family": "the file of timm it is defined in",
     "size": "pixels of a side: the size asked for, or the architecture's own where it takes no other",
     "works": "smaller (params <= 0.9), runs, can be trained, and comes back from disk with the same outputs",
     "why": "what does not work, in a sentence; where it works, what a reader must know",
-    "params": "parameters after / before", "macs": "multiplications after / before", "latency": "seconds a batch after / before",
+    "params": "parameters after / before",
+    "macs": "multiplications after / before",
+    "latency": "seconds a batch after / before",
     "difference": "largest difference of outputs to the parent with the lost channels silenced, over its largest output",
-    "seconds": "time the compression took"}
+    "seconds": "time the compression took",
+}
 SMALLER = 0.9  # the share of parameters which a model that works has at most
 
 
-def coverage(names: Iterable[str], *, keep: float = 0.5, size: int = 64, timeout: float = 300, method: str = "channels",
-             workers: int = 1) -> "pandas.DataFrame":
+def coverage(
+    names: Iterable[str],
+    *,
+    keep: float = 0.5,
+    size: int = 64,
+    timeout: float = 300,
+    method: str = "channels",
+    workers: int = 1,
+) -> "pandas.DataFrame":
     """A row for each architecture, with random weights (no network), columns as in COLUMNS. What takes longer than `timeout`
     seconds is a row that says so, as is what fails; `workers` processes run at a time."""
     import pandas
 
     def own_process(name: str) -> dict[str, Any]:
-        command = [sys.executable, "-m", "effml.compression.coverage", name, str(keep), str(size), method]
+        command = [
+            sys.executable,
+            "-m",
+            "effml.compression.coverage",
+            name,
+            str(keep),
+            str(size),
+            method,
+        ]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
             return json.loads(done.stdout.splitlines()[-1])
@@ -49,7 +69,12 @@ def coverage(names: Iterable[str], *, keep: float = 0.5, size: int = 64, timeout
             return {"name": name, "works": False, "why": f"It took longer than {timeout:g} s."}
         except (IndexError, ValueError):
             last = (done.stderr.strip() or "nothing said").splitlines()[-1]
-            return {"name": name, "works": False, "why": f"The process ended with code {done.returncode}: {last}"}
+            return {
+                "name": name,
+                "works": False,
+                "why": f"The process ended with code {done.returncode}: {last}",
+            }
+
     with ThreadPoolExecutor(workers) as pool:
         return pandas.DataFrame(list(pool.map(own_process, names)), columns=list(COLUMNS))
 
@@ -57,8 +82,15 @@ def coverage(names: Iterable[str], *, keep: float = 0.5, size: int = 64, timeout
 def reference() -> "pandas.DataFrame":
     """The stored table: the 131 architectures of the PePR list (Selvan et al.), keep 0.5, images of 64 px."""
     import pandas
-    return pandas.read_csv(Path(__file__).parents[2] / "results" / "reference" / "coverage.csv", keep_default_na=False,
-                           na_values={column: [""] for column in ("size", "params", "macs", "latency", "difference", "seconds")})
+
+    return pandas.read_csv(
+        Path(__file__).parents[2] / "results" / "reference" / "coverage.csv",
+        keep_default_na=False,
+        na_values={
+            column: [""]
+            for column in ("size", "params", "macs", "latency", "difference", "seconds")
+        },
+    )
 
 
 def row(name: str, keep: float = 0.5, size: int = 64, method: str = "channels") -> dict[str, Any]:
@@ -70,8 +102,10 @@ def row(name: str, keep: float = 0.5, size: int = 64, method: str = "channels") 
         start = time.perf_counter()
         small, report = COMPRESSORS[method](model, keep, example=images[:1])
         found["seconds"] = round(time.perf_counter() - start, 2)
-        found |= {what: round(report.ratios[key], 4) for what, key in
-                  (("params", "params"), ("macs", "macs"), ("latency", "latency_s"))}
+        found |= {
+            what: round(report.ratios[key], 4)
+            for what, key in (("params", "params"), ("macs", "macs"), ("latency", "latency_s"))
+        }
         found["why"] = " ".join(report.notes)
         found |= _checked(model, small, report, images, name)
     except Exception as error:  # whatever it is, it is the reason
@@ -82,13 +116,16 @@ def row(name: str, keep: float = 0.5, size: int = 64, method: str = "channels") 
 def _alive(name: str, size: int) -> "tuple[nn.Module, torch.Tensor]":
     """A model whose channels all matter, as after training, and four images it takes."""
     import torch
+
     model, images = None, torch.randn(4, 1, size, size)
     try:
         model = build_model(name, classes=3, size=size)
         with torch.no_grad():
             model(images[:1])
     except Exception:
-        config = getattr(model, "pretrained_cfg", None) or getattr(import_timm().models.get_pretrained_cfg(name), "__dict__", {})
+        config = getattr(model, "pretrained_cfg", None) or getattr(
+            import_timm().models.get_pretrained_cfg(name), "__dict__", {}
+        )
         own = config.get("input_size", [size])[-1]
         if own == size:
             raise
@@ -96,24 +133,42 @@ def _alive(name: str, size: int) -> "tuple[nn.Module, torch.Tensor]":
     return alive(model, images), images
 
 
-def _checked(model: "nn.Module", small: "nn.Module", report: Report, images: "torch.Tensor", name: str) -> dict[str, Any]:
+def _checked(
+    model: "nn.Module", small: "nn.Module", report: Report, images: "torch.Tensor", name: str
+) -> dict[str, Any]:
     """Is it smaller, does it run, learn, and come back from disk? Raises AssertionError with what does not hold."""
     import torch
+
     if report.ratios["params"] > SMALLER:
-        return {"why": f"It keeps {report.ratios['params']:.0%} of its parameters. {' '.join(report.notes)}".strip()}
+        return {
+            "why": f"It keeps {report.ratios['params']:.0%} of its parameters. {' '.join(report.notes)}".strip()
+        }
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         out, silent = small(images), silenced(model, small, report)(images)
-        assert out.shape == silent.shape and out.isfinite().all(), "The outputs are not finite, or of another shape."
-        again = load_compressed(save_compressed(Path(folder) / "small", small, report, base=name, classes=3,
-                                                size=images.shape[-1]))
+        assert out.shape == silent.shape and out.isfinite().all(), (
+            "The outputs are not finite, or of another shape."
+        )
+        again = load_compressed(
+            save_compressed(
+                Path(folder) / "small", small, report, base=name, classes=3, size=images.shape[-1]
+            )
+        )
         assert torch.equal(again(images), out), "From disk it has other outputs."
     for net in (model, small):
         net.train()(images).square().sum().backward()
-    reached = [{key for key, p in net.named_parameters() if p.grad is not None} for net in (model, small)]
+    reached = [
+        {key for key, p in net.named_parameters() if p.grad is not None} for net in (model, small)
+    ]
     assert reached[0] == reached[1], "Not all parameters get gradients that got them before."
-    assert all(p.grad.isfinite().all() for p in small.parameters() if p.grad is not None), "Gradients are not finite."
+    assert all(p.grad.isfinite().all() for p in small.parameters() if p.grad is not None), (
+        "Gradients are not finite."
+    )
     return {"works": True, "difference": float((out - silent).abs().max() / silent.abs().max())}
 
 
 if __name__ == "__main__":
-    print(json.dumps(row(sys.argv[1], *map(float, sys.argv[2:3]), *map(int, sys.argv[3:4]), *sys.argv[4:])))
+    print(
+        json.dumps(
+            row(sys.argv[1], *map(float, sys.argv[2:3]), *map(int, sys.argv[3:4]), *sys.argv[4:])
+        )
+    )

@@ -3,6 +3,7 @@
 Torch-Pruning finds the groups by tracing one forward pass. Where the trace does not follow a model (a reshape by fixed numbers, a
 table as wide as a layer), a cut breaks the forward pass. Such groups then keep their width and the others are cut: see `fitted`.
 """
+
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
@@ -20,8 +21,13 @@ if TYPE_CHECKING:
     """The function of Torch-Pruning that cuts it, the dimension (of a parameter), and the indices that go."""
 
 
-def plan(model: "nn.Module", keep: float, example: "torch.Tensor", importance: "Callable[[Any], torch.Tensor]",
-         whole: "nn.Module") -> "list[Group]":
+def plan(
+    model: "nn.Module",
+    keep: float,
+    example: "torch.Tensor",
+    importance: "Callable[[Any], torch.Tensor]",
+    whole: "nn.Module",
+) -> "list[Group]":
     """The groups to cut so that each keeps the fraction `keep` of its channels, those of least importance gone; the outputs of
     the layer `whole` stay. The model is not changed: all indices are those of its own channels. Where groups run in circles,
     the trace is done anew with the modules of that kind as walls."""
@@ -36,12 +42,21 @@ def plan(model: "nn.Module", keep: float, example: "torch.Tensor", importance: "
             walls.add(kind)
 
 
-def _groups(model: "nn.Module", keep: float, example: "torch.Tensor", importance: "Callable[[Any], torch.Tensor]",
-            whole: "nn.Module", wall: dict[type, Any]) -> "list[Group]":
+def _groups(
+    model: "nn.Module",
+    keep: float,
+    example: "torch.Tensor",
+    importance: "Callable[[Any], torch.Tensor]",
+    whole: "nn.Module",
+    wall: dict[type, Any],
+) -> "list[Group]":
     import torch
     import torch_pruning
+
     names = {module: name for name, module in model.named_modules()}
-    blurs = {type(module): _blur_pruner() for module in names if type(module).__name__ == "BlurPool2d"}
+    blurs = {
+        type(module): _blur_pruner() for module in names if type(module).__name__ == "BlurPool2d"
+    }
     heads = {layer: module.num_heads for module, layer in attentions(model)}
 
     def scored(group: Any) -> "torch.Tensor | None":
@@ -55,14 +70,24 @@ def _groups(model: "nn.Module", keep: float, example: "torch.Tensor", importance
 
     with torch.enable_grad(), exact():
         pruner = torch_pruning.BasePruner(
-            model, example, importance=scored, pruning_ratio=1 - keep, ignored_layers=[whole], in_channel_groups={},
-            out_channel_groups={}, num_heads=heads, customized_pruners=blurs | wall)
+            model,
+            example,
+            importance=scored,
+            pruning_ratio=1 - keep,
+            ignored_layers=[whole],
+            in_channel_groups={},
+            out_channel_groups={},
+            num_heads=heads,
+            customized_pruners=blurs | wall,
+        )
         parameters, found = dict(pruner.DG._param_to_name), []
         for group in pruner.step(interactive=True):
             losses: "Group" = {}
             for dep, indices in group:
                 target, handler = dep.target.module, dep.handler
-                name = names.get(target) or (parameters.get(target) if isinstance(target, torch.nn.Parameter) else None)
+                name = names.get(target) or (
+                    parameters.get(target) if isinstance(target, torch.nn.Parameter) else None
+                )
                 if name and not isinstance(handler.__self__, torch_pruning.ops.DummyPruner):
                     way = "out" if pruner.DG.is_out_channel_pruning_fn(handler) else "in"
                     old = losses.get((name, way), (handler, 0, []))[2]
@@ -74,6 +99,7 @@ def _groups(model: "nn.Module", keep: float, example: "torch.Tensor", importance
 def attentions(model: "nn.Module") -> "Iterator[tuple[nn.Module, nn.Module]]":
     """Attention modules and their linear layer `qkv`, whose outputs are queries, keys and values of all heads."""
     from torch import nn
+
     for module in model.modules():
         if isinstance(getattr(module, "qkv", None), nn.Linear) and hasattr(module, "num_heads"):
             yield module, module.qkv
@@ -96,6 +122,7 @@ def _blur_pruner() -> Any:
             return layer.channels
 
         get_in_channels = get_out_channels
+
     return Blur()
 
 
@@ -110,6 +137,7 @@ class _Misfit(RuntimeError):
 def carve(model: "nn.Module", groups: "list[Group]") -> "nn.Module":
     """A copy of the model without what the groups lose."""
     from torch import nn
+
     small = deepcopy(model)
     for (name, way), (handler, dim, gone) in together(groups).items():
         owner, _, child = name.rpartition(".")
@@ -147,7 +175,9 @@ def _check(name: str, layer: Any, way: str, gone: list[int]) -> None:
     parts, width = getattr(layer, "groups", getattr(layer, "num_groups", 1)), 0
     if parts == 1:
         return
-    width = getattr(layer, "num_channels", None) or (layer.out_channels if way == "out" else layer.in_channels)
+    width = getattr(layer, "num_channels", None) or (
+        layer.out_channels if way == "out" else layer.in_channels
+    )
     if parts == width:  # depthwise
         return
     each = width // parts
@@ -156,7 +186,9 @@ def _check(name: str, layer: Any, way: str, gone: list[int]) -> None:
         raise _Misfit(name, f"the {parts} groups of {name} would lose different channels")
 
 
-def fitted(model: "nn.Module", groups: "list[Group]", example: "torch.Tensor") -> "tuple[nn.Module, list[Group]]":
+def fitted(
+    model: "nn.Module", groups: "list[Group]", example: "torch.Tensor"
+) -> "tuple[nn.Module, list[Group]]":
     """The model without what the groups lose, and the groups that were cut: those in whose absence the model does not run are
     left at full width.
 
@@ -177,9 +209,11 @@ def fitted(model: "nn.Module", groups: "list[Group]", example: "torch.Tensor") -
     return small, groups
 
 
-def _attempt(model: "nn.Module", groups: "list[Group]",
-             example: "torch.Tensor") -> "tuple[nn.Module | None, Exception | None, str]":
+def _attempt(
+    model: "nn.Module", groups: "list[Group]", example: "torch.Tensor"
+) -> "tuple[nn.Module | None, Exception | None, str]":
     import torch
+
     small = None
     try:
         small = carve(model, groups)
@@ -205,6 +239,7 @@ def _place(error: Exception, model: "nn.Module | None") -> str:
 
 def _smaller(groups: "list[Group]", place: str) -> "Iterator[list[Group]]":
     """The groups less some that touch `place`; at last none."""
+
     def touches(group: "Group", scope: str) -> bool:
         return any(not scope or name == scope or name.startswith(scope + ".") for name, _ in group)
 

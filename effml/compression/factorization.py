@@ -4,6 +4,7 @@ A layer is a matrix W (outputs, inputs), approximated by U (outputs, r) times V 
 inputs are the patches (I·kh·kw), so a convolution of r channels and a 1×1 one. Spatial: outputs are (O·kw), inputs (I·kh), so
 a kh×1 and a 1×kw convolution.
 """
+
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,9 @@ def break_even(outputs: int, inputs: int) -> float:
     return outputs * inputs / (outputs + inputs)
 
 
-def low_rank(matrix: "torch.Tensor", gram: "torch.Tensor | None" = None) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor]":
+def low_rank(
+    matrix: "torch.Tensor", gram: "torch.Tensor | None" = None
+) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor]":
     """Left factor U (m, s), right factor V (s, n) and energies (s,), largest first, of W (m, n): U[:, :r] V[:r] is the best
     approximation of rank r, s the full rank.
 
@@ -67,6 +70,7 @@ def low_rank(matrix: "torch.Tensor", gram: "torch.Tensor | None" = None) -> "tup
     covariance); its eigenvectors in its own precision, since it was summed from products as inexact as that.
     """
     import torch
+
     weight = matrix.detach().double()
     m, n = weight.shape
     if gram is None and max(m, n) < 2 * min(m, n):
@@ -94,25 +98,63 @@ def as_matrix(layer: "nn.Module", scheme: str) -> "torch.Tensor":
 def two_layers(layer: "nn.Module", rank: int, scheme: str) -> "nn.Sequential":
     """The two layers that stand for `layer`, of this rank, with weights still to be filled in."""
     from torch import nn
-    biased, like = layer.bias is not None, {"device": layer.weight.device, "dtype": layer.weight.dtype}
+
+    biased, like = (
+        layer.bias is not None,
+        {"device": layer.weight.device, "dtype": layer.weight.dtype},
+    )
     if isinstance(layer, nn.Linear):
-        return nn.Sequential(nn.Linear(layer.in_features, rank, bias=False, **like),
-                             nn.Linear(rank, layer.out_features, biased, **like))
+        return nn.Sequential(
+            nn.Linear(layer.in_features, rank, bias=False, **like),
+            nn.Linear(rank, layer.out_features, biased, **like),
+        )
     kernel, stride, dilation = layer.kernel_size, layer.stride, layer.dilation
     padding = (0, 0) if layer.padding == "valid" else layer.padding
     if scheme == "channel":
         return nn.Sequential(
-            nn.Conv2d(layer.in_channels, rank, kernel, stride, padding, dilation, bias=False, padding_mode=layer.padding_mode,
-            **like), nn.Conv2d(rank, layer.out_channels, 1, bias=biased, **like))
+            nn.Conv2d(
+                layer.in_channels,
+                rank,
+                kernel,
+                stride,
+                padding,
+                dilation,
+                bias=False,
+                padding_mode=layer.padding_mode,
+                **like,
+            ),
+            nn.Conv2d(rank, layer.out_channels, 1, bias=biased, **like),
+        )
     ways = ("same", "same") if padding == "same" else ((padding[0], 0), (0, padding[1]))
     return nn.Sequential(
-        nn.Conv2d(layer.in_channels, rank, (kernel[0], 1), (stride[0], 1), ways[0], (dilation[0], 1), bias=False,
-                  padding_mode=layer.padding_mode, **like),
-        nn.Conv2d(rank, layer.out_channels, (1, kernel[1]), (1, stride[1]), ways[1], (1, dilation[1]), bias=biased,
-                  padding_mode=layer.padding_mode, **like))
+        nn.Conv2d(
+            layer.in_channels,
+            rank,
+            (kernel[0], 1),
+            (stride[0], 1),
+            ways[0],
+            (dilation[0], 1),
+            bias=False,
+            padding_mode=layer.padding_mode,
+            **like,
+        ),
+        nn.Conv2d(
+            rank,
+            layer.out_channels,
+            (1, kernel[1]),
+            (1, stride[1]),
+            ways[1],
+            (1, dilation[1]),
+            bias=biased,
+            padding_mode=layer.padding_mode,
+            **like,
+        ),
+    )
 
 
-def factorize_layer(layer: "nn.Module", rank: int, scheme: str = "channel", *, factors: Any = None) -> "nn.Sequential":
+def factorize_layer(
+    layer: "nn.Module", rank: int, scheme: str = "channel", *, factors: Any = None
+) -> "nn.Sequential":
     """`layer` as two of this rank, whether that is smaller or not (`factors` from `low_rank`, if they are known). At full rank
     the outputs are the same. Raises ValueError for a rank or a scheme that does not exist, and for a layer that has no such
     factors."""
@@ -122,16 +164,18 @@ def factorize_layer(layer: "nn.Module", rank: int, scheme: str = "channel", *, f
         raise ValueError(f"{layer} cannot be factorised: give a Linear, or a Conv2d with groups=1.")
     matrix = as_matrix(layer, scheme)
     if not 1 <= rank <= min(matrix.shape):
-        raise ValueError(f"rank={rank} is not possible for a matrix of {matrix.shape[0]} × {matrix.shape[1]}: give 1 to "
-                         f"{min(matrix.shape)}.")
+        raise ValueError(
+            f"rank={rank} is not possible for a matrix of {matrix.shape[0]} × {matrix.shape[1]}: give 1 to "
+            f"{min(matrix.shape)}."
+        )
     left, right, _ = factors or low_rank(matrix)
     pair, weight = two_layers(layer, rank, scheme), layer.weight
     first, second = right[:rank], left[:, :rank]
     if weight.ndim == 4 and scheme == "channel":
         first, second = first.unflatten(1, weight.shape[1:]), second[..., None, None]
     elif weight.ndim == 4:
-        first = first.unflatten(1, weight.shape[1:3])[..., None]                       # (r, I, kh, 1)
-        second = second.unflatten(0, (len(weight), -1)).transpose(1, 2)[:, :, None]     # (O, r, 1, kw)
+        first = first.unflatten(1, weight.shape[1:3])[..., None]  # (r, I, kh, 1)
+        second = second.unflatten(0, (len(weight), -1)).transpose(1, 2)[:, :, None]  # (O, r, 1, kw)
     pair[0].weight.data.copy_(first)
     pair[1].weight.data.copy_(second)
     if layer.bias is not None:
@@ -142,10 +186,13 @@ def factorize_layer(layer: "nn.Module", rank: int, scheme: str = "channel", *, f
 def factorable(layer: "nn.Module") -> bool:
     """Whether a layer has these factors: exactly Linear or Conv2d (a subclass may compute something else), of one group."""
     from torch import nn
+
     return type(layer) is nn.Linear or type(layer) is nn.Conv2d and layer.groups == 1
 
 
-def _factorized(model: "nn.Module", job: Job, scheme: str, choose: "Callable[[int, torch.Tensor], int]") -> Outcome:
+def _factorized(
+    model: "nn.Module", job: Job, scheme: str, choose: "Callable[[int, torch.Tensor], int]"
+) -> Outcome:
     """`choose(full, energies)` gives each layer's rank; `full` is the number of its outputs, or its rank if that is less."""
     kept = total = 0
     layers: dict[str, dict[str, Any]] = {}
@@ -170,7 +217,11 @@ def _factorized(model: "nn.Module", job: Job, scheme: str, choose: "Callable[[in
         pair = factorize_layer(layer, rank, scheme, factors=factors)
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, pair)
-    notes = [] if layers else ["No layer gets smaller at these ranks: the model is as it was. Give a smaller keep."]
+    notes = (
+        []
+        if layers
+        else ["No layer gets smaller at these ranks: the model is as it was. Give a smaller keep."]
+    )
     return Outcome(model, kept / total if total else 1.0, layers, notes)
 
 
@@ -181,12 +232,14 @@ def _head(model: "nn.Module") -> "nn.Module | None":
         return None
 
 
-def product_grams(model: "nn.Module", layers: "dict[str, nn.Module]", scheme: str,
-                  data: "torch.Tensor") -> "dict[str, torch.Tensor]":
+def product_grams(
+    model: "nn.Module", layers: "dict[str, nn.Module]", scheme: str, data: "torch.Tensor"
+) -> "dict[str, torch.Tensor]":
     """E[(W x)(W x)ᵀ] (m, m) of each layer's matrix W (m, n) over what the layer sees of the first IMAGES images, in one pass.
     For the spatial scheme W x is what a kh×1 convolution gives, whose columns are weighed as if they were independent."""
     import torch
     from torch.nn.functional import conv2d, linear, pad
+
     sums: dict[str, list[Any]] = {name: [0.0, 0] for name in layers}
 
     def look_for(name: str) -> "Callable[..., None]":
@@ -195,7 +248,9 @@ def product_grams(model: "nn.Module", layers: "dict[str, nn.Module]", scheme: st
             if layer.weight.ndim == 2:
                 rows = linear(x, weight).flatten(0, -2)
             else:
-                kernel = layer.weight.shape[1:] if scheme == "channel" else (*layer.weight.shape[1:3], 1)
+                kernel = (
+                    layer.weight.shape[1:] if scheme == "channel" else (*layer.weight.shape[1:3], 1)
+                )
                 stride = layer.stride if scheme == "channel" else (layer.stride[0], 1)
                 mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
                 x = pad(x, layer._reversed_padding_repeated_twice, mode)
@@ -203,6 +258,7 @@ def product_grams(model: "nn.Module", layers: "dict[str, nn.Module]", scheme: st
                 rows = x.transpose(0, 1).flatten(1).T
             sums[name][0] += rows.T @ rows
             sums[name][1] += len(rows)
+
         return look
 
     hooks = [layer.register_forward_pre_hook(look_for(name)) for name, layer in layers.items()]
@@ -214,6 +270,8 @@ def product_grams(model: "nn.Module", layers: "dict[str, nn.Module]", scheme: st
         for hook in hooks:
             hook.remove()
     if unseen := [name for name, (_, n) in sums.items() if not n]:
-        raise ValueError(f"Layers {', '.join(unseen)} are never called by this model, so data cannot weigh them. "
-                         "Leave `data` out.")
+        raise ValueError(
+            f"Layers {', '.join(unseen)} are never called by this model, so data cannot weigh them. "
+            "Leave `data` out."
+        )
     return {name: total / n for name, (total, n) in sums.items()}

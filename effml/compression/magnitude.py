@@ -1,5 +1,6 @@
 """Unstructured magnitude pruning: small weights become zeros. The model does not get smaller or faster, and the report says
 so."""
+
 from typing import TYPE_CHECKING
 
 from effml.compression.surface import Job, Outcome, compressor
@@ -8,8 +9,10 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-NOTE = ("Zeros are stored and multiplied like other numbers: parameters, file, MACs and latency stay. Only a sparse format "
-        "would gain.")
+NOTE = (
+    "Zeros are stored and multiplied like other numbers: parameters, file, MACs and latency stay. Only a sparse format "
+    "would gain."
+)
 
 
 @compressor(counts="nonzero_params")
@@ -17,13 +20,16 @@ def magnitude(model: "nn.Module", keep: float, job: Job) -> Outcome:
     """The smallest weights of each linear layer and convolution are set to zero, the fraction `keep` of each is left (Han et
     al. 2015). Biases and normalisation stay. A budget of parameters counts those that are not zero."""
     layers = _weights(model)
-    return _zeroed(model, {name: _threshold(weight.abs().flatten(), keep) for name, weight in layers.items()})
+    return _zeroed(
+        model, {name: _threshold(weight.abs().flatten(), keep) for name, weight in layers.items()}
+    )
 
 
 @compressor(counts="nonzero_params")
 def magnitude_global(model: "nn.Module", keep: float, job: Job) -> Outcome:
     """`magnitude` with one threshold for all layers, so that layers of small weights lose more."""
     import torch
+
     layers = _weights(model)
     threshold = _threshold(torch.cat([weight.abs().flatten() for weight in layers.values()]), keep)
     return _zeroed(model, dict.fromkeys(layers, threshold))
@@ -32,9 +38,16 @@ def magnitude_global(model: "nn.Module", keep: float, job: Job) -> Outcome:
 def _weights(model: "nn.Module") -> "dict[str, torch.Tensor]":
     from torch.nn import Linear
     from torch.nn.modules.conv import _ConvNd
-    found = {name: layer.weight.detach() for name, layer in model.named_modules() if isinstance(layer, (Linear, _ConvNd))}
+
+    found = {
+        name: layer.weight.detach()
+        for name, layer in model.named_modules()
+        if isinstance(layer, (Linear, _ConvNd))
+    }
     if not found:
-        raise ValueError(f"{type(model).__name__} has no linear layer and no convolution, so no weights to set to zero.")
+        raise ValueError(
+            f"{type(model).__name__} has no linear layer and no convolution, so no weights to set to zero."
+        )
     return found
 
 

@@ -1,4 +1,5 @@
 """Neuron merging without data (Srinivas & Babu 2015), and the baselines that only delete."""
+
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,13 +22,20 @@ class Pair:
     next_name: str
     after: "nn.Module"
     homogeneous: bool
-    positions: int  # inputs of the next layer per unit: above 1 where a convolution is flattened before it
+    positions: (
+        int  # inputs of the next layer per unit: above 1 where a convolution is flattened before it
+    )
 
     def incoming(self) -> "torch.Tensor":
         """(n, d + 1) float64: each unit's weights, its bias last."""
         import torch
+
         weight = self.layer.weight.detach().double().flatten(1)
-        bias = weight.new_zeros(len(weight)) if self.layer.bias is None else self.layer.bias.detach().double()
+        bias = (
+            weight.new_zeros(len(weight))
+            if self.layer.bias is None
+            else self.layer.bias.detach().double()
+        )
         return torch.cat([weight, bias[:, None]], 1)
 
     def outgoing(self) -> "torch.Tensor":
@@ -38,12 +46,14 @@ class Pair:
     def scale(self) -> "torch.Tensor":
         """(n,) the norm α of each unit's weights that moves on through a homogeneous activation; 1 elsewhere and for norm 0."""
         import torch
+
         norm = self.incoming()[:, :-1].norm(dim=1)
         return torch.where(norm > 0, norm, 1.0) if self.homogeneous else torch.ones_like(norm)
 
     def shrink(self, kept: "torch.Tensor", outgoing: "torch.Tensor") -> None:
         """Leave units `kept` (k,) in place, with `outgoing` (k, m)."""
         from torch import nn
+
         layer, after, inputs = self.layer, self.after, len(kept) * self.positions
         layer.weight = nn.Parameter(layer.weight.detach()[kept].clone())
         if layer.bias is not None:
@@ -51,7 +61,9 @@ class Pair:
         shape = (len(after.weight), inputs, *after.weight.shape[2:])
         moved = outgoing.unflatten(1, (len(after.weight), -1)).transpose(0, 1).reshape(shape)
         after.weight = nn.Parameter(moved.to(after.weight).contiguous())
-        setattr(layer, "out_features" if isinstance(layer, nn.Linear) else "out_channels", len(kept))
+        setattr(
+            layer, "out_features" if isinstance(layer, nn.Linear) else "out_channels", len(kept)
+        )
         setattr(after, "in_features" if isinstance(after, nn.Linear) else "in_channels", inputs)
 
 
@@ -65,10 +77,17 @@ def squared_distances(rows: "torch.Tensor") -> "torch.Tensor":
     """(n, n) of rows (n, d), infinite on the diagonal. By a matrix product: in float64 its round-off is 1e-16 of the squared
     norms."""
     import torch
-    return torch.cdist(rows, rows, compute_mode="use_mm_for_euclid_dist").square().fill_diagonal_(torch.inf)
+
+    return (
+        torch.cdist(rows, rows, compute_mode="use_mm_for_euclid_dist")
+        .square()
+        .fill_diagonal_(torch.inf)
+    )
 
 
-def merge_down(incoming: "torch.Tensor", outgoing: "torch.Tensor", k: int) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor]":
+def merge_down(
+    incoming: "torch.Tensor", outgoing: "torch.Tensor", k: int
+) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor]":
     """Merge units, incoming (n, d) and outgoing (n, m), until k are left: the cheapest pair at a time, j into i: a_i += a_j.
 
     Returns the units kept (k,) in their order, their outgoing weights (k, m) and the saliency of each step (n − k,). A step
@@ -77,9 +96,16 @@ def merge_down(incoming: "torch.Tensor", outgoing: "torch.Tensor", k: int) -> "t
     """
     import numpy as np
     import torch
-    distances, moved = squared_distances(incoming).cpu().numpy(), outgoing.cpu().numpy().copy()  # many tiny steps: NumPy
+
+    distances, moved = (
+        squared_distances(incoming).cpu().numpy(),
+        outgoing.cpu().numpy().copy(),
+    )  # many tiny steps: NumPy
     power = np.square(moved).mean(1)
-    near, nearest = distances.min(1), distances.argmin(1)  # of each unit j: how far, and which unit i
+    near, nearest = (
+        distances.min(1),
+        distances.argmin(1),
+    )  # of each unit j: how far, and which unit i
     left, paid = np.ones(len(power), dtype=bool), []
     for _ in range(len(power) - k):
         price = np.where(left, power * near, np.inf)
@@ -92,7 +118,11 @@ def merge_down(incoming: "torch.Tensor", outgoing: "torch.Tensor", k: int) -> "t
         if len(lost := np.flatnonzero(left & (nearest == j))):
             near[lost], nearest[lost] = distances[lost].min(1), distances[lost].argmin(1)
     kept = torch.from_numpy(np.flatnonzero(left)).to(outgoing.device)
-    return kept, torch.from_numpy(moved).to(outgoing.device)[kept], torch.tensor(paid, dtype=torch.double)
+    return (
+        kept,
+        torch.from_numpy(moved).to(outgoing.device)[kept],
+        torch.tensor(paid, dtype=torch.double),
+    )
 
 
 def _merged(pair: Pair, k: int, seed: int) -> "tuple[torch.Tensor, torch.Tensor]":
@@ -103,12 +133,19 @@ def _merged(pair: Pair, k: int, seed: int) -> "tuple[torch.Tensor, torch.Tensor]
 
 def _random(pair: Pair, k: int, seed: int) -> "tuple[torch.Tensor, torch.Tensor]":
     import torch
-    kept = torch.randperm(len(pair.layer.weight), generator=torch.Generator().manual_seed(seed))[:k].sort().values
+
+    kept = (
+        torch.randperm(len(pair.layer.weight), generator=torch.Generator().manual_seed(seed))[:k]
+        .sort()
+        .values
+    )
     return kept, pair.outgoing()[kept]
 
 
 def _largest(pair: Pair, k: int, seed: int) -> "tuple[torch.Tensor, torch.Tensor]":
-    kept = pair.incoming()[:, :-1].norm(dim=1).argsort(descending=True, stable=True)[:k].sort().values
+    kept = (
+        pair.incoming()[:, :-1].norm(dim=1).argsort(descending=True, stable=True)[:k].sort().values
+    )
     return kept, pair.outgoing()[kept]
 
 
@@ -137,7 +174,9 @@ def merge_smallest(model: "nn.Module", keep: float, job: Job) -> Outcome:
     return _remove(model, keep, job, _largest, convolutions=False)
 
 
-def _remove(model: "nn.Module", keep: float, job: Job, choose: "Choice", *, convolutions: bool) -> Outcome:
+def _remove(
+    model: "nn.Module", keep: float, job: Job, choose: "Choice", *, convolutions: bool
+) -> Outcome:
     layers: dict[str, dict[str, Any]] = {}
     before = after = 0
     for pair in pairs(model, convolutions=convolutions):
@@ -171,38 +210,82 @@ def data_free_fraction(model: "nn.Module", *, share: float = 1.0) -> float:
 def histogram_mode(values: "torch.Tensor") -> float:
     """The (geometric) middle of the fullest bin of log values, bins by NumPy's rule "auto"; zeros and infinities are left out."""
     import numpy as np
+
     usable = values[values.isfinite() & (values > 0)].cpu().numpy()
     if not len(usable):
         return 0.0
     counts, edges = np.histogram(np.log(usable), bins="auto")
     top = int(counts.argmax())
-    return float(np.exp(edges[top:top + 2].mean()))
+    return float(np.exp(edges[top : top + 2].mean()))
 
 
 def pairs(model: "nn.Module", *, convolutions: bool) -> Iterator[Pair]:
     """The hidden layers of a plain nn.Sequential, front to back, each with the layer it feeds. ValueError for anything else."""
     import torch
     from torch import nn
-    homogeneous = (nn.ReLU, nn.LeakyReLU, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Flatten,
-                   nn.Identity, nn.Dropout, nn.Dropout2d)
+
+    homogeneous = (
+        nn.ReLU,
+        nn.LeakyReLU,
+        nn.MaxPool2d,
+        nn.AvgPool2d,
+        nn.AdaptiveAvgPool2d,
+        nn.AdaptiveMaxPool2d,
+        nn.Flatten,
+        nn.Identity,
+        nn.Dropout,
+        nn.Dropout2d,
+    )
     per_unit = (*homogeneous, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.ELU, nn.ReLU6, nn.Hardswish)
-    steps = [(name, layer) for name, layer in model.named_children()] if isinstance(model, nn.Sequential) else []
-    strange = [type(layer).__name__ for _, layer in steps if type(layer) not in (*per_unit, nn.Linear, nn.Conv2d)
-               or isinstance(layer, nn.Conv2d) and layer.groups > 1]
+    steps = (
+        [(name, layer) for name, layer in model.named_children()]
+        if isinstance(model, nn.Sequential)
+        else []
+    )
+    strange = [
+        type(layer).__name__
+        for _, layer in steps
+        if type(layer) not in (*per_unit, nn.Linear, nn.Conv2d)
+        or isinstance(layer, nn.Conv2d)
+        and layer.groups > 1
+    ]
     if not steps or strange:
-        why = f"it holds {', '.join(dict.fromkeys(strange))}" if strange else f"it is a {type(model).__name__}"
-        raise ValueError("Neurons are merged in a plain nn.Sequential of linear layers, convolutions, activations and pooling, "
-                         f"but {why}. Choose lenet5, lenet_srinivas, lenet300_100 or mlp, or prune channels instead.")
-    where = [place for place, (_, layer) in enumerate(steps) if isinstance(layer, (nn.Linear, nn.Conv2d))]
-    found = [(a, b) for a, b in zip(where, where[1:]) if convolutions or isinstance(steps[a][1], nn.Linear)]
+        why = (
+            f"it holds {', '.join(dict.fromkeys(strange))}"
+            if strange
+            else f"it is a {type(model).__name__}"
+        )
+        raise ValueError(
+            "Neurons are merged in a plain nn.Sequential of linear layers, convolutions, activations and pooling, "
+            f"but {why}. Choose lenet5, lenet_srinivas, lenet300_100 or mlp, or prune channels instead."
+        )
+    where = [
+        place for place, (_, layer) in enumerate(steps) if isinstance(layer, (nn.Linear, nn.Conv2d))
+    ]
+    found = [
+        (a, b)
+        for a, b in zip(where, where[1:])
+        if convolutions or isinstance(steps[a][1], nn.Linear)
+    ]
     if not found:
-        raise ValueError("This model has no hidden layer to merge neurons in: it needs two linear layers in a row"
-                         f"{'' if convolutions else ', or merge_conv for convolutions'}.")
+        raise ValueError(
+            "This model has no hidden layer to merge neurons in: it needs two linear layers in a row"
+            f"{'' if convolutions else ', or merge_conv for convolutions'}."
+        )
     for a, b in found:
         (name, layer), (next_name, after) = steps[a], steps[b]
-        between = [step for _, step in steps[a + 1:b]]
+        between = [step for _, step in steps[a + 1 : b]]
         positions = after.weight.shape[1] // len(layer.weight)
         if after.weight.shape[1] != positions * len(layer.weight):
-            raise ValueError(f"Layer {next_name} takes {after.weight.shape[1]} inputs from {len(layer.weight)} units of layer "
-                             f"{name}, which is no whole number each. Put nothing between them that mixes units.")
-        yield Pair(name, layer, next_name, after, all(isinstance(step, homogeneous) for step in between), positions)
+            raise ValueError(
+                f"Layer {next_name} takes {after.weight.shape[1]} inputs from {len(layer.weight)} units of layer "
+                f"{name}, which is no whole number each. Put nothing between them that mixes units."
+            )
+        yield Pair(
+            name,
+            layer,
+            next_name,
+            after,
+            all(isinstance(step, homogeneous) for step in between),
+            positions,
+        )

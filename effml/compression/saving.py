@@ -4,6 +4,7 @@
 sizes (`cut`), scheme and rank (`svd`), or how many weights are not zero (`sparse`). It is made to be read and compared.
 `model.safetensors` holds the tensors, and the SHA-256 of the recipe they belong to.
 """
+
 import hashlib
 import json
 import os
@@ -21,22 +22,50 @@ if TYPE_CHECKING:
     from torch import nn
 
 FORMAT = "effml-compressed-1"
-BUILD = {"in_channels": 1, "classes": 2, "size": 28}  # the arguments of build_model that shape a model
+BUILD = {
+    "in_channels": 1,
+    "classes": 2,
+    "size": 28,
+}  # the arguments of build_model that shape a model
 
 
-def save_compressed(path: str | os.PathLike, model: "nn.Module", reports: Report | Sequence[Report | dict[str, Any]], *,
-                    base: str, **build: int) -> Path:
+def save_compressed(
+    path: str | os.PathLike,
+    model: "nn.Module",
+    reports: Report | Sequence[Report | dict[str, Any]],
+    *,
+    base: str,
+    **build: int,
+) -> Path:
     """Write `path`.json and `path`.safetensors of a model that was made by `build_model(base, **build)` and then compressed as
     the reports say, in their order (and perhaps fine-tuned); steps of an earlier recipe may stand for their reports. Returns the
     path of the recipe. Raises ValueError, and writes nothing, if base and reports do not lead to this model."""
     from safetensors.torch import save
-    steps = [report if isinstance(report, dict) else
-             {"method": report.method, "keep": report.keep, "budget": report.budget, "seed": report.seed, "layers": report.layers}
-             for report in ([reports] if isinstance(reports, Report) else reports)]
-    recipe = {"format": FORMAT, "base": base, "build": BUILD | build, "steps": steps,
-              **({"memory_format": "channels_last"} if is_channels_last(model) else {})}
+
+    steps = [
+        report
+        if isinstance(report, dict)
+        else {
+            "method": report.method,
+            "keep": report.keep,
+            "budget": report.budget,
+            "seed": report.seed,
+            "layers": report.layers,
+        }
+        for report in ([reports] if isinstance(reports, Report) else reports)
+    ]
+    recipe = {
+        "format": FORMAT,
+        "base": base,
+        "build": BUILD | build,
+        "steps": steps,
+        **({"memory_format": "channels_last"} if is_channels_last(model) else {}),
+    }
     recipe = json.loads(json.dumps(recipe))
-    tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
+    tensors = {
+        name: tensor.detach().cpu().clone().contiguous()
+        for name, tensor in model.state_dict().items()
+    }
     _rebuild(recipe, tensors, "What is to be saved")
     path = _stem(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,30 +86,43 @@ def load_with_recipe(path: str | os.PathLike) -> "tuple[nn.Module, dict[str, Any
     Raises FileNotFoundError for a missing file, ValueError for a recipe or weights that are something else (a pickle, say),
     that were changed, or that do not fit each other."""
     from safetensors import safe_open
+
     path = _stem(path)
     for suffix in (".json", ".safetensors"):
         if not path.with_suffix(suffix).is_file():
-            raise FileNotFoundError(f"There is no {path.with_suffix(suffix)}. A compressed model is two files beside each "
-                                    "other, .json and .safetensors: copy both.")
+            raise FileNotFoundError(
+                f"There is no {path.with_suffix(suffix)}. A compressed model is two files beside each "
+                "other, .json and .safetensors: copy both."
+            )
     file, weights = path.with_suffix(".json"), path.with_suffix(".safetensors")
     try:
         recipe = json.loads(file.read_bytes().decode("utf-8"))
     except ValueError as error:
-        raise ValueError(f"{file} is no JSON recipe ({error}). If it is a pickle or something else: it was not opened. Save "
-                         "the model anew with save_compressed.") from error
+        raise ValueError(
+            f"{file} is no JSON recipe ({error}). If it is a pickle or something else: it was not opened. Save "
+            "the model anew with save_compressed."
+        ) from error
     if not isinstance(recipe, dict) or recipe.get("format") != FORMAT:
-        raise ValueError(f"{file} is no recipe of a compressed model: its format is not {FORMAT!r}. Save the model with "
-                         "save_compressed.")
+        raise ValueError(
+            f"{file} is no recipe of a compressed model: its format is not {FORMAT!r}. Save the model with "
+            "save_compressed."
+        )
     try:
         with safe_open(weights, "pt") as opened:
             signed = (opened.metadata() or {}).get("recipe_sha256")
-            tensors = {name: opened.get_tensor(name).clone() for name in opened.keys()}  # a clone is aligned in memory
+            tensors = {
+                name: opened.get_tensor(name).clone() for name in opened.keys()
+            }  # a clone is aligned in memory
     except Exception as error:  # safetensors' own error is no public class
-        raise ValueError(f"{weights} is no safetensors file ({error}). If it is a pickle: it was not opened. Save the model "
-                         "anew with save_compressed.") from error
+        raise ValueError(
+            f"{weights} is no safetensors file ({error}). If it is a pickle: it was not opened. Save the model "
+            "anew with save_compressed."
+        ) from error
     if signed != _digest(recipe):
-        raise ValueError(f"{file} is not the recipe with which {weights.name} was saved: one of them was changed or exchanged. "
-                         "Copy both files from where they come from again.")
+        raise ValueError(
+            f"{file} is not the recipe with which {weights.name} was saved: one of them was changed or exchanged. "
+            "Copy both files from where they come from again."
+        )
     return _rebuild(recipe, tensors, str(file)), recipe
 
 
@@ -91,11 +133,36 @@ def _stem(path: str | os.PathLike) -> Path:
 
 def _text(recipe: dict[str, Any]) -> str:
     """The recipe as JSON with a line per layer, so that differences show."""
+
     def block(pairs: dict[str, str], indent: int) -> str:
-        return "{\n" + ",\n".join(f"{' ' * indent}{json.dumps(key)}: {value}" for key, value in pairs.items()) + "}"
-    steps = [block({key: json.dumps(value) for key, value in step.items()} | {
-        "layers": block({name: json.dumps(done) for name, done in step["layers"].items()}, 4)}, 2) for step in recipe["steps"]]
-    return block({key: json.dumps(value) for key, value in recipe.items()} | {"steps": "[" + ", ".join(steps) + "]"}, 0) + "\n"
+        return (
+            "{\n"
+            + ",\n".join(
+                f"{' ' * indent}{json.dumps(key)}: {value}" for key, value in pairs.items()
+            )
+            + "}"
+        )
+
+    steps = [
+        block(
+            {key: json.dumps(value) for key, value in step.items()}
+            | {
+                "layers": block(
+                    {name: json.dumps(done) for name, done in step["layers"].items()}, 4
+                )
+            },
+            2,
+        )
+        for step in recipe["steps"]
+    ]
+    return (
+        block(
+            {key: json.dumps(value) for key, value in recipe.items()}
+            | {"steps": "[" + ", ".join(steps) + "]"},
+            0,
+        )
+        + "\n"
+    )
 
 
 def _digest(recipe: dict[str, Any]) -> str:
@@ -105,7 +172,9 @@ def _digest(recipe: dict[str, Any]) -> str:
 def _rebuild(recipe: dict[str, Any], tensors: "dict[str, torch.Tensor]", what: str) -> "nn.Module":
     """The base with the structure of the recipe and these tensors; ValueError where that is not possible."""
     try:
-        if set(recipe["build"]) != set(BUILD) or not all(_whole(value) for value in recipe["build"].values()):
+        if set(recipe["build"]) != set(BUILD) or not all(
+            _whole(value) for value in recipe["build"].values()
+        ):
             raise ValueError(f"build must be whole numbers for {', '.join(BUILD)}")
         model = build_model(recipe["base"], **recipe["build"])
         for step in recipe["steps"]:
@@ -115,11 +184,14 @@ def _rebuild(recipe: dict[str, Any], tensors: "dict[str, torch.Tensor]", what: s
         _verify(model, recipe["steps"])
         if recipe.get("memory_format") == "channels_last":
             import torch
+
             model.to(memory_format=torch.channels_last)
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
         reason = f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-        raise ValueError(f"{what} does not fit together: {reason}. The base name and build arguments must be those the model "
-                         "was made with, and the reports all of its compressions, in order.") from error
+        raise ValueError(
+            f"{what} does not fit together: {reason}. The base name and build arguments must be those the model "
+            "was made with, and the reports all of its compressions, in order."
+        ) from error
     return model.eval()
 
 
@@ -133,12 +205,22 @@ def _cut(model: "nn.Module", name: str, done: dict[str, Any]) -> None:
     for key, value in done.get("set", {}).items():
         old = vars(module).get(key)
         values = value if isinstance(value, list) else [value]
-        if key not in SIZES or old is None or isinstance(old, tuple) != isinstance(value, list) or not all(map(_whole, values)):
+        if (
+            key not in SIZES
+            or old is None
+            or isinstance(old, tuple) != isinstance(value, list)
+            or not all(map(_whole, values))
+        ):
             raise ValueError(f"layer {name} has no {key} that could be {value!r}")
-        if not all(new <= was for new, was in zip(values, old if isinstance(old, tuple) else [old], strict=True)):
+        if not all(
+            new <= was
+            for new, was in zip(values, old if isinstance(old, tuple) else [old], strict=True)
+        ):
             raise ValueError(f"layer {name} would grow from {key}={old} to {value}")
         setattr(module, key, tuple(value) if isinstance(value, list) else value)
-        if key == "channels" and "filt" in module._buffers:  # timm's blur pooling: the same filter for each
+        if (
+            key == "channels" and "filt" in module._buffers
+        ):  # timm's blur pooling: the same filter for each
             module.filt = module.filt[:value]
     for owner, qkv in attentions(model.get_submodule(name.rpartition(".")[0])):
         if qkv is module:
@@ -147,7 +229,12 @@ def _cut(model: "nn.Module", name: str, done: dict[str, Any]) -> None:
 
 def _svd(model: "nn.Module", name: str, done: dict[str, Any]) -> None:
     layer = model.get_submodule(name)
-    if not factorable(layer) or done["scheme"] not in SCHEMES or not _whole(done["rank"]) or done["rank"] > layer.weight.numel():
+    if (
+        not factorable(layer)
+        or done["scheme"] not in SCHEMES
+        or not _whole(done["rank"])
+        or done["rank"] > layer.weight.numel()
+    ):
         raise ValueError(f"layer {name} cannot have rank {done['rank']!r} by {done['scheme']!r}")
     parent, _, child = name.rpartition(".")
     setattr(model.get_submodule(parent), child, two_layers(layer, done["rank"], done["scheme"]))
@@ -163,13 +250,18 @@ _KINDS = {"cut": _cut, "svd": _svd, "sparse": _sparse}
 def _fill(model: "nn.Module", tensors: "dict[str, torch.Tensor]") -> None:
     """These tensors as parameters and buffers: the same names, of the same shape or smaller."""
     from torch import nn
+
     own = model.state_dict()
     if own.keys() != tensors.keys():
-        raise ValueError(f"tensors {', '.join(sorted(own.keys() ^ tensors.keys())[:4])} are on one side only")
+        raise ValueError(
+            f"tensors {', '.join(sorted(own.keys() ^ tensors.keys())[:4])} are on one side only"
+        )
     for name, tensor in tensors.items():
         old = own[name]
         if old.ndim != tensor.ndim or any(new > was for new, was in zip(tensor.shape, old.shape)):
-            raise ValueError(f"{name} has shape {tuple(tensor.shape)}, which is no part of {tuple(old.shape)}")
+            raise ValueError(
+                f"{name} has shape {tuple(tensor.shape)}, which is no part of {tuple(old.shape)}"
+            )
         parent, _, child = name.rpartition(".")
         module = model.get_submodule(parent)
         if child in module._parameters:
@@ -181,6 +273,7 @@ def _fill(model: "nn.Module", tensors: "dict[str, torch.Tensor]") -> None:
 def _verify(model: "nn.Module", steps: list[dict[str, Any]]) -> None:
     """Each layer's tensors have the sizes the layer says, and the indices kept are as many."""
     from torch import nn
+
     for name, layer in model.named_modules():
         expected: tuple[int, ...] | None = None
         if isinstance(layer, nn.Linear):
@@ -190,9 +283,17 @@ def _verify(model: "nn.Module", steps: list[dict[str, Any]]) -> None:
         elif isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.affine:
             expected = (layer.num_features,)
         if expected and tuple(layer.weight.shape) != expected:
-            raise ValueError(f"layer {name} should have weights of shape {expected}, not {tuple(layer.weight.shape)}")
+            raise ValueError(
+                f"layer {name} should have weights of shape {expected}, not {tuple(layer.weight.shape)}"
+            )
     last = steps[-1]["layers"] if steps else {}
     for name, done in last.items():
         layer = model.get_submodule(name)
-        if "out" in done and isinstance(layer, (nn.Linear, nn.Conv2d)) and len(done["out"]) != len(layer.weight):
-            raise ValueError(f"layer {name} keeps {len(done['out'])} outputs, but its weights have {len(layer.weight)}")
+        if (
+            "out" in done
+            and isinstance(layer, (nn.Linear, nn.Conv2d))
+            and len(done["out"]) != len(layer.weight)
+        ):
+            raise ValueError(
+                f"layer {name} keeps {len(done['out'])} outputs, but its weights have {len(layer.weight)}"
+            )

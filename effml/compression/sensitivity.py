@@ -1,4 +1,5 @@
 """Which layers stand to lose channels: a scan of one layer at a time (Li et al. 2017, section 3.2)."""
+
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
@@ -9,8 +10,12 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def sensitivity(model: "nn.Module", score: "Callable[[nn.Module], float]", *,
-                keeps: Sequence[float] = (0.75, 0.5, 0.25)) -> list[dict[str, Any]]:
+def sensitivity(
+    model: "nn.Module",
+    score: "Callable[[nn.Module], float]",
+    *,
+    keeps: Sequence[float] = (0.75, 0.5, 0.25),
+) -> list[dict[str, Any]]:
     """What `score(model)`, of the validation split, is when one convolution or linear layer alone keeps the fraction `keep` of
     its channels: those with the smallest weights (sum of sizes) are silenced, and with them their batch normalisation, if that
     is the module which follows. A model without these channels gives the same outputs.
@@ -20,21 +25,28 @@ def sensitivity(model: "nn.Module", score: "Callable[[nn.Module], float]", *,
     """
     import torch
     from torch.nn import Conv1d, Conv2d, Conv3d, Linear
+
     if wrong := [keep for keep in keeps if not 0 < keep <= 1]:
-        raise ValueError(f"keeps={wrong[0]} is the fraction kept: give more than 0 and at most 1, such as (0.75, 0.5, 0.25).")
+        raise ValueError(
+            f"keeps={wrong[0]} is the fraction kept: give more than 0 and at most 1, such as (0.75, 0.5, 0.25)."
+        )
     model, rows = deepcopy(model).eval(), []
     output, modules = output_layer(model), list(model.named_modules())
     for place, (name, layer) in enumerate(modules):
         if not isinstance(layer, (Conv1d, Conv2d, Conv3d, Linear)) or layer is output:
             continue
-        tensors = [layer.weight, layer.bias, *_normalization(modules[place + 1:], len(layer.weight))]
+        tensors = [
+            layer.weight,
+            layer.bias,
+            *_normalization(modules[place + 1 :], len(layer.weight)),
+        ]
         order = layer.weight.detach().abs().flatten(1).sum(1).argsort(descending=True, stable=True)
         for keep in keeps:
             whole = [None if tensor is None else tensor.detach().clone() for tensor in tensors]
             with torch.no_grad():
                 for tensor in tensors:
                     if tensor is not None:
-                        tensor[order[max(1, round(keep * len(order))):]] = 0
+                        tensor[order[max(1, round(keep * len(order))) :]] = 0
             rows.append({"layer": name, "keep": keep, "score": float(score(model))})
             with torch.no_grad():
                 for tensor, old in zip(tensors, whole):
@@ -46,5 +58,17 @@ def sensitivity(model: "nn.Module", score: "Callable[[nn.Module], float]", *,
 def _normalization(rest: "list[tuple[str, nn.Module]]", width: int) -> "list[Any]":
     """Scale and shift of the batch normalisation that follows at once, if it is as wide."""
     from torch.nn.modules.batchnorm import _BatchNorm
-    found = next((module for _, module in rest if isinstance(module, _BatchNorm) or not list(module.children())), None)
-    return [found.weight, found.bias] if isinstance(found, _BatchNorm) and found.num_features == width else []
+
+    found = next(
+        (
+            module
+            for _, module in rest
+            if isinstance(module, _BatchNorm) or not list(module.children())
+        ),
+        None,
+    )
+    return (
+        [found.weight, found.bias]
+        if isinstance(found, _BatchNorm) and found.num_features == width
+        else []
+    )

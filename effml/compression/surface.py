@@ -1,4 +1,5 @@
 """What all compressors share: the checks of their arguments, the copy they work on, the budget, and the report."""
+
 import functools
 import inspect
 import statistics
@@ -14,8 +15,21 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-SIZES = ("in_channels", "out_channels", "groups", "in_features", "out_features", "num_features", "num_channels",
-         "normalized_shape", "num_parameters", "num_heads", "head_dim", "attn_dim", "channels")
+SIZES = (
+    "in_channels",
+    "out_channels",
+    "groups",
+    "in_features",
+    "out_features",
+    "num_features",
+    "num_channels",
+    "normalized_shape",
+    "num_parameters",
+    "num_heads",
+    "head_dim",
+    "attn_dim",
+    "channels",
+)
 """What a cut changes on a module besides its tensors."""
 BUDGETS = ("fraction", "params")
 REPEATS = 5  # of each latency, by turns, after one warm-up
@@ -65,15 +79,27 @@ class Report:
     @property
     def ratios(self) -> dict[str, float]:
         """After / before of each measure: below 1 is smaller or faster."""
-        return {name: self.after[name] / self.before[name] for name in self.before if self.before[name]}
+        return {
+            name: self.after[name] / self.before[name] for name in self.before if self.before[name]
+        }
 
     def __str__(self) -> str:
-        rows = [f"{name:15} {self.before[name]:14.6g} → {self.after[name]:14.6g}   × {ratio:.3f}"
-                for name, ratio in self.ratios.items()]
-        return "\n".join([f"{self.method}, keep={self.keep:g} ({self.budget}): {self.kept:.3f} kept", *rows, *self.notes])
+        rows = [
+            f"{name:15} {self.before[name]:14.6g} → {self.after[name]:14.6g}   × {ratio:.3f}"
+            for name, ratio in self.ratios.items()
+        ]
+        return "\n".join(
+            [
+                f"{self.method}, keep={self.keep:g} ({self.budget}): {self.kept:.3f} kept",
+                *rows,
+                *self.notes,
+            ]
+        )
 
 
-def compressor(counts: str = "params") -> "Callable[[Callable[..., Outcome]], Callable[..., tuple[nn.Module, Report]]]":
+def compressor(
+    counts: str = "params",
+) -> "Callable[[Callable[..., Outcome]], Callable[..., tuple[nn.Module, Report]]]":
     """Makes `method(copy of the model, keep, job) -> Outcome` an entry of COMPRESSORS:
 
     `compress(model, keep, *, example, data=None, seed=0, budget="fraction") -> (model, Report)`. The model given is left as it
@@ -82,10 +108,19 @@ def compressor(counts: str = "params") -> "Callable[[Callable[..., Outcome]], Ca
     (N, C, H, W) as the model takes it; `data` are images (M, C, H, W), float as the model takes them or uint8, for methods
     that look at data. Raises ValueError for what cannot be done, with what can.
     """
+
     def decorate(method: Callable[..., Outcome]) -> "Callable[..., tuple[nn.Module, Report]]":
-        def compress(model: "nn.Module", keep: float, *, example: "torch.Tensor", data: "torch.Tensor | None" = None,
-                     seed: int = 0, budget: str = "fraction") -> "tuple[nn.Module, Report]":
+        def compress(
+            model: "nn.Module",
+            keep: float,
+            *,
+            example: "torch.Tensor",
+            data: "torch.Tensor | None" = None,
+            seed: int = 0,
+            budget: str = "fraction",
+        ) -> "tuple[nn.Module, Report]":
             import torch
+
             name = method.__name__
             example, data = _checked(name, model, keep, example, data, budget)
             was_training = model.training
@@ -101,27 +136,43 @@ def compressor(counts: str = "params") -> "Callable[[Callable[..., Outcome]], Ca
             if is_channels_last(original):
                 small.to(memory_format=torch.channels_last)
             before, after = _measure(original, small, example)
-            report = Report(name, keep, budget, seed, outcome.kept, before, after,
-                            _with_sizes(original, small, outcome.layers), tuple(outcome.notes))
+            report = Report(
+                name,
+                keep,
+                budget,
+                seed,
+                outcome.kept,
+                before,
+                after,
+                _with_sizes(original, small, outcome.layers),
+                tuple(outcome.notes),
+            )
             return small.train(was_training), report
+
         signature = inspect.signature(compress)
         functools.update_wrapper(compress, method)  # show_source shows the method …
         compress.__signature__ = signature  # … and callers see what they may give
         return compress
+
     return decorate
 
 
 def is_channels_last(model: "nn.Module") -> bool:
     """Were its weights put into torch's memory format channels_last?"""
     import torch
-    return any(p.ndim == 4 and not p.is_contiguous() and p.is_contiguous(memory_format=torch.channels_last)
-               for p in model.parameters())
+
+    return any(
+        p.ndim == 4 and not p.is_contiguous() and p.is_contiguous(memory_format=torch.channels_last)
+        for p in model.parameters()
+    )
 
 
 def sizes(module: "nn.Module") -> dict[str, Any]:
     """Those of SIZES that a module has, tuples as lists (as JSON has them)."""
     found = {name: vars(module)[name] for name in SIZES if name in vars(module)}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
+    return {
+        name: list(value) if isinstance(value, tuple) else value for name, value in found.items()
+    }
 
 
 def attention_scale(module: "nn.Module", parent: "nn.Module | None" = None) -> None:
@@ -129,61 +180,88 @@ def attention_scale(module: "nn.Module", parent: "nn.Module | None" = None) -> N
     the fused attention of torch divides by. With the `parent`, whose scale was that of its own wider heads, the queries make up
     for the difference, so that the products of queries and keys are the parent's."""
     import torch
+
     new = max(1, module.qkv.out_features // (3 * module.num_heads))
     old = parent.qkv.out_features // (3 * parent.num_heads) if parent is not None else new
     for name, size in (("head_dim", new), ("attn_dim", new * module.num_heads)):
         if name in vars(module):
             setattr(module, name, size)
     if isinstance(getattr(module, "scale", None), float) and getattr(module, "fused_attn", False):
-        module.scale = new ** -0.5
+        module.scale = new**-0.5
         with torch.no_grad():
             for tensor in (module.qkv.weight, module.qkv.bias):
                 if tensor is not None:
-                    tensor[:len(tensor) // 3] *= (new / old) ** 0.5
+                    tensor[: len(tensor) // 3] *= (new / old) ** 0.5
 
 
-def _with_sizes(original: "nn.Module", small: "nn.Module", layers: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def _with_sizes(
+    original: "nn.Module", small: "nn.Module", layers: dict[str, dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
     """`layers` with the new sizes (`set`) of every module that a cut has changed."""
     old = dict(original.named_modules())
     for name, module in small.named_modules():
         if type(module) is type(old.get(name)):
             before = sizes(old[name])
-            if changed := {key: value for key, value in sizes(module).items() if value != before.get(key)}:
+            if changed := {
+                key: value for key, value in sizes(module).items() if value != before.get(key)
+            }:
                 layers.setdefault(name, {"kind": "cut"})["set"] = changed
     return layers
 
 
-def _checked(name: str, model: "nn.Module", keep: float, example: Any, data: Any, budget: str) -> "tuple[Any, Any]":
+def _checked(
+    name: str, model: "nn.Module", keep: float, example: Any, data: Any, budget: str
+) -> "tuple[Any, Any]":
     import torch
 
     from effml.data import normalize
+
     if isinstance(keep, bool) or not isinstance(keep, (int, float)) or not 0 < keep <= 1:
-        raise ValueError(f"{name}: keep={keep!r} is the fraction kept: give more than 0 and at most 1, such as 0.5.")
+        raise ValueError(
+            f"{name}: keep={keep!r} is the fraction kept: give more than 0 and at most 1, such as 0.5."
+        )
     if budget not in BUDGETS:
         raise ValueError(f"{name}: unknown budget {budget!r}. Choose from: {', '.join(BUDGETS)}")
     if not isinstance(model, torch.nn.Module):
-        raise ValueError(f"{name}: the first argument is a {type(model).__name__}, not a model. Give effml.build_model(…).")
+        raise ValueError(
+            f"{name}: the first argument is a {type(model).__name__}, not a model. Give effml.build_model(…)."
+        )
     weight = next(model.parameters())
     for what, images in (("example", example), ("data", data)):
         if what == "data" and images is None:
             continue
         if not isinstance(images, torch.Tensor) or images.ndim < 3 or len(images) == 0:
-            got = f"shape {tuple(images.shape)}" if isinstance(images, torch.Tensor) else type(images).__name__
-            raise ValueError(f"{name}: {what} must be a batch of images as the model takes them, (N, C, H, W); got {got}. "
-                             "Give normalize(dataset.train.images[:1]), say.")
-    prepare = [None if x is None else (normalize(x) if x.dtype == torch.uint8 else x).to(weight) for x in (example, data)]
+            got = (
+                f"shape {tuple(images.shape)}"
+                if isinstance(images, torch.Tensor)
+                else type(images).__name__
+            )
+            raise ValueError(
+                f"{name}: {what} must be a batch of images as the model takes them, (N, C, H, W); got {got}. "
+                "Give normalize(dataset.train.images[:1]), say."
+            )
+    prepare = [
+        None if x is None else (normalize(x) if x.dtype == torch.uint8 else x).to(weight)
+        for x in (example, data)
+    ]
     return prepare[0], prepare[1]
 
 
 def _size(model: "nn.Module", counts: str) -> int:
-    return sum(p.numel() if counts == "params" else int(p.count_nonzero()) for p in model.parameters())
+    return sum(
+        p.numel() if counts == "params" else int(p.count_nonzero()) for p in model.parameters()
+    )
 
 
-def _fit(name: str, work: "Callable[..., Outcome]", model: "nn.Module", most: float, counts: str) -> Outcome:
+def _fit(
+    name: str, work: "Callable[..., Outcome]", model: "nn.Module", most: float, counts: str
+) -> Outcome:
     """The outcome with the largest `keep` whose size is at most `most`: ten steps of bisection (to a thousandth)."""
     low, high, best, smallest = 0.0, 1.0, None, float("inf")
     for step in range(11):
-        keep = (low + high) / 2 if step < 10 or best is not None else 1e-9  # the last resort: as small as the method can
+        keep = (
+            (low + high) / 2 if step < 10 or best is not None else 1e-9
+        )  # the last resort: as small as the method can
         outcome = work(deepcopy(model), keep)
         smallest = min(smallest, size := _size(outcome.model, counts))
         if size <= most:
@@ -191,16 +269,26 @@ def _fit(name: str, work: "Callable[..., Outcome]", model: "nn.Module", most: fl
         else:
             high = keep
     if best is None:
-        raise ValueError(f"{name} cannot bring this model to {most:.0f} parameters: {smallest} is the smallest it gets to. "
-                         f"Give a keep of at least {smallest / _size(model, counts):.4f}, or choose another compressor.")
+        raise ValueError(
+            f"{name} cannot bring this model to {most:.0f} parameters: {smallest} is the smallest it gets to. "
+            f"Give a keep of at least {smallest / _size(model, counts):.4f}, or choose another compressor."
+        )
     return best
 
 
-def _measure(original: "nn.Module", small: "nn.Module", example: "torch.Tensor") -> list[dict[str, float]]:
+def _measure(
+    original: "nn.Module", small: "nn.Module", example: "torch.Tensor"
+) -> list[dict[str, float]]:
     import torch
+
     seconds: list[list[float]] = [[], []]
-    layout = torch.channels_last if example.ndim == 4 else torch.contiguous_format  # as train and predict have it
-    timed, images = [deepcopy(model).to(memory_format=layout) for model in (original, small)], example.to(memory_format=layout)
+    layout = (
+        torch.channels_last if example.ndim == 4 else torch.contiguous_format
+    )  # as train and predict have it
+    timed, images = (
+        [deepcopy(model).to(memory_format=layout) for model in (original, small)],
+        example.to(memory_format=layout),
+    )
     with torch.inference_mode():
         for repeat in range(1 + REPEATS):
             for model, taken in zip(timed, seconds):
@@ -208,5 +296,11 @@ def _measure(original: "nn.Module", small: "nn.Module", example: "torch.Tensor")
                 model(images).sum().item()  # a GPU is waited for
                 if repeat:
                     taken.append(time.perf_counter() - start)
-    return [{**count(model, example[:1]), "file_bytes": len(weights_bytes(model)), "latency_s": statistics.median(taken)}
-            for model, taken in zip((original, small), seconds)]
+    return [
+        {
+            **count(model, example[:1]),
+            "file_bytes": len(weights_bytes(model)),
+            "latency_s": statistics.median(taken),
+        }
+        for model, taken in zip((original, small), seconds)
+    ]

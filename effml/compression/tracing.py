@@ -4,6 +4,7 @@ It numbers the parts of a split in the order in which it meets their users, take
 flattening, infers widths by recursion (which ends in nothing, or never), and does it all anew for every group. With `exact` the
 part comes from the number of the output used, the widths from autograd's shapes, and once: no layer is cut while it holds.
 """
+
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -30,13 +31,23 @@ class Runaway(RuntimeError):
 def exact() -> Iterator[None]:
     """Within it, Torch-Pruning finds groups by true shapes, and nothing may be cut."""
     from torch_pruning.dependency import Group, index_mapping, shape_infer
+
     update, add, known = index_mapping.update_index_mapping, Group.add_dep, set()
 
     def bounded(group: Any, dep: Any, idxs: Any) -> None:
         met = vars(group).setdefault("met", Counter())
         met[dep.target, dep.handler] += 1
         if met[dep.target, dep.handler] > MOST:
-            raise Runaway(next((node._name for (node, _), _ in met.most_common() if isinstance(node._name, str)), ""))
+            raise Runaway(
+                next(
+                    (
+                        node._name
+                        for (node, _), _ in met.most_common()
+                        if isinstance(node._name, str)
+                    ),
+                    "",
+                )
+            )
         add(group, dep, idxs)
 
     def once(graph: Any) -> None:
@@ -46,11 +57,14 @@ def exact() -> Iterator[None]:
             update(graph)
 
     with ExitStack() as patches:
-        for module, name, ours in ((index_mapping, "update_index_mapping", once), (Group, "add_dep", bounded),
-                                   (index_mapping, "update_split_index_mapping", _split),
-                                   (index_mapping, "update_concat_index_mapping", _concat),
-                                   (index_mapping, "update_reshape_index_mapping", _reshape),
-                                   (shape_infer, "init_shape_information", lambda graph: None)):
+        for module, name, ours in (
+            (index_mapping, "update_index_mapping", once),
+            (Group, "add_dep", bounded),
+            (index_mapping, "update_split_index_mapping", _split),
+            (index_mapping, "update_concat_index_mapping", _concat),
+            (index_mapping, "update_reshape_index_mapping", _reshape),
+            (shape_infer, "init_shape_information", lambda graph: None),
+        ):
             patches.enter_context(patch.object(module, name, ours))
         yield
 
@@ -64,7 +78,9 @@ def walled(model: "nn.Module", kinds: "set[type]") -> Iterator[dict[type, Any]]:
 
     class Wall(torch.nn.Module):
         def forward(self, outputs: "torch.Tensor", *inputs: Any) -> "torch.Tensor":
-            return outputs + 0 * sum(x.mean() for x in inputs if isinstance(x, torch.Tensor) and x.requires_grad)
+            return outputs + 0 * sum(
+                x.mean() for x in inputs if isinstance(x, torch.Tensor) and x.requires_grad
+            )
 
     class Blind(BasePruningFunc):
         def prune_out_channels(self, layer: Any, idxs: list[int]) -> Any:
@@ -83,6 +99,7 @@ def walled(model: "nn.Module", kinds: "set[type]") -> Iterator[dict[type, Any]]:
             with torch.no_grad():
                 outputs = forward(*args)
             return module.wall(outputs, *args)
+
         return see
 
     modules = [module for module in model.modules() if type(module) in kinds]
@@ -111,10 +128,15 @@ def _along_channels(graph: Any) -> None:
     from torch_pruning import ops
 
     def one(node: Any) -> bool:
-        return isinstance(node.module, nn.Conv1d) and node.module.in_channels == node.module.out_channels == 1
+        return (
+            isinstance(node.module, nn.Conv1d)
+            and node.module.in_channels == node.module.out_channels == 1
+        )
 
     through = graph.REGISTERED_PRUNERS[ops.OPTYPE.ELEMENTWISE].prune_out_channels
-    for dependency in (dependency for node in graph.module2node.values() for dependency in node.dependencies):
+    for dependency in (
+        dependency for node in graph.module2node.values() for dependency in node.dependencies
+    ):
         if one(dependency.source):
             dependency.trigger = through
         if one(dependency.target):
@@ -123,7 +145,11 @@ def _along_channels(graph: Any) -> None:
 
 def _shape(function: Any, output: int = 0) -> tuple[int, ...]:
     """The shape of an output of an autograd function."""
-    return tuple(function.variable.shape if hasattr(function, "variable") else function._input_metadata[output].shape)
+    return tuple(
+        function.variable.shape
+        if hasattr(function, "variable")
+        else function._input_metadata[output].shape
+    )
 
 
 def _channel_axis(function: Any, axes: int) -> int | None:
@@ -137,46 +163,75 @@ def _channel_axis(function: Any, axes: int) -> int | None:
 def _link(node: Any, other: Any, slot: int, mappings: Any) -> None:
     """Indices from `node` to `other` go through the first of each pair of mappings, back through the second."""
     for place, (source, target) in enumerate(((node, other), (other, node))):
-        for dependency, pair in zip((d for d in source.dependencies if d.target is target), mappings):
+        for dependency, pair in zip(
+            (d for d in source.dependencies if d.target is target), mappings
+        ):
             dependency.index_mapping[slot] = pair[place]
 
 
 def _split(graph: Any, node: Any) -> None:
     from torch_pruning.dependency.index_mapping import _SplitIndexMapping as Part
+
     function = node.grad_fn
     axis = _channel_axis(function, len(_shape(function)))
     if axis is None or not node.enable_index_mapping:
         return
-    ends = [0, *accumulate(_shape(function, output)[axis] for output in range(len(function._input_metadata)))]
+    ends = [
+        0,
+        *accumulate(
+            _shape(function, output)[axis] for output in range(len(function._input_metadata))
+        ),
+    ]
     for user in dict.fromkeys(node.outputs):
-        parts = [ends[output:output + 2] for source, output in user.grad_fn.next_functions if source is function]
-        _link(node, user, 0, [(Part(offset=part, reverse=False), Part(offset=part, reverse=True)) for part in parts])
+        parts = [
+            ends[output : output + 2]
+            for source, output in user.grad_fn.next_functions
+            if source is function
+        ]
+        _link(
+            node,
+            user,
+            0,
+            [(Part(offset=part, reverse=False), Part(offset=part, reverse=True)) for part in parts],
+        )
 
 
 def _concat(graph: Any, node: Any) -> None:
     from torch_pruning.dependency.index_mapping import _ConcatIndexMapping as Part
+
     function = node.grad_fn
     axis = _channel_axis(function, len(_shape(function)))
     if axis is None or not node.enable_index_mapping:
         return
-    shapes = [None if source is None else _shape(source, output) for source, output in function.next_functions]
+    shapes = [
+        None if source is None else _shape(source, output)
+        for source, output in function.next_functions
+    ]
     if len(shapes) != len(node.inputs) or None in shapes:
         return  # an input without gradient, whose width nobody knows
     ends = [0, *accumulate(shape[axis] for shape in shapes)]
     for user in dict.fromkeys(node.inputs):
-        parts = [ends[k:k + 2] for k, source in enumerate(node.inputs) if source is user]
-        _link(node, user, 1, [(Part(offset=part, reverse=True), Part(offset=part, reverse=False)) for part in parts])
+        parts = [ends[k : k + 2] for k, source in enumerate(node.inputs) if source is user]
+        _link(
+            node,
+            user,
+            1,
+            [(Part(offset=part, reverse=True), Part(offset=part, reverse=False)) for part in parts],
+        )
 
 
 def _reshape(graph: Any, node: Any) -> None:
     """(N, C, H, W) to (N, C·H·W) and back; other reshapes leave the numbers of the channels as they are."""
     from torch_pruning.dependency.index_mapping import _FlattenIndexMapping as Flat
+
     source, output = node.grad_fn.next_functions[0]
     if source is None:
         return
     before, after = _shape(source, output), _shape(node.grad_fn)
     for wide, flat, users in ((before, after, node.inputs), (after, before, node.outputs)):
-        if len(wide) > 3 and len(flat) == 2 and flat[1] == prod(wide[1:]) > wide[1] > 1:  # (N, 1, 1, C) are tokens
+        if (
+            len(wide) > 3 and len(flat) == 2 and flat[1] == prod(wide[1:]) > wide[1] > 1
+        ):  # (N, 1, 1, C) are tokens
             step = flat[1] // wide[1]
             for user in dict.fromkeys(users):
                 _link(node, user, 0, [(Flat(step, reverse=True), Flat(step, reverse=False))] * 9)

@@ -1,4 +1,5 @@
 """Named data sets as uint8 tensors with a passport, and the tables that others published."""
+
 from effml.data.dataset import Dataset, Split, normalize
 from effml.data.fetch import fetch
 from effml.data.importer import import_folder
@@ -6,5 +7,15 @@ from effml.data.load import at_hand, fingerprint, load_dataset
 
 from effml.data.tables import published_table, published_tables
 
-__all__ = ["Dataset", "Split", "at_hand", "fetch", "fingerprint", "import_folder", "load_dataset", "normalize", "published_table",
-           "published_tables"]
+__all__ = [
+    "Dataset",
+    "Split",
+    "at_hand",
+    "fetch",
+    "fingerprint",
+    "import_folder",
+    "load_dataset",
+    "normalize",
+    "published_table",
+    "published_tables",
+]

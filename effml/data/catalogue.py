@@ -1,4 +1,5 @@
 """What is known of named data sets: their files, checksums, sources, licences, and where on this machine they may lie."""
+
 import ast
 import gzip
 import hashlib
@@ -16,11 +17,27 @@ from effml.data.phantoms import PHANTOMS
 from effml.machine import ROOT
 
 MNIST_FILES = {  # MD5 as torchvision states them, and of what is inside: these files are often packed anew
-    "train-images-idx3-ubyte.gz": ("f68b3c2dcbeaaa9fbdd348bbdeb94873", "6bbc9ace898e44ae57da46a324031adb"),
-    "train-labels-idx1-ubyte.gz": ("d53e105ee54ea40749a09fcbcd1e9432", "a25bea736e30d166cdddb491f175f624"),
-    "t10k-images-idx3-ubyte.gz": ("9fb629c4189551a2d022fa330f9573f3", "2646ac647ad5339dbf082846283269ea"),
-    "t10k-labels-idx1-ubyte.gz": ("ec29112dd5afa0611ce80d1b7f02629c", "27ae3e4e09519cfbb04c329615203637")}
-_MNIST_URLS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/")
+    "train-images-idx3-ubyte.gz": (
+        "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+        "6bbc9ace898e44ae57da46a324031adb",
+    ),
+    "train-labels-idx1-ubyte.gz": (
+        "d53e105ee54ea40749a09fcbcd1e9432",
+        "a25bea736e30d166cdddb491f175f624",
+    ),
+    "t10k-images-idx3-ubyte.gz": (
+        "9fb629c4189551a2d022fa330f9573f3",
+        "2646ac647ad5339dbf082846283269ea",
+    ),
+    "t10k-labels-idx1-ubyte.gz": (
+        "ec29112dd5afa0611ce80d1b7f02629c",
+        "27ae3e4e09519cfbb04c329615203637",
+    ),
+}
+_MNIST_URLS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "http://yann.lecun.com/exdb/mnist/",
+)
 
 PEPR_FILES = {  # tables of the PePR authors at commit ce087aa: MD5 and bytes
     "all_results": ("6ed17e211d0e9a24ab8d85e1a0bab560", 368_654),
@@ -29,22 +46,47 @@ PEPR_FILES = {  # tables of the PePR authors at commit ce087aa: MD5 and bytes
     "model_names": ("abbb3839fa03cd755975ae5d8659d69e", 8_305),
     "results-imagenet": ("b9c63e97b0f128371f25b97090f74520", 113_785),
     "regions_papers_data_2013": ("3d93f51342d6164baa51f10e6cb0a4fa", 11_884),
-    "regions_papers_data_2023": ("09f86ac61ed1b365bf43c39b0441bce5", 13_587)}
-_PEPR_URLS = ("https://raw.githubusercontent.com/saintslab/PePR/ce087aa/data/",
-              "https://github.com/saintslab/PePR/raw/ce087aa/data/")
+    "regions_papers_data_2023": ("09f86ac61ed1b365bf43c39b0441bce5", 13_587),
+}
+_PEPR_URLS = (
+    "https://raw.githubusercontent.com/saintslab/PePR/ce087aa/data/",
+    "https://github.com/saintslab/PePR/raw/ce087aa/data/",
+)
 
-_LIKE = {"pneumoniamnist_reordered": ("pneumoniamnist", "the official images, training order shuffled")}
-_POSITIVE = {"breastmnist": 0}  # 0 = malignant; in MedMNIST's other binary sets the disease is class 1
+_LIKE = {
+    "pneumoniamnist_reordered": ("pneumoniamnist", "the official images, training order shuffled")
+}
+_POSITIVE = {
+    "breastmnist": 0
+}  # 0 = malignant; in MedMNIST's other binary sets the disease is class 1
 
 # Public sets that people prepare as .npz files themselves: source and licence by the beginning of the name.
 _PUBLIC = {
     "mnist": ("MNIST (LeCun et al. 1998), http://yann.lecun.com/exdb/mnist", "CC BY-SA 3.0"),
-    "cifar10": ("CIFAR-10 (Krizhevsky 2009), https://www.cs.toronto.edu/~kriz/cifar.html", "research use"),
-    "ham10000": ("HAM10000 (Tschandl et al. 2018), https://doi.org/10.7910/DVN/DBW86T", "CC BY-NC 4.0"),
-    "lidc": ("LIDC-IDRI (Armato et al. 2011), https://doi.org/10.7937/K9/TCIA.2015.LO9QL9SX", "CC BY 3.0"),
-    "malaria": ("NIH/NLM malaria cell images (Rajaraman et al. 2018), https://lhncbc.nlm.nih.gov", "public, cite the source"),
-    "foot_ulcer": ("Foot Ulcer Segmentation Challenge, https://github.com/uwm-bigdata/wound-segmentation", "research use"),
-    "medetec_wound": ("Medetec photographs, https://github.com/uwm-bigdata/wound-segmentation", "research use"),
+    "cifar10": (
+        "CIFAR-10 (Krizhevsky 2009), https://www.cs.toronto.edu/~kriz/cifar.html",
+        "research use",
+    ),
+    "ham10000": (
+        "HAM10000 (Tschandl et al. 2018), https://doi.org/10.7910/DVN/DBW86T",
+        "CC BY-NC 4.0",
+    ),
+    "lidc": (
+        "LIDC-IDRI (Armato et al. 2011), https://doi.org/10.7937/K9/TCIA.2015.LO9QL9SX",
+        "CC BY 3.0",
+    ),
+    "malaria": (
+        "NIH/NLM malaria cell images (Rajaraman et al. 2018), https://lhncbc.nlm.nih.gov",
+        "public, cite the source",
+    ),
+    "foot_ulcer": (
+        "Foot Ulcer Segmentation Challenge, https://github.com/uwm-bigdata/wound-segmentation",
+        "research use",
+    ),
+    "medetec_wound": (
+        "Medetec photographs, https://github.com/uwm-bigdata/wound-segmentation",
+        "research use",
+    ),
     "nuclei": ("BBBC038v1 (Caicedo et al. 2019), https://bbbc.broadinstitute.org/BBBC038", "CC0"),
 }
 
@@ -66,20 +108,36 @@ def remote_files(name: str, *, size: int = 28) -> list[RemoteFile]:
     Raises ValueError for a size that a MedMNIST set does not have.
     """
     if name == "mnist":
-        return [RemoteFile(f"MNIST/raw/{file}", tuple(url + file for url in _MNIST_URLS), md5, 48_000_000, inside)
-                for file, (md5, inside) in MNIST_FILES.items()]
+        return [
+            RemoteFile(
+                f"MNIST/raw/{file}",
+                tuple(url + file for url in _MNIST_URLS),
+                md5,
+                48_000_000,
+                inside,
+            )
+            for file, (md5, inside) in MNIST_FILES.items()
+        ]
     if name == "pepr":
-        return [RemoteFile(f"pepr/{table}.csv", tuple(f"{url}{table}.csv" for url in _PEPR_URLS), md5, count)
-                for table, (md5, count) in PEPR_FILES.items()]
+        return [
+            RemoteFile(
+                f"pepr/{table}.csv", tuple(f"{url}{table}.csv" for url in _PEPR_URLS), md5, count
+            )
+            for table, (md5, count) in PEPR_FILES.items()
+        ]
     info = medmnist_info().get(name)
     if not info:
         return []
     suffix = "" if size == 28 else f"_{size}"
     if f"MD5{suffix}" not in info:
-        raise ValueError(f"{name} has no variant of {size} px. Choose from: {', '.join(map(str, sizes(name)))}")
+        raise ValueError(
+            f"{name} has no variant of {size} px. Choose from: {', '.join(map(str, sizes(name)))}"
+        )
     axes = 3 if name.endswith("3d") else 2
-    unpacked = sum(info["n_samples"].values()) * info["n_channels"] * size ** axes
-    return [RemoteFile(f"{name}{suffix}.npz", (info[f"url{suffix}"],), info[f"MD5{suffix}"], unpacked)]
+    unpacked = sum(info["n_samples"].values()) * info["n_channels"] * size**axes
+    return [
+        RemoteFile(f"{name}{suffix}.npz", (info[f"url{suffix}"],), info[f"MD5{suffix}"], unpacked)
+    ]
 
 
 def sizes(name: str) -> list[int]:
@@ -91,7 +149,11 @@ def source(name: str) -> tuple[str, str, str]:
     """Source, licence and known remarks of the set that a name or path stands for; what is not known says so."""
     base, info = medmnist(name)
     if info:
-        return f"MedMNIST v2, {info['url'].partition('?')[0]}", info["license"], _LIKE.get(stem(name), ("", ""))[1]
+        return (
+            f"MedMNIST v2, {info['url'].partition('?')[0]}",
+            info["license"],
+            _LIKE.get(stem(name), ("", ""))[1],
+        )
     for begin, (where, licence) in _PUBLIC.items():
         if stem(name).startswith(begin):
             return where, licence, ""
@@ -120,8 +182,11 @@ def medmnist_info() -> dict[str, dict[str, Any]]:
     if spec is None or spec.origin is None:
         return {}
     tree = ast.parse(Path(spec.origin).with_name("info.py").read_text(encoding="utf-8"))
-    return next(ast.literal_eval(node.value) for node in tree.body
-                if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "INFO")
+    return next(
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "INFO"
+    )
 
 
 def folders(root: str | os.PathLike | None = None) -> list[Path]:
@@ -140,7 +205,9 @@ def _folders(root: str | os.PathLike | None) -> Iterator[Path]:
         given = Path(given).expanduser()
         folder = given if given.is_dir() else ROOT / given  # notebooks run in their own folder
         if not folder.is_dir():
-            raise ValueError(f"EFFML_DATA={given} is no folder. Set it to the folder which holds your data, or unset it.")
+            raise ValueError(
+                f"EFFML_DATA={given} is no folder. Set it to the folder which holds your data, or unset it."
+            )
         yield folder
         yield from sorted(path for path in folder.iterdir() if path.is_dir())
     if (ROOT / "pyproject.toml").is_file():  # a checkout; else ROOT is where pip puts packages
@@ -157,11 +224,15 @@ def find(name: str, *, size: int = 28, root: str | os.PathLike | None = None) ->
     if name.endswith((".npz", ".npy")) or Path(name).is_file():
         if Path(name).is_file():
             return Path(name)
-        raise FileNotFoundError(f"There is no file {name}. Check the path; relative paths start at {Path.cwd()}.")
+        raise FileNotFoundError(
+            f"There is no file {name}. Check the path; relative paths start at {Path.cwd()}."
+        )
     if name == "mnist":
         return _find_mnist(root)
     if name == "pepr":
-        raise ValueError("pepr is a set of tables, not of images. Read one: effml.data.published_table(\"all_results\")")
+        raise ValueError(
+            'pepr is a set of tables, not of images. Read one: effml.data.published_table("all_results")'
+        )
     remote = remote_files(name, size=size)
     file = remote[0].path if remote else f"{name}.npz"
     damaged = []
@@ -171,9 +242,13 @@ def find(name: str, *, size: int = 28, root: str | os.PathLike | None = None) ->
                 return path
             damaged.append(path)
     if damaged:
-        raise ValueError(f"{damaged[0]} is not the official {name}: its MD5 is {digest(damaged[0], 'md5')}, MedMNIST's is "
-                         f"{remote[0].md5}. Get the file again, or load it by its path if the difference is meant.")
-    raise FileNotFoundError(f"{file} was not found in {', '.join(map(str, folders(root)))}. {advice(name, remote, root)}")
+        raise ValueError(
+            f"{damaged[0]} is not the official {name}: its MD5 is {digest(damaged[0], 'md5')}, MedMNIST's is "
+            f"{remote[0].md5}. Get the file again, or load it by its path if the difference is meant."
+        )
+    raise FileNotFoundError(
+        f"{file} was not found in {', '.join(map(str, folders(root)))}. {advice(name, remote, root)}"
+    )
 
 
 def _find_mnist(root: str | os.PathLike | None) -> Path:
@@ -181,27 +256,42 @@ def _find_mnist(root: str | os.PathLike | None) -> Path:
         for place in (folder / "MNIST" / "raw", folder / "raw", folder):
             if all((place / file).is_file() for file in MNIST_FILES):
                 return place
-    raise FileNotFoundError(f"MNIST's four idx files were not found in {', '.join(map(str, folders(root)))}. "
-                            f"{advice('mnist', remote_files('mnist'), root)}")
+    raise FileNotFoundError(
+        f"MNIST's four idx files were not found in {', '.join(map(str, folders(root)))}. "
+        f"{advice('mnist', remote_files('mnist'), root)}"
+    )
 
 
 def advice(name: str, remote: list[RemoteFile], root: str | os.PathLike | None = None) -> str:
     """How to come by a set that is not here: the command, four steps by hand, or a phantom."""
-    other = "read phantom tables: effml.pepr.phantom_tables()" if name == "pepr" else f"choose a phantom: {', '.join(PHANTOMS)}"
+    other = (
+        "read phantom tables: effml.pepr.phantom_tables()"
+        if name == "pepr"
+        else f"choose a phantom: {', '.join(PHANTOMS)}"
+    )
     if not remote:
         return f"Set EFFML_DATA to the folder which holds it, give a path, or {other}"
     target = folders(root)[0]
     size = re.search(r"_(64|128|224)\.npz$", remote[0].path)
     wanted = f" --size {size[1]}" if size else ""
     if len(remote) == 1:
-        steps = (f"1. Get {remote[0].urls[0]} on any machine.\n2. Check its MD5: {remote[0].md5}.\n"
-                 f"3. Put it into {(target / remote[0].path).parent} as {Path(remote[0].path).name}.")
+        steps = (
+            f"1. Get {remote[0].urls[0]} on any machine.\n2. Check its MD5: {remote[0].md5}.\n"
+            f"3. Put it into {(target / remote[0].path).parent} as {Path(remote[0].path).name}."
+        )
     else:
-        lines = "".join(f"\n   {file.urls[0]}" for file in remote), "".join(f"\n   {file.md5}" for file in remote)
-        steps = (f"1. Get these files on any machine:{lines[0]}\n2. Check their MD5, in this order:{lines[1]}\n"
-                 f"3. Put them into {(target / remote[0].path).parent}, their names unchanged.")
-    return (f"With a network: python -m effml data get {name}{wanted}. By hand:\n{steps}\n4. Say python -m effml data verify "
-            f"{name}. Or set EFFML_DATA to the folder which holds it, or {other}")
+        lines = (
+            "".join(f"\n   {file.urls[0]}" for file in remote),
+            "".join(f"\n   {file.md5}" for file in remote),
+        )
+        steps = (
+            f"1. Get these files on any machine:{lines[0]}\n2. Check their MD5, in this order:{lines[1]}\n"
+            f"3. Put them into {(target / remote[0].path).parent}, their names unchanged."
+        )
+    return (
+        f"With a network: python -m effml data get {name}{wanted}. By hand:\n{steps}\n4. Say python -m effml data verify "
+        f"{name}. Or set EFFML_DATA to the folder which holds it, or {other}"
+    )
 
 
 def images_of_masks(path: Path) -> Path | None:
@@ -215,7 +305,11 @@ def valid(path: Path, file: RemoteFile) -> bool:
     if not path.is_file():
         return False
     try:
-        return digest(path, "md5") == file.md5 or bool(file.md5_inside) and digest(path, "md5 inside") == file.md5_inside
+        return (
+            digest(path, "md5") == file.md5
+            or bool(file.md5_inside)
+            and digest(path, "md5 inside") == file.md5_inside
+        )
     except (OSError, EOFError, zlib.error):  # no gzip file, or a damaged one
         return False
 
@@ -224,7 +318,13 @@ def digest(path: Path, kind: str) -> str:
     """The "md5", "sha256" or "md5 inside" (of a .gz file's content) of a file together with those it needs (MNIST's folder,
     the images of masks), in hexadecimal digits; remembered until one of them changes."""
     beside = images_of_masks(path)
-    paths = [path / file for file in MNIST_FILES] if path.is_dir() else [path] if beside is None else [path, beside]
+    paths = (
+        [path / file for file in MNIST_FILES]
+        if path.is_dir()
+        else [path]
+        if beside is None
+        else [path, beside]
+    )
     stats = [file.stat() for file in paths]
     return _digest(tuple(paths), kind, tuple((stat.st_mtime_ns, stat.st_size) for stat in stats))
 

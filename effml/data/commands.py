@@ -1,4 +1,5 @@
 """`python -m effml data`: what sets there are, getting and checking their files, and making one from pictures of your own."""
+
 import argparse
 import inspect
 import os
@@ -15,12 +16,26 @@ from effml.data.load import is_phantom
 from effml.data.phantoms import PHANTOMS
 from effml.data.tables import places
 
-_SHOWS = {"pathmnist": "colon pathology", "chestmnist": "chest X-ray", "dermamnist": "dermoscopy", "octmnist": "retinal OCT",
-          "pneumoniamnist": "chest X-ray", "retinamnist": "fundus photo", "breastmnist": "breast ultrasound",
-          "bloodmnist": "blood cell microscopy", "tissuemnist": "kidney cortex microscopy", "organamnist": "abdominal CT, axial",
-          "organcmnist": "abdominal CT, coronal", "organsmnist": "abdominal CT, sagittal", "organmnist3d": "abdominal CT",
-          "nodulemnist3d": "chest CT", "adrenalmnist3d": "shapes from abdominal CT", "fracturemnist3d": "chest CT",
-          "vesselmnist3d": "shapes from brain MRA", "synapsemnist3d": "electron microscopy"}
+_SHOWS = {
+    "pathmnist": "colon pathology",
+    "chestmnist": "chest X-ray",
+    "dermamnist": "dermoscopy",
+    "octmnist": "retinal OCT",
+    "pneumoniamnist": "chest X-ray",
+    "retinamnist": "fundus photo",
+    "breastmnist": "breast ultrasound",
+    "bloodmnist": "blood cell microscopy",
+    "tissuemnist": "kidney cortex microscopy",
+    "organamnist": "abdominal CT, axial",
+    "organcmnist": "abdominal CT, coronal",
+    "organsmnist": "abdominal CT, sagittal",
+    "organmnist3d": "abdominal CT",
+    "nodulemnist3d": "chest CT",
+    "adrenalmnist3d": "shapes from abdominal CT",
+    "fracturemnist3d": "chest CT",
+    "vesselmnist3d": "shapes from brain MRA",
+    "synapsemnist3d": "electron microscopy",
+}
 _CLASS = """Files which this machine has are served to a whole class by
   python -m http.server 8000 --directory data
 and each computer of the class gets them from there, without the internet, after
@@ -45,39 +60,78 @@ def add(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="action")
 
     def action(name: str, text: str, more: str = "", **options: Any) -> argparse.ArgumentParser:
-        sub = actions.add_parser(name, help=text, description=text, epilog=more, **options,
-                                 formatter_class=argparse.RawDescriptionHelpFormatter)
-        sub.add_argument("--dry-run", action="store_true", help="say what would be done, in MB, and do nothing")
+        sub = actions.add_parser(
+            name,
+            help=text,
+            description=text,
+            epilog=more,
+            **options,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        sub.add_argument(
+            "--dry-run", action="store_true", help="say what would be done, in MB, and do nothing"
+        )
         return sub
 
-    sets = action("list", "every set by name, and which of its sizes are here; with --dry-run also the MB to get")
-    sets.add_argument("--size", type=int, default=28, help="of the MB to get, in pixels (default 28)")
+    sets = action(
+        "list",
+        "every set by name, and which of its sizes are here; with --dry-run also the MB to get",
+    )
+    sets.add_argument(
+        "--size", type=int, default=28, help="of the MB to get, in pixels (default 28)"
+    )
     get = action("get", "get public sets, checked and resumed", _CLASS)
     get.add_argument("names", nargs="+", metavar="NAME")
     get.add_argument("--size", type=int, default=28, help="28 (default), 64, 128 or 224 pixels")
     verify = action("verify", "compare the files on this machine with their official MD5")
     verify.add_argument("names", nargs="*", metavar="NAME", help="default: all")
     for each in (sets, get, verify):
-        each.add_argument("--root", metavar="DIR", help="data folder to use before EFFML_DATA and data/")
-    sub = action("import", "make one .npz from a folder of pictures", _IMPORT, argument_default=argparse.SUPPRESS)
+        each.add_argument(
+            "--root", metavar="DIR", help="data folder to use before EFFML_DATA and data/"
+        )
+    sub = action(
+        "import",
+        "make one .npz from a folder of pictures",
+        _IMPORT,
+        argument_default=argparse.SUPPRESS,
+    )
     sub.add_argument("folder", metavar="FOLDER")
     sub.add_argument("out", metavar="OUT", help="such as data/ours.npz")
-    sub.add_argument("--kind", default="folder", choices=("folder", "rsna", "lidc"), help="pictures (default), or a known set")
+    sub.add_argument(
+        "--kind",
+        default="folder",
+        choices=("folder", "rsna", "lidc"),
+        help="pictures (default), or a known set",
+    )
     sub.add_argument("--table", metavar="CSV")
-    sub.add_argument("--columns", type=_columns, metavar="label=NAME,…", help="the table's own names of the columns")
+    sub.add_argument(
+        "--columns",
+        type=_columns,
+        metavar="label=NAME,…",
+        help="the table's own names of the columns",
+    )
     sub.add_argument("--masks", metavar="DIR", help="masks with the pictures' names")
     sub.add_argument("--size", type=int, help="pixels (default 224; rsna 256)")
     sub.add_argument("--split-by", metavar="HOW", help="group (default), date, column or image")
-    sub.add_argument("--fractions", type=_numbers, metavar="0.7,0.1,0.2", help="of train, val and test")
+    sub.add_argument(
+        "--fractions", type=_numbers, metavar="0.7,0.1,0.2", help="of train, val and test"
+    )
     sub.add_argument("--positive", metavar="CLASS", help="the class that sensitivity is about")
-    sub.add_argument("--window", type=_window, metavar="LOW,HIGH", help="pixel values shown as black and white, or max")
+    sub.add_argument(
+        "--window",
+        type=_window,
+        metavar="LOW,HIGH",
+        help="pixel values shown as black and white, or max",
+    )
     sub.add_argument("--colour", metavar="HOW", help="auto (default), grey or rgb")
     sub.add_argument("--fit", metavar="HOW", help="pad (default) or stretch to a square")
     sub.add_argument("--seed", type=int)
     sub.add_argument("--source", metavar="TEXT", help="where the pictures come from")
     sub.add_argument("--licence", metavar="TEXT")
     sub.add_argument("--max-age", type=float, metavar="YEARS", help="rsna: women younger than this")
-    sub.add_argument("--raters", type=int, metavar="1…4", help="lidc: how many must have seen a nodule")
+    sub.add_argument(
+        "--raters", type=int, metavar="1…4", help="lidc: how many must have seen a nodule"
+    )
 
 
 def main(given: argparse.Namespace) -> int:
@@ -89,50 +143,112 @@ def _list(given: argparse.Namespace) -> int:
     here: dict[str, list[Found]] = {}
     for found in _found(given.root):
         here.setdefault(found.name, []).append(found)
-    rows = [["name", "shows", "images", "px", "at hand", "licence", f"to get, {given.size} px"],
-            *([name, phantom.modality, str(sum(phantom.counts)), "any ≥ 16", "always", "Apache-2.0, simulated", "nothing"]
-              for name, phantom in PHANTOMS.items())]
+    rows = [
+        ["name", "shows", "images", "px", "at hand", "licence", f"to get, {given.size} px"],
+        *(
+            [
+                name,
+                phantom.modality,
+                str(sum(phantom.counts)),
+                "any ≥ 16",
+                "always",
+                "Apache-2.0, simulated",
+                "nothing",
+            ]
+            for name, phantom in PHANTOMS.items()
+        ),
+    ]
     ask = given.dry_run
     for name, (shows, images, sizes) in _public().items():
-        files = {found.size: {one.path.name for one in here[name] if one.size == found.size} for found in here.get(name, [])}
-        whole = [size for size in sizes if len(files.get(size, ())) == len(catalogue.remote_files(name, size=size))]
-        row = [name, shows, str(images), " ".join(map(str, sizes)), " ".join(map(str, whole)) or "no", catalogue.source(name)[1]]
+        files = {
+            found.size: {one.path.name for one in here[name] if one.size == found.size}
+            for found in here.get(name, [])
+        }
+        whole = [
+            size
+            for size in sizes
+            if len(files.get(size, ())) == len(catalogue.remote_files(name, size=size))
+        ]
+        row = [
+            name,
+            shows,
+            str(images),
+            " ".join(map(str, sizes)),
+            " ".join(map(str, whole)) or "no",
+            catalogue.source(name)[1],
+        ]
         if given.size in whole or given.size not in sizes:
             rows.append([*row, "nothing" if given.size in whole else "no such size"])
         else:
             count, ask = _to_get(catalogue.remote_files(name, size=given.size), given.root, ask)
             rows.append([*row, f"{'' if ask else '≤ '}{count / 1e6:.1f} MB"])
     count, ask = _to_get(missing("pepr", root=given.root), given.root, ask)
-    rows.append(["pepr", "tables of 131 models (PePR, 2024)", "none", "", "no" if count else "yes", "MIT",
-                 f"{'' if ask else '≤ '}{count / 1e6:.1f} MB" if count else "nothing"])
-    rows += [[name, catalogue.source(name)[0].partition(",")[0], "", "", str(own.path), catalogue.source(name)[1], "nothing"]
-             for name, founds in sorted(here.items()) for own in founds if own.file is None]
+    rows.append(
+        [
+            "pepr",
+            "tables of 131 models (PePR, 2024)",
+            "none",
+            "",
+            "no" if count else "yes",
+            "MIT",
+            f"{'' if ask else '≤ '}{count / 1e6:.1f} MB" if count else "nothing",
+        ]
+    )
+    rows += [
+        [
+            name,
+            catalogue.source(name)[0].partition(",")[0],
+            "",
+            "",
+            str(own.path),
+            catalogue.source(name)[1],
+            "nothing",
+        ]
+        for name, founds in sorted(here.items())
+        for own in founds
+        if own.file is None
+    ]
     rows = rows if given.dry_run else [row[:-1] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows)]
     print("\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows))
-    print(f"Looked in {', '.join(map(str, catalogue.folders(given.root)))}. To check the files: python -m effml data verify")
+    print(
+        f"Looked in {', '.join(map(str, catalogue.folders(given.root)))}. To check the files: python -m effml data verify"
+    )
     return 0
 
 
 def _public() -> dict[str, tuple[str, int, list[int]]]:
     """What the public sets show, how many images they have, and in which sizes, in pixels."""
-    known = {name: (f"{_SHOWS.get(name, 'images')}, {info['task'].partition(',')[0]}", sum(info["n_samples"].values()),
-                    catalogue.sizes(name)) for name, info in catalogue.medmnist_info().items()}
+    known = {
+        name: (
+            f"{_SHOWS.get(name, 'images')}, {info['task'].partition(',')[0]}",
+            sum(info["n_samples"].values()),
+            catalogue.sizes(name),
+        )
+        for name, info in catalogue.medmnist_info().items()
+    }
     return {**known, "mnist": ("handwritten digits, multi-class", 70_000, [28])}
 
 
 def _get(given: argparse.Namespace) -> int:
-    lacking = {name: missing(name, size=given.size, root=given.root) for name in dict.fromkeys(given.names)}  # checks all names
+    lacking = {
+        name: missing(name, size=given.size, root=given.root) for name in dict.fromkeys(given.names)
+    }  # checks all names
     for name, files in lacking.items():
         if is_phantom(name):
-            print(f"{name} is drawn on this machine: nothing need be fetched. Say data={name} in a recipe.")
+            print(
+                f"{name} is drawn on this machine: nothing need be fetched. Say data={name} in a recipe."
+            )
         elif not files:
             print(f"{name} is here: {local_files(name, size=given.size, root=given.root)[0]}")
     files = [file for some in lacking.values() for file in some]
     if not files:
         return 0
-    print(f"{len(files)} {'file' if len(files) == 1 else 'files'}, {megabytes(*_to_get(files, given.root))} to get into "
-          f"{catalogue.folders(given.root)[0]}", flush=True)
+    print(
+        f"{len(files)} {'file' if len(files) == 1 else 'files'}, {megabytes(*_to_get(files, given.root))} to get into "
+        f"{catalogue.folders(given.root)[0]}",
+        flush=True,
+    )
     failed = 0
     for name in () if given.dry_run else [name for name, some in lacking.items() if some]:
         try:
@@ -153,16 +269,24 @@ def _to_get(files: list[RemoteFile], root: str | None, ask: bool = True) -> tupl
 
 
 def _verify(given: argparse.Namespace) -> int:
-    found = [found for found in _found(given.root) if not given.names or {found.name, found.path.stem} & set(given.names)]
+    found = [
+        found
+        for found in _found(given.root)
+        if not given.names or {found.name, found.path.stem} & set(given.names)
+    ]
     for name in given.names:
         if is_phantom(name):
             print(f"{name} is drawn on this machine: it has no file.")
         elif name not in {word for one in found for word in (one.name, one.path.stem)}:
-            raise FileNotFoundError(f"{name} is not in {', '.join(map(str, catalogue.folders(given.root)))}. "
-                                    f"{catalogue.advice(name, catalogue.remote_files(name), given.root)}")
+            raise FileNotFoundError(
+                f"{name} is not in {', '.join(map(str, catalogue.folders(given.root)))}. "
+                f"{catalogue.advice(name, catalogue.remote_files(name), given.root)}"
+            )
     official = [one for one in found if one.file]
     if given.dry_run:
-        print(f"{sum(one.path.stat().st_size for one in official) / 1e6:.1f} MB to read, files: {len(official)}")
+        print(
+            f"{sum(one.path.stat().st_size for one in official) / 1e6:.1f} MB to read, files: {len(official)}"
+        )
         return 0
     damaged = 0
     for path, name, size, file in found:
@@ -172,19 +296,32 @@ def _verify(given: argparse.Namespace) -> int:
             print(f"ok            {path}", flush=True)
         else:
             damaged += 1
-            print(f"damaged       {path}: its MD5 is {catalogue.digest(path, 'md5')}, not {file.md5}. Get it again: "
-                  f"python -m effml data get {name}" + (f" --size {size}" if size else ""), flush=True)
-    print(f"{len(official) - damaged} ok, {damaged} damaged, {len(found) - len(official)} not official")
+            print(
+                f"damaged       {path}: its MD5 is {catalogue.digest(path, 'md5')}, not {file.md5}. Get it again: "
+                f"python -m effml data get {name}" + (f" --size {size}" if size else ""),
+                flush=True,
+            )
+    print(
+        f"{len(official) - damaged} ok, {damaged} damaged, {len(found) - len(official)} not official"
+    )
     return min(damaged, 1)
 
 
 def _found(root: str | os.PathLike | None) -> Iterator[Found]:
     """The files on this machine, each once; nothing is read, so that this is instant."""
-    known = {Path(file.path).name: (name, size, file) for name, (_, _, sizes) in _public().items() for size in sizes
-             for file in catalogue.remote_files(name, size=size)}
+    known = {
+        Path(file.path).name: (name, size, file)
+        for name, (_, _, sizes) in _public().items()
+        for size in sizes
+        for file in catalogue.remote_files(name, size=size)
+    }
     seen = set()
     for folder in catalogue.folders(root):
-        for path in (path for way in ("*.npz", "MNIST/raw/*.gz", "raw/*.gz", "*.gz") for path in sorted(folder.glob(way))):
+        for path in (
+            path
+            for way in ("*.npz", "MNIST/raw/*.gz", "raw/*.gz", "*.gz")
+            for path in sorted(folder.glob(way))
+        ):
             if (path.suffix == ".npz" or path.name in known) and path.resolve() not in seen:
                 seen.add(path.resolve())
                 yield Found(path, *known.get(path.name, (path.stem,)))
@@ -196,22 +333,33 @@ def _found(root: str | os.PathLike | None) -> Iterator[Found]:
 def _import(given: argparse.Namespace) -> int:
     from effml.data.importer import import_folder
     from effml.data.paper_sets import import_lidc_patches, import_rsna
+
     work = {"folder": import_folder, "rsna": import_rsna, "lidc": import_lidc_patches}[given.kind]
     takes = inspect.signature(work).parameters
-    options = {key: value for key, value in vars(given).items() if key not in ("command", "action", "kind")}
+    options = {
+        key: value for key, value in vars(given).items() if key not in ("command", "action", "kind")
+    }
     if strange := [key for key in options if key not in takes]:
-        raise ValueError(f"--kind {given.kind} has no --{strange[0].replace('_', '-')}. Choose from: "
-                         + ", ".join(f"--{key.replace('_', '-')}" for key in list(takes)[2:]))
+        raise ValueError(
+            f"--kind {given.kind} has no --{strange[0].replace('_', '-')}. Choose from: "
+            + ", ".join(f"--{key.replace('_', '-')}" for key in list(takes)[2:])
+        )
     report = work(**options)
     if "passport" not in report:  # a dry run
         print("\n".join(f"{key:14}{_text(value)}" for key, value in report.items()))
         return 0
     passport, refused = report["passport"], report["refused"]
-    shown = [key for key in ("counts", "classes", "positive", "groups", "split", "converted", "duplicates") if passport.get(key)]
+    shown = [
+        key
+        for key in ("counts", "classes", "positive", "groups", "split", "converted", "duplicates")
+        if passport.get(key)
+    ]
     print("\n".join(f"{key:14}{_text(passport[key])}" for key in shown))
     print(f"{'refused':14}{_text(refused)}")
-    print(f"{Path(given.out).stat().st_size / 1e6:.1f} MB in {given.out}, the report beside it. Next: data=\"{given.out}\" in a "
-          f"recipe, or\n  python -m effml run data={given.out}")
+    print(
+        f'{Path(given.out).stat().st_size / 1e6:.1f} MB in {given.out}, the report beside it. Next: data="{given.out}" in a '
+        f"recipe, or\n  python -m effml run data={given.out}"
+    )
     return 0
 
 
@@ -221,14 +369,19 @@ def _text(value: Any) -> str:
         reasons = Counter(one["reason"] for one in value).most_common()
         return "; ".join([str(len(value)), *(f"{reason} ({count}×)" for reason, count in reasons)])
     if isinstance(value, dict):
-        return ", ".join(f"{key} ({_text(part)})" if isinstance(part, dict) else f"{key} {part}" for key, part in value.items())
+        return ", ".join(
+            f"{key} ({_text(part)})" if isinstance(part, dict) else f"{key} {part}"
+            for key, part in value.items()
+        )
     return str(value)
 
 
 def _columns(text: str) -> dict[str, str]:
     pairs = [word.partition("=") for word in text.split(",")]
     if not all(name and own for name, _, own in pairs):
-        raise argparse.ArgumentTypeError(f"{text!r}: give pairs separated by commas, such as label=diagnosis,group=patient")
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: give pairs separated by commas, such as label=diagnosis,group=patient"
+        )
     return {name.strip(): own.strip() for name, _, own in pairs}
 
 
@@ -236,7 +389,9 @@ def _numbers(text: str) -> tuple[float, ...]:
     try:
         return tuple(float(word) for word in text.split(","))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: give numbers separated by commas, such as 0.7,0.1,0.2") from None
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: give numbers separated by commas, such as 0.7,0.1,0.2"
+        ) from None
 
 
 def _window(text: str) -> tuple[float, ...] | str:

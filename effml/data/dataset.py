@@ -1,4 +1,5 @@
 """What a data set is here: splits of uint8 tensors, a task, a passport; and every check it must pass to become one."""
+
 import mmap
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -12,8 +13,12 @@ if TYPE_CHECKING:
     import torch
 
 SPLITS = ("train", "val", "test")
-_TASKS = {"binary-class": "binary", "multi-label, binary-class": "multi-label", "multi-class": "multi-class",
-          "ordinal-regression": "ordinal"}
+_TASKS = {
+    "binary-class": "binary",
+    "multi-label, binary-class": "multi-label",
+    "multi-class": "multi-class",
+    "ordinal-regression": "ordinal",
+}
 
 
 @dataclass(frozen=True)
@@ -36,8 +41,12 @@ class Split:
 
     def take(self, index: "torch.Tensor | slice") -> "torch.Tensor":
         """The images of a batch, uint8 in the order of `index`."""
-        rows = self.images.movedim(1, -1)  # RGB files store the channels last: whole rows are copied
-        batch = (rows[index] if isinstance(index, slice) else rows.index_select(0, index.to(rows.device))).movedim(-1, 1)
+        rows = self.images.movedim(
+            1, -1
+        )  # RGB files store the channels last: whole rows are copied
+        batch = (
+            rows[index] if isinstance(index, slice) else rows.index_select(0, index.to(rows.device))
+        ).movedim(-1, 1)
         if self.maps:
             batch = batch.clone()  # a slice is a view of the pages that go now
             self.release()
@@ -58,9 +67,9 @@ class Dataset:
     """A data set and its passport: where it comes from, what is in it, what was assumed."""
 
     name: str
-    task: str                        # binary, multi-class, ordinal, multi-label or segmentation
+    task: str  # binary, multi-class, ordinal, multi-label or segmentation
     classes: tuple[str, ...]
-    positive: int | None             # the class sensitivity is about; None unless binary
+    positive: int | None  # the class sensitivity is about; None unless binary
     passport: dict[str, Any] = field(repr=False)
     train: Split | None = field(default=None, repr=False)
     val: Split | None = field(default=None, repr=False)
@@ -69,7 +78,10 @@ class Dataset:
     def only(self, index: "torch.Tensor") -> "Dataset":
         """This data set with these of its training images, in this order (a selection)."""
         train, rows = self.train, index.numpy()
-        kept = {name: None if (value := getattr(train, name)) is None else value[rows] for name in ("labels", "masks", "groups")}
+        kept = {
+            name: None if (value := getattr(train, name)) is None else value[rows]
+            for name in ("labels", "masks", "groups")
+        }
         meta = {name: value[rows] for name, value in train.meta.items()}
         return replace(self, train=Split(train.take(index), **kept, meta=meta))
 
@@ -79,20 +91,30 @@ def normalize(images: "torch.Tensor") -> "torch.Tensor":
     return images.div(127.5).sub_(1)
 
 
-def assemble(name: str, arrays: dict[str, np.ndarray], passport: dict[str, Any], size: int) -> Dataset:
+def assemble(
+    name: str, arrays: dict[str, np.ndarray], passport: dict[str, Any], size: int
+) -> Dataset:
     """Arrays in MedMNIST's layout as a Dataset. Raises ValueError for whatever is not right in them."""
     splits = {split: _split(name, split, arrays) for split in SPLITS if f"{split}_images" in arrays}
     if not splits:
-        raise ValueError(f"{name} holds no images. Expected train_images, val_images or test_images; found "
-                         f"{', '.join(arrays) or 'nothing'}.")
+        raise ValueError(
+            f"{name} holds no images. Expected train_images, val_images or test_images; found "
+            f"{', '.join(arrays) or 'nothing'}."
+        )
     first = next(iter(splits.values()))
     for split, part in splits.items():
         part.release()
-        if part.images.shape[1:] != first.images.shape[1:] or (part.labels is None) != (first.labels is None):
-            raise ValueError(f"{name}: the {split} split is {tuple(part.images.shape[1:])} with "
-                             f"{'no ' if part.labels is None else ''}labels, unlike the first split.")
+        if part.images.shape[1:] != first.images.shape[1:] or (part.labels is None) != (
+            first.labels is None
+        ):
+            raise ValueError(
+                f"{name}: the {split} split is {tuple(part.images.shape[1:])} with "
+                f"{'no ' if part.labels is None else ''}labels, unlike the first split."
+            )
     if size not in (28, first.images.shape[-1]):
-        raise ValueError(f"{name} has images of {first.images.shape[-1]} px, not {size}: leave size out, or give its own.")
+        raise ValueError(
+            f"{name} has images of {first.images.shape[-1]} px, not {size}: leave size out, or give its own."
+        )
     groups = _disjoint(name, splits)
     info = catalogue.medmnist(name)[1]
     named = [str(label) for label in arrays.get("label_names", [*info.get("label", {}).values()])]
@@ -100,107 +122,194 @@ def assemble(name: str, arrays: dict[str, np.ndarray], passport: dict[str, Any],
         raise ValueError(f"{name}: label_names is empty. Name every class, or leave it out.")
     classes, task = _classes(name, splits, named, info)
     positive, why = _positive(name, task, arrays, bool(info))
-    passport = {"name": name, "positive_from": why, **passport, "task": task, "classes": list(classes), "positive": positive,
-                "image": "×".join(map(str, first.images.shape[1:])),
-                "counts": {split: len(part) for split, part in splits.items()}, "groups": groups,
-                "masks": first.masks is not None, "meta": sorted(first.meta)}
+    passport = {
+        "name": name,
+        "positive_from": why,
+        **passport,
+        "task": task,
+        "classes": list(classes),
+        "positive": positive,
+        "image": "×".join(map(str, first.images.shape[1:])),
+        "counts": {split: len(part) for split, part in splits.items()},
+        "groups": groups,
+        "masks": first.masks is not None,
+        "meta": sorted(first.meta),
+    }
     if first.labels is not None and task != "multi-label":
         count = np.bincount((splits.get("test") or first).labels.numpy(), minlength=len(classes))
         passport["majority_rate"] = float(count.max() / count.sum())
-    return Dataset(name=name, task=task, classes=classes, positive=positive, passport=passport, **splits)
+    return Dataset(
+        name=name, task=task, classes=classes, positive=positive, passport=passport, **splits
+    )
 
 
 def _split(name: str, split: str, arrays: dict[str, np.ndarray]) -> Split:
     import torch
+
     images = arrays[f"{split}_images"]
     if images.dtype != np.uint8 or images.ndim not in (3, 4, 5) or not images.size:
-        raise ValueError(f"{name}: {split}_images is {images.dtype} {images.shape}. Expected uint8 (N,H,W), (N,H,W,3) or "
-                         "volumes (N,D,H,W), with at least one image: scale floats to 0…255 and cast, leave an absent split out.")
+        raise ValueError(
+            f"{name}: {split}_images is {images.dtype} {images.shape}. Expected uint8 (N,H,W), (N,H,W,3) or "
+            "volumes (N,D,H,W), with at least one image: scale floats to 0…255 and cast, leave an absent split out."
+        )
     rgb = images.shape[-1] == 3 and images.ndim > 3
     if images.ndim == 5 and not rgb or images.ndim == 4 and not rgb and min(images.shape[1:]) < 8:
-        raise ValueError(f"{name}: {split}_images {images.shape} is neither RGB (N,H,W,3) nor volumes (N,D,H,W) of at least 8 "
-                         "px a side: put the colours last, leave out a channel axis of 1 and transparency.")
-    rest = {key.removeprefix(f"{split}_"): value for key, value in arrays.items()
-            if key.startswith(f"{split}_") and key != f"{split}_images"}
+        raise ValueError(
+            f"{name}: {split}_images {images.shape} is neither RGB (N,H,W,3) nor volumes (N,D,H,W) of at least 8 "
+            "px a side: put the colours last, leave out a channel axis of 1 and transparency."
+        )
+    rest = {
+        key.removeprefix(f"{split}_"): value
+        for key, value in arrays.items()
+        if key.startswith(f"{split}_") and key != f"{split}_images"
+    }
     for key, value in rest.items():
         if value.shape[:1] != images.shape[:1]:
-            raise ValueError(f"{name}: {split}_{key} has {len(value) if value.ndim else 'no'} rows for {len(images)} images.")
-    maps = tuple(array._mmap for array in (images, rest.get("masks")) if isinstance(array, np.memmap))
+            raise ValueError(
+                f"{name}: {split}_{key} has {len(value) if value.ndim else 'no'} rows for {len(images)} images."
+            )
+    maps = tuple(
+        array._mmap for array in (images, rest.get("masks")) if isinstance(array, np.memmap)
+    )
     pixels = np.moveaxis(images, -1, 1) if rgb else images[:, None]
-    found = Split(torch.from_numpy(pixels), _labels(name, split, rest.pop("labels", None)),
-                  _masks(name, split, rest.pop("masks", None), pixels.shape[2:]), rest.pop("groups", None), rest,
-                  maps if hasattr(mmap, "MADV_DONTNEED") else ())
-    if found.groups is not None and (found.groups.ndim != 1 or found.groups.dtype.kind not in "iuUS"):
-        raise ValueError(f"{name}: {split}_groups must be names or whole numbers (N,); found {found.groups.dtype} "
-                         f"{found.groups.shape}.")
+    found = Split(
+        torch.from_numpy(pixels),
+        _labels(name, split, rest.pop("labels", None)),
+        _masks(name, split, rest.pop("masks", None), pixels.shape[2:]),
+        rest.pop("groups", None),
+        rest,
+        maps if hasattr(mmap, "MADV_DONTNEED") else (),
+    )
+    if found.groups is not None and (
+        found.groups.ndim != 1 or found.groups.dtype.kind not in "iuUS"
+    ):
+        raise ValueError(
+            f"{name}: {split}_groups must be names or whole numbers (N,); found {found.groups.dtype} "
+            f"{found.groups.shape}."
+        )
     return found
 
 
 def _labels(name: str, split: str, labels: np.ndarray | None) -> "torch.Tensor | None":
     import torch
+
     if labels is None:
         return None
-    if labels.dtype.kind not in "biuf" or labels.ndim > 2 or not labels.size or not np.isfinite(labels).all() \
-            or not np.array_equal(labels, np.floor(labels)) or labels.min() < 0:
-        raise ValueError(f"{name}: {split}_labels must be whole numbers from 0 in shape (N,1); found {labels.dtype} "
-                         f"{labels.shape}.")
+    if (
+        labels.dtype.kind not in "biuf"
+        or labels.ndim > 2
+        or not labels.size
+        or not np.isfinite(labels).all()
+        or not np.array_equal(labels, np.floor(labels))
+        or labels.min() < 0
+    ):
+        raise ValueError(
+            f"{name}: {split}_labels must be whole numbers from 0 in shape (N,1); found {labels.dtype} "
+            f"{labels.shape}."
+        )
     labels = labels.reshape(len(labels), -1)
     if labels.max() > (1 if labels.shape[1] > 1 else 65_535):
-        raise ValueError(f"{name}: {split}_labels holds {labels.max():g}. Give class numbers from 0 in shape (N,1), or 0 and 1 "
-                         "for each of several labels.")
+        raise ValueError(
+            f"{name}: {split}_labels holds {labels.max():g}. Give class numbers from 0 in shape (N,1), or 0 and 1 "
+            "for each of several labels."
+        )
     labels = torch.from_numpy(labels.astype(np.int64))
     return labels.squeeze(1) if labels.shape[1] == 1 else labels
 
 
-def _masks(name: str, split: str, masks: np.ndarray | None, shape: tuple[int, ...]) -> "torch.Tensor | None":
+def _masks(
+    name: str, split: str, masks: np.ndarray | None, shape: tuple[int, ...]
+) -> "torch.Tensor | None":
     import torch
+
     if masks is None:
         return None
-    if masks.shape[1:] != shape or masks.dtype.kind not in "biu" or masks.max() > 1 or masks.min() < 0:
-        raise ValueError(f"{name}: {split}_masks must be 0 or 1 in the images' shape {shape}; found {masks.dtype} "
-                         f"{masks.shape[1:]} from {masks.min()} to {masks.max()}.")
-    return torch.from_numpy(masks.view(np.uint8) if masks.dtype.itemsize == 1 else masks.astype(np.uint8))
+    if (
+        masks.shape[1:] != shape
+        or masks.dtype.kind not in "biu"
+        or masks.max() > 1
+        or masks.min() < 0
+    ):
+        raise ValueError(
+            f"{name}: {split}_masks must be 0 or 1 in the images' shape {shape}; found {masks.dtype} "
+            f"{masks.shape[1:]} from {masks.min()} to {masks.max()}."
+        )
+    return torch.from_numpy(
+        masks.view(np.uint8) if masks.dtype.itemsize == 1 else masks.astype(np.uint8)
+    )
 
 
 def _disjoint(name: str, splits: dict[str, Split]) -> dict[str, int] | None:
     """How many groups each split has. No group may be on two sides: what is learnt by heart would look like skill."""
-    groups = {split: set(part.groups.tolist()) for split, part in splits.items() if part.groups is not None}
+    groups = {
+        split: set(part.groups.tolist())
+        for split, part in splits.items()
+        if part.groups is not None
+    }
     for one, other in combinations(groups, 2):
         if leak := sorted(groups[one] & groups[other], key=str):
-            raise ValueError(f"{name}: {len(leak)} groups are in {one} and in {other}, such as {', '.join(map(str, leak[:3]))}. "
-                             "Split by group, for instance with python -m effml data import.")
+            raise ValueError(
+                f"{name}: {len(leak)} groups are in {one} and in {other}, such as {', '.join(map(str, leak[:3]))}. "
+                "Split by group, for instance with python -m effml data import."
+            )
     return {split: len(found) for split, found in groups.items()} or None
 
 
-def _classes(name: str, splits: dict[str, Split], named: list[str], info: dict[str, Any]) -> tuple[tuple[str, ...], str]:
+def _classes(
+    name: str, splits: dict[str, Split], named: list[str], info: dict[str, Any]
+) -> tuple[tuple[str, ...], str]:
     labels = [part.labels for part in splits.values() if part.labels is not None]
     if not labels:
         if any(part.masks is None for part in splits.values()):
-            raise ValueError(f"{name} has neither labels nor masks for every split: add {{split}}_labels or {{split}}_masks.")
+            raise ValueError(
+                f"{name} has neither labels nor masks for every split: add {{split}}_labels or {{split}}_masks."
+            )
         return tuple(named) or ("background", "structure"), "segmentation"
     several = labels[0].ndim == 2
     if len({part.shape[1:] for part in labels}) > 1:
-        raise ValueError(f"{name}: the splits have labels of different widths: {[tuple(part.shape[1:]) for part in labels]}.")
+        raise ValueError(
+            f"{name}: the splits have labels of different widths: {[tuple(part.shape[1:]) for part in labels]}."
+        )
     count = labels[0].shape[1] if several else max(int(part.max()) for part in labels) + 1
     if named and (count > len(named) or several and count < len(named)):
-        raise ValueError(f"{name}: the labels go up to {count - 1}, but {len(named)} classes are named: {', '.join(named)}")
+        raise ValueError(
+            f"{name}: the labels go up to {count - 1}, but {len(named)} classes are named: {', '.join(named)}"
+        )
     if not named and not several:
         seen = np.unique(np.concatenate([part.numpy() for part in labels]))
         if len(seen) < count and "train" in splits:
             absent = sorted(set(range(count)) - set(seen.tolist()))
-            raise ValueError(f"{name}: the labels go up to {count - 1}, but no image has {', '.join(map(str, absent[:5]))}. "
-                             "Number the classes from 0 without gaps, or name them all in label_names.")
+            raise ValueError(
+                f"{name}: the labels go up to {count - 1}, but no image has {', '.join(map(str, absent[:5]))}. "
+                "Number the classes from 0 without gaps, or name them all in label_names."
+            )
     classes = tuple(named) or tuple(str(k) for k in range(max(count, 2)))
-    task = _TASKS[info["task"]] if info else "multi-label" if several else "binary" if len(classes) == 2 else "multi-class"
+    task = (
+        _TASKS[info["task"]]
+        if info
+        else "multi-label"
+        if several
+        else "binary"
+        if len(classes) == 2
+        else "multi-class"
+    )
     return classes, task
 
 
-def _positive(name: str, task: str, arrays: dict[str, np.ndarray], official: bool) -> tuple[int | None, str]:
+def _positive(
+    name: str, task: str, arrays: dict[str, np.ndarray], official: bool
+) -> tuple[int | None, str]:
     if task != "binary":
         return None, "not binary"
     if "positive" not in arrays:
-        return (catalogue.positive_of(name), "MedMNIST's labels") if official else (1, "assumed: the last class")
+        return (
+            (catalogue.positive_of(name), "MedMNIST's labels")
+            if official
+            else (1, "assumed: the last class")
+        )
     positive = arrays["positive"].ravel()
     if len(positive) != 1 or positive[0] not in (0, 1):
-        raise ValueError(f"{name}: positive={arrays['positive']!r} must be 0 or 1, the class that sensitivity is about.")
+        raise ValueError(
+            f"{name}: positive={arrays['positive']!r} must be 0 or 1, the class that sensitivity is about."
+        )
     return int(positive[0]), "stated in the data"

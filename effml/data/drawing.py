@@ -4,6 +4,7 @@ Drawing functions work in units of the image's half-width (x, y in [-1, 1], y do
 shapes do not depend on `size`, but for the pixel noise, which comes last: the same seed shows the same patients at every
 size.
 """
+
 from collections.abc import Callable
 
 import numpy as np
@@ -37,8 +38,10 @@ def smooth_noise(rng: np.random.Generator, n: int, size: int, cells: int) -> Arr
     """Smooth noise (n, size, size), of unit variance before pixels average it, with `cells` grains across the image."""
     at = (np.arange(4 * size, dtype=np.float32) + 0.5)[:, None] * cells / (4 * size)
     weight = np.exp(-2 * (at - np.arange(-1, cells + 1, dtype=np.float32) - 0.5) ** 2)
-    weight /= np.sqrt((weight ** 2).sum(1, keepdims=True))
-    weight = weight.reshape(size, 4, -1).mean(1)  # each pixel sees the mean of its area, as a detector does
+    weight /= np.sqrt((weight**2).sum(1, keepdims=True))
+    weight = weight.reshape(size, 4, -1).mean(
+        1
+    )  # each pixel sees the mean of its area, as a detector does
     return weight @ rng.standard_normal((n, cells + 2, cells + 2), dtype=np.float32) @ weight.T
 
 
@@ -48,7 +51,9 @@ def through_lens(planes: Array, width: Array, size: int) -> Array:
     fine = planes.shape[-1]
     at = (np.arange(fine, dtype=np.float32) + 0.5) * 2 / fine
     lens = bump(((at - at[:, None]) / np.maximum(width, 0.5 / fine)) ** 2)
-    lens = (lens / lens.sum(-1, keepdims=True)).reshape(len(lens), 1, size, fine // size, fine).mean(3)
+    lens = (
+        (lens / lens.sum(-1, keepdims=True)).reshape(len(lens), 1, size, fine // size, fine).mean(3)
+    )
     return lens @ planes @ lens.swapaxes(2, 3)
 
 

@@ -4,6 +4,7 @@ get a file's final name.
 Mirrors of your own stand in `EFFML_MIRROR`, separated by commas: a computer in the same room, such as
 http://192.168.1.5:8000, or a folder, such as a USB stick.
 """
+
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,8 +19,14 @@ from effml.data.tables import local_tables
 from effml.data.transfer import Patience, Progress, Unusable, bytes_of, insist, size_at
 
 
-def fetch(name: str, *, size: int = 28, root: str | os.PathLike | None = None, dry_run: bool = False, quiet: bool = False
-          ) -> list[Path]:
+def fetch(
+    name: str,
+    *,
+    size: int = 28,
+    root: str | os.PathLike | None = None,
+    dry_run: bool = False,
+    quiet: bool = False,
+) -> list[Path]:
     """Get the public files of a set, if they are not here yet, into the first of `folders(root)`; where they lie.
 
     A valid copy on this machine is used whatever the network says. A dry run says what would be fetched, in MB, and returns
@@ -35,19 +42,25 @@ def fetch(name: str, *, size: int = 28, root: str | os.PathLike | None = None, d
             print(f"{folder / file.path}: {megabytes(*bytes_to_get(file, folder))} to get")
         return [folder / file.path for file in catalogue.remote_files(name, size=size)]
     try:
-        return [download(file, folder, quiet=quiet) for file in catalogue.remote_files(name, size=size)]
+        return [
+            download(file, folder, quiet=quiet) for file in catalogue.remote_files(name, size=size)
+        ]
     except ConnectionError as error:
         raise ConnectionError(f"{error}\n{catalogue.advice(name, lacking, root)}") from None
 
 
-def missing(name: str, *, size: int = 28, root: str | os.PathLike | None = None) -> list[RemoteFile]:
+def missing(
+    name: str, *, size: int = 28, root: str | os.PathLike | None = None
+) -> list[RemoteFile]:
     """The public files of a set which are not on this machine with the right MD5. Raises ValueError for an unknown set."""
     remote = catalogue.remote_files(name, size=size)
     if is_phantom(name) or local_files(name, size=size, root=root):
         return []
     if not remote:
-        raise ValueError(f"{name!r} is no set with public files. Choose from: "
-                         f"{', '.join([*catalogue.medmnist_info(), 'mnist', 'pepr'])}")
+        raise ValueError(
+            f"{name!r} is no set with public files. Choose from: "
+            f"{', '.join([*catalogue.medmnist_info(), 'mnist', 'pepr'])}"
+        )
     return [file for file in remote if not valid(catalogue.folders(root)[0] / file.path, file)]
 
 
@@ -76,7 +89,9 @@ def megabytes(count: int, exact: bool) -> str:
     return f"{count / 1e6:.1f} MB" if exact else f"at most {count / 1e6:.1f} MB (unpacked size)"
 
 
-def download(file: RemoteFile, folder: Path, *, patience: Patience = Patience(), quiet: bool = False) -> Path:
+def download(
+    file: RemoteFile, folder: Path, *, patience: Patience = Patience(), quiet: bool = False
+) -> Path:
     """Get one file below `folder` from the first mirror of `EFFML_MIRROR` or `file.urls` that has it; its final path.
 
     With EFFML_OFFLINE only folders among the mirrors are asked. Processes that want the same file at the same time wait for
@@ -87,7 +102,9 @@ def download(file: RemoteFile, folder: Path, *, patience: Patience = Patience(),
         return final
     final.parent.mkdir(parents=True, exist_ok=True)
     if not os.access(final.parent, os.W_OK):
-        raise PermissionError(f"{final.parent} cannot be written to. Give another folder with --root, or root=… in Python.")
+        raise PermissionError(
+            f"{final.parent} cannot be written to. Give another folder with --root, or root=… in Python."
+        )
     show, said = Progress(final.name, quiet), []
     with _alone(final, show):
         if valid(final, file):  # another process got it while we waited
@@ -106,15 +123,23 @@ def download(file: RemoteFile, folder: Path, *, patience: Patience = Patience(),
                 return final
     if kept := bytes_of(_part(final)):
         said.append(f"{kept / 1e6:.1f} MB are kept: the next try goes on from there.")
-    raise ConnectionError("\n".join([f"{final.name} could not be fetched. What each mirror said:", *said]))
+    raise ConnectionError(
+        "\n".join([f"{final.name} could not be fetched. What each mirror said:", *said])
+    )
 
 
 def _addresses(file: RemoteFile) -> list[list[str]]:
     """Whom to ask, in order: for each mirror the addresses which the file may have there."""
-    mirrors = [word for part in map(str.strip, os.environ.get("EFFML_MIRROR", "").split(",")) if part
-               for word in ([part] if Path(part).expanduser().is_dir() else part.split())]  # a stick may be named MY DISK
+    mirrors = [
+        word
+        for part in map(str.strip, os.environ.get("EFFML_MIRROR", "").split(","))
+        if part
+        for word in ([part] if Path(part).expanduser().is_dir() else part.split())
+    ]  # a stick may be named MY DISK
     ways = dict.fromkeys((Path(file.path).name, file.path))
-    return [[f"{mirror.rstrip('/')}/{way}" for way in ways] for mirror in mirrors] + [[url] for url in file.urls]
+    return [[f"{mirror.rstrip('/')}/{way}" for way in ways] for mirror in mirrors] + [
+        [url] for url in file.urls
+    ]
 
 
 def _part(final: Path) -> Path:

@@ -1,4 +1,5 @@
 """From a folder of pictures and a table to one .npz in MedMNIST's layout, with a passport and a report of what was refused."""
+
 import json
 import os
 import sys
@@ -19,18 +20,36 @@ from effml.data.transfer import Progress
 if TYPE_CHECKING:
     import pandas as pd
 
-REFUSED_LIMIT = 0.5  # a larger share of unusable pictures is a mistake in the call rather than in the pictures
-LISTED = 1000        # pairs of copies that the report names; all are counted
-_NEEDED = {"group": "There is no group column, so that one patient could be on both sides of the split. Add a column group (the "
-                    "patient) to the table, or say split_by=\"image\" when each image is another patient.",
-           "date": "There is no date column to split by. Add one to the table, as YYYY-MM-DD."}
+REFUSED_LIMIT = (
+    0.5  # a larger share of unusable pictures is a mistake in the call rather than in the pictures
+)
+LISTED = 1000  # pairs of copies that the report names; all are counted
+_NEEDED = {
+    "group": "There is no group column, so that one patient could be on both sides of the split. Add a column group (the "
+    'patient) to the table, or say split_by="image" when each image is another patient.',
+    "date": "There is no date column to split by. Add one to the table, as YYYY-MM-DD.",
+}
 
 
-def import_folder(folder: str | os.PathLike, out: str | os.PathLike, *, table: "str | os.PathLike | pd.DataFrame | None" = None,
-                  masks: str | os.PathLike | None = None, size: int = 224, columns: dict[str, str] | None = None,
-                  split_by: str = "group", fractions: tuple[float, float, float] = (0.7, 0.1, 0.2),
-                  positive: str | None = None, window: Window = None, colour: str = "auto", fit: str = "pad", seed: int = 0,
-                  source: str = "", licence: str = "", dry_run: bool = False) -> dict[str, Any]:
+def import_folder(
+    folder: str | os.PathLike,
+    out: str | os.PathLike,
+    *,
+    table: "str | os.PathLike | pd.DataFrame | None" = None,
+    masks: str | os.PathLike | None = None,
+    size: int = 224,
+    columns: dict[str, str] | None = None,
+    split_by: str = "group",
+    fractions: tuple[float, float, float] = (0.7, 0.1, 0.2),
+    positive: str | None = None,
+    window: Window = None,
+    colour: str = "auto",
+    fit: str = "pad",
+    seed: int = 0,
+    source: str = "",
+    licence: str = "",
+    dry_run: bool = False,
+) -> dict[str, Any]:
     """Make `out` (.npz) and `<name>.report.json` beside it from the pictures in `folder` and below; returns the report.
 
     Classes come from `table`, a CSV (or data frame) with the columns file, label and, where there are any, group (the
@@ -51,16 +70,26 @@ def import_folder(folder: str | os.PathLike, out: str | os.PathLike, *, table: "
     out = npz_path(out)
     _check(size, split_by, fractions, window, colour, fit)
     refused: Refused = []
-    files = pictures_in(Path(folder), refused, without=None if masks is None else Path(masks).resolve())
+    files = pictures_in(
+        Path(folder), refused, without=None if masks is None else Path(masks).resolve()
+    )
     if not files:
-        raise ValueError(f"{folder} holds no pictures. Give a folder with {', '.join(SUFFIXES)} files in it or below.")
-    needed = ({"label"} if masks is None else set()) | ({"split"} if split_by == "column" else set())
+        raise ValueError(
+            f"{folder} holds no pictures. Give a folder with {', '.join(SUFFIXES)} files in it or below."
+        )
+    needed = ({"label"} if masks is None else set()) | (
+        {"split"} if split_by == "column" else set()
+    )
     rows = rows_of(files, table, columns or {}, needed=needed, refused=refused)
     unlisted = len(files) - len(rows) - sum(one["file"] in files for one in refused)
     if masks is not None:
         rows = _with_masks(rows, Path(masks), refused)
     _enough(rows, refused)
-    if split_by in _NEEDED and split_by not in rows and all(path.suffix.lower() in PLAIN for path in rows.path):
+    if (
+        split_by in _NEEDED
+        and split_by not in rows
+        and all(path.suffix.lower() in PLAIN for path in rows.path)
+    ):
         raise ValueError(_NEEDED[split_by])
     _classes(rows, positive)
     if dry_run:
@@ -70,44 +99,96 @@ def import_folder(folder: str | os.PathLike, out: str | os.PathLike, *, table: "
         raise ValueError(_NEEDED[split_by])
     rows = filled(rows, {"group", split_by} & {"group", "date"} & set(rows), refused)
     _enough(rows, refused)
-    passport = {"source": source or "imported from a local folder", "licence": licence or "not stated", "converted": converted,
-                "not_in_table": unlisted}
-    return finish(out, rows, pixels, passport, refused, split_by=split_by, fractions=fractions, seed=seed, positive=positive)
+    passport = {
+        "source": source or "imported from a local folder",
+        "licence": licence or "not stated",
+        "converted": converted,
+        "not_in_table": unlisted,
+    }
+    return finish(
+        out,
+        rows,
+        pixels,
+        passport,
+        refused,
+        split_by=split_by,
+        fractions=fractions,
+        seed=seed,
+        positive=positive,
+    )
 
 
-def finish(out: Path, rows: "pd.DataFrame", pixels: Pixels, passport: dict[str, Any], refused: Refused, *, split_by: str,
-           fractions: tuple[float, ...], seed: int = 0, positive: str | None = None) -> dict[str, Any]:
+def finish(
+    out: Path,
+    rows: "pd.DataFrame",
+    pixels: Pixels,
+    passport: dict[str, Any],
+    refused: Refused,
+    *,
+    split_by: str,
+    fractions: tuple[float, ...],
+    seed: int = 0,
+    positive: str | None = None,
+) -> dict[str, Any]:
     """Split, look for copies, and write `out` and its report. The index of `rows` counts the rows of `pixels`."""
     classes, index, why = _classes(rows, positive)
     side, notes = _sides(rows, split_by, fractions, seed), []
     if "split" in rows and split_by != "column":
-        notes.append("The table's split was not used. Say split_by=\"column\" to keep it.")
+        notes.append('The table\'s split was not used. Say split_by="column" to keep it.')
     if "group" in rows and split_by == "image":
         rows = rows.drop(columns="group")
-        notes.append("The split is by image although there are groups: one patient may be on two sides. They are left out.")
-    refused += [{"file": name, "reason": "a later image of a patient who is on an earlier side"} for name in rows.file[side < 0]]
+        notes.append(
+            "The split is by image although there are groups: one patient may be on two sides. They are left out."
+        )
+    refused += [
+        {"file": name, "reason": "a later image of a patient who is on an earlier side"}
+        for name in rows.file[side < 0]
+    ]
     rows, side = rows[side >= 0], side[side >= 0]
     pairs = copies(pixels.digests[rows.index], pixels.thumbnails[rows.index], side)
     exact = sum(alike == 1 for *_, alike in pairs)
     if pairs:
-        notes.append(f"{len(pairs)} pairs of pictures on different sides look the same ({exact} of them exactly): see duplicates "
-                     "in the report, and take one of each out of the table or give both the same group.")
+        notes.append(
+            f"{len(pairs)} pairs of pictures on different sides look the same ({exact} of them exactly): see duplicates "
+            "in the report, and take one of each out of the table or give both the same group."
+        )
     parts = {SPLITS[s]: rows[side == s] for s in np.unique(side)}
     shares = "/".join(f"{part:g}" for part in fractions)
     dealt = {"column": "as the table says", "date": f"{shares}, earlier days first"}
-    passport |= {"split": f"by {split_by}, " + dealt.get(split_by, f"{shares}, dealt with seed {seed}"),
-                 "counts": {name: len(part) for name, part in parts.items()}, "refused": len(refused),
-                 "duplicates": {"exact": exact, "near": len(pairs) - exact}, "notes": notes,
-                 "made_with": f"effml {effml.__version__}"}
+    passport |= {
+        "split": f"by {split_by}, " + dealt.get(split_by, f"{shares}, dealt with seed {seed}"),
+        "counts": {name: len(part) for name, part in parts.items()},
+        "refused": len(refused),
+        "duplicates": {"exact": exact, "near": len(pairs) - exact},
+        "notes": notes,
+        "made_with": f"effml {effml.__version__}",
+    }
     if classes:
-        counts = {name: {kind: int((part.label == kind).sum()) for kind in classes} for name, part in parts.items()}
-        passport |= {"classes": counts, "positive": None if index is None else classes[index], "positive_from": why}
+        counts = {
+            name: {kind: int((part.label == kind).sum()) for kind in classes}
+            for name, part in parts.items()
+        }
+        passport |= {
+            "classes": counts,
+            "positive": None if index is None else classes[index],
+            "positive_from": why,
+        }
     if "group" in rows:
         passport["groups"] = {name: int(part.group.nunique()) for name, part in parts.items()}
     names = rows.file.to_numpy()
-    report = {"passport": passport, "refused": sorted(refused, key=lambda one: (one["file"], one["reason"])), "duplicates": [
-        {"files": [names[a], names[b]], "sides": [SPLITS[side[a]], SPLITS[side[b]]], "exact": alike == 1,
-         "correlation": round(alike, 4)} for a, b, alike in pairs[:LISTED]]}
+    report = {
+        "passport": passport,
+        "refused": sorted(refused, key=lambda one: (one["file"], one["reason"])),
+        "duplicates": [
+            {
+                "files": [names[a], names[b]],
+                "sides": [SPLITS[side[a]], SPLITS[side[b]]],
+                "exact": alike == 1,
+                "correlation": round(alike, 4),
+            }
+            for a, b, alike in pairs[:LISTED]
+        ],
+    }
     arrays = {"passport": np.array(json.dumps(passport, ensure_ascii=False))}
     arrays |= {"label_names": np.array(classes)} if classes else {}
     arrays |= {} if index is None else {"positive": np.array(index)}
@@ -117,7 +198,9 @@ def finish(out: Path, rows: "pd.DataFrame", pixels: Pixels, passport: dict[str, 
     return report
 
 
-def _columns(parts: dict[str, "pd.DataFrame"], pixels: Pixels, classes: list[str]) -> dict[str, Any]:
+def _columns(
+    parts: dict[str, "pd.DataFrame"], pixels: Pixels, classes: list[str]
+) -> dict[str, Any]:
     """What every split has, by its name in the file: arrays, and for pixels the pair of all rows and those to take."""
     arrays: dict[str, Any] = {}
     for name, part in parts.items():
@@ -126,8 +209,12 @@ def _columns(parts: dict[str, "pd.DataFrame"], pixels: Pixels, classes: list[str
             arrays[f"{name}_masks"] = pixels.masks, part.index.to_numpy()
         if classes:
             arrays[f"{name}_labels"] = part.label.map(classes.index).to_numpy(np.uint8)[:, None]
-        for column in [column for column in part if column not in ("file", "path", "mask", "label", "split")]:
-            arrays[f"{name}_{'groups' if column == 'group' else column}"] = part[column].to_numpy(str)
+        for column in [
+            column for column in part if column not in ("file", "path", "mask", "label", "split")
+        ]:
+            arrays[f"{name}_{'groups' if column == 'group' else column}"] = part[column].to_numpy(
+                str
+            )
     return arrays
 
 
@@ -138,24 +225,42 @@ def npz_path(out: str | os.PathLike) -> Path:
     return Path(out)
 
 
-def _check(size: int, split_by: str, fractions: tuple[float, ...], window: Window, colour: str, fit: str) -> None:
-    for name, value, allowed in (("split_by", split_by, WAYS), ("colour", colour, COLOURS), ("fit", fit, FITS)):
+def _check(
+    size: int, split_by: str, fractions: tuple[float, ...], window: Window, colour: str, fit: str
+) -> None:
+    for name, value, allowed in (
+        ("split_by", split_by, WAYS),
+        ("colour", colour, COLOURS),
+        ("fit", fit, FITS),
+    ):
         if value not in allowed:
             raise ValueError(f"Unknown {name} {value!r}. Choose from: {', '.join(allowed)}")
     if not 8 <= size <= 4096:
         raise ValueError(f"size={size}: give 8 to 4096 pixels, such as 224.")
-    if len(fractions) != 3 or not min(fractions) >= 0 or fractions[0] == 0 or abs(sum(fractions) - 1) > 1e-6:
-        raise ValueError(f"fractions={fractions}: give three that add up to 1, for train (not 0), val and test: 0.7, 0.1, 0.2.")
-    if window not in (None, "max") and not (isinstance(window, tuple) and len(window) == 2 and window[0] < window[1]):
-        raise ValueError(f"window={window!r}: give (low, high) with low < high, \"max\", or None.")
+    if (
+        len(fractions) != 3
+        or not min(fractions) >= 0
+        or fractions[0] == 0
+        or abs(sum(fractions) - 1) > 1e-6
+    ):
+        raise ValueError(
+            f"fractions={fractions}: give three that add up to 1, for train (not 0), val and test: 0.7, 0.1, 0.2."
+        )
+    if window not in (None, "max") and not (
+        isinstance(window, tuple) and len(window) == 2 and window[0] < window[1]
+    ):
+        raise ValueError(f'window={window!r}: give (low, high) with low < high, "max", or None.')
 
 
 def _enough(rows: "pd.DataFrame", refused: Refused) -> None:
     asked = len(rows) + len(refused)
     if rows.empty or len(refused) > REFUSED_LIMIT * asked:
         reasons = Counter(one["reason"] for one in refused).most_common(3)
-        raise ValueError(f"{len(refused)} of {asked} pictures were refused, more than half; nothing was written. Most often: "
-                         + "; ".join(f"{reason} ({count}×)" for reason, count in reasons) + f". First: {refused[0]['file']}.")
+        raise ValueError(
+            f"{len(refused)} of {asked} pictures were refused, more than half; nothing was written. Most often: "
+            + "; ".join(f"{reason} ({count}×)" for reason, count in reasons)
+            + f". First: {refused[0]['file']}."
+        )
 
 
 def _classes(rows: "pd.DataFrame", positive: str | None) -> tuple[list[str], int | None, str]:
@@ -164,12 +269,20 @@ def _classes(rows: "pd.DataFrame", positive: str | None) -> tuple[list[str], int
     if all(name.isdecimal() for name in names):
         names.sort(key=int)
     if len(names) > 256:
-        raise ValueError(f"The label column holds {len(names)} values, such as {', '.join(names[:3])}: no classes. Give another.")
+        raise ValueError(
+            f"The label column holds {len(names)} values, such as {', '.join(names[:3])}: no classes. Give another."
+        )
     if positive is not None and (positive not in names or len(names) != 2):
-        raise ValueError(f"positive={positive!r} must be one of two classes. The classes here: {', '.join(names) or 'none'}.")
+        raise ValueError(
+            f"positive={positive!r} must be one of two classes. The classes here: {', '.join(names) or 'none'}."
+        )
     if len(names) != 2:
         return names, None, "not binary"
-    return (names, 1, "assumed: the last class in sorted order") if positive is None else (names, names.index(positive), "given")
+    return (
+        (names, 1, "assumed: the last class in sorted order")
+        if positive is None
+        else (names, names.index(positive), "given")
+    )
 
 
 def _with_masks(rows: "pd.DataFrame", folder: Path, refused: Refused) -> "pd.DataFrame":
@@ -182,29 +295,64 @@ def _with_masks(rows: "pd.DataFrame", folder: Path, refused: Refused) -> "pd.Dat
 
 
 def _sides(rows: "pd.DataFrame", by: str, fractions: tuple[float, ...], seed: int) -> np.ndarray:
-    text = {name: rows[name].to_numpy(str) if name in rows else None for name in ("label", "group", "date", "split")}
+    text = {
+        name: rows[name].to_numpy(str) if name in rows else None
+        for name in ("label", "group", "date", "split")
+    }
     labels = np.zeros(len(rows), "U1") if text["label"] is None else text["label"]
-    return split(by, labels, groups=text["group"], dates=text["date"], given=text["split"], fractions=fractions, seed=seed)
+    return split(
+        by,
+        labels,
+        groups=text["group"],
+        dates=text["date"],
+        given=text["split"],
+        fractions=fractions,
+        seed=seed,
+    )
 
 
-def _plan(rows: "pd.DataFrame", refused: Refused, unlisted: int, size: int, colour: str, split_by: str,
-          fractions: tuple[float, ...], seed: int) -> dict[str, Any]:
+def _plan(
+    rows: "pd.DataFrame",
+    refused: Refused,
+    unlisted: int,
+    size: int,
+    colour: str,
+    split_by: str,
+    fractions: tuple[float, ...],
+    seed: int,
+) -> dict[str, Any]:
     """What an import would do, as far as the table and the file sizes tell."""
     rows = filled(rows, {split_by} & {"date"} & set(rows), refused)
-    side = _sides(rows, split_by, fractions, seed) if split_by not in _NEEDED or split_by in rows else None
+    side = (
+        _sides(rows, split_by, fractions, seed)
+        if split_by not in _NEEDED or split_by in rows
+        else None
+    )
     channels = 3 if colour == "rgb" else 1
-    return {"pictures": len(rows), "mb_in": round(sum(path.stat().st_size for path in rows.path) / 1e6, 3),
-            "mb_out": round(len(rows) * size * size * channels / 1e6, 3),
-            "channels": "1, or 3 if there is colour" if colour == "auto" else str(channels),
-            "classes": dict(sorted(Counter(rows.get("label", ())).items())), "refused": refused, "not_in_table": unlisted,
-            "split_by": split_by, "counts": "known when the DICOM files are read" if side is None else
-            {name: int((side == s).sum()) for s, name in enumerate(SPLITS) if (side == s).any()}}
+    return {
+        "pictures": len(rows),
+        "mb_in": round(sum(path.stat().st_size for path in rows.path) / 1e6, 3),
+        "mb_out": round(len(rows) * size * size * channels / 1e6, 3),
+        "channels": "1, or 3 if there is colour" if colour == "auto" else str(channels),
+        "classes": dict(sorted(Counter(rows.get("label", ())).items())),
+        "refused": refused,
+        "not_in_table": unlisted,
+        "split_by": split_by,
+        "counts": "known when the DICOM files are read"
+        if side is None
+        else {name: int((side == s).sum()) for s, name in enumerate(SPLITS) if (side == s).any()},
+    }
 
 
 def _read(rows: "pd.DataFrame", refused: Refused, **how: Any) -> tuple["pd.DataFrame", Pixels, str]:
     """Read the rows' files; the rows that could be used, with group and date from DICOM, their pixels, what was converted."""
     import pandas as pd
-    total, have, show = sum(path.stat().st_size for path in rows.path), 0, Progress("import", quiet=False)
+
+    total, have, show = (
+        sum(path.stat().st_size for path in rows.path),
+        0,
+        Progress("import", quiet=False),
+    )
 
     def tell(count: int) -> None:
         nonlocal have
@@ -212,15 +360,27 @@ def _read(rows: "pd.DataFrame", refused: Refused, **how: Any) -> tuple["pd.DataF
         show(have, total)
 
     show.begin(0)
-    pixels, found = read_all(list(rows.path), list(rows["mask"]) if "mask" in rows else None, tell, **how)
-    refused += [{"file": rows.file[i], "reason": reason} for i, reason in found.items() if isinstance(reason, str)]
+    pixels, found = read_all(
+        list(rows.path), list(rows["mask"]) if "mask" in rows else None, tell, **how
+    )
+    refused += [
+        {"file": rows.file[i], "reason": reason}
+        for i, reason in found.items()
+        if isinstance(reason, str)
+    ]
     good = {i: picture for i, picture in found.items() if isinstance(picture, Picture)}
     rows = rows.loc[list(good)]
     for name in ("group", "date"):
-        if name not in rows and any(told := [getattr(picture, name) or "" for picture in good.values()]):
+        if name not in rows and any(
+            told := [getattr(picture, name) or "" for picture in good.values()]
+        ):
             rows[name] = iso_dates(pd.Series(told, rows.index)) if name == "date" else told
     done = Counter(what for picture in good.values() for what in picture.done)
-    return rows, pixels, "; ".join(f"{what} ({count}×)" for what, count in sorted(done.items())) or "nothing"
+    return (
+        rows,
+        pixels,
+        "; ".join(f"{what} ({count}×)" for what, count in sorted(done.items())) or "nothing",
+    )
 
 
 def _write(out: Path, arrays: dict[str, Any], report: dict[str, Any]) -> None:
@@ -231,9 +391,15 @@ def _write(out: Path, arrays: dict[str, Any], report: dict[str, Any]) -> None:
     try:
         with zipfile.ZipFile(new[out], "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             for name, array in arrays.items():
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as file:  # zipfile dates it 1980: the same bytes again
-                    _put(file, *array) if isinstance(array, tuple) else np.lib.format.write_array(file, array, allow_pickle=False)
-        new[page].write_text(json.dumps(report, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+                with archive.open(
+                    f"{name}.npy", "w", force_zip64=True
+                ) as file:  # zipfile dates it 1980: the same bytes again
+                    _put(file, *array) if isinstance(array, tuple) else np.lib.format.write_array(
+                        file, array, allow_pickle=False
+                    )
+        new[page].write_text(
+            json.dumps(report, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
+        )
         for path, temporary in new.items():
             os.replace(temporary, path)
     finally:
@@ -244,6 +410,8 @@ def _write(out: Path, arrays: dict[str, Any], report: dict[str, Any]) -> None:
 def _put(file: IO[bytes], array: np.ndarray, rows: np.ndarray) -> None:
     """`array[rows]` in .npy format, without a copy of the whole."""
     shape = (len(rows), *array.shape[1:])
-    np.lib.format.write_array_header_1_0(file, {"descr": array.dtype.str, "fortran_order": False, "shape": shape})
+    np.lib.format.write_array_header_1_0(
+        file, {"descr": array.dtype.str, "fortran_order": False, "shape": shape}
+    )
     for start in range(0, len(rows), 128):
-        file.write(array[rows[start:start + 128]].tobytes())
+        file.write(array[rows[start : start + 128]].tobytes())

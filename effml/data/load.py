@@ -4,6 +4,7 @@ The layout is MedMNIST's (Yang et al. 2023): an .npz with `{train,val,test}_imag
 `{split}_labels` (N,1), where there are any also `{split}_masks` (N,H,W), `{split}_groups` (N,), further columns of N rows
 such as `{split}_site`, `label_names`, `positive`, the index of the class that sensitivity is about, and `passport`, JSON.
 """
+
 import hashlib
 import json
 import os
@@ -15,7 +16,9 @@ from effml.data.dataset import Dataset, assemble
 from effml.data.phantoms import PHANTOMS, make_phantom, phantom_options
 
 
-def load_dataset(name_or_path: str | os.PathLike, *, size: int = 28, root: str | os.PathLike | None = None) -> Dataset:
+def load_dataset(
+    name_or_path: str | os.PathLike, *, size: int = 28, root: str | os.PathLike | None = None
+) -> Dataset:
     """A MedMNIST set (checked against its official MD5), MNIST, an .npz in MedMNIST's layout by name or path, or a phantom,
     whose name may carry options: `phantom-chest:label_noise=0.2:shift=1` (see `make_phantom`).
 
@@ -29,20 +32,36 @@ def load_dataset(name_or_path: str | os.PathLike, *, size: int = 28, root: str |
     if is_phantom(name):
         sha256, (base, options) = fingerprint(name, size=size), phantom_options(name)
         arrays = _drawn(f"{base}-{sha256[:16]}", base, size, options)
-        passport = {"source": "simulated, not patients", "licence": "Apache-2.0", "sha256": sha256,
-                    "checksum": f"made from seed {options.get('seed', 0)}", "converted": "none", "phantom": True}
+        passport = {
+            "source": "simulated, not patients",
+            "licence": "Apache-2.0",
+            "sha256": sha256,
+            "checksum": f"made from seed {options.get('seed', 0)}",
+            "converted": "none",
+            "phantom": True,
+        }
         return assemble(name, arrays, passport, size)
     path = find(name, size=size, root=root)
     arrays, converted = files.read(path)
     where, licence, remark = catalogue.source(name)
-    passport = {"source": where + (f" ({remark})" if remark else ""), "licence": licence,
-                "sha256": fingerprint(name, size=size, root=root), "checksum": "none to compare with",
-                "converted": converted, "phantom": False}
+    passport = {
+        "source": where + (f" ({remark})" if remark else ""),
+        "licence": licence,
+        "sha256": fingerprint(name, size=size, root=root),
+        "checksum": "none to compare with",
+        "converted": converted,
+        "phantom": False,
+    }
     if info := catalogue.medmnist(name)[1]:
-        official = digest(path, "md5") in {value for key, value in info.items() if key.startswith("MD5")}
+        official = digest(path, "md5") in {
+            value for key, value in info.items() if key.startswith("MD5")
+        }
         passport["checksum"] = "official MD5" if official else "not the official one"
     elif name == "mnist":
-        right = all(catalogue.valid(path / Path(file.path).name, file) for file in catalogue.remote_files(name))
+        right = all(
+            catalogue.valid(path / Path(file.path).name, file)
+            for file in catalogue.remote_files(name)
+        )
         passport["checksum"] = "official MD5" if right else "not the official one"
     if "passport" in arrays:
         passport |= _own_passport(name, arrays.pop("passport").item())
@@ -53,7 +72,11 @@ def _drawn(label: str, base: str, size: int, options: dict[str, float]) -> files
     """A phantom's arrays. Small ones are drawn once on a machine: each run asks anew, and may train for less time than that."""
     if size <= 64:
         try:
-            return files.cached(label, lambda folder: files.write(folder, make_phantom(base, size=size, **options)), 0)
+            return files.cached(
+                label,
+                lambda folder: files.write(folder, make_phantom(base, size=size, **options)),
+                0,
+            )
         except (OSError, EOFError, ValueError):
             pass  # no folder to write to, or a damaged file in it; what is wrong with the options is said below
     return make_phantom(base, size=size, **options)
@@ -72,15 +95,26 @@ def at_hand(ladder: str, *, size: int = 28, root: str | os.PathLike | None = Non
             missing = error
     if not names:
         raise ValueError("The ladder is empty. Give names such as 'pneumoniamnist|phantom-chest'.")
-    raise FileNotFoundError(f"None of {', '.join(names)} is on this machine. The last one: {missing}")
+    raise FileNotFoundError(
+        f"None of {', '.join(names)} is on this machine. The last one: {missing}"
+    )
 
 
-def fingerprint(name_or_path: str | os.PathLike, *, size: int = 28, root: str | os.PathLike | None = None) -> str:
+def fingerprint(
+    name_or_path: str | os.PathLike, *, size: int = 28, root: str | os.PathLike | None = None
+) -> str:
     """SHA-256 of the file a name stands for on this machine, or of the code that draws a phantom. Needs no torch."""
     name = os.fspath(name_or_path)
     if is_phantom(name):  # the code and not the pixels, which may differ by rounding between CPUs
-        drawn_by = ("phantoms", "drawing", "devices", PHANTOMS[name.partition(":")[0]].draw.__module__.rpartition(".")[2])
-        drawing = "".join(Path(__file__).with_name(f"{room}.py").read_text(encoding="utf-8") for room in drawn_by)
+        drawn_by = (
+            "phantoms",
+            "drawing",
+            "devices",
+            PHANTOMS[name.partition(":")[0]].draw.__module__.rpartition(".")[2],
+        )
+        drawing = "".join(
+            Path(__file__).with_name(f"{room}.py").read_text(encoding="utf-8") for room in drawn_by
+        )
         return hashlib.sha256(f"{name} {size} px\n{drawing}".encode()).hexdigest()
     return digest(find(name, size=size, root=root), "sha256")
 
@@ -93,6 +127,12 @@ def _own_passport(name: str, text: str) -> dict[str, str]:
     """What an imported file says of itself; what effml finds out by looking stays effml's to say."""
     try:
         own = json.loads(text)
-        return {key: str(own[key]) for key in ("source", "licence", "converted", "split", "positive_from") if own.get(key)}
+        return {
+            key: str(own[key])
+            for key in ("source", "licence", "converted", "split", "positive_from")
+            if own.get(key)
+        }
     except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"{name}: its passport is not JSON ({error}). Import it again, or leave the passport out.") from None
+        raise ValueError(
+            f"{name}: its passport is not JSON ({error}). Import it again, or leave the passport out."
+        ) from None

@@ -1,4 +1,5 @@
 """The private sets of Selvan et al. 2023 and PePR, from the files their authors used: RSNA mammography and LIDC patches."""
+
 import hashlib
 import os
 import pickle
@@ -12,12 +13,23 @@ from effml.data.importer import finish, import_folder, npz_path
 from effml.data.pictures import Pixels, thumbnail
 from effml.data.table import read_csv
 
-_RSNA = {"group": "patient_id", "site": "site_id", "cancer": "cancer"}  # what goes into the file, under which name
+_RSNA = {
+    "group": "patient_id",
+    "site": "site_id",
+    "cancer": "cancer",
+}  # what goes into the file, under which name
 _LIDC = ("lidc_class256.pt",), ("Train.pt", "Valid.pt", "Test.pt")
 
 
-def import_rsna(folder: str | os.PathLike, out: str | os.PathLike, *, max_age: float | None = None, size: int = 256,
-                seed: int = 0, dry_run: bool = False) -> dict[str, Any]:
+def import_rsna(
+    folder: str | os.PathLike,
+    out: str | os.PathLike,
+    *,
+    max_age: float | None = None,
+    size: int = 256,
+    seed: int = 0,
+    dry_run: bool = False,
+) -> dict[str, Any]:
     """RSNA Screening Mammography (Kaggle 2022) as in Selvan et al. 2023: does a breast need follow-up (BIRADS 0) or not (1, 2)?
 
     `folder` holds train.csv and train_images/<patient>/<image>.dcm (or .png). Images without BIRADS or age, or of women of
@@ -26,21 +38,40 @@ def import_rsna(folder: str | os.PathLike, out: str | os.PathLike, *, max_age: f
     patient (their contiguous 60/20/20 has one patient in training and validation), and follow-up is the positive class.
     """
     import pandas as pd
+
     table = read_csv(Path(folder) / "train.csv")
     if missing := sorted({*_RSNA.values(), "image_id", "BIRADS", "age"} - set(table)):
-        raise ValueError(f"train.csv has no column {', '.join(missing)}. Get the one of Kaggle's rsna-breast-cancer-detection.")
+        raise ValueError(
+            f"train.csv has no column {', '.join(missing)}. Get the one of Kaggle's rsna-breast-cancer-detection."
+        )
     birads, age = (pd.to_numeric(table[name], errors="coerce") for name in ("BIRADS", "age"))
     keep = birads.notna() & (age < (np.inf if max_age is None else max_age))
-    table = table.assign(file="train_images/" + table.patient_id + "/" + table.image_id,
-                         label=np.where(birads > 0, "normal", "follow-up"))[keep]
+    table = table.assign(
+        file="train_images/" + table.patient_id + "/" + table.image_id,
+        label=np.where(birads > 0, "normal", "follow-up"),
+    )[keep]
     limit = "" if max_age is None else f", age below {max_age:g}"
-    return import_folder(folder, out, table=table, columns=_RSNA, size=size, window="max", fit="stretch", colour="grey",
-                         fractions=(0.6, 0.2, 0.2), seed=seed, positive="follow-up", dry_run=dry_run,
-                         source=f"RSNA Screening Mammography Breast Cancer Detection, Kaggle 2022; with BIRADS{limit}",
-                         licence="see the rules of the competition")
+    return import_folder(
+        folder,
+        out,
+        table=table,
+        columns=_RSNA,
+        size=size,
+        window="max",
+        fit="stretch",
+        colour="grey",
+        fractions=(0.6, 0.2, 0.2),
+        seed=seed,
+        positive="follow-up",
+        dry_run=dry_run,
+        source=f"RSNA Screening Mammography Breast Cancer Detection, Kaggle 2022; with BIRADS{limit}",
+        licence="see the rules of the competition",
+    )
 
 
-def import_lidc_patches(folder: str | os.PathLike, out: str | os.PathLike, *, raters: int = 3) -> dict[str, Any]:
+def import_lidc_patches(
+    folder: str | os.PathLike, out: str | os.PathLike, *, raters: int = 3
+) -> dict[str, Any]:
     """The LIDC patches of Selvan & Dam 2020, 2023 and PePR: did at least `raters` of four see a nodule?
 
     The authors' code asks for more than two (3), their paper of 2023 says two or more (2). `folder` holds lidc_class256.pt,
@@ -51,35 +82,76 @@ def import_lidc_patches(folder: str | os.PathLike, out: str | os.PathLike, *, ra
     """
     import pandas as pd
     from PIL import Image
+
     folder, out = Path(folder), npz_path(out)
-    names = next((names for names in _LIDC if all((folder / name).is_file() for name in names)), None)
+    names = next(
+        (names for names in _LIDC if all((folder / name).is_file() for name in names)), None
+    )
     if names is None:
-        raise FileNotFoundError(f"{folder} holds neither {_LIDC[0][0]} nor {', '.join(_LIDC[1])}. Give the authors' folder.")
+        raise FileNotFoundError(
+            f"{folder} holds neither {_LIDC[0][0]} nor {', '.join(_LIDC[1])}. Give the authors' folder."
+        )
     if raters not in (1, 2, 3, 4):
         raise ValueError(f"raters={raters}: give 1 to 4.")
     parts = [_tensors(folder / name) for name in names]
     images, ratings = (np.concatenate(arrays) for arrays in zip(*parts))
     n = len(images)
-    cuts = [int(0.6 * n), int(0.8 * n)] if len(parts) == 1 else np.cumsum([len(part[0]) for part in parts])[:2]
-    rows = pd.DataFrame({"file": [f"patch {i}" for i in range(n)],
-                         "split": np.array(SPLITS)[np.searchsorted(cuts, np.arange(n), side="right")],
-                         "label": np.where(ratings.sum(1) >= raters, "nodule", "no nodule")})
-    pixels = Pixels(images, None, np.array([hashlib.sha256(image).hexdigest() for image in images]),
-                    np.stack([thumbnail(Image.fromarray(image)) for image in images]))
-    passport = {"source": f"LIDC-IDRI patches of Selvan & Dam 2020; nodule: seen by {raters} or more of 4 raters; the files name "
-                          "no patients, so that one may be on two sides and test figures too good",
-                "licence": "CC BY 3.0 (LIDC-IDRI)", "converted": "nothing"}
-    return finish(out, rows, pixels, passport, [], split_by="column", fractions=(0.6, 0.2, 0.2), positive="nodule")
+    cuts = (
+        [int(0.6 * n), int(0.8 * n)]
+        if len(parts) == 1
+        else np.cumsum([len(part[0]) for part in parts])[:2]
+    )
+    rows = pd.DataFrame(
+        {
+            "file": [f"patch {i}" for i in range(n)],
+            "split": np.array(SPLITS)[np.searchsorted(cuts, np.arange(n), side="right")],
+            "label": np.where(ratings.sum(1) >= raters, "nodule", "no nodule"),
+        }
+    )
+    pixels = Pixels(
+        images,
+        None,
+        np.array([hashlib.sha256(image).hexdigest() for image in images]),
+        np.stack([thumbnail(Image.fromarray(image)) for image in images]),
+    )
+    passport = {
+        "source": f"LIDC-IDRI patches of Selvan & Dam 2020; nodule: seen by {raters} or more of 4 raters; the files name "
+        "no patients, so that one may be on two sides and test figures too good",
+        "licence": "CC BY 3.0 (LIDC-IDRI)",
+        "converted": "nothing",
+    }
+    return finish(
+        out,
+        rows,
+        pixels,
+        passport,
+        [],
+        split_by="column",
+        fractions=(0.6, 0.2, 0.2),
+        positive="nodule",
+    )
 
 
 def _tensors(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Images uint8 (N, H, W) and ratings (N, 4), read without running what may be in the file."""
     import torch
+
     try:
-        images, ratings = (part.numpy() for part in torch.load(path, map_location="cpu", weights_only=True))
+        images, ratings = (
+            part.numpy() for part in torch.load(path, map_location="cpu", weights_only=True)
+        )
         images = images[:, 0] if images.ndim == 4 and images.shape[1] == 1 else images
         if images.dtype != np.uint8 or images.ndim != 3 or ratings.shape != (len(images), 4):
             raise ValueError(f"images {images.dtype} {images.shape}, ratings {ratings.shape}")
-    except (ValueError, TypeError, AttributeError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{path.name} is not a pair of tensors, images uint8 (N, 1, H, W) and ratings (N, 4): {error}") from None
+    except (
+        ValueError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        EOFError,
+        pickle.UnpicklingError,
+    ) as error:
+        raise ValueError(
+            f"{path.name} is not a pair of tensors, images uint8 (N, 1, H, W) and ratings (N, 4): {error}"
+        ) from None
     return np.ascontiguousarray(images), ratings

@@ -1,15 +1,32 @@
 """Who goes where: training, validation and test without a patient on two sides, and pictures that are on two sides."""
+
 import numpy as np
 
 from effml.data.dataset import SPLITS
 
 WAYS = ("group", "date", "column", "image")
 NEAR = 0.98  # see `copies`
-_SPELLINGS = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "test": 2, "testing": 2}
+_SPELLINGS = {
+    "train": 0,
+    "training": 0,
+    "val": 1,
+    "valid": 1,
+    "validation": 1,
+    "test": 2,
+    "testing": 2,
+}
 
 
-def split(by: str, labels: np.ndarray, *, groups: np.ndarray | None = None, dates: np.ndarray | None = None,
-          given: np.ndarray | None = None, fractions: tuple[float, ...] = (0.7, 0.1, 0.2), seed: int = 0) -> np.ndarray:
+def split(
+    by: str,
+    labels: np.ndarray,
+    *,
+    groups: np.ndarray | None = None,
+    dates: np.ndarray | None = None,
+    given: np.ndarray | None = None,
+    fractions: tuple[float, ...] = (0.7, 0.1, 0.2),
+    seed: int = 0,
+) -> np.ndarray:
     """The side of every row, int (N,): 0 train, 1 val, 2 test, or -1 for a row that no side may have.
 
     labels (N,) are class names, all the same where there are none; groups, dates (ISO, so that text sorts as time) and
@@ -30,16 +47,26 @@ def split(by: str, labels: np.ndarray, *, groups: np.ndarray | None = None, date
         side = _deal(labels, groups if by == "group" else np.arange(len(labels)), fractions, seed)
     if groups is not None and by != "image":
         _refuse_leaks(side, groups)
-    advice = "Give more data, other fractions (0.8, 0, 0.2 leaves validation out) or another split_by."
-    if by != "column" and (empty := [SPLITS[s] for s in range(3) if fractions[s] > 0 and not (side == s).any()]):
-        raise ValueError(f"The split by {by} leaves nothing for {', '.join(empty)} out of {len(labels)} images. {advice}")
+    advice = (
+        "Give more data, other fractions (0.8, 0, 0.2 leaves validation out) or another split_by."
+    )
+    if by != "column" and (
+        empty := [SPLITS[s] for s in range(3) if fractions[s] > 0 and not (side == s).any()]
+    ):
+        raise ValueError(
+            f"The split by {by} leaves nothing for {', '.join(empty)} out of {len(labels)} images. {advice}"
+        )
     for s in np.unique(side[side >= 0]):
         if lacking := sorted(set(labels[side >= 0]) - set(labels[side == s])):
-            raise ValueError(f"The split by {by} leaves {SPLITS[s]} without the class {', '.join(lacking)}. {advice}")
+            raise ValueError(
+                f"The split by {by} leaves {SPLITS[s]} without the class {', '.join(lacking)}. {advice}"
+            )
     return side
 
 
-def _deal(labels: np.ndarray, groups: np.ndarray, fractions: tuple[float, ...], seed: int) -> np.ndarray:
+def _deal(
+    labels: np.ndarray, groups: np.ndarray, fractions: tuple[float, ...], seed: int
+) -> np.ndarray:
     """Deal whole groups, the largest first, each to the side whose class counts it brings nearest to its share.
 
     The distance is squared, per class, relative to the side's fraction. scikit-learn's StratifiedGroupKFold deals to ten
@@ -63,11 +90,18 @@ def _deal(labels: np.ndarray, groups: np.ndarray, fractions: tuple[float, ...], 
     return side[group]
 
 
-def _by_date(dates: np.ndarray, groups: np.ndarray | None, fractions: tuple[float, ...]) -> np.ndarray:
+def _by_date(
+    dates: np.ndarray, groups: np.ndarray | None, fractions: tuple[float, ...]
+) -> np.ndarray:
     days, day, count = np.unique(dates, return_inverse=True, return_counts=True)
     until, wanted, end = np.cumsum(count) / len(dates), np.cumsum(fractions), len(days) - 1
-    last = min(int(np.abs(until - wanted[0]).argmin()), end - sum(part > 0 for part in fractions[1:]))  # leaves the others a day
-    then = min(max(int(np.abs(until - wanted[1]).argmin()), last + (fractions[1] > 0)), end - (fractions[2] > 0))
+    last = min(
+        int(np.abs(until - wanted[0]).argmin()), end - sum(part > 0 for part in fractions[1:])
+    )  # leaves the others a day
+    then = min(
+        max(int(np.abs(until - wanted[1]).argmin()), last + (fractions[1] > 0)),
+        end - (fractions[2] > 0),
+    )
     side = (day > last).astype(int) + (day > then)
     if groups is None:
         return side
@@ -80,8 +114,10 @@ def _by_date(dates: np.ndarray, groups: np.ndarray | None, fractions: tuple[floa
 def _sides(given: np.ndarray) -> np.ndarray:
     known = [_SPELLINGS.get(str(name).strip().lower(), -1) for name in given]
     if unknown := sorted({str(name) for name, side in zip(given, known) if side < 0}):
-        raise ValueError(f"The split column says {', '.join(unknown[:5])}. Choose from: train, val, test (training, valid, "
-                         "validation and testing are understood too).")
+        raise ValueError(
+            f"The split column says {', '.join(unknown[:5])}. Choose from: train, val, test (training, valid, "
+            "validation and testing are understood too)."
+        )
     return np.array(known)
 
 
@@ -90,12 +126,20 @@ def _refuse_leaks(side: np.ndarray, groups: np.ndarray) -> None:
     on = np.zeros((len(names), len(SPLITS)), dtype=bool)
     on[group[side >= 0], side[side >= 0]] = True
     if len(leaking := names[on.sum(1) > 1]):
-        raise ValueError(f"{len(leaking)} groups are on more than one side of the split: {', '.join(leaking[:5])}. Test figures "
-                         "would be too good. Mend the split column, or say split_by=\"group\".")
+        raise ValueError(
+            f"{len(leaking)} groups are on more than one side of the split: {', '.join(leaking[:5])}. Test figures "
+            'would be too good. Mend the split column, or say split_by="group".'
+        )
 
 
-def copies(digests: np.ndarray, thumbnails: np.ndarray, side: np.ndarray, *, near: float = NEAR,
-           block: int = 512) -> list[tuple[int, int, float]]:
+def copies(
+    digests: np.ndarray,
+    thumbnails: np.ndarray,
+    side: np.ndarray,
+    *,
+    near: float = NEAR,
+    block: int = 512,
+) -> list[tuple[int, int, float]]:
     """Pairs of rows (i, j, correlation) on different sides that show the same picture; exact copies have correlation 1.
 
     Exact: equal digests. Near: the steps between neighbouring areas of the thumbnails (N, 16, 16) correlate above `near`.
@@ -103,7 +147,9 @@ def copies(digests: np.ndarray, thumbnails: np.ndarray, side: np.ndarray, *, nea
     above 0.98, while JPEG of quality 60 or a brighter display stays above (from 64 pixels on). All pairs are compared, in
     blocks: 20 000 images take a few seconds and 200 MB.
     """
-    step = np.concatenate([np.diff(thumbnails, axis=axis).reshape(len(thumbnails), -1) for axis in (1, 2)], axis=1)
+    step = np.concatenate(
+        [np.diff(thumbnails, axis=axis).reshape(len(thumbnails), -1) for axis in (1, 2)], axis=1
+    )
     step -= step.mean(1, keepdims=True)
     step /= np.maximum(np.linalg.norm(step, axis=1, keepdims=True), 1e-6)
     code = np.unique(digests, return_inverse=True)[1]
@@ -112,9 +158,15 @@ def copies(digests: np.ndarray, thumbnails: np.ndarray, side: np.ndarray, *, nea
         ours, others = np.flatnonzero(side == later), np.flatnonzero((side >= 0) & (side < later))
         theirs = step[others]
         for start in range(0, len(ours), block):
-            rows = ours[start:start + block]
+            rows = ours[start : start + block]
             alike = step[rows] @ theirs.T
             same = code[rows, None] == code[others]
             for a, b in np.argwhere(same | (alike > near)):
-                found.append((int(others[b]), int(rows[a]), 1.0 if same[a, b] else min(float(alike[a, b]), 0.9999)))
+                found.append(
+                    (
+                        int(others[b]),
+                        int(rows[a]),
+                        1.0 if same[a, b] else min(float(alike[a, b]), 0.9999),
+                    )
+                )
     return sorted(found)

@@ -1,4 +1,5 @@
 """What lies in a folder and what a table says of it: one row of text per picture."""
+
 import os
 import unicodedata
 import warnings
@@ -13,8 +14,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Refused = list[dict[str, str]]  # [{"file": relative name, "reason": …}]
-_COLUMNS = {"file": ("file", "image", "filename"), "label": ("label",), "group": ("group", "patient", "patient_id"),
-            "site": ("site",), "date": ("date",), "split": ("split",)}
+_COLUMNS = {
+    "file": ("file", "image", "filename"),
+    "label": ("label",),
+    "group": ("group", "patient", "patient_id"),
+    "site": ("site",),
+    "date": ("date",),
+    "split": ("split",),
+}
 _MISSING = {"date": "no date as YYYY-MM-DD", "mask": "no mask of its name, or more than one"}
 
 
@@ -24,17 +31,34 @@ def pictures_in(folder: Path, refused: Refused, *, without: Path | None = None) 
     A picture has one of SUFFIXES in any case, or is a DICOM file by its first bytes. `without` is a folder to stay out of.
     Folders that cannot be opened are added to `refused`; FileNotFoundError if `folder` is none.
     """
+
     def name(path: str | os.PathLike) -> str:
         return unicodedata.normalize("NFC", Path(path).relative_to(folder).as_posix())
 
     if not folder.is_dir():
-        raise FileNotFoundError(f"There is no folder {folder}. Check the path; relative paths start at {Path.cwd()}.")
+        raise FileNotFoundError(
+            f"There is no folder {folder}. Check the path; relative paths start at {Path.cwd()}."
+        )
     found = {}
-    for here, below, files in os.walk(folder, onerror=lambda error: refused.append(
-            {"file": name(error.filename), "reason": f"the folder cannot be opened ({error.strerror})"})):
-        below[:] = [one for one in below if not one.startswith(".") and (without is None or Path(here, one).resolve() != without)]
-        found |= {name(path): path for path in (Path(here, file) for file in files if not file.startswith("."))
-                  if path.suffix.lower() in SUFFIXES or _starts_as_dicom(path)}
+    for here, below, files in os.walk(
+        folder,
+        onerror=lambda error: refused.append(
+            {
+                "file": name(error.filename),
+                "reason": f"the folder cannot be opened ({error.strerror})",
+            }
+        ),
+    ):
+        below[:] = [
+            one
+            for one in below
+            if not one.startswith(".") and (without is None or Path(here, one).resolve() != without)
+        ]
+        found |= {
+            name(path): path
+            for path in (Path(here, file) for file in files if not file.startswith("."))
+            if path.suffix.lower() in SUFFIXES or _starts_as_dicom(path)
+        }
     return dict(sorted(found.items()))
 
 
@@ -53,28 +77,46 @@ def finder(files: Iterable[str]) -> Callable[[str], list[str]]:
     def find(name: str) -> list[str]:
         low = _low(name)
         return [name] if name in files else sorted(index.get(str(low)) or index.get(low.name, []))
+
     return find
 
 
 def read_csv(path: str | os.PathLike) -> "pd.DataFrame":
     """A CSV with , ; or tab as text, so that the id 007 stays 007. FileNotFoundError and ValueError say what to do."""
     import pandas as pd
+
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"There is no table {path}. Check the path; relative paths start at {Path.cwd()}.")
+        raise FileNotFoundError(
+            f"There is no table {path}. Check the path; relative paths start at {Path.cwd()}."
+        )
     try:
         with open(path, encoding="utf-8-sig") as file:
             header = file.readline()
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            return pd.read_csv(path, dtype=str, sep=max(",;\t", key=header.count), encoding="utf-8-sig", index_col=False)
+            return pd.read_csv(
+                path,
+                dtype=str,
+                sep=max(",;\t", key=header.count),
+                encoding="utf-8-sig",
+                index_col=False,
+            )
     except (ValueError, pd.errors.ParserWarning) as error:
-        raise ValueError(f"{path.name} cannot be read as a table ({error}). Save it as CSV in UTF-8, with a line of column "
-                         "names and as many fields in every line.") from None
+        raise ValueError(
+            f"{path.name} cannot be read as a table ({error}). Save it as CSV in UTF-8, with a line of column "
+            "names and as many fields in every line."
+        ) from None
 
 
-def rows_of(files: dict[str, Path], table: "str | os.PathLike | pd.DataFrame | None", columns: dict[str, str], *,
-            needed: set[str], refused: Refused) -> "pd.DataFrame":
+def rows_of(
+    files: dict[str, Path],
+    table: "str | os.PathLike | pd.DataFrame | None",
+    columns: dict[str, str],
+    *,
+    needed: set[str],
+    refused: Refused,
+) -> "pd.DataFrame":
     """One row per picture, sorted by file: the columns file and path (from `files`), label, group, site, date (ISO, "" where
     unreadable), split, as far as there are any, and those that `columns` adds. Without a table the label is the first folder.
 
@@ -82,23 +124,45 @@ def rows_of(files: dict[str, Path], table: "str | os.PathLike | pd.DataFrame | N
     ValueError if columns are missing or two rows mean one file.
     """
     import pandas as pd
+
     if table is None:
         folders = [name.partition("/")[0] if "/" in name else None for name in files]
-        rows = pd.DataFrame({"file": list(files)} | ({"label": folders} if "label" in needed else {}), dtype=object)
+        rows = pd.DataFrame(
+            {"file": list(files)} | ({"label": folders} if "label" in needed else {}), dtype=object
+        )
     else:
         frame = table if isinstance(table, pd.DataFrame) else read_csv(table)
         chosen = _chosen(list(frame.columns), columns, needed)
-        rows = pd.DataFrame({ours: [_text(value) for value in frame[theirs]] for ours, theirs in chosen.items()}, dtype=object)
+        rows = pd.DataFrame(
+            {ours: [_text(value) for value in frame[theirs]] for ours, theirs in chosen.items()},
+            dtype=object,
+        )
         find = finder(files)
         means = [find(name) if name else [] for name in rows.file]
-        refused += [{"file": _said(name), "reason": f"{len(hits)} files have this name: give the path in the folder" if hits
-                     else "named in the table, not in the folder"} for name, hits in zip(rows.file, means) if len(hits) != 1]
-        rows = rows.assign(file=[hits[0] if len(hits) == 1 else None for hits in means]).dropna(subset="file")
+        refused += [
+            {
+                "file": _said(name),
+                "reason": f"{len(hits)} files have this name: give the path in the folder"
+                if hits
+                else "named in the table, not in the folder",
+            }
+            for name, hits in zip(rows.file, means)
+            if len(hits) != 1
+        ]
+        rows = rows.assign(file=[hits[0] if len(hits) == 1 else None for hits in means]).dropna(
+            subset="file"
+        )
         if len(twice := rows.file[rows.file.duplicated()].unique()):
-            raise ValueError(f"The table has two rows or more for {', '.join(twice[:5])} ({len(twice)} files). Keep one each.")
+            raise ValueError(
+                f"The table has two rows or more for {', '.join(twice[:5])} ({len(twice)} files). Keep one each."
+            )
     if "date" in rows:
         rows["date"] = iso_dates(rows.date)
-    rows = filled(rows, needed | {"label", "group"} & set(rows), refused).fillna("").sort_values("file", ignore_index=True)
+    rows = (
+        filled(rows, needed | {"label", "group"} & set(rows), refused)
+        .fillna("")
+        .sort_values("file", ignore_index=True)
+    )
     return rows.assign(path=[files[name] for name in rows.file])
 
 
@@ -106,7 +170,10 @@ def filled(rows: "pd.DataFrame", columns: set[str], refused: Refused) -> "pd.Dat
     """The rows with a value in each of `columns`; the others are added to `refused`."""
     for column in sorted(columns):
         missing = rows[column].isna() | (rows[column] == "")
-        refused += [{"file": name, "reason": _MISSING.get(column, f"no {column}")} for name in rows.file[missing]]
+        refused += [
+            {"file": name, "reason": _MISSING.get(column, f"no {column}")}
+            for name in rows.file[missing]
+        ]
         rows = rows[~missing]
     return rows
 
@@ -114,28 +181,48 @@ def filled(rows: "pd.DataFrame", columns: set[str], refused: Refused) -> "pd.Dat
 def iso_dates(values: "pd.Series") -> "pd.Series":
     """YYYY-MM-DD from text that starts so, or with YYYYMMDD as in DICOM; "" for anything else."""
     import pandas as pd
+
     parts = values.astype("str").str.extract(r"^(\d{4})-?(\d{2})-?(\d{2})")
-    days = pd.to_datetime(parts[0] + "-" + parts[1] + "-" + parts[2], format="%Y-%m-%d", errors="coerce")
+    days = pd.to_datetime(
+        parts[0] + "-" + parts[1] + "-" + parts[2], format="%Y-%m-%d", errors="coerce"
+    )
     return days.dt.strftime("%Y-%m-%d").astype(object).fillna("")
 
 
 def _chosen(there: list[str], columns: dict[str, str], needed: set[str]) -> dict[str, str]:
     """{our name: the table's name} for the columns that are used."""
-    if missing := [f"{theirs} (for {ours})" for ours, theirs in columns.items() if theirs not in there]:
-        raise ValueError(f"The table has no column {', '.join(missing)}. Its columns: {', '.join(map(str, there))}.")
-    if bad := [ours for ours in columns if not ours.isidentifier() or ours in ("images", "labels", "masks", "groups")]:
-        raise ValueError(f"columns cannot name {', '.join(bad)}. Choose from: {', '.join(_COLUMNS)}, or another plain word.")
+    if missing := [
+        f"{theirs} (for {ours})" for ours, theirs in columns.items() if theirs not in there
+    ]:
+        raise ValueError(
+            f"The table has no column {', '.join(missing)}. Its columns: {', '.join(map(str, there))}."
+        )
+    if bad := [
+        ours
+        for ours in columns
+        if not ours.isidentifier() or ours in ("images", "labels", "masks", "groups")
+    ]:
+        raise ValueError(
+            f"columns cannot name {', '.join(bad)}. Choose from: {', '.join(_COLUMNS)}, or another plain word."
+        )
     low = {str(name).strip().lower(): name for name in reversed(there)}
-    found = {ours: next((low[name] for name in names if name in low), None) for ours, names in _COLUMNS.items()} | columns
+    found = {
+        ours: next((low[name] for name in names if name in low), None)
+        for ours, names in _COLUMNS.items()
+    } | columns
     if missing := sorted(name for name in {"file"} | needed if found[name] is None):
-        raise ValueError(f"The table has no column {', '.join(missing)}. Its columns: {', '.join(map(str, there))}. Rename them, "
-                         f"or say columns={{'{missing[0]}': 'the name in the table'}}; on a command line "
-                         f"--columns {missing[0]}=NAME.")
+        raise ValueError(
+            f"The table has no column {', '.join(missing)}. Its columns: {', '.join(map(str, there))}. Rename them, "
+            f"or say columns={{'{missing[0]}': 'the name in the table'}}; on a command line "
+            f"--columns {missing[0]}=NAME."
+        )
     return {ours: theirs for ours, theirs in found.items() if theirs is not None}
 
 
 def _text(value: Any) -> str | None:
-    text = "" if value is None or value != value else unicodedata.normalize("NFC", str(value)).strip()
+    text = (
+        "" if value is None or value != value else unicodedata.normalize("NFC", str(value)).strip()
+    )
     return text or None
 
 

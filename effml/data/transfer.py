@@ -3,6 +3,7 @@
 The standard library is enough: pooch 1.9 knows no resume, no list of mirrors and no jitter, and requests would be one more
 package to install.
 """
+
 import hashlib
 import os
 import random
@@ -26,7 +27,9 @@ from effml.data.catalogue import RemoteFile
 from effml.machine import offline
 
 BLOCK = 1 << 16  # bytes
-STEP = 1 << 20  # bytes: a try that brought so many is no failure, for a bad line may break a thousand times
+STEP = (
+    1 << 20
+)  # bytes: a try that brought so many is no failure, for a bad line may break a thousand times
 
 
 @dataclass(frozen=True)
@@ -77,15 +80,29 @@ class Progress:
         self.stage = stage
         rate = (have - self.start) / max(now - self.since, 1e-3)
         whole = f"of {total / 1e6:.1f} MB, {_span((total - have) / rate)} left" if total else "MB"
-        self.say(f"{have / 1e6:.1f} {whole}, {rate / 1e6:.2f} MB/s", end="\r" if self.live and have != total else "\n")
+        self.say(
+            f"{have / 1e6:.1f} {whole}, {rate / 1e6:.2f} MB/s",
+            end="\r" if self.live and have != total else "\n",
+        )
 
     def say(self, text: str, end: str = "\n") -> None:
         if not self.quiet:
-            print(f"{self.what}: {text}".ljust(78 if self.live else 0), end=end, file=sys.stderr, flush=True)
+            print(
+                f"{self.what}: {text}".ljust(78 if self.live else 0),
+                end=end,
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def _span(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 100
+        else f"{seconds / 60:.0f} min"
+        if seconds < 6000
+        else f"{seconds / 3600:.1f} h"
+    )
 
 
 def insist(address: str, part: Path, file: RemoteFile, patience: Patience, show: Progress) -> None:
@@ -113,7 +130,11 @@ def insist(address: str, part: Path, file: RemoteFile, patience: Patience, show:
 
 def size_at(address: str, file: RemoteFile) -> int | None:
     """The bytes of `file` as `address` announces them; None if it does not, or nothing plausible."""
-    with suppress(Unusable, Interrupted), _network(Patience()), _open(address, 0, {}, 5.0, "HEAD") as stream:
+    with (
+        suppress(Unusable, Interrupted),
+        _network(Patience()),
+        _open(address, 0, {}, 5.0, "HEAD") as stream,
+    ):
         total = _extent(stream, 0)[1]
         return total if total and total <= limit(file) else None
 
@@ -127,7 +148,14 @@ def bytes_of(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def _transfer(address: str, part: Path, file: RemoteFile, version: dict[str, str], patience: Patience, show: Progress) -> None:
+def _transfer(
+    address: str,
+    part: Path,
+    file: RemoteFile,
+    version: dict[str, str],
+    patience: Patience,
+    show: Progress,
+) -> None:
     have, most = bytes_of(part), limit(file)
     if have > most:
         part.unlink()
@@ -137,11 +165,15 @@ def _transfer(address: str, part: Path, file: RemoteFile, version: dict[str, str
     with stream:
         start, total = _extent(stream, have)
         if total is not None and total > most:
-            raise Unusable(f"it announces {total / 1e6:.1f} MB, but the file has at most {most / 1e6:.1f} MB")
+            raise Unusable(
+                f"it announces {total / 1e6:.1f} MB, but the file has at most {most / 1e6:.1f} MB"
+            )
         free = shutil.disk_usage(part.parent).free
         if total is not None and total - have > free:
-            raise OSError(f"{part.parent} has {free / 1e6:.1f} MB free, but {file.path} needs {(total - have) / 1e6:.1f} MB. "
-                          "Make room, or choose a folder on another disk with --root, or root=… in Python.")
+            raise OSError(
+                f"{part.parent} has {free / 1e6:.1f} MB free, but {file.path} needs {(total - have) / 1e6:.1f} MB. "
+                "Make room, or choose a folder on another disk with --root, or root=… in Python."
+            )
         with open(part, "ab" if start else "wb") as out:
             have = _copy(stream, out, start, total, most, patience, show)
             out.flush()
@@ -158,8 +190,15 @@ def _transfer(address: str, part: Path, file: RemoteFile, version: dict[str, str
         raise Interrupted(why) if start or total is None else Unusable(why)
 
 
-def _copy(stream: HTTPResponse | BufferedReader, out: BinaryIO, have: int, total: int | None, most: int, patience: Patience,
-          show: Progress) -> int:
+def _copy(
+    stream: HTTPResponse | BufferedReader,
+    out: BinaryIO,
+    have: int,
+    total: int | None,
+    most: int,
+    patience: Patience,
+    show: Progress,
+) -> int:
     show.begin(have)
     since, before = time.monotonic(), have
     while have <= most:
@@ -177,23 +216,36 @@ def _copy(stream: HTTPResponse | BufferedReader, out: BinaryIO, have: int, total
     return have
 
 
-def _open(address: str, have: int, version: dict[str, str], silence: float, method: str = "GET") -> HTTPResponse | BufferedReader:
+def _open(
+    address: str, have: int, version: dict[str, str], silence: float, method: str = "GET"
+) -> HTTPResponse | BufferedReader:
     """Ask for the bytes from `have` on. `version` is how this address named what it sent before, and is brought up to date."""
     if not re.match("https?://", address):
         if not (path := Path(address).expanduser()).is_file():
-            raise Unusable("neither a file here nor an address with http:// or https://", missing=True)
+            raise Unusable(
+                "neither a file here nor an address with http:// or https://", missing=True
+            )
         return open(path, "rb")
     if offline():
         raise Unusable("not asked, because EFFML_OFFLINE is set: unset it to ask")
     opener = request.OpenerDirector()  # build_opener's would follow a redirection to ftp
-    for handler in (request.ProxyHandler, request.UnknownHandler, request.HTTPHandler, request.HTTPSHandler,
-                    request.HTTPDefaultErrorHandler, request.HTTPRedirectHandler, request.HTTPErrorProcessor):
+    for handler in (
+        request.ProxyHandler,
+        request.UnknownHandler,
+        request.HTTPHandler,
+        request.HTTPSHandler,
+        request.HTTPDefaultErrorHandler,
+        request.HTTPRedirectHandler,
+        request.HTTPErrorProcessor,
+    ):
         opener.add_handler(handler())
     opener.addheaders = [("User-Agent", f"effml/{__version__}")]
     headers = {"Range": f"bytes={have}-", **version} if have else {}
     stream = opener.open(request.Request(address, headers=headers, method=method), timeout=silence)
     name = stream.headers["ETag"] or stream.headers["Last-Modified"] or "W/"
-    version.update({} if name.startswith("W/") else {"If-Range": name})  # a weak name does not mean the same bytes
+    version.update(
+        {} if name.startswith("W/") else {"If-Range": name}
+    )  # a weak name does not mean the same bytes
     return stream
 
 
@@ -203,7 +255,9 @@ def _extent(stream: HTTPResponse | BufferedReader, have: int) -> tuple[int, int 
         stream.seek(have)
         return have, os.fstat(stream.fileno()).st_size
     if stream.headers.get_content_type() == "text/html":
-        raise Unusable("it sends a web page instead of the file: does this network want you to log in first?")
+        raise Unusable(
+            "it sends a web page instead of the file: does this network want you to log in first?"
+        )
     if stream.status == 200:
         length = stream.headers["Content-Length"] or ""
         return 0, int(length) if re.fullmatch("[0-9]{1,15}", length) else None
@@ -212,7 +266,9 @@ def _extent(stream: HTTPResponse | BufferedReader, have: int) -> tuple[int, int 
     said = stream.headers["Content-Range"]
     given = re.fullmatch("bytes ([0-9]{1,15})-([0-9]{1,15})/([0-9]{1,15}|[*])", said or "")
     if not given or int(given[1]) != have:
-        raise Interrupted(f"asked for the bytes from {have} on, it sends Content-Range {said}", beyond=False)
+        raise Interrupted(
+            f"asked for the bytes from {have} on, it sends Content-Range {said}", beyond=False
+        )
     return have, int(given[2]) + 1 if given[3] == "*" else int(given[3])
 
 
@@ -223,7 +279,10 @@ def _network(patience: Patience) -> Iterator[None]:
         yield
     except HTTPError as error:
         error.close()
-        why, wait = f"HTTP {error.code} {error.reason}", _seconds(error.headers["Retry-After"] or "")
+        why, wait = (
+            f"HTTP {error.code} {error.reason}",
+            _seconds(error.headers["Retry-After"] or ""),
+        )
         if error.code == 416:
             raise Interrupted(why, beyond=False) from None
         if error.code not in (408, 425, 429) and error.code < 500:
@@ -233,7 +292,9 @@ def _network(patience: Patience) -> Iterator[None]:
         raise Interrupted(why, wait=wait) from None
     except (OSError, HTTPException, ValueError) as error:
         reason = error.reason if isinstance(error, URLError) else error
-        lasting = isinstance(reason, (ConnectionRefusedError, InvalidURL, ValueError, str))  # ValueError: also certificates
+        lasting = isinstance(
+            reason, (ConnectionRefusedError, InvalidURL, ValueError, str)
+        )  # ValueError: also certificates
         raise (Unusable if lasting else Interrupted)(f"{reason}" or type(reason).__name__) from None
 
 
@@ -249,4 +310,6 @@ def _seconds(retry_after: str) -> float:
 
 def _md5(path: Path) -> str:
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.new("md5", usedforsecurity=False)).hexdigest()
+        return hashlib.file_digest(
+            file, lambda: hashlib.new("md5", usedforsecurity=False)
+        ).hexdigest()

@@ -3,6 +3,7 @@
 DeLong, DeLong & Clarke-Pearson, Biometrics 44:837 (1988), in O(N log N) through midranks as in Sun & Xu, IEEE Signal
 Processing Letters 21:1389 (2014), extended here to the macro mean over classes MedMNIST reports.
 """
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,13 @@ class Difference:
     p: float
 
 
-def delong(scores: ArrayLike, is_positive: ArrayLike, strata: NDArray | None = None, *, scale: str = "plain") -> Interval:
+def delong(
+    scores: ArrayLike,
+    is_positive: ArrayLike,
+    strata: NDArray | None = None,
+    *,
+    scale: str = "plain",
+) -> Interval:
     """(AUROC, low, high), 95 %, of `scores` (N,), finite, higher is more positive, against 0/1 or bool `is_positive`.
 
     (N, K) gives the mean over the columns that hold both outcomes. A sample's influence is the mean over columns of its
@@ -38,15 +45,28 @@ def delong(scores: ArrayLike, is_positive: ArrayLike, strata: NDArray | None = N
     if scale not in ("plain", "logit"):
         raise ValueError(f"Unknown scale {scale!r}. Choose from: plain, logit")
     s, y = np.asarray(scores, dtype=float), np.asarray(is_positive)
-    if not s.size or s.ndim not in (1, 2) or s.shape != y.shape or not (np.isfinite(s) & np.isin(y, (0, 1))).all():
-        raise ValueError("delong takes finite scores and 0/1 is_positive of one shape, (N,) or (N, K), got shapes "
-                         f"{s.shape} and {y.shape}: pass scores without NaN, and `labels == positive`.")
+    if (
+        not s.size
+        or s.ndim not in (1, 2)
+        or s.shape != y.shape
+        or not (np.isfinite(s) & np.isin(y, (0, 1))).all()
+    ):
+        raise ValueError(
+            "delong takes finite scores and 0/1 is_positive of one shape, (N,) or (N, K), got shapes "
+            f"{s.shape} and {y.shape}: pass scores without NaN, and `labels == positive`."
+        )
     value, influence = _influence(s.reshape(len(s), -1), truth := y.reshape(len(y), -1) == 1)
     return (logit if scale == "logit" else normal)(value, _error(influence, truth, strata))
 
 
-def paired_auroc(p_a: ArrayLike, p_b: ArrayLike, labels: ArrayLike, *, positive: int | None = None,
-                 task: str = "binary") -> Difference:
+def paired_auroc(
+    p_a: ArrayLike,
+    p_b: ArrayLike,
+    labels: ArrayLike,
+    *,
+    positive: int | None = None,
+    task: str = "binary",
+) -> Difference:
     """AUROC of B minus that of A from their probabilities for the same images, shapes and `task` as in `evaluate`.
 
     Samples' influences on the two AUROCs are subtracted before the variance is taken, which is DeLong's covariance of
@@ -56,7 +76,12 @@ def paired_auroc(p_a: ArrayLike, p_b: ArrayLike, labels: ArrayLike, *, positive:
     strata = truth.argmax(axis=1) if task in ("multi-class", "ordinal") else None
     (value_a, influence_a), (value_b, influence_b) = _influence(a, truth), _influence(b, truth)
     error = _error(influence_b - influence_a, truth, strata)
-    return Difference(value_a, value_b, *normal(value_b - value_a, error, least=-1), _two_sided(value_b - value_a, error))
+    return Difference(
+        value_a,
+        value_b,
+        *normal(value_b - value_a, error, least=-1),
+        _two_sided(value_b - value_a, error),
+    )
 
 
 def _influence(scores: NDArray, truth: NDArray) -> tuple[float, NDArray]:
@@ -67,12 +92,20 @@ def _influence(scores: NDArray, truth: NDArray) -> tuple[float, NDArray]:
     s, t = scores[:, usable], truth[:, usable]
     placements = np.stack([_placements(*column) for column in zip(s.T, t.T)], axis=1)
     aurocs = placements.mean(axis=0, where=t)
-    return float(aurocs.mean()), ((placements - aurocs) / np.where(t, t.sum(axis=0), (~t).sum(axis=0))).mean(axis=1)
+    return float(aurocs.mean()), (
+        (placements - aurocs) / np.where(t, t.sum(axis=0), (~t).sum(axis=0))
+    ).mean(axis=1)
 
 
 def _error(influence: NDArray, truth: NDArray, strata: NDArray | None) -> float:
     """Standard error of the sum of `influence` (N,); NaN where a stratum has a single case."""
-    strata = strata if strata is not None else truth[:, 0] if truth.shape[1] == 1 else np.zeros(len(truth))
+    strata = (
+        strata
+        if strata is not None
+        else truth[:, 0]
+        if truth.shape[1] == 1
+        else np.zeros(len(truth))
+    )
     groups = [influence[strata == c] for c in np.unique(strata)]
     return sum(len(g) * g.var(ddof=1) for g in groups) ** 0.5 if min(map(len, groups)) > 1 else NAN
 
@@ -80,7 +113,10 @@ def _error(influence: NDArray, truth: NDArray, strata: NDArray | None) -> float:
 def _placements(scores: NDArray, truth: NDArray) -> NDArray:
     """(N,) share of the other group that each sample is ordered rightly against, ties half: DeLong's V10 and V01."""
     from scipy.stats import rankdata
-    below = rankdata(scores)  # midrank among all - midrank in the own group = members of the other group below
+
+    below = rankdata(
+        scores
+    )  # midrank among all - midrank in the own group = members of the other group below
     below[truth] -= rankdata(scores[truth])
     below[~truth] -= rankdata(scores[~truth])
     return np.where(truth, below / (~truth).sum(), 1 - below / truth.sum())
@@ -88,6 +124,7 @@ def _placements(scores: NDArray, truth: NDArray) -> NDArray:
 
 def _two_sided(difference: float, error: float) -> float:
     from scipy.special import ndtr
+
     if error == 0:
         return 1.0 if difference == 0 else NAN
     return float(2 * ndtr(-abs(difference) / error))

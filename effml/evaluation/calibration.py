@@ -1,19 +1,28 @@
 """How far probabilities can be taken at their word, and precision over all thresholds: numpy only, as training calls it often."""
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 BINS = 15
 
 
-def reliability(confidence: ArrayLike, came_true: ArrayLike, *, bins: int = BINS) -> tuple[NDArray, NDArray, NDArray]:
+def reliability(
+    confidence: ArrayLike, came_true: ArrayLike, *, bins: int = BINS
+) -> tuple[NDArray, NDArray, NDArray]:
     """(count, mean confidence, frequency), (bins,) each, of the events foretold with `confidence` (M,) in [0, 1].
 
     Bins are of equal width, open below and closed above, the first also below: [0, 1/15], (1/15, 2/15], … An empty bin has
     NaN for mean and frequency. It is what a reliability diagram draws."""
-    confidence, came_true, place = np.asarray(confidence, float), np.asarray(came_true, float), bin_of(confidence, bins)
+    confidence, came_true, place = (
+        np.asarray(confidence, float),
+        np.asarray(came_true, float),
+        bin_of(confidence, bins),
+    )
     count = np.bincount(place, minlength=bins)
     with np.errstate(invalid="ignore"):
-        return count, *(np.bincount(place, weights=w, minlength=bins) / count for w in (confidence, came_true))
+        return count, *(
+            np.bincount(place, weights=w, minlength=bins) / count for w in (confidence, came_true)
+        )
 
 
 def bin_of(confidence: ArrayLike, bins: int = BINS) -> NDArray:
@@ -57,6 +66,8 @@ def average_precision(scores: NDArray, truth: NDArray) -> float:
 
 def _average_precision(scores: NDArray, truth: NDArray) -> float:
     order = np.argsort(-scores, kind="stable")
-    last = np.append(np.diff(scores[order]) != 0, True)  # where the next score is lower: equal scores are called together
+    last = np.append(
+        np.diff(scores[order]) != 0, True
+    )  # where the next score is lower: equal scores are called together
     hits, called = np.cumsum(truth[order])[last], np.flatnonzero(last) + 1
     return np.sum(np.diff(hits, prepend=0) / hits[-1] * hits / called)

@@ -1,4 +1,5 @@
 """What an answer is worth to a patient: predictive values, which move with the prevalence where the model is used."""
+
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -29,26 +30,40 @@ def predictive_values(rates: Rates, prevalence: ArrayLike) -> "pandas.DataFrame"
     ratio (Statistical Methods in Medical Research 21:347, 2012), and stay open where a rate is 1. A PPV is NaN where
     sensitivity and 1 - specificity are 0, as nobody is called. ValueError on a prevalence outside (0, 1)."""
     import pandas
+
     p = np.atleast_1d(np.asarray(prevalence, dtype=float))
     if p.ndim != 1 or not ((p > 0) & (p < 1)).all():
-        raise ValueError(f"prevalence={prevalence!r} is not allowed: give fractions above 0 and below 1, such as 0.01.")
+        raise ValueError(
+            f"prevalence={prevalence!r} is not allowed: give fractions above 0 and below 1, such as 0.01."
+        )
     found = np.array([rates.sensitivity, rates.sensitivity_low, rates.sensitivity_high])
     spared = np.array([rates.specificity, rates.specificity_low, rates.specificity_high])
     alarms, misses = ((1 - share)[[0, 2, 1]] for share in (spared, found))  # value, low, high
     odds = (1 - p) / p
     ppv = [1 / (1 + odds * ratio) for ratio in _ratio(alarms, found)]
     npv = [1 / (1 + ratio / odds) for ratio in _ratio(misses, spared)]
-    columns = {f"{name}{end}": values[k] for name, values in (("ppv", ppv), ("npv", npv))
-               for end, k in (("", 0), ("_low", 2), ("_high", 1))}  # a large ratio is a small value
-    return pandas.DataFrame({**columns, "called": p * found[0] + (1 - p) * alarms[0]}, index=pandas.Index(p, name="prevalence"))
+    columns = {
+        f"{name}{end}": values[k]
+        for name, values in (("ppv", ppv), ("npv", npv))
+        for end, k in (("", 0), ("_low", 2), ("_high", 1))
+    }  # a large ratio is a small value
+    return pandas.DataFrame(
+        {**columns, "called": p * found[0] + (1 - p) * alarms[0]},
+        index=pandas.Index(p, name="prevalence"),
+    )
 
 
 def _ratio(one: NDArray, other: NDArray) -> tuple[float, float, float]:
     """(value, low, high) of the ratio of two independent shares given as (value, low, high) each: MOVER-R."""
     (a, a_low, a_high), (b, b_low, b_high) = one, other
     with np.errstate(divide="ignore", invalid="ignore"):
-        roots = [np.sqrt(max((a * b) ** 2 - x * y * (2 * a - x) * (2 * b - y), 0)) for x, y in ((a_low, b_high), (a_high, b_low))]
-        low = a_low * (2 * a - a_low) / np.float64(a * b + roots[0])  # the smaller root, written so that nothing cancels
+        roots = [
+            np.sqrt(max((a * b) ** 2 - x * y * (2 * a - x) * (2 * b - y), 0))
+            for x, y in ((a_low, b_high), (a_high, b_low))
+        ]
+        low = (
+            a_low * (2 * a - a_low) / np.float64(a * b + roots[0])
+        )  # the smaller root, written so that nothing cancels
         high = (a * b + roots[1]) / np.float64(b_low * (2 * b - b_low))
         value = np.float64(a) / b
     return value, 0.0 if a_low == 0 else low, np.inf if b_low == 0 else high

@@ -13,6 +13,7 @@ joules rise with them. One thread keeps them; `OMP_WAIT_POLICY=passive` does for
 (MobileNetV2 3 times, alone), so it is no default. Notebook 93 and `python -m tests.bench metering` measure it; `others_cpu`
 tells when to doubt a figure.
 """
+
 import math
 import os
 import time
@@ -23,18 +24,35 @@ from dataclasses import dataclass
 from effml.metering.carbon import co2e_g
 from effml.metering.counters import apple, battery, nvml, rapl
 from effml.metering.declared import WATTS_PER_CPU, cpu_time, none, wattmeter
-from effml.metering.window import (Energy, Finish, Unavailable, Window, machine_cpu_seconds, own_cpu_seconds, peak_bytes,
-                                   reset_peak)
+from effml.metering.window import (
+    Energy,
+    Finish,
+    Unavailable,
+    Window,
+    machine_cpu_seconds,
+    own_cpu_seconds,
+    peak_bytes,
+    reset_peak,
+)
 
 __all__ = ["METERS", "WATTS_PER_CPU", "Cost", "Energy", "co2e_g", "measure"]
 
 METERS: dict[str, Callable[[str], Finish]] = {
-    "rapl": rapl, "apple": apple, "nvml": nvml, "battery": battery, "wattmeter": wattmeter, "cpu-time × TDP": cpu_time,
-    "none": none}
+    "rapl": rapl,
+    "apple": apple,
+    "nvml": nvml,
+    "battery": battery,
+    "wattmeter": wattmeter,
+    "cpu-time × TDP": cpu_time,
+    "none": none,
+}
 """Sources of energy. Each is started by calling it with a device, and returns what stops it; Unavailable says why not."""
 
-ORDER = {"cpu": ("rapl", "apple", "battery", "wattmeter", "cpu-time × TDP"), "cuda": ("nvml", "battery", "none"),
-         "host": ("rapl", "wattmeter", "cpu-time × TDP")}
+ORDER = {
+    "cpu": ("rapl", "apple", "battery", "wattmeter", "cpu-time × TDP"),
+    "cuda": ("nvml", "battery", "none"),
+    "host": ("rapl", "wattmeter", "cpu-time × TDP"),
+}
 """What is tried, best first, for work on the CPU, on a GPU, and for the CPU which feeds that GPU. The last always works."""
 
 
@@ -62,6 +80,7 @@ def measure(device: str = "cpu") -> Iterator[Cost]:
     cost, cuda = Cost(), device.startswith("cuda")
     if cuda:
         import torch
+
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
     reset_peak()
@@ -77,7 +96,9 @@ def measure(device: str = "cpu") -> Iterator[Cost]:
             cost.seconds = time.perf_counter() - start
             window = Window(cost.seconds, own_cpu_seconds() - own, machine_cpu_seconds() - busy)
             vars(cost).update(vars(finish(window)))
-            cost.others_cpu = max(window.busy - window.own, 0.0) / max(cost.seconds * (os.cpu_count() or 1), 1e-9)
+            cost.others_cpu = max(window.busy - window.own, 0.0) / max(
+                cost.seconds * (os.cpu_count() or 1), 1e-9
+            )
             cost.peak_memory_bytes = torch.cuda.max_memory_allocated() if cuda else peak_bytes()
 
 
@@ -88,7 +109,9 @@ def sources(device: str) -> Sequence[str]:
         return ORDER["cpu" if device == "cpu" else "cuda"]
     names = [name for name in METERS if name.startswith(asked)]
     if len(names) != 1:
-        raise RuntimeError(f"Unknown EFFML_METER={asked!r}. Choose from: {', '.join(METERS)} (the first letters will do)")
+        raise RuntimeError(
+            f"Unknown EFFML_METER={asked!r}. Choose from: {', '.join(METERS)} (the first letters will do)"
+        )
     return names[0], "none"
 
 

@@ -1,4 +1,5 @@
 """`python -m effml energy`: which sources of energy this machine has, and telling effml what a plug meter shows."""
+
 import argparse
 import datetime
 import json
@@ -12,7 +13,14 @@ from typing import Any
 from effml import machine
 from effml.metering import METERS, sources
 from effml.metering.declared import calibration, calibration_file
-from effml.metering.window import Energy, Finish, Unavailable, Window, machine_cpu_seconds, own_cpu_seconds
+from effml.metering.window import (
+    Energy,
+    Finish,
+    Unavailable,
+    Window,
+    machine_cpu_seconds,
+    own_cpu_seconds,
+)
 
 _CALIBRATE = """Close other programs. Without numbers this measures, for 10 s, what the counters show when nothing runs.
 With a plug meter: read it when nothing runs (--idle-w), then with all CPUs busy (--load-w), as with this in another window:
@@ -27,12 +35,21 @@ def add(parser: argparse.ArgumentParser) -> None:
     text = "the sources of energy, which one is used, and why not the others"
     actions.add_parser("show", help=text, description=text)
     text = "measure or tell the idle power of this machine"
-    sub = actions.add_parser("calibrate", help=text, description=text, epilog=_CALIBRATE,
-                             formatter_class=argparse.RawDescriptionHelpFormatter)
-    sub.add_argument("--idle-w", type=float, metavar="W", help="what a plug meter shows when nothing runs")
+    sub = actions.add_parser(
+        "calibrate",
+        help=text,
+        description=text,
+        epilog=_CALIBRATE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    sub.add_argument(
+        "--idle-w", type=float, metavar="W", help="what a plug meter shows when nothing runs"
+    )
     sub.add_argument("--load-w", type=float, metavar="W", help="what it shows with all CPUs busy")
     sub.add_argument("--cpus", type=int, help="logical CPUs which were busy (default: all)")
-    sub.add_argument("--seconds", type=float, default=10.0, help="of measuring, without numbers (default 10)")
+    sub.add_argument(
+        "--seconds", type=float, default=10.0, help="of measuring, without numbers (default 10)"
+    )
 
 
 def main(given: argparse.Namespace) -> int:
@@ -51,7 +68,11 @@ def facts() -> dict[str, str]:
             with suppress(Unavailable):
                 finish(Window(0, 0, 0))
     lacking = "; ".join(f"{name}: {why}" for name, why in found.items() if isinstance(why, str))
-    return {"energy from": _used(found), "energy not from": lacking or "none", "energy calibration": _calibrated()}
+    return {
+        "energy from": _used(found),
+        "energy not from": lacking or "none",
+        "energy calibration": _calibrated(),
+    }
 
 
 def _show(given: argparse.Namespace) -> int:
@@ -77,11 +98,21 @@ def _calibrate(given: argparse.Namespace) -> int:
         new = {"wattmeter": _plug(given.idle_w, given.load_w, given.cpus)}
     path = calibration_file()
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({**before, **new, "device_name": machine.cpu()[0], "date": datetime.date.today().isoformat()}, indent=1)
+    text = json.dumps(
+        {
+            **before,
+            **new,
+            "device_name": machine.cpu()[0],
+            "date": datetime.date.today().isoformat(),
+        },
+        indent=1,
+    )
     partial = path.with_name(f"{path.name}.{os.getpid()}")
     partial.write_text(text + "\n", encoding="utf-8")
     os.replace(partial, path)
-    print(f"Written to {path}: {_calibrated()}. Runs from now on use it; those in a store stay as they are.")
+    print(
+        f"Written to {path}: {_calibrated()}. Runs from now on use it; those in a store stay as they are."
+    )
     return 0
 
 
@@ -89,9 +120,13 @@ def _plug(idle_w: float | None, load_w: float | None, cpus: int | None) -> dict[
     there = os.cpu_count() or 1
     cpus = there if cpus is None else cpus
     if idle_w is None or load_w is None:
-        raise ValueError("Give both --idle-w and --load-w, as the plug meter showed them, or neither to measure the counters.")
+        raise ValueError(
+            "Give both --idle-w and --load-w, as the plug meter showed them, or neither to measure the counters."
+        )
     if not 0 < idle_w < load_w < math.inf:
-        raise ValueError(f"--idle-w {idle_w:g} --load-w {load_w:g} cannot be: give watts above 0, and more under load than idle.")
+        raise ValueError(
+            f"--idle-w {idle_w:g} --load-w {load_w:g} cannot be: give watts above 0, and more under load than idle."
+        )
     if not 1 <= cpus <= there:
         raise ValueError(f"--cpus {cpus} cannot be: this machine has {there}.")
     return {"idle_w": idle_w, "load_w": load_w, "cpus": cpus}
@@ -102,13 +137,20 @@ def _idle(seconds: float) -> dict[str, float]:
     if not 1 < seconds <= 600:
         raise ValueError(f"--seconds {seconds:g} is not allowed: give more than 1 and at most 600.")
     found, window = _watch(seconds)
-    idle = {name: round(reading.gross_energy_j / window.seconds, 3) for name, reading in found.items()
-            if isinstance(reading, Energy) and reading.measured}
+    idle = {
+        name: round(reading.gross_energy_j / window.seconds, 3)
+        for name, reading in found.items()
+        if isinstance(reading, Energy) and reading.measured
+    }
     if not idle:
-        raise ValueError("No counter to calibrate here (python -m effml energy says why). With a plug meter: python -m effml "
-                         "energy calibrate --idle-w 9 --load-w 31")
+        raise ValueError(
+            "No counter to calibrate here (python -m effml energy says why). With a plug meter: python -m effml "
+            "energy calibrate --idle-w 9 --load-w 31"
+        )
     if (busy := window.busy / (window.seconds * (os.cpu_count() or 1))) > 0.1:
-        raise ValueError(f"Other programs used {busy:.0%} of the CPUs, so this is not idle power. Close them and try again.")
+        raise ValueError(
+            f"Other programs used {busy:.0%} of the CPUs, so this is not idle power. Close them and try again."
+        )
     return idle
 
 
@@ -117,7 +159,9 @@ def _watch(seconds: float) -> tuple[dict[str, Energy | str], Window]:
     started, found = _started(), {}
     busy, own, start = machine_cpu_seconds(), own_cpu_seconds(), time.perf_counter()
     time.sleep(seconds)
-    window = Window(time.perf_counter() - start, own_cpu_seconds() - own, machine_cpu_seconds() - busy)
+    window = Window(
+        time.perf_counter() - start, own_cpu_seconds() - own, machine_cpu_seconds() - busy
+    )
     for name, finish in started.items():
         try:
             found[name] = finish(window) if callable(finish) else finish
@@ -139,13 +183,27 @@ def _started() -> dict[str, Finish | str]:
 
 
 def _used(found: Mapping[str, Any]) -> str:
-    names = [name for name in sources("cpu") if name in found and not isinstance(found[name], str)] or ["none"]
-    return names[0] + (", with nvml for work on a GPU" if not isinstance(found["nvml"], str) else "")
+    names = [
+        name for name in sources("cpu") if name in found and not isinstance(found[name], str)
+    ] or ["none"]
+    return names[0] + (
+        ", with nvml for work on a GPU" if not isinstance(found["nvml"], str) else ""
+    )
 
 
 def _calibrated() -> str:
     found = calibration()
     plug, idle = found.get("wattmeter"), found.get("idle_w", {})
-    parts = [f"plug meter {plug['idle_w']:g} W idle, {plug['load_w']:g} W with {plug['cpus']} CPUs busy"] if plug else []
+    parts = (
+        [
+            f"plug meter {plug['idle_w']:g} W idle, {plug['load_w']:g} W with {plug['cpus']} CPUs busy"
+        ]
+        if plug
+        else []
+    )
     parts += [f"{name} {watts:g} W idle" for name, watts in idle.items()]
-    return f"{'; '.join(parts)} ({found['date']})" if parts else "none: python -m effml energy calibrate"
+    return (
+        f"{'; '.join(parts)} ({found['date']})"
+        if parts
+        else "none: python -m effml energy calibrate"
+    )

@@ -3,6 +3,7 @@
 Errors, as a fraction, are those of the instrument where it measures, not of what lies outside it (fans, power supply,
 screen). Against the plug, the part above idle was off by up to 73 % on average (Fahad et al., Energies 12:2204, 2019).
 """
+
 import sys
 from functools import lru_cache, partial
 from pathlib import Path
@@ -42,7 +43,15 @@ def rapl(device: str) -> Finish:
 
     def finish(window: Window) -> Energy:
         sampler.stop()
-        return counted("rapl", joules, window, share=window.share, idle_w=_idle("rapl"), error=0.10, step_s=0.001)
+        return counted(
+            "rapl",
+            joules,
+            window,
+            share=window.share,
+            idle_w=_idle("rapl"),
+            error=0.10,
+            step_s=0.001,
+        )
 
     return finish
 
@@ -84,7 +93,9 @@ def nvml(device: str) -> Finish:
         joules = partial(total, since=total())
     except Unavailable:  # before Volta
         joules = sampled(partial(read, "nvmlDeviceGetPowerUsage"), 0.1)
-    return lambda window: counted("nvml", joules(), window, share=1, idle_w=_idle("nvml"), error=0.05, step_s=0.1)
+    return lambda window: counted(
+        "nvml", joules(), window, share=1, idle_w=_idle("nvml"), error=0.05, step_s=0.1
+    )
 
 
 @lru_cache
@@ -92,12 +103,22 @@ def _gpu(device: str) -> tuple[ModuleType, Any]:
     try:
         import pynvml
     except ImportError:
-        raise Unavailable("the package nvidia-ml-py is not installed: pip install nvidia-ml-py") from None
+        raise Unavailable(
+            "the package nvidia-ml-py is not installed: pip install nvidia-ml-py"
+        ) from None
     try:
         pynvml.nvmlInit()
         import torch
-        return pynvml, pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
-    except (pynvml.NVMLError, AssertionError, RuntimeError, AttributeError) as error:  # torch without CUDA asserts
+
+        return pynvml, pynvml.nvmlDeviceGetHandleByUUID(
+            f"GPU-{torch.cuda.get_device_properties(device).uuid}"
+        )
+    except (
+        pynvml.NVMLError,
+        AssertionError,
+        RuntimeError,
+        AttributeError,
+    ) as error:  # torch without CUDA asserts
         raise Unavailable(f"no NVIDIA GPU answers ({error})") from None
 
 
@@ -114,8 +135,15 @@ def apple(device: str) -> Finish:
         return (now.cpu_total_mj + (now.dram_mj or 0)) / 1000
 
     start = read()
-    return lambda window: counted("apple", read() - start, window, share=window.share, idle_w=_idle("apple"), error=0.10,
-                                  step_s=0.001)
+    return lambda window: counted(
+        "apple",
+        read() - start,
+        window,
+        share=window.share,
+        idle_w=_idle("apple"),
+        error=0.10,
+        step_s=0.001,
+    )
 
 
 @lru_cache
@@ -124,9 +152,12 @@ def _apple_monitor() -> Any:
         raise Unavailable("not a Mac")
     try:
         from zeus_apple_silicon import AppleEnergyMonitor
+
         return AppleEnergyMonitor()
     except (ImportError, RuntimeError):
-        raise Unavailable("the package zeus-apple-silicon does not work here: pip install zeus-apple-silicon") from None
+        raise Unavailable(
+            "the package zeus-apple-silicon does not work here: pip install zeus-apple-silicon"
+        ) from None
 
 
 def battery(device: str) -> Finish:
@@ -149,21 +180,32 @@ def battery(device: str) -> Finish:
     def finish(window: Window) -> Energy:
         joules = power()
         gone = before - _stored(cells)
-        return counted("battery", gone if gone >= 20 * BATTERY_STEP_J else joules, window, idle_w=_idle("battery"),
-                       share=window.share if device == "cpu" else 1, error=0.05, step_s=1.0)
+        return counted(
+            "battery",
+            gone if gone >= 20 * BATTERY_STEP_J else joules,
+            window,
+            idle_w=_idle("battery"),
+            share=window.share if device == "cpu" else 1,
+            error=0.05,
+            step_s=1.0,
+        )
 
     return finish
 
 
 def _stored(cells: list[Path]) -> float:
     """Joules; 0 where a battery tells only its charge in ampere-hours, so that its power is used."""
-    return sum(_number(cell / "energy_now") * 3600e-6 for cell in cells if (cell / "energy_now").exists())
+    return sum(
+        _number(cell / "energy_now") * 3600e-6 for cell in cells if (cell / "energy_now").exists()
+    )
 
 
 def _watts(cell: Path) -> float:
     if (cell / "power_now").exists():
         return abs(_number(cell / "power_now")) * 1e-6
-    return abs(_number(cell / "current_now")) * _number(cell / "voltage_now") * 1e-12  # some drivers say minus
+    return (
+        abs(_number(cell / "current_now")) * _number(cell / "voltage_now") * 1e-12
+    )  # some drivers say minus
 
 
 def _idle(source: str) -> float:
@@ -186,6 +228,8 @@ def _text(path: Path) -> str:
     try:
         return path.read_text().strip()
     except PermissionError:
-        raise Unavailable(f"{path} may not be read: sudo chmod a+r {path.parent.parent}/*/{path.name}, after each boot") from None
+        raise Unavailable(
+            f"{path} may not be read: sudo chmod a+r {path.parent.parent}/*/{path.name}, after each boot"
+        ) from None
     except OSError as error:
         raise Unavailable(f"{path} cannot be read ({error.strerror})") from None

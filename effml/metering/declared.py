@@ -1,4 +1,5 @@
 """Sources which do not measure: the watts a plug meter showed, or the design power of common processors."""
+
 import json
 import math
 import os
@@ -15,7 +16,9 @@ WATTS_PER_CPU = (2.0, 5.0, 12.0)
 
 def calibration_file() -> Path:
     """EFFML_ENERGY_FILE, or ~/.config/effml/energy.json."""
-    return Path(os.environ.get("EFFML_ENERGY_FILE") or os.path.expanduser("~/.config/effml/energy.json"))
+    return Path(
+        os.environ.get("EFFML_ENERGY_FILE") or os.path.expanduser("~/.config/effml/energy.json")
+    )
 
 
 def calibration() -> dict[str, Any]:
@@ -36,15 +39,28 @@ def wattmeter(device: str) -> Finish:
     """
     plug = calibration().get("wattmeter")
     if device != "cpu" or not plug:
-        raise Unavailable("it does not see the GPU" if plug else "not calibrated: python -m effml energy calibrate")
+        raise Unavailable(
+            "it does not see the GPU"
+            if plug
+            else "not calibrated: python -m effml energy calibrate"
+        )
     idle_w, load_w, cpus = plug["idle_w"], plug["load_w"], plug["cpus"]
 
     def finish(window: Window) -> Energy:
         each, load = (load_w - idle_w) / cpus, min(window.own / max(cpus * window.seconds, 1e-9), 1)
         net = each * window.own
-        gross = idle_w * window.seconds + each * (max(window.busy, window.own) if window.busy == window.busy else window.own)
-        return Energy(net, net * 0.95, net * (2 - load**0.4) * 1.05, gross, idle_w, False,
-                      f"wattmeter, declared ({idle_w:g} W idle, {load_w:g} W with {cpus} CPUs busy)")
+        gross = idle_w * window.seconds + each * (
+            max(window.busy, window.own) if window.busy == window.busy else window.own
+        )
+        return Energy(
+            net,
+            net * 0.95,
+            net * (2 - load**0.4) * 1.05,
+            gross,
+            idle_w,
+            False,
+            f"wattmeter, declared ({idle_w:g} W idle, {load_w:g} W with {cpus} CPUs busy)",
+        )
 
     return finish
 
@@ -59,10 +75,14 @@ def cpu_time(device: str) -> Finish:
         if not 0 < low < math.inf:
             raise ValueError
     except ValueError:
-        raise RuntimeError(f"EFFML_WATTS_PER_CPU={given!r} is no number of watts: give those of one busy logical CPU, such as "
-                           "4.5, or unset it.") from None
+        raise RuntimeError(
+            f"EFFML_WATTS_PER_CPU={given!r} is no number of watts: give those of one busy logical CPU, such as "
+            "4.5, or unset it."
+        ) from None
     source = f"cpu-time × TDP, estimated ({middle:g} W a busy CPU{'' if given else f', range {low:g}–{high:g}'})"
-    return lambda window: Energy(middle * window.own, low * window.own, high * window.own, energy_source=source)
+    return lambda window: Energy(
+        middle * window.own, low * window.own, high * window.own, energy_source=source
+    )
 
 
 def none(device: str) -> Finish:

@@ -1,4 +1,5 @@
 """What a block of code took: the window, the joules in it, CPU seconds, memory, and a thread which samples."""
+
 import _thread
 import math
 import os
@@ -22,7 +23,7 @@ class Unavailable(Exception):
 @dataclass(frozen=True)
 class Window:
     seconds: float
-    own: float = math.nan   # CPU seconds of this process and of its children that have ended
+    own: float = math.nan  # CPU seconds of this process and of its children that have ended
     busy: float = math.nan  # CPU seconds of all programs; NaN where the system does not tell
 
     @property
@@ -39,24 +40,39 @@ class Energy:
     energy_low_j: float = math.nan
     energy_high_j: float = math.nan
     gross_energy_j: float = math.nan  # all the source saw: idle power and other programs too
-    idle_w: float = math.nan          # what it shows when nothing runs; NaN: never measured
-    measured: bool = False            # by a counter or gauge, not declared or estimated
+    idle_w: float = math.nan  # what it shows when nothing runs; NaN: never measured
+    measured: bool = False  # by a counter or gauge, not declared or estimated
     energy_source: str = "unknown"
-    reason: str = ""                  # why it is not known, or not known better
+    reason: str = ""  # why it is not known, or not known better
 
     def __add__(self, other: "Energy") -> "Energy":
         """A GPU and its host. One unknown makes the sum unknown."""
-        return Energy(self.energy_j + other.energy_j, self.energy_low_j + other.energy_low_j,
-                      self.energy_high_j + other.energy_high_j, self.gross_energy_j + other.gross_energy_j,
-                      self.idle_w + other.idle_w, self.measured and other.measured,
-                      f"{self.energy_source} + {other.energy_source}", "; ".join(filter(None, (self.reason, other.reason))))
+        return Energy(
+            self.energy_j + other.energy_j,
+            self.energy_low_j + other.energy_low_j,
+            self.energy_high_j + other.energy_high_j,
+            self.gross_energy_j + other.gross_energy_j,
+            self.idle_w + other.idle_w,
+            self.measured and other.measured,
+            f"{self.energy_source} + {other.energy_source}",
+            "; ".join(filter(None, (self.reason, other.reason))),
+        )
 
 
 Finish = Callable[[Window], Energy]
 """Stops a source and gives what it saw. Raises Unavailable if it lost track."""
 
 
-def counted(source: str, gross_j: float, window: Window, *, share: float, idle_w: float, error: float, step_s: float) -> Energy:
+def counted(
+    source: str,
+    gross_j: float,
+    window: Window,
+    *,
+    share: float,
+    idle_w: float,
+    error: float,
+    step_s: float,
+) -> Energy:
     """The energy of a counter that others share: net = share × (gross − idle × seconds).
 
     Low takes `error` off our share, high adds it to all that was drawn above idle, since a share by CPU time cannot know
@@ -64,15 +80,27 @@ def counted(source: str, gross_j: float, window: Window, *, share: float, idle_w
     power stays in energy_j, and the low end takes IDLE_SHARE off.
     """
     if window.seconds < step_s:
-        raise Unavailable(f"{window.seconds:.2g} s is shorter than its step of {step_s:g} s, repeat the work in the block")
+        raise Unavailable(
+            f"{window.seconds:.2g} s is shorter than its step of {step_s:g} s, repeat the work in the block"
+        )
     if not 0 <= gross_j <= MOST_WATTS * window.seconds:
-        raise Unavailable(f"it jumped by {gross_j:.3g} J in {window.seconds:.3g} s (sleep, or a new driver?)")
+        raise Unavailable(
+            f"it jumped by {gross_j:.3g} J in {window.seconds:.3g} s (sleep, or a new driver?)"
+        )
     known, error = idle_w == idle_w, min(error + step_s / window.seconds, 1)
     above = max(gross_j - (idle_w if known else 0) * window.seconds, 0.0)
     low = share * above * (1 - error) * (1 if known else 1 - IDLE_SHARE)
     idle = f"{idle_w:.3g} W idle subtracted" if known else "idle power not subtracted"
-    return Energy(share * above, low, above * (1 + error), gross_j, idle_w, True, f"{source}, measured ({idle})",
-                  "" if known else "idle power unknown: python -m effml energy calibrate")
+    return Energy(
+        share * above,
+        low,
+        above * (1 + error),
+        gross_j,
+        idle_w,
+        True,
+        f"{source}, measured ({idle})",
+        "" if known else "idle power unknown: python -m effml energy calibrate",
+    )
 
 
 class Sampler:
@@ -134,7 +162,9 @@ def own_cpu_seconds() -> float:
 def machine_cpu_seconds() -> float:
     """Busy seconds of all CPUs since boot, time stolen by a hypervisor included; NaN where the system does not tell."""
     try:
-        user, nice, system, _, _, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
+        user, nice, system, _, _, irq, softirq, steal = map(
+            int, Path("/proc/stat").read_text().split()[1:9]
+        )
         return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError):  # not Linux
         try:
@@ -159,6 +189,9 @@ def peak_bytes() -> float:
     except (OSError, IndexError):
         try:
             import resource
-            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if os.uname().sysname == "Darwin" else 1024)
+
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+                1 if os.uname().sysname == "Darwin" else 1024
+            )
         except ImportError:  # Windows
             return math.nan

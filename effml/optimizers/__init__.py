@@ -1,4 +1,5 @@
 """Optimisers by name, and what their state weighs in memory."""
+
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -13,18 +14,21 @@ if TYPE_CHECKING:
 def _adamw(parameters: "Parameters", learning_rate: float) -> "torch.optim.Optimizer":
     """AdamW (Loshchilov & Hutter 2019), fused: one pass over the parameters, the strong fp32 baseline."""
     import torch
+
     return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01, fused=True)
 
 
 def _adam(parameters: "Parameters", learning_rate: float) -> "torch.optim.Optimizer":
     """Adam (Kingma & Ba 2015), fused, without weight decay."""
     import torch
+
     return torch.optim.Adam(parameters, lr=learning_rate, fused=True)
 
 
 def _sgd(parameters: "Parameters", learning_rate: float) -> "torch.optim.Optimizer":
     """Stochastic gradient descent with momentum 0.9, fused, without weight decay."""
     import torch
+
     return torch.optim.SGD(parameters, lr=learning_rate, momentum=0.9, fused=True)
 
 
@@ -43,7 +47,9 @@ def _adam8bit_bnb(parameters: "Parameters", learning_rate: float) -> "torch.opti
     return _bitsandbytes().Adam8bit(parameters, lr=learning_rate)
 
 
-def _eight_bit(parameters: "Parameters", learning_rate: float, decay: float) -> "torch.optim.Optimizer":
+def _eight_bit(
+    parameters: "Parameters", learning_rate: float, decay: float
+) -> "torch.optim.Optimizer":
     ours = adam8bit()(parameters, lr=learning_rate, weight_decay=decay)
     if ours.param_groups[0]["params"][0].is_cuda:
         return _bitsandbytes().AdamW8bit(ours.param_groups, lr=learning_rate, weight_decay=decay)
@@ -54,17 +60,26 @@ def _bitsandbytes() -> Any:
     try:
         import bitsandbytes.optim
     except ImportError as error:
-        raise ImportError("This optimizer is that of bitsandbytes, which is not here: pip install bitsandbytes==0.50.2 "
-                          "(before 0.50 it had none for the CPU). On a CPU 'adam8bit' needs none.") from error
+        raise ImportError(
+            "This optimizer is that of bitsandbytes, which is not here: pip install bitsandbytes==0.50.2 "
+            "(before 0.50 it had none for the CPU). On a CPU 'adam8bit' needs none."
+        ) from error
     return bitsandbytes.optim
 
 
 OPTIMIZERS: dict[str, Callable[["Parameters", float], "torch.optim.Optimizer"]] = {
-    "adamw": _adamw, "adam": _adam, "sgd": _sgd, "adam8bit": _adam8bit, "adamw8bit": _adamw8bit, "adam8bit_bnb": _adam8bit_bnb}
+    "adamw": _adamw,
+    "adam": _adam,
+    "sgd": _sgd,
+    "adam8bit": _adam8bit,
+    "adamw8bit": _adamw8bit,
+    "adam8bit_bnb": _adam8bit_bnb,
+}
 
 
-def make_optimizer(name: str, parameters: "Parameters", learning_rate: float,
-                   weight_decay: float = -1.0) -> "torch.optim.Optimizer":
+def make_optimizer(
+    name: str, parameters: "Parameters", learning_rate: float, weight_decay: float = -1.0
+) -> "torch.optim.Optimizer":
     """The optimizer of that name for `parameters`, tensors or param groups; a weight decay below 0 means its own. Raises
     ValueError for a name that is not there, ImportError for bitsandbytes' where that is not installed."""
     if name not in OPTIMIZERS:
@@ -83,16 +98,38 @@ def state_report(optimizer: "torch.optim.Optimizer") -> dict[str, Any]:
     `dtypes`, the bytes of each dtype. Raises ValueError before the first step, when there is no state yet.
     """
     import torch
+
     if not optimizer.state:
-        raise ValueError(f"{type(optimizer).__name__} has no state yet. Give it gradients and take one step() before the report.")
-    kept = {p: [value for value in state.values() if torch.is_tensor(value)] for p, state in optimizer.state.items()}
-    quantised = [p for p, values in kept.items() if any(v.element_size() == 1 and v.numel() == p.numel() for v in values)]
-    storages = {v.untyped_storage().data_ptr(): (v.untyped_storage().nbytes(), str(v.dtype).removeprefix("torch."))
-                for values in kept.values() for v in values}
+        raise ValueError(
+            f"{type(optimizer).__name__} has no state yet. Give it gradients and take one step() before the report."
+        )
+    kept = {
+        p: [value for value in state.values() if torch.is_tensor(value)]
+        for p, state in optimizer.state.items()
+    }
+    quantised = [
+        p
+        for p, values in kept.items()
+        if any(v.element_size() == 1 and v.numel() == p.numel() for v in values)
+    ]
+    storages = {
+        v.untyped_storage().data_ptr(): (
+            v.untyped_storage().nbytes(),
+            str(v.dtype).removeprefix("torch."),
+        )
+        for values in kept.values()
+        for v in values
+    }
     dtypes: dict[str, int] = {}
     for size, dtype in storages.values():
         dtypes[dtype] = dtypes.get(dtype, 0) + size
     parameters, total = sum(p.numel() for p in kept), sum(dtypes.values())
-    return {"bytes": total, "parameters": parameters, "bytes_per_parameter": total / parameters, "tensors": len(kept),
-            "tensors_quantised": len(quantised), "fraction_quantised": sum(p.numel() for p in quantised) / parameters,
-            "dtypes": dtypes}
+    return {
+        "bytes": total,
+        "parameters": parameters,
+        "bytes_per_parameter": total / parameters,
+        "tensors": len(kept),
+        "tensors_quantised": len(quantised),
+        "fraction_quantised": sum(p.numel() for p in quantised) / parameters,
+        "dtypes": dtypes,
+    }

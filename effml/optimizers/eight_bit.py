@@ -12,6 +12,7 @@ The paper's codes are looked up in a table. These are arithmetic, which on a CPU
   of the block at 127. So the quotient m / sqrt(v), which is the step, is what is kept to 0.4 %. The root may be rough: half the
   bits of a float are nearly the bits of its root, times a constant, and widening multiplies by what narrowing divided by.
 """
+
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ BLOCK = 256
 """Values that share a scale, as in bitsandbytes; 2048 in the paper."""
 SMALLEST = 4096
 """Tensors of fewer values keep float32 moments, as in bitsandbytes."""
-CHUNK = 2 ** 19
+CHUNK = 2**19
 """Values worked on at a time, in three float32 buffers of 2 MB."""
 _SHIFT = 20  # bits of mantissa that v goes without
 _SPAN = 255 << _SHIFT  # between the smallest and the largest v of a block, in float32 bits
@@ -45,12 +46,22 @@ def adam8bit() -> "type[torch.optim.Optimizer]":
         Raises ValueError for sparse gradients and complex parameters.
         """
 
-        def __init__(self, parameters: Iterable[Any], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
-                     eps: float = 1e-8, weight_decay: float = 0.0) -> None:
-            super().__init__(parameters, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+        def __init__(
+            self,
+            parameters: Iterable[Any],
+            lr: float = 1e-3,
+            betas: tuple[float, float] = (0.9, 0.999),
+            eps: float = 1e-8,
+            weight_decay: float = 0.0,
+        ) -> None:
+            super().__init__(
+                parameters, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+            )
 
         @torch.no_grad()
-        def step(self, closure: Callable[[], "torch.Tensor"] | None = None) -> "torch.Tensor | None":
+        def step(
+            self, closure: Callable[[], "torch.Tensor"] | None = None
+        ) -> "torch.Tensor | None":
             loss = None
             if closure:
                 with torch.enable_grad():
@@ -67,7 +78,9 @@ def adam8bit() -> "type[torch.optim.Optimizer]":
             """As torch's, which gives every tensor the dtype of its parameter; here each keeps its own."""
             super().load_state_dict(state_dict)
             numbers = [number for group in state_dict["param_groups"] for number in group["params"]]
-            for number, p in zip(numbers, [p for group in self.param_groups for p in group["params"]]):
+            for number, p in zip(
+                numbers, [p for group in self.param_groups for p in group["params"]]
+            ):
                 for name in _PARTS:
                     if name in (saved := state_dict["state"].get(number, {})):
                         self.state[p][name] = saved[name].to(p.device, copy=True)
@@ -78,12 +91,20 @@ def adam8bit() -> "type[torch.optim.Optimizer]":
 def _start(p: "torch.Tensor") -> dict[str, Any]:
     """Zero moments in the order in which the values of `p` lie in memory; `layout` is that order, as strides."""
     import torch
+
     if p.grad.is_sparse or p.is_complex():
-        raise ValueError("8-bit Adam takes no sparse gradients and no complex parameters. Use sparse=False there, or 'adamw'.")
+        raise ValueError(
+            "8-bit Adam takes no sparse gradients and no complex parameters. Use sparse=False there, or 'adamw'."
+        )
     n, small = p.numel(), p.numel() < SMALLEST
-    state = {"step": torch.zeros((), device=p.device), "layout": torch.empty_like(p).stride(),
-             "exp_avg": torch.zeros(n, dtype=torch.float32 if small else torch.int8, device=p.device),
-             "exp_avg_sq": torch.zeros(n, dtype=torch.float32 if small else torch.uint8, device=p.device)}
+    state = {
+        "step": torch.zeros((), device=p.device),
+        "layout": torch.empty_like(p).stride(),
+        "exp_avg": torch.zeros(n, dtype=torch.float32 if small else torch.int8, device=p.device),
+        "exp_avg_sq": torch.zeros(
+            n, dtype=torch.float32 if small else torch.uint8, device=p.device
+        ),
+    }
     if not small:
         state["scale"] = torch.zeros(-(-n // BLOCK), 1, device=p.device)
         state["base"] = torch.full((-(-n // BLOCK), 1), _TINY, dtype=torch.int32, device=p.device)
@@ -93,19 +114,32 @@ def _start(p: "torch.Tensor") -> dict[str, Any]:
 def _step(pairs: list[tuple["torch.Tensor", dict[str, Any]]], group: dict[str, Any]) -> None:
     """One step of these parameters, each with its state, all on one device."""
     import torch
+
     beta1, beta2 = group["betas"]
-    kernel = functools.partial(torch._fused_adamw_, lr=group["lr"], beta1=beta1, beta2=beta2, weight_decay=group["weight_decay"],
-                               eps=group["eps"], amsgrad=False, maximize=False)
+    kernel = functools.partial(
+        torch._fused_adamw_,
+        lr=group["lr"],
+        beta1=beta1,
+        beta2=beta2,
+        weight_decay=group["weight_decay"],
+        eps=group["eps"],
+        amsgrad=False,
+        maximize=False,
+    )
     torch._foreach_add_([state["step"] for _, state in pairs], 1)
     work = torch.empty(3, CHUNK, device=pairs[0][0].device)
     plain, coded = [], []
     for p, state in pairs:
         new, grad = _laid(p, state["layout"]), _laid(p.grad, state["layout"])
-        row = [t.as_strided((p.numel(),), (1,)) for t in (new, grad)] + [state[name] for name in _PARTS if name in state]
+        row = [t.as_strided((p.numel(),), (1,)) for t in (new, grad)] + [
+            state[name] for name in _PARTS if name in state
+        ]
         (coded if "scale" in state else plain).append((row, state["step"], p, new))
     if plain:
         kernel(*map(list, zip(*[row for row, *_ in plain])), [], [step for _, step, *_ in plain])
-    for params, grads, m, v, scale, base, steps in _chunks([(row, step) for row, step, *_ in coded]):
+    for params, grads, m, v, scale, base, steps in _chunks(
+        [(row, step) for row, step, *_ in coded]
+    ):
         wide = _widen(m, v, scale, base, work)
         kernel(params, grads, *wide, [], steps)
         _narrow(m, v, scale, base, wide, work, _dither(int(steps[0])))
@@ -117,6 +151,7 @@ def _step(pairs: list[tuple["torch.Tensor", dict[str, Any]]], group: dict[str, A
 def _laid(t: "torch.Tensor", layout: tuple[int, ...]) -> "torch.Tensor":
     """`t` in float32 with these strides: itself, if it is so, or a copy."""
     import torch
+
     if t.dtype == torch.float32 and t.stride() == layout:
         return t
     return torch.empty_strided(t.shape, layout, dtype=torch.float32, device=t.device).copy_(t)
@@ -146,16 +181,21 @@ def _dither(step: int) -> int:
     return step * 648055 & (1 << _SHIFT) - 1
 
 
-def _widen(m: _Tensors, v: _Tensors, scale: _Tensors, base: _Tensors, work: "torch.Tensor") -> tuple[_Tensors, _Tensors]:
+def _widen(
+    m: _Tensors, v: _Tensors, scale: _Tensors, base: _Tensors, work: "torch.Tensor"
+) -> tuple[_Tensors, _Tensors]:
     """The moments in float32, as views of `work`, in which each tensor begins a block."""
     import torch
-    sizes = [size for code, rows in zip(m, scale) for size in (len(code), BLOCK * len(rows) - len(code))]
+
+    sizes = [
+        size for code, rows in zip(m, scale) for size in (len(code), BLOCK * len(rows) - len(code))
+    ]
     if any(sizes[1::2]):
-        work[:2, :sum(sizes)].zero_()  # what fills up a last block must not count in its scale
-    wide = tuple(list(row.split(sizes)[::2]) for row in work[:2, :sum(sizes)])
+        work[:2, : sum(sizes)].zero_()  # what fills up a last block must not count in its scale
+    wide = tuple(list(row.split(sizes)[::2]) for row in work[:2, : sum(sizes)])
     torch._foreach_copy_(wide[0], m)
     torch._foreach_copy_([x.view(torch.int32) for x in wide[1]], v)
-    first, second, root = work[:, :sum(sizes)].view(3, -1, BLOCK)
+    first, second, root = work[:, : sum(sizes)].view(3, -1, BLOCK)
     bits = second.view(torch.int32)
     torch.add(torch.cat(base), bits, alpha=1 << _SHIFT, out=bits)
     torch.bitwise_right_shift(bits, 1, out=root.view(torch.int32))
@@ -163,16 +203,28 @@ def _widen(m: _Tensors, v: _Tensors, scale: _Tensors, base: _Tensors, work: "tor
     return wide
 
 
-def _narrow(m: _Tensors, v: _Tensors, scale: _Tensors, base: _Tensors, wide: tuple[_Tensors, _Tensors], work: "torch.Tensor",
-            dither: int) -> None:
+def _narrow(
+    m: _Tensors,
+    v: _Tensors,
+    scale: _Tensors,
+    base: _Tensors,
+    wide: tuple[_Tensors, _Tensors],
+    work: "torch.Tensor",
+    dither: int,
+) -> None:
     """The codes of `wide`, which lies in `work`, into `m` and `v`; what they are counted in and from into `scale` and `base`."""
     import torch
+
     lengths = [len(rows) for rows in scale]
-    first, second, root = work[:, :BLOCK * sum(lengths)].view(3, -1, BLOCK)
+    first, second, root = work[:, : BLOCK * sum(lengths)].view(3, -1, BLOCK)
     bits = second.view(torch.int32)
     torch.bitwise_right_shift(bits, 1, out=root.view(torch.int32))
     first.div_(root)
-    units = torch.maximum(first.amax(1, keepdim=True), -first.amin(1, keepdim=True)).div_(127).clamp_(min=1e-30)
+    units = (
+        torch.maximum(first.amax(1, keepdim=True), -first.amin(1, keepdim=True))
+        .div_(127)
+        .clamp_(min=1e-30)
+    )
     first.mul_(units.reciprocal()).round_()
     floors = second.amax(1, keepdim=True).view(torch.int32).sub_(_SPAN).clamp_(min=_TINY)
     bits.sub_(floors - dither).bitwise_right_shift_(_SHIFT).clamp_(min=0)

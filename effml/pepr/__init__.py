@@ -6,10 +6,26 @@
 
 Tables are a dict of DataFrames under the names of the authors' files, as `effml.data.published_tables()` gives them.
 """
+
 from effml.pepr.audit import CHECKS, audit, summary
-from effml.pepr.conclusions import conclusions, constant_predictor, majority_rate, rank_intervals, rank_stability
+from effml.pepr.conclusions import (
+    conclusions,
+    constant_predictor,
+    majority_rate,
+    rank_intervals,
+    rank_stability,
+)
 from effml.pepr.phantom import DEFECTS, phantom_tables
-from effml.pepr.published import COSTS, FULL, SMALL_BELOW, as_corrected, as_published, epoch_points, printed_table, three_set_mean
+from effml.pepr.published import (
+    COSTS,
+    FULL,
+    SMALL_BELOW,
+    as_corrected,
+    as_published,
+    epoch_points,
+    printed_table,
+    three_set_mean,
+)
 from effml.pepr.regions import per_million, repair_regions
 from effml.pepr.repair import repair
 from effml.pepr.scores import (
@@ -24,7 +40,35 @@ from effml.pepr.scores import (
     pepr_score,
 )
 
-__all__ = ["CHECKS", "COSTS", "DEFECTS", "FULL", "NORMALIZATIONS", "SMALL_BELOW", "Best", "as_corrected", "as_published",
-           "audit", "best_pepr", "by_maximum", "by_range", "conclusions", "constant_predictor", "epoch_points", "majority_rate",
-           "normalize", "pareto_front", "pepr_curve", "pepr_score", "per_million", "phantom_tables", "printed_table",
-           "rank_intervals", "rank_stability", "repair", "repair_regions", "summary", "three_set_mean"]
+__all__ = [
+    "CHECKS",
+    "COSTS",
+    "DEFECTS",
+    "FULL",
+    "NORMALIZATIONS",
+    "SMALL_BELOW",
+    "Best",
+    "as_corrected",
+    "as_published",
+    "audit",
+    "best_pepr",
+    "by_maximum",
+    "by_range",
+    "conclusions",
+    "constant_predictor",
+    "epoch_points",
+    "majority_rate",
+    "normalize",
+    "pareto_front",
+    "pepr_curve",
+    "pepr_score",
+    "per_million",
+    "phantom_tables",
+    "printed_table",
+    "rank_intervals",
+    "rank_stability",
+    "repair",
+    "repair_regions",
+    "summary",
+    "three_set_mean",
+]

@@ -2,6 +2,7 @@
 
 Every function takes columns or tables and returns numbers with 95 % intervals. The paper gives p values only, of unpaired tests.
 """
+
 from typing import NamedTuple
 
 import numpy as np
@@ -29,12 +30,21 @@ class Effect(NamedTuple):
 def paired(a: ArrayLike, b: ArrayLike) -> Effect:
     """Mean of a - b over the same models (N,), NaN left out, with paired t and Wilcoxon tests; size is Cohen's d."""
     from scipy import stats
+
     d = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
     d = d[np.isfinite(d)]
     test = stats.ttest_1samp(d, 0)
     low, high = test.confidence_interval()
-    return Effect(float(d.mean()), float(low), float(high), float(test.pvalue), float(stats.wilcoxon(d).pvalue),
-                  float(d.mean() / d.std(ddof=1)), len(d), float((d > 0).mean()))
+    return Effect(
+        float(d.mean()),
+        float(low),
+        float(high),
+        float(test.pvalue),
+        float(stats.wilcoxon(d).pvalue),
+        float(d.mean() / d.std(ddof=1)),
+        len(d),
+        float((d > 0).mean()),
+    )
 
 
 def unpaired(values: ArrayLike, first: ArrayLike) -> Effect:
@@ -43,13 +53,22 @@ def unpaired(values: ArrayLike, first: ArrayLike) -> Effect:
     Size is Cliff's delta in [-1, 1]: how much more often a model of the first group is above one of the second than below.
     """
     from scipy import stats
+
     values, first = np.asarray(values, dtype=float), np.asarray(first, dtype=bool)
     a, b = (values[group & np.isfinite(values)] for group in (first, ~first))
     test, ranks = stats.ttest_ind(a, b, equal_var=False), stats.mannwhitneyu(a, b)
     low, high = test.confidence_interval()
     favour = float(ranks.statistic / (len(a) * len(b)))
-    return Effect(float(a.mean() - b.mean()), float(low), float(high), float(test.pvalue), float(ranks.pvalue), 2 * favour - 1,
-                  len(a) + len(b), favour)
+    return Effect(
+        float(a.mean() - b.mean()),
+        float(low),
+        float(high),
+        float(test.pvalue),
+        float(ranks.pvalue),
+        2 * favour - 1,
+        len(a) + len(b),
+        favour,
+    )
 
 
 def size_adjusted(values: ArrayLike, first: ArrayLike, num_param: ArrayLike) -> Effect:
@@ -58,15 +77,30 @@ def size_adjusted(values: ArrayLike, first: ArrayLike, num_param: ArrayLike) -> 
     Size is the partial correlation; `p_ranks` is NaN (there is no rank test) and so is the share in favour.
     """
     from scipy import stats
+
     y = np.asarray(values, dtype=float)
-    x = np.column_stack([np.ones(len(y)), np.log10(np.asarray(num_param, dtype=float)), np.asarray(first, dtype=float)])
+    x = np.column_stack(
+        [
+            np.ones(len(y)),
+            np.log10(np.asarray(num_param, dtype=float)),
+            np.asarray(first, dtype=float),
+        ]
+    )
     y, x = y[np.isfinite(y)], x[np.isfinite(y)]
     inverse, free = np.linalg.inv(x.T @ x), len(y) - 3
     coefficient = inverse @ x.T @ y
     error = np.sqrt(((y - x @ coefficient) ** 2).sum() / free * inverse[2, 2])
     t, half = coefficient[2] / error, stats.t.ppf(0.975, free) * error
-    return Effect(float(coefficient[2]), float(coefficient[2] - half), float(coefficient[2] + half),
-                  float(2 * stats.t.sf(abs(t), free)), np.nan, float(t / np.sqrt(t * t + free)), len(y), np.nan)
+    return Effect(
+        float(coefficient[2]),
+        float(coefficient[2] - half),
+        float(coefficient[2] + half),
+        float(2 * stats.t.sf(abs(t), free)),
+        np.nan,
+        float(t / np.sqrt(t * t + free)),
+        len(y),
+        np.nan,
+    )
 
 
 def conclusions(tables: Tables) -> pandas.DataFrame:
@@ -80,22 +114,29 @@ def conclusions(tables: Tables) -> pandas.DataFrame:
     small, efficient, cnn = mean.num_param < SMALL_BELOW, mean.efficient == 1, mean.type == "CNN"
     wide = runs.pivot(index="model", columns="dataset", values="test_09")
     imagenet = tables["full_data_pepr_imagenet"]
-    rows = {"pepr-small-performance": unpaired(mean.test_09, small),
-            "pepr-efficient-performance": unpaired(mean.test_09, efficient),
-            "pepr-efficient-pepr": unpaired(mean.pepr_e, efficient),
-            "pepr-cnn-performance": unpaired(mean.test_09, cnn), "pepr-cnn-pepr": unpaired(mean.pepr_e, cnn)}
+    rows = {
+        "pepr-small-performance": unpaired(mean.test_09, small),
+        "pepr-efficient-performance": unpaired(mean.test_09, efficient),
+        "pepr-efficient-pepr": unpaired(mean.pepr_e, efficient),
+        "pepr-cnn-performance": unpaired(mean.test_09, cnn),
+        "pepr-cnn-pepr": unpaired(mean.pepr_e, cnn),
+    }
     for name, variant in FULL.items():
         of = runs[runs.dataset == variant]
         rows[f"pepr-small-pepr-{name.lower()}"] = unpaired(of.pepr_e, of.num_param < SMALL_BELOW)
     rows["pepr-pretrained"] = paired(wide.derma_pt, wide.derma)
-    rows["pepr-all-images"] = paired(*(three_set_mean(tables, ["test_09"], of).test_09 for of in (FULL, SMALL)))
+    rows["pepr-all-images"] = paired(
+        *(three_set_mean(tables, ["test_09"], of).test_09 for of in (FULL, SMALL))
+    )
     rows["pepr-imagenet-pepr-m"] = unpaired(imagenet.pepr_m, imagenet.num_param < SMALL_BELOW)
     return pandas.DataFrame(rows, index=Effect._fields).T.rename_axis("claim")
 
 
 def efficient_at_equal_size(tables: Tables) -> Effect:
     """The difference in mean PePR-E between efficient and other models, among models with equally many parameters."""
-    mean = three_set_mean(tables, ["pepr_e"]).join(tables["model_names"].drop_duplicates("model").set_index("model"))
+    mean = three_set_mean(tables, ["pepr_e"]).join(
+        tables["model_names"].drop_duplicates("model").set_index("model")
+    )
     return size_adjusted(mean.pepr_e, mean.efficient == 1, mean.num_param)
 
 
@@ -103,8 +144,15 @@ def medians_by_size(tables: Tables) -> pandas.DataFrame:
     """Median PePR-E of small and large models in each data set: what Fig A.1 shows."""
     runs = tables[RUNS]
     of = {name.lower(): runs[runs.dataset == variant] for name, variant in FULL.items()}
-    return pandas.DataFrame({name: {"small": rows.pepr_e[rows.num_param < SMALL_BELOW].median(),
-                                    "large": rows.pepr_e[rows.num_param >= SMALL_BELOW].median()} for name, rows in of.items()}).T
+    return pandas.DataFrame(
+        {
+            name: {
+                "small": rows.pepr_e[rows.num_param < SMALL_BELOW].median(),
+                "large": rows.pepr_e[rows.num_param >= SMALL_BELOW].median(),
+            }
+            for name, rows in of.items()
+        }
+    ).T
 
 
 def majority_rate(runs: pandas.DataFrame, variant: str) -> float:
@@ -116,7 +164,9 @@ def majority_rate(runs: pandas.DataFrame, variant: str) -> float:
     if counts.empty:
         return float("nan")
     rate = float(counts.index[0])
-    return rate if base == "derma" else max(rate, 1 - rate)  # the other class is as good a guess for a collapsed run
+    return (
+        rate if base == "derma" else max(rate, 1 - rate)
+    )  # the other class is as good a guess for a collapsed run
 
 
 def constant_predictor(tables: Tables) -> pandas.DataFrame:
@@ -129,15 +179,26 @@ def constant_predictor(tables: Tables) -> pandas.DataFrame:
     for variant in ("derma", *FULL.values()):
         of = runs[(runs.dataset == variant) & runs.test_09.notna() & runs.energy.notna()]
         rate = majority_rate(runs, variant)
-        rows[variant] = {"majority rate": rate, "models": len(of), "no more accurate": int((of.test_09 <= rate).sum())}
+        rows[variant] = {
+            "majority rate": rate,
+            "models": len(of),
+            "no more accurate": int((of.test_09 <= rate).sum()),
+        }
         for name, normalization in NORMALIZATIONS.items():
             scores = pepr_score(of.test_09, normalization(of.energy), normalized=True)
             rows[variant][f"lower PePR-E ({name})"] = int((scores < rate).sum())
     return pandas.DataFrame(rows).T
 
 
-def rank_intervals(runs: pandas.DataFrame, cost: str = "energy", *, test_images: bool = True, cost_error: float = 0.0,
-                   n: int = 2000, seed: int = 0) -> pandas.DataFrame:
+def rank_intervals(
+    runs: pandas.DataFrame,
+    cost: str = "energy",
+    *,
+    test_images: bool = True,
+    cost_error: float = 0.0,
+    n: int = 2000,
+    seed: int = 0,
+) -> pandas.DataFrame:
     """Each model's rank by PePR (1 is best) with its 95 % interval, sorted by rank: columns pepr, rank, low, high.
 
     `runs` are those of one variant. `test_images` draws every accuracy again from as many test images (binomial, models
@@ -148,12 +209,21 @@ def rank_intervals(runs: pandas.DataFrame, cost: str = "energy", *, test_images:
     drawn = _redraw(runs, cost, test_images, cost_error, n, seed)
     low, high = np.percentile(_ranks(drawn), (2.5, 97.5), axis=0)
     score = pepr_score(runs.test_09, runs[cost])
-    table = pandas.DataFrame({"pepr": score, "rank": _ranks(score.to_numpy()[None])[0], "low": low, "high": high}, runs.index)
+    table = pandas.DataFrame(
+        {"pepr": score, "rank": _ranks(score.to_numpy()[None])[0], "low": low, "high": high},
+        runs.index,
+    )
     return table.sort_values("rank")
 
 
-def rank_stability(runs: pandas.DataFrame, cost: str = "energy", *, errors: tuple[float, ...] = (0.1, 0.2, 0.4), n: int = 1000,
-                   seed: int = 0) -> pandas.DataFrame:
+def rank_stability(
+    runs: pandas.DataFrame,
+    cost: str = "energy",
+    *,
+    errors: tuple[float, ...] = (0.1, 0.2, 0.4),
+    n: int = 1000,
+    seed: int = 0,
+) -> pandas.DataFrame:
     """What an error of each model's cost does to the ranking of one variant: mean rank correlation (Spearman), share of draws in
     which the best model stays the best, and mean number of the ten best that stay. A factor common to all changes nothing."""
     runs = runs.dropna(subset=["test_09", cost])
@@ -162,13 +232,22 @@ def rank_stability(runs: pandas.DataFrame, cost: str = "energy", *, errors: tupl
     for error in errors:
         ranks = _ranks(_redraw(runs, cost, False, error, n, seed))
         centred = ranks - ranks.mean(axis=1, keepdims=True)
-        spearman = centred @ (true - true.mean()) / np.sqrt((centred**2).sum(axis=1) * ((true - true.mean()) ** 2).sum())
-        rows[f"± {error:.0%}"] = {"rank correlation": spearman.mean(), "best stays": (ranks[:, true == 1] == 1).mean(),
-                                  "of the ten best stay": (ranks[:, true <= 10] <= 10).sum(axis=1).mean()}
+        spearman = (
+            centred
+            @ (true - true.mean())
+            / np.sqrt((centred**2).sum(axis=1) * ((true - true.mean()) ** 2).sum())
+        )
+        rows[f"± {error:.0%}"] = {
+            "rank correlation": spearman.mean(),
+            "best stays": (ranks[:, true == 1] == 1).mean(),
+            "of the ten best stay": (ranks[:, true <= 10] <= 10).sum(axis=1).mean(),
+        }
     return pandas.DataFrame(rows).T
 
 
-def _redraw(runs: pandas.DataFrame, cost: str, test_images: bool, cost_error: float, n: int, seed: int) -> NDArray:
+def _redraw(
+    runs: pandas.DataFrame, cost: str, test_images: bool, cost_error: float, n: int, seed: int
+) -> NDArray:
     """PePR (n, N) of redrawn accuracies and costs."""
     rng = np.random.default_rng(seed)
     p, c = (np.tile(runs[name].to_numpy(dtype=float), (n, 1)) for name in ("test_09", cost))

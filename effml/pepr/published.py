@@ -3,6 +3,7 @@
 The two ways differ in three places: which variants are averaged, by what the markers are joined, and where an ImageNet accuracy
 comes from.
 """
+
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def as_published(tables: Tables) -> pandas.DataFrame:
     """
     runs = tables[RUNS]
     points = runs.groupby("model")[["num_param", "energy", *POINTS]].mean().reset_index()
-    return points.assign(marker=tables["model_names"].efficient.to_numpy()[:len(points)])
+    return points.assign(marker=tables["model_names"].efficient.to_numpy()[: len(points)])
 
 
 def as_corrected(tables: Tables) -> pandas.DataFrame:
@@ -45,10 +46,14 @@ def as_corrected(tables: Tables) -> pandas.DataFrame:
     """
     points = three_set_mean(tables, ["num_param", "energy", *POINTS]).reset_index()
     names = tables["model_names"][["model", "efficient"]]
-    return points.merge(names, on="model", validate="one_to_one").rename(columns={"efficient": "marker"})
+    return points.merge(names, on="model", validate="one_to_one").rename(
+        columns={"efficient": "marker"}
+    )
 
 
-def three_set_mean(tables: Tables, columns: list[str], variants: Mapping[str, str] = FULL) -> pandas.DataFrame:
+def three_set_mean(
+    tables: Tables, columns: list[str], variants: Mapping[str, str] = FULL
+) -> pandas.DataFrame:
     """Mean of `columns` over the three data sets, indexed by model; NaN where one of the three is missing."""
     runs = tables[RUNS]
     runs = runs[runs.dataset.isin(variants.values())]
@@ -56,7 +61,9 @@ def three_set_mean(tables: Tables, columns: list[str], variants: Mapping[str, st
     return mean.where(count == len(variants))
 
 
-def epoch_points(runs: pandas.DataFrame, *, overhead_wh: float = 0.0, best_so_far: bool = False) -> pandas.DataFrame:
+def epoch_points(
+    runs: pandas.DataFrame, *, overhead_wh: float = 0.0, best_so_far: bool = False
+) -> pandas.DataFrame:
     """Every row of `runs` after each of its ten epochs (Figs 2b and 4a): model, dataset, epoch 1 to 10, energy, performance.
 
     An approximation: only the energy of all ten epochs is published, so epoch k gets k tenths of it (kWh), less `overhead_wh`
@@ -66,9 +73,15 @@ def epoch_points(runs: pandas.DataFrame, *, overhead_wh: float = 0.0, best_so_fa
     values = runs[ACCURACIES].to_numpy(dtype=float)
     values = np.fmax.accumulate(values, axis=1) if best_so_far else values
     energy = np.outer((runs.energy - overhead_wh / 1000).clip(lower=0), np.arange(1, 11) / 10)
-    points = pandas.DataFrame({"model": runs.model.repeat(10), "dataset": runs.dataset.repeat(10),
-                               "epoch": np.tile(np.arange(1, 11), len(runs)), "energy": energy.ravel(),
-                               "performance": values.ravel()})
+    points = pandas.DataFrame(
+        {
+            "model": runs.model.repeat(10),
+            "dataset": runs.dataset.repeat(10),
+            "epoch": np.tile(np.arange(1, 11), len(runs)),
+            "energy": energy.ravel(),
+            "performance": values.ravel(),
+        }
+    )
     return points.dropna().reset_index(drop=True)
 
 
@@ -87,7 +100,9 @@ def right_row(models: pandas.Series, results: pandas.DataFrame) -> pandas.DataFr
     first = results.drop_duplicates("base").set_index("base").model
     renamed = models.str.replace(r"^gluon_(.*?)(_v1b)?$", r"\1.gluon_in1k", regex=True)
     renamed = renamed.str.replace(r"^adv_(.*)$", r"\1.tf_adv_in1k", regex=True)
-    row = models.map(first).where(models.isin(first.index), renamed.where(renamed.isin(results.model)))
+    row = models.map(first).where(
+        models.isin(first.index), renamed.where(renamed.isin(results.model))
+    )
     found = results.set_index("model")[["top1", "top5"]].reindex(row).set_axis(models.index)
     return found.assign(row=row.to_numpy())[["row", "top1", "top5"]]
 

@@ -3,15 +3,36 @@
 One guess is made and marked: an energy which belongs to another variant is replaced by time × the model's own power, and the
 column `energy_from` says so.
 """
+
 import numpy as np
 import pandas
 
-from effml.pepr.published import ACCURACIES, COSTS, RUNS, Tables, as_corrected, plausible_watts, printed_table, right_row
+from effml.pepr.published import (
+    ACCURACIES,
+    COSTS,
+    RUNS,
+    Tables,
+    as_corrected,
+    plausible_watts,
+    printed_table,
+    right_row,
+)
 from effml.pepr.scores import normalize, pepr_score
 
 TEST_IMAGES = {"derma": 2005, "lidc": 3020, "pneumonia": 624}
 """Images in the test split; batches of 32, the last incomplete one dropped."""
-MEASURED = ["memT", "memR", "memA", "memM", "energy", "co2", "train_time", "inf_time", "tr_acc", *ACCURACIES]
+MEASURED = [
+    "memT",
+    "memR",
+    "memA",
+    "memM",
+    "energy",
+    "co2",
+    "train_time",
+    "inf_time",
+    "tr_acc",
+    *ACCURACIES,
+]
 WATTS = (450.0, 650.0)
 """What a training can have drawn: in derma, derma_pt and lidc every row implies 555 to 600 W, for every model."""
 
@@ -77,14 +98,18 @@ def _energies(runs: pandas.DataFrame) -> tuple[pandas.Series, pandas.Series]:
     """Energy (kWh) and where it comes from. Of rows with one energy the one whose power is nearest the model's own keeps it."""
     watts = plausible_watts(runs)
     possible = watts.between(*WATTS)
-    typical = watts.where(possible).groupby(runs.dataset).transform("median")  # short epochs draw less
+    typical = (
+        watts.where(possible).groupby(runs.dataset).transform("median")
+    )  # short epochs draw less
     share = (watts / typical).where(possible & ~runs.dataset.str.contains("_small"))
     own = share.groupby(runs.model).transform("median").fillna(1.0)
     distance = (watts / typical / own - 1).abs().where(possible, np.inf)
     nearest = distance.groupby([runs.model, runs.energy]).rank(method="first") == 1
     trusted = possible & nearest
     guess = 10 * runs.train_time * own * typical / 3.6e6
-    source = pandas.Series(np.where(trusted, "published", "time × power"), runs.index).where(runs.energy.notna())
+    source = pandas.Series(np.where(trusted, "published", "time × power"), runs.index).where(
+        runs.energy.notna()
+    )
     return runs.energy.where(trusted, guess), source
 
 
@@ -92,12 +117,25 @@ def _imagenet(tables: Tables) -> pandas.DataFrame:
     table, runs = tables["full_data_pepr_imagenet"].copy(), tables[RUNS]
     right = right_row(table.model, tables["results-imagenet"])
     table[["top1", "top5"]] = right[["top1", "top5"]]
-    memory = runs[runs.dataset == "derma_pt"].set_index("model").memR.reindex(table.model).set_axis(table.index)
+    memory = (
+        runs[runs.dataset == "derma_pt"]
+        .set_index("model")
+        .memR.reindex(table.model)
+        .set_axis(table.index)
+    )
     return table.assign(M_n=normalize(memory), pepr_m=pepr_score(table.top1 / 100, memory))
 
 
 def _table1(runs: pandas.DataFrame, printed: pandas.DataFrame) -> pandas.DataFrame:
     """The same models with the values of the tables: Wh and s of ten epochs, accuracy of the last one, min-max PePR-E."""
-    rows = printed[["dataset", "model"]].merge(runs, on=["dataset", "model"], how="left", validate="one_to_one")
-    return printed.assign(params_m=rows.num_param / 1e6, memory_gb=rows.memR, energy_wh=rows.energy * 1000,
-                          seconds=rows.train_time * 10, performance=rows.test_09, pepr_e=rows.pepr_e)
+    rows = printed[["dataset", "model"]].merge(
+        runs, on=["dataset", "model"], how="left", validate="one_to_one"
+    )
+    return printed.assign(
+        params_m=rows.num_param / 1e6,
+        memory_gb=rows.memR,
+        energy_wh=rows.energy * 1000,
+        seconds=rows.train_time * 10,
+        performance=rows.test_09,
+        pepr_e=rows.pepr_e,
+    )

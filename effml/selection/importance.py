@@ -1,4 +1,5 @@
 """How batches are drawn during training: uniformly, or by importance."""
+
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -43,9 +44,10 @@ class Importance(Uniform):
 
     def draw(self, index: "torch.Tensor", score: "Scorer", order: "torch.Generator") -> "Draw":
         import torch
+
         if self.tau <= self.threshold:
             return index, None
-        pool = torch.randperm(self.n, generator=order)[:self.pool].to(index.device)
+        pool = torch.randperm(self.n, generator=order)[: self.pool].to(index.device)
         scores = score(pool)
         self.observe(scores)
         share = (scores / scores.sum()).cpu()

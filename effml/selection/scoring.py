@@ -3,6 +3,7 @@
 `predictions` are probabilities of the training images, (N, K), or of every epoch of the proxy's training, (N, E, K);
 `labels` (N,) or (N, 1). Each function gives one score per image, (N,); the larger, the more worth keeping.
 """
+
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -14,54 +15,78 @@ if TYPE_CHECKING:
 Score = Callable[["torch.Tensor", "torch.Tensor", "torch.Tensor"], "torch.Tensor"]
 
 
-def least_confidence(predictions: "torch.Tensor", labels: "torch.Tensor", features: "torch.Tensor") -> "torch.Tensor":
+def least_confidence(
+    predictions: "torch.Tensor", labels: "torch.Tensor", features: "torch.Tensor"
+) -> "torch.Tensor":
     """1 − the largest probability (Coleman et al. 2020)."""
     return 1 - _last(predictions).amax(1)
 
 
-def margin(predictions: "torch.Tensor", labels: "torch.Tensor", features: "torch.Tensor") -> "torch.Tensor":
+def margin(
+    predictions: "torch.Tensor", labels: "torch.Tensor", features: "torch.Tensor"
+) -> "torch.Tensor":
     """1 − (the largest probability − the second)."""
     top = _last(predictions).topk(2, dim=1).values
     return 1 - (top[:, 0] - top[:, 1])
 
 
-def entropy(predictions: "torch.Tensor", labels: "torch.Tensor", features: "torch.Tensor") -> "torch.Tensor":
+def entropy(
+    predictions: "torch.Tensor", labels: "torch.Tensor", features: "torch.Tensor"
+) -> "torch.Tensor":
     """−Σ p log p, nats (Coleman et al. 2020)."""
     import torch
+
     return torch.special.entr(_last(predictions)).sum(1)
 
 
-def forgetting(predictions: "torch.Tensor", labels: "torch.Tensor", features: "torch.Tensor") -> "torch.Tensor":
+def forgetting(
+    predictions: "torch.Tensor", labels: "torch.Tensor", features: "torch.Tensor"
+) -> "torch.Tensor":
     """How often an image was right after one epoch and wrong after the next (Toneva et al. 2019); never right: more than any."""
     import torch
+
     if predictions.ndim != 3:
-        raise ValueError(f"forgetting counts over epochs: give scores of shape (N, E, K), not {tuple(predictions.shape)}.")
+        raise ValueError(
+            f"forgetting counts over epochs: give scores of shape (N, E, K), not {tuple(predictions.shape)}."
+        )
     right = predictions.argmax(2) == one_label(labels)[:, None]
     forgotten = (right[:, :-1] & ~right[:, 1:]).sum(1)
     return torch.where(right.any(1), forgotten, predictions.shape[1]).float()
 
 
-def el2n(predictions: "torch.Tensor", labels: "torch.Tensor", features: "torch.Tensor") -> "torch.Tensor":
+def el2n(
+    predictions: "torch.Tensor", labels: "torch.Tensor", features: "torch.Tensor"
+) -> "torch.Tensor":
     """‖p − y‖₂, mean over the epochs given (Paul et al. 2021, definition 2.3, whose mean is over networks at one epoch)."""
     return _error(predictions, labels).norm(dim=-1).reshape(len(predictions), -1).mean(1)
 
 
-def grand(predictions: "torch.Tensor", labels: "torch.Tensor", features: "torch.Tensor") -> "torch.Tensor":
+def grand(
+    predictions: "torch.Tensor", labels: "torch.Tensor", features: "torch.Tensor"
+) -> "torch.Tensor":
     """Norm of the loss's gradient (Paul et al. 2021, definition 2.1), of the last linear layer alone, where it is exactly
     ‖p − y‖ √(‖h‖² + 1) with `features` h, the inputs of that layer."""
     import torch
-    inputs = torch.cat([as_float(features[i:i + 8192]).square().sum(1) for i in range(0, len(features), 8192)])
+
+    inputs = torch.cat(
+        [as_float(features[i : i + 8192]).square().sum(1) for i in range(0, len(features), 8192)]
+    )
     return _error(_last(predictions), labels).norm(dim=1) * (inputs + 1).sqrt()
 
 
-def clean(predictions: "torch.Tensor", labels: "torch.Tensor", features: "torch.Tensor") -> "torch.Tensor":
+def clean(
+    predictions: "torch.Tensor", labels: "torch.Tensor", features: "torch.Tensor"
+) -> "torch.Tensor":
     """Noise removal by confident learning (Northcutt et al. 2021): the probability of the label, less the largest other one,
     each over the mean confidence of its class. Images whose label is likely wrong come last. The predictions should be of a
     model that did not see the image with its label (cross-validation), or saw it for few epochs."""
     import torch
+
     p = _last(predictions)
     mine = torch.nn.functional.one_hot(one_label(labels), p.shape[1]).bool()
-    mean = torch.where(mine, p, torch.nan).nanmean(0).nan_to_num(1.0)  # a class without images has no threshold
+    mean = (
+        torch.where(mine, p, torch.nan).nanmean(0).nan_to_num(1.0)
+    )  # a class without images has no threshold
     ratio = p / mean.clamp(min=1e-12)
     return ratio[mine] - ratio.masked_fill(mine, -torch.inf).amax(1)
 
@@ -69,12 +94,17 @@ def clean(predictions: "torch.Tensor", labels: "torch.Tensor", features: "torch.
 def by_score(score: Score, features_too: bool = False) -> Callable[..., "torch.Tensor"]:
     """The selector that takes the images with the largest `score` first; equal ones in random order. `features_too`: the score
     is of the features as well."""
-    def selector(features: Any, labels: Any, k: int, *, seed: int = 0, scores: Any = None) -> "torch.Tensor":
+
+    def selector(
+        features: Any, labels: Any, k: int, *, seed: int = 0, scores: Any = None
+    ) -> "torch.Tensor":
         import torch
+
         scores = as_float(scores)
         values = scores if scores.ndim == 1 else score(scores, labels, features)
         shuffled = torch.randperm(len(values), generator=torch.Generator().manual_seed(seed))
         return shuffled[torch.argsort(values[shuffled], descending=True, stable=True)[:k]]
+
     selector.__name__, selector.__doc__ = score.__name__, score.__doc__
     selector.needs_scores, selector.needs_features = True, features_too
     return checked(selector)
@@ -86,5 +116,6 @@ def _last(predictions: "torch.Tensor") -> "torch.Tensor":
 
 def _error(predictions: "torch.Tensor", labels: "torch.Tensor") -> "torch.Tensor":
     import torch
+
     target = torch.nn.functional.one_hot(one_label(labels), predictions.shape[-1])
     return predictions - (target if predictions.ndim == 2 else target[:, None])

@@ -1,4 +1,5 @@
 """Many recipes, each in a fresh process, here or on a cluster."""
+
 import sys
 from types import ModuleType
 

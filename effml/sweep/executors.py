@@ -3,6 +3,7 @@
 The server is an ordinary subprocess, so this works in a notebook, in a script without a `__main__` guard and inside a
 Dask worker, whose daemonic processes may have no children through multiprocessing.
 """
+
 import atexit
 import json
 import os
@@ -50,9 +51,15 @@ class Server:
 
     def __init__(self) -> None:
         self.owner = os.getpid()
-        self._process = subprocess.Popen([sys.executable, "-m", "effml.sweep.server"], stdin=subprocess.PIPE,
-                                         stdout=subprocess.PIPE, text=True, encoding="utf-8", env={**_waits(), **os.environ},
-                                         process_group=0)  # else a Jupyter kernel that shuts down ends it first, and waits 2 s
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "effml.sweep.server"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            env={**_waits(), **os.environ},
+            process_group=0,
+        )  # else a Jupyter kernel that shuts down ends it first, and waits 2 s
 
     def run(self, job: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -62,8 +69,10 @@ class Server:
         except OSError:
             answer = ""
         if not answer:
-            raise RuntimeError(f"The process that runs recipes has ended (exit status {self._process.wait()}). "
-                               "Call sweep again: it goes on with what is left.")
+            raise RuntimeError(
+                f"The process that runs recipes has ended (exit status {self._process.wait()}). "
+                "Call sweep again: it goes on with what is left."
+            )
         return json.loads(answer)
 
     def ended(self) -> bool:
@@ -83,15 +92,25 @@ class Server:
 
 def spawned(line: str) -> dict[str, Any]:
     """The same where there is no fork, in a new Python; an interruption ends it too."""
-    done = subprocess.run([sys.executable, "-m", "effml.sweep.server", "--once"], input=line, text=True, encoding="utf-8",
-                          stdout=subprocess.PIPE)
+    done = subprocess.run(
+        [sys.executable, "-m", "effml.sweep.server", "--once"],
+        input=line,
+        text=True,
+        encoding="utf-8",
+        stdout=subprocess.PIPE,
+    )
     try:
         return json.loads(done.stdout)
     except ValueError:
-        return {"status": "failed", "reason": f"The process ended with exit status {done.returncode} and no record."}
+        return {
+            "status": "failed",
+            "reason": f"The process ended with exit status {done.returncode} and no record.",
+        }
 
 
-_idle: list[Server] = []  # a server outlives its job, since it takes seconds to import torch; each thread takes its own
+_idle: list[
+    Server
+] = []  # a server outlives its job, since it takes seconds to import torch; each thread takes its own
 
 
 def run_fresh(job: dict[str, Any]) -> dict[str, Any]:
@@ -102,7 +121,9 @@ def run_fresh(job: dict[str, Any]) -> dict[str, Any]:
         server = _idle.pop()
     except IndexError:
         server = Server()
-    if server.owner != os.getpid() or server.ended():  # inherited through a fork, or killed meanwhile
+    if (
+        server.owner != os.getpid() or server.ended()
+    ):  # inherited through a fork, or killed meanwhile
         server = Server()
     try:
         answer = server.run(job)

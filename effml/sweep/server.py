@@ -3,6 +3,7 @@
 It has imported torch and timm, computes nothing and touches no CUDA, so that a fork of it is a fresh process in 0.1 s.
 Where there is no fork (and on macOS, whose frameworks do not survive one) there is no server: each job gets a new Python.
 """
+
 import json
 import os
 import select
@@ -20,7 +21,9 @@ def main() -> None:
         answers.flush()
         return
     _import_all()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who asked: it closes this process
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C is for the one who asked: it closes this process
     for line in iter(sys.stdin.readline, ""):
         answers.write(json.dumps(_forked(line)) + "\n")
         answers.flush()
@@ -34,6 +37,7 @@ def _import_all() -> None:
 
     import effml.experiment  # noqa: F401
     from effml.machine import import_timm
+
     import_timm()
 
 
@@ -58,8 +62,10 @@ def _forked(line: str) -> dict[str, Any]:
     os.close(writing)
     answer, chunk = b"", b"-"
     while chunk:
-        if reading not in select.select([reading, 0], [], [])[0]:  # no job comes before this one's answer, so standard
-            os.kill(child, signal.SIGKILL)                         # input has ended: the asker is gone, or gave up
+        if (
+            reading not in select.select([reading, 0], [], [])[0]
+        ):  # no job comes before this one's answer, so standard
+            os.kill(child, signal.SIGKILL)  # input has ended: the asker is gone, or gave up
             os._exit(1)
         chunk = os.read(reading, 1 << 16)
         answer += chunk
@@ -69,20 +75,32 @@ def _forked(line: str) -> dict[str, Any]:
         return json.loads(answer)
     code = os.waitstatus_to_exitcode(status)
     if code == -signal.SIGKILL:
-        return {"status": "out of memory", "reason": "The process was killed (signal 9), as the system does when memory runs "
-                                                     "out. Use a smaller batch_size, size or model."}
-    return {"status": "failed", "reason": f"The process ended with exit status {code} and no record."}
+        return {
+            "status": "out of memory",
+            "reason": "The process was killed (signal 9), as the system does when memory runs "
+            "out. Use a smaller batch_size, size or model.",
+        }
+    return {
+        "status": "failed",
+        "reason": f"The process ended with exit status {code} and no record.",
+    }
 
 
 def _job(job: dict[str, Any]) -> dict[str, Any]:
     from effml.experiment import run
     from effml.recipe import Recipe
     from effml.results import plain_row
+
     for name in [name for name in os.environ if name.startswith("EFFML_")]:
         del os.environ[name]
     os.environ.update(job["environment"])
     os.chdir(job["folder"])
-    record = run(Recipe.from_dict(job["recipe"]), device=job["device"], store=job["store"], keep_weights=job["keep_weights"])
+    record = run(
+        Recipe.from_dict(job["recipe"]),
+        device=job["device"],
+        store=job["store"],
+        keep_weights=job["keep_weights"],
+    )
     return plain_row(record)
 
 
@@ -92,14 +110,24 @@ def _limit_memory() -> None:
     import resource
 
     from effml.machine import available_memory_bytes
+
     try:
         with open("/proc/self/oom_score_adj", "w") as file:
             file.write("1000")
     except OSError:  # the limit below must do
         print("effml: cannot volunteer for the system's memory killer", file=sys.stderr)
     available = available_memory_bytes()
-    if available is not None and not any(map(os.path.exists, ("/dev/nvidia0", "/dev/dxg"))):  # CUDA reserves much
-        used = int(next(line for line in open("/proc/self/status") if line.startswith("VmData")).split()[1]) * 1024
+    if available is not None and not any(
+        map(os.path.exists, ("/dev/nvidia0", "/dev/dxg"))
+    ):  # CUDA reserves much
+        used = (
+            int(
+                next(
+                    line for line in open("/proc/self/status") if line.startswith("VmData")
+                ).split()[1]
+            )
+            * 1024
+        )
         resource.setrlimit(resource.RLIMIT_DATA, (used + available, resource.RLIM_INFINITY))
 
 

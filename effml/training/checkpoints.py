@@ -1,4 +1,5 @@
 """What a training needs to go on after a power cut as if there had been none."""
+
 import os
 import secrets
 import time
@@ -14,17 +15,36 @@ class Checkpoint:
     """Saves and restores everything that moves: weights, the best weights, optimiser, schedule, scaler, stopping, history and
     the random numbers. Without a file it keeps the best weights only."""
 
-    def __init__(self, file: Path | None, model: Any, optimizer: Any, schedule: Any, scaler: Any, order: Any, stopping: Any,
-                 history: Any, sampler: Any) -> None:
+    def __init__(
+        self,
+        file: Path | None,
+        model: Any,
+        optimizer: Any,
+        schedule: Any,
+        scaler: Any,
+        order: Any,
+        stopping: Any,
+        history: Any,
+        sampler: Any,
+    ) -> None:
         self.file, self.best, self.saved = file, None, time.monotonic()
-        self.parts = {"model": model, "optimizer": optimizer, "schedule": schedule, "scaler": scaler}
-        self.order, self.plain = order, {"stopping": stopping, "history": history, "sampler": sampler}
+        self.parts = {
+            "model": model,
+            "optimizer": optimizer,
+            "schedule": schedule,
+            "scaler": scaler,
+        }
+        self.order, self.plain = (
+            order,
+            {"stopping": stopping, "history": history, "sampler": sampler},
+        )
 
     def resume(self) -> int:
         """The epoch after which to go on, 0 without a file. A file that does not fit is an error, not a fresh start."""
         if self.file is None or not self.file.is_file():
             return 0
         import torch
+
         state = torch.load(self.file, weights_only=True)
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
@@ -44,10 +64,16 @@ class Checkpoint:
         if self.file is None or time.monotonic() - self.saved < least:
             return
         import torch
+
         state = {name: part.state_dict() for name, part in self.parts.items()}
         state |= {name: dict(vars(thing)) for name, thing in self.plain.items()}
-        state |= {"epoch": epoch, "best": self.best, "order": self.order.get_state(), "random": torch.get_rng_state(),
-                  "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None}
+        state |= {
+            "epoch": epoch,
+            "best": self.best,
+            "order": self.order.get_state(),
+            "random": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None,
+        }
         self.file.parent.mkdir(parents=True, exist_ok=True)
         partial = self.file.with_name(f".{self.file.name}.{secrets.token_hex(4)}")
         torch.save(state, partial)

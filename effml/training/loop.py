@@ -1,4 +1,5 @@
 """The training loop: images stay uint8 tensors in memory, and a batch is an index."""
+
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -51,9 +52,16 @@ class History:
         return found
 
 
-def train(model: "nn.Module", data: Dataset, *, recipe: Recipe, sampler: Uniform | None = None,
-          teacher: "nn.Module | None" = None, checkpoint: Path | None = None,
-          after_epoch: Callable[[], None] | None = None) -> History:
+def train(
+    model: "nn.Module",
+    data: Dataset,
+    *,
+    recipe: Recipe,
+    sampler: Uniform | None = None,
+    teacher: "nn.Module | None" = None,
+    checkpoint: Path | None = None,
+    after_epoch: Callable[[], None] | None = None,
+) -> History:
     """Train `model` in place on `data.train` as the recipe says; keep the best epoch on the validation split (the last, if
     there is none). The test split is not looked at.
 
@@ -66,11 +74,16 @@ def train(model: "nn.Module", data: Dataset, *, recipe: Recipe, sampler: Uniform
     or an unknown name.
     """
     import torch
+
     target = "masks" if data.task == "segmentation" else "labels"
     if data.train is None or getattr(data.train, target) is None:
-        raise ValueError(f"{data.name} has no training images with {target} (its task is {data.task}).")
+        raise ValueError(
+            f"{data.name} has no training images with {target} (its task is {data.task})."
+        )
     if recipe.schedule not in SCHEDULES:
-        raise ValueError(f"Unknown schedule {recipe.schedule!r}. Choose from: {', '.join(SCHEDULES)}")
+        raise ValueError(
+            f"Unknown schedule {recipe.schedule!r}. Choose from: {', '.join(SCHEDULES)}"
+        )
     device = next(model.parameters()).device.type
     numbers = arithmetic(recipe.precision, device)
     split, truth = data.train.to(device), getattr(data.train, target).to(device)
@@ -78,18 +91,30 @@ def train(model: "nn.Module", data: Dataset, *, recipe: Recipe, sampler: Uniform
     loss_of = make_loss(data.task, truth, len(data.classes), recipe.class_weights)
     learning = [p for p in model.parameters() if p.requires_grad]
     frozen = len(learning) < len(list(model.parameters()))
-    optimizer = make_optimizer(recipe.optimizer, learning, recipe.learning_rate, recipe.weight_decay)
+    optimizer = make_optimizer(
+        recipe.optimizer, learning, recipe.learning_rate, recipe.weight_decay
+    )
     scaler = numbers.scaler()
     lone = len(truth) > 1 < recipe.batch_size and len(truth) % recipe.batch_size == 1
     used = len(truth) - lone  # batch normalisation has no variance over a last batch of one image
-    schedule = SCHEDULES[recipe.schedule](optimizer, recipe.epochs * math.ceil(used / recipe.batch_size))
-    order, stopping, history = torch.Generator().manual_seed(recipe.seed), make_stopping(recipe), History()
+    schedule = SCHEDULES[recipe.schedule](
+        optimizer, recipe.epochs * math.ceil(used / recipe.batch_size)
+    )
+    order, stopping, history = (
+        torch.Generator().manual_seed(recipe.seed),
+        make_stopping(recipe),
+        History(),
+    )
     torch.manual_seed(recipe.seed)  # dropout
     sampler = sampler or make_sampler(recipe.sampler, len(truth), recipe.batch_size)
     if type(sampler) is not Uniform and (target == "masks" or truth.ndim > 1):
-        raise ValueError(f"sampler={recipe.sampler!r} needs one label an image; the task is {data.task}. Choose uniform.")
+        raise ValueError(
+            f"sampler={recipe.sampler!r} needs one label an image; the task is {data.task}. Choose uniform."
+        )
     guide = None if teacher is None else _guide(teacher, data, recipe, numbers)
-    keep = Checkpoint(checkpoint, model, optimizer, schedule, scaler, order, stopping, history, sampler)
+    keep = Checkpoint(
+        checkpoint, model, optimizer, schedule, scaler, order, stopping, history, sampler
+    )
 
     def forward(images: "torch.Tensor") -> "torch.Tensor":
         with numbers.context():
@@ -101,22 +126,33 @@ def train(model: "nn.Module", data: Dataset, *, recipe: Recipe, sampler: Uniform
             scores = _gradient_norm(forward(split.take(index).to(device)).float(), truth[index])
         model.train(not frozen)
         return scores
+
     for epoch in range(keep.resume() + 1, recipe.epochs + 1):
         model.train(not frozen)
         total = 0.0
-        for index in torch.randperm(len(truth), generator=order)[:used].to(device).split(recipe.batch_size):
+        for index in (
+            torch.randperm(len(truth), generator=order)[:used].to(device).split(recipe.batch_size)
+        ):
             index, weights = sampler.draw(index, score, order)
             history.importance_steps += weights is not None
             images, goal = split.take(index).to(device), truth[index]
-            images, masks = augment(recipe.augment, images, goal if target == "masks" else None, order)
+            images, masks = augment(
+                recipe.augment, images, goal if target == "masks" else None, order
+            )
             goal = goal if masks is None else masks
             outputs = forward(images)
-            loss = loss_of(outputs.float(), goal) if weights is None else loss_of(outputs.float(), goal, weights)
+            loss = (
+                loss_of(outputs.float(), goal)
+                if weights is None
+                else loss_of(outputs.float(), goal, weights)
+            )
             if guide:
                 soft = distillation_loss(outputs.float(), guide(index, images), recipe.temperature)
                 loss = (1 - recipe.teacher_share) * loss + recipe.teacher_share * soft
             if not math.isfinite(value := loss.item()):
-                raise Diverged(f"The loss became {value} in epoch {epoch}. Lower learning_rate={recipe.learning_rate:g}.")
+                raise Diverged(
+                    f"The loss became {value} in epoch {epoch}. Lower learning_rate={recipe.learning_rate:g}."
+                )
             optimizer.zero_grad()
             scaler.scale(loss).backward()
             scaler.step(optimizer)
@@ -148,18 +184,30 @@ def train(model: "nn.Module", data: Dataset, *, recipe: Recipe, sampler: Uniform
 def predict(model: "nn.Module", split: Split, *, task: str, precision: str = "fp32") -> np.ndarray:
     """Probabilities of every image of a split, in its order: float32 (N, K), sigmoid per label if multi-label; for
     segmentation float16 (N, H, W) or (N, D, H, W), of the structure."""
-    return _probabilities(_logits(model, split, arithmetic(precision, next(model.parameters()).device.type), task), task)
+    return _probabilities(
+        _logits(model, split, arithmetic(precision, next(model.parameters()).device.type), task),
+        task,
+    )
 
 
 def _logits(model: "nn.Module", split: Split, numbers: Arithmetic, task: str) -> "torch.Tensor":
     """On the CPU: float32 (N, K), or float16 (N, 2, …) for masks, which are large."""
     import torch
+
     model.eval()
     step = min(512, max(1, EVAL_PIXELS // split.images[0, 0].numel()))
     dtype = torch.float16 if task == "segmentation" else torch.float32
-    batches = (split.take(slice(start, start + step)).to(numbers.device) for start in range(0, len(split), step))
+    batches = (
+        split.take(slice(start, start + step)).to(numbers.device)
+        for start in range(0, len(split), step)
+    )
     with torch.inference_mode(), numbers.context():
-        return torch.cat([model(_channels_last(numbers.cast(normalize(batch)))).to("cpu", dtype) for batch in batches])
+        return torch.cat(
+            [
+                model(_channels_last(numbers.cast(normalize(batch)))).to("cpu", dtype)
+                for batch in batches
+            ]
+        )
 
 
 def _probabilities(logits: "torch.Tensor", task: str) -> np.ndarray:
@@ -168,21 +216,31 @@ def _probabilities(logits: "torch.Tensor", task: str) -> np.ndarray:
     return (logits.sigmoid() if task == "multi-label" else logits.softmax(1)).numpy()
 
 
-def _validate(model: "nn.Module", data: Dataset, numbers: Arithmetic, loss_of: Callable) -> dict[str, float]:
+def _validate(
+    model: "nn.Module", data: Dataset, numbers: Arithmetic, loss_of: Callable
+) -> dict[str, float]:
     """Score, loss and accuracy (of masks: over all pixels) on the validation split; NaN without one."""
     if data.val is None:
         return {"score": math.nan, "loss": math.nan, "accuracy": math.nan}
     logits = _logits(model, data.val, numbers, data.task)
     if not logits.isfinite().all():
-        raise Diverged("The model's outputs on the validation split are not finite numbers. Lower learning_rate.")
+        raise Diverged(
+            "The model's outputs on the validation split are not finite numbers. Lower learning_rate."
+        )
     probabilities = _probabilities(logits, data.task)
     truth = data.val.masks if data.task == "segmentation" else data.val.labels
     loss = float(loss_of(logits.float().to(numbers.device), truth.to(numbers.device)))
     if data.task == "segmentation":
-        guess, masks = ((array >= 0.5).reshape(len(array), -1) for array in (probabilities, truth.numpy()))
+        guess, masks = (
+            (array >= 0.5).reshape(len(array), -1) for array in (probabilities, truth.numpy())
+        )
         overlap, size = (guess & masks).sum(1), guess.sum(1) + masks.sum(1)
         dice = np.where(size > 0, 2 * overlap / np.maximum(size, 1), 1.0)  # both empty: right
-        return {"score": float(dice.mean()), "loss": loss, "accuracy": float((guess == masks).mean())}
+        return {
+            "score": float(dice.mean()),
+            "loss": loss,
+            "accuracy": float((guess == masks).mean()),
+        }
     scores = evaluate(probabilities, truth.numpy(), task=data.task, positive=data.positive)
     return {"score": scores.auroc, "loss": loss, "accuracy": scores.accuracy}
 
@@ -190,9 +248,12 @@ def _validate(model: "nn.Module", data: Dataset, numbers: Arithmetic, loss_of: C
 def _guide(teacher: "nn.Module", data: Dataset, recipe: Recipe, numbers: Arithmetic) -> Callable:
     """Logits (B, K) of the teacher for a batch, from its index and images; computed once for all images unless they vary."""
     import torch
+
     if data.task not in ("binary", "multi-class", "ordinal") or recipe.sampler != "uniform":
-        raise ValueError(f"Distillation needs one label an image and sampler=uniform; the task is {data.task}, sampler="
-                         f"{recipe.sampler!r}. Leave teacher out, or choose another set or sampler.")
+        raise ValueError(
+            f"Distillation needs one label an image and sampler=uniform; the task is {data.task}, sampler="
+            f"{recipe.sampler!r}. Leave teacher out, or choose another set or sampler."
+        )
     teacher.to(numbers.device).eval().requires_grad_(False)
     numbers.prepare(_channels_last(teacher))
     if recipe.augment == "none":
@@ -202,18 +263,21 @@ def _guide(teacher: "nn.Module", data: Dataset, recipe: Recipe, numbers: Arithme
     def look(index: "torch.Tensor", images: "torch.Tensor") -> "torch.Tensor":
         with torch.no_grad(), numbers.context():
             return teacher(_channels_last(numbers.cast(normalize(images)))).float()
+
     return look
 
 
 def _gradient_norm(logits: "torch.Tensor", labels: "torch.Tensor") -> "torch.Tensor":
     """‖p − y‖₂, (N,): the norm of the gradient of cross-entropy with respect to the logits."""
     import torch
+
     return (logits.softmax(1) - torch.nn.functional.one_hot(labels, logits.shape[1])).norm(dim=1)
 
 
 def _channels_last(thing: Any) -> Any:
     """A model or a batch (N,C,H,W) in channels-last layout; volumes stay as they are."""
     import torch
+
     if isinstance(thing, torch.Tensor) and thing.ndim != 4:
         return thing.contiguous()
     if isinstance(thing, torch.nn.Module) and any(p.ndim == 5 for p in thing.parameters()):
@@ -221,7 +285,9 @@ def _channels_last(thing: Any) -> Any:
     return thing.to(memory_format=torch.channels_last)
 
 
-def _dtypes(model: "nn.Module", outputs: "torch.Tensor", optimizer: "torch.optim.Optimizer") -> dict[str, str]:
+def _dtypes(
+    model: "nn.Module", outputs: "torch.Tensor", optimizer: "torch.optim.Optimizer"
+) -> dict[str, str]:
     """What is in memory after a step: the dtypes of weights, outputs, gradients and optimiser state, commonest first."""
     import torch
 
@@ -229,33 +295,55 @@ def _dtypes(model: "nn.Module", outputs: "torch.Tensor", optimizer: "torch.optim
         sizes: dict[str, int] = {}
         for tensor in tensors:
             if tensor is not None and tensor.numel() > 1:  # a step counter is no state to speak of
-                sizes[str(tensor.dtype).removeprefix("torch.")] = sizes.get(str(tensor.dtype), 0) + tensor.numel()
+                sizes[str(tensor.dtype).removeprefix("torch.")] = (
+                    sizes.get(str(tensor.dtype), 0) + tensor.numel()
+                )
         return "+".join(sorted(sizes, key=lambda name: -sizes[name])) or "none"
-    states = (value for state in optimizer.state.values() for value in state.values() if isinstance(value, torch.Tensor))
-    return {"weights": of(model.parameters()), "activations": of([outputs]), "gradients": of(p.grad for p in model.parameters()),
-            "optimizer": of(states)}
+
+    states = (
+        value
+        for state in optimizer.state.values()
+        for value in state.values()
+        if isinstance(value, torch.Tensor)
+    )
+    return {
+        "weights": of(model.parameters()),
+        "activations": of([outputs]),
+        "gradients": of(p.grad for p in model.parameters()),
+        "optimizer": of(states),
+    }
 
 
-def _cosine(optimizer: "torch.optim.Optimizer", steps: int) -> "torch.optim.lr_scheduler.LRScheduler":
+def _cosine(
+    optimizer: "torch.optim.Optimizer", steps: int
+) -> "torch.optim.lr_scheduler.LRScheduler":
     """From the learning rate to 0 along half a cosine (Loshchilov & Hutter 2017, without restarts)."""
     from torch.optim.lr_scheduler import CosineAnnealingLR
+
     return CosineAnnealingLR(optimizer, steps)
 
 
-def _constant(optimizer: "torch.optim.Optimizer", steps: int) -> "torch.optim.lr_scheduler.LRScheduler":
+def _constant(
+    optimizer: "torch.optim.Optimizer", steps: int
+) -> "torch.optim.lr_scheduler.LRScheduler":
     from torch.optim.lr_scheduler import ConstantLR
+
     return ConstantLR(optimizer, factor=1.0)
 
 
 def _step(optimizer: "torch.optim.Optimizer", steps: int) -> "torch.optim.lr_scheduler.LRScheduler":
     """A tenth after half, and again after three quarters, of the steps, as MedMNIST's own training does."""
     from torch.optim.lr_scheduler import MultiStepLR
+
     return MultiStepLR(optimizer, [steps // 2, 3 * steps // 4], gamma=0.1)
 
 
-def _onecycle(optimizer: "torch.optim.Optimizer", steps: int) -> "torch.optim.lr_scheduler.LRScheduler":
+def _onecycle(
+    optimizer: "torch.optim.Optimizer", steps: int
+) -> "torch.optim.lr_scheduler.LRScheduler":
     """Up to the learning rate in the first 30 %, then down to nothing (Smith & Topin 2018)."""
     from torch.optim.lr_scheduler import OneCycleLR
+
     return OneCycleLR(optimizer, optimizer.param_groups[0]["lr"], total_steps=steps + 1)
 
 

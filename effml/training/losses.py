@@ -1,4 +1,5 @@
 """What is minimised, by task, and how rare classes are weighted."""
+
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -17,29 +18,46 @@ def make_loss(task: str, labels: "torch.Tensor", classes: int, class_weights: st
     """
     import torch
     from torch.nn import functional
+
     if class_weights not in CLASS_WEIGHTS:
-        raise ValueError(f"Unknown class_weights {class_weights!r}. Choose from: {', '.join(CLASS_WEIGHTS)}")
+        raise ValueError(
+            f"Unknown class_weights {class_weights!r}. Choose from: {', '.join(CLASS_WEIGHTS)}"
+        )
     if task == "segmentation":
-        return lambda logits, masks: functional.cross_entropy(logits, masks.long()) + soft_dice_loss(logits, masks)
+        return lambda logits, masks: (
+            functional.cross_entropy(logits, masks.long()) + soft_dice_loss(logits, masks)
+        )
     if task == "multi-label":
         positives = labels.float().mean(0).clamp(1e-6, 1)
         weight = (1 / positives - 1) if class_weights == "balanced" else None
-        return lambda logits, truth: functional.binary_cross_entropy_with_logits(logits, truth.float(), pos_weight=weight)
+        return lambda logits, truth: functional.binary_cross_entropy_with_logits(
+            logits, truth.float(), pos_weight=weight
+        )
     weight = CLASS_WEIGHTS[class_weights](torch.bincount(labels, minlength=classes).float())
 
-    def loss(logits: "torch.Tensor", truth: "torch.Tensor", each: "torch.Tensor | None" = None) -> "torch.Tensor":
+    def loss(
+        logits: "torch.Tensor", truth: "torch.Tensor", each: "torch.Tensor | None" = None
+    ) -> "torch.Tensor":
         if each is None:
             return functional.cross_entropy(logits, truth, weight=weight)
-        return (each * functional.cross_entropy(logits, truth, weight=weight, reduction="none")).mean()
+        return (
+            each * functional.cross_entropy(logits, truth, weight=weight, reduction="none")
+        ).mean()
+
     return loss
 
 
-def distillation_loss(logits: "torch.Tensor", teacher: "torch.Tensor", temperature: float) -> "torch.Tensor":
+def distillation_loss(
+    logits: "torch.Tensor", teacher: "torch.Tensor", temperature: float
+) -> "torch.Tensor":
     """T² KL(softmax(z_teacher / T) ‖ softmax(z / T)), mean over the batch, of logits (N, K). The factor keeps its gradients in
     step with those of the labels (Hinton et al. 2015, §2)."""
     from torch.nn import functional
+
     goal = (teacher / temperature).log_softmax(1)
-    return temperature**2 * functional.kl_div((logits / temperature).log_softmax(1), goal, reduction="batchmean", log_target=True)
+    return temperature**2 * functional.kl_div(
+        (logits / temperature).log_softmax(1), goal, reduction="batchmean", log_target=True
+    )
 
 
 def soft_dice_loss(logits: "torch.Tensor", masks: "torch.Tensor") -> "torch.Tensor":

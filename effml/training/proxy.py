@@ -1,4 +1,5 @@
 """What a selection looks at: raw pixels, or what a small model makes of the training images."""
+
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -30,42 +31,91 @@ def select(data: Dataset, recipe: Recipe) -> "torch.Tensor":
     network), or @imagenet. `recipe.scores` says what a selector by features sees: `pixels`, or `embedding`, the inputs of the
     proxy's last layer; `none` means the embedding if there is a proxy. Raises ValueError for what does not fit together.
     """
-    selector, k = get_selector(recipe.selection), max(1, round(recipe.train_fraction * len(data.train)))
+    selector, k = (
+        get_selector(recipe.selection),
+        max(1, round(recipe.train_fraction * len(data.train))),
+    )
     needs = hasattr(selector, "needs_scores")
     if needs and (recipe.proxy == "none" or recipe.proxy.endswith(("@0", "@imagenet"))):
-        raise ValueError(f"selection={recipe.selection!r} goes by the scores of a trained proxy. Give a model and the "
-                         f"epochs it is trained for, such as proxy='lenet5@{EPOCHS}'.")
+        raise ValueError(
+            f"selection={recipe.selection!r} goes by the scores of a trained proxy. Give a model and the "
+            f"epochs it is trained for, such as proxy='lenet5@{EPOCHS}'."
+        )
     if data.train.labels is None:
-        raise ValueError(f"{data.name} has no labels to train a proxy on or to select by. Leave selection='none'.")
-    seen = look(data, recipe, embedding=getattr(selector, "needs_features", True), predictions=needs)
-    return selector(seen.features, data.train.labels, k, seed=recipe.seed, scores=seen.predictions if needs else None)
+        raise ValueError(
+            f"{data.name} has no labels to train a proxy on or to select by. Leave selection='none'."
+        )
+    seen = look(
+        data, recipe, embedding=getattr(selector, "needs_features", True), predictions=needs
+    )
+    return selector(
+        seen.features,
+        data.train.labels,
+        k,
+        seed=recipe.seed,
+        scores=seen.predictions if needs else None,
+    )
 
 
-def look(data: Dataset, recipe: Recipe, *, embedding: bool = True, predictions: bool = True) -> Look:
+def look(
+    data: Dataset, recipe: Recipe, *, embedding: bool = True, predictions: bool = True
+) -> Look:
     """Features of the training images (pixels where no `embedding` is asked for) and, of a trained proxy, its probabilities
     after each epoch, where these are asked for."""
     import torch
-    if recipe.scores not in ("none", "pixels", "embedding") or recipe.scores == "embedding" and recipe.proxy == "none":
-        raise ValueError(f"scores={recipe.scores!r} with proxy={recipe.proxy!r}: choose scores from none, pixels, embedding; "
-                         "an embedding is that of a proxy.")
+
+    if (
+        recipe.scores not in ("none", "pixels", "embedding")
+        or recipe.scores == "embedding"
+        and recipe.proxy == "none"
+    ):
+        raise ValueError(
+            f"scores={recipe.scores!r} with proxy={recipe.proxy!r}: choose scores from none, pixels, embedding; "
+            "an embedding is that of a proxy."
+        )
     pixels = data.train.images.flatten(1)
     name, _, how = recipe.proxy.partition("@")
     if name == "none":
         return Look(pixels)
     epochs = EPOCHS if not how else 0 if how == "imagenet" else int(how) if how.isdecimal() else -1
     if epochs < 0:
-        raise ValueError(f"proxy={recipe.proxy!r}: after @ comes a number of epochs, or imagenet, as in lenet5@5, "
-                         "lenet5@0 (a random network) or mobilenetv3_small_100@imagenet.")
-    model = build_model(name, in_channels=data.train.images.shape[1], classes=len(data.classes), size=data.train.images.shape[-1],
-                        weights="imagenet" if how == "imagenet" else "random", seed=recipe.seed)
+        raise ValueError(
+            f"proxy={recipe.proxy!r}: after @ comes a number of epochs, or imagenet, as in lenet5@5, "
+            "lenet5@0 (a random network) or mobilenetv3_small_100@imagenet."
+        )
+    model = build_model(
+        name,
+        in_channels=data.train.images.shape[1],
+        classes=len(data.classes),
+        size=data.train.images.shape[-1],
+        weights="imagenet" if how == "imagenet" else "random",
+        seed=recipe.seed,
+    )
     history: list[torch.Tensor] = []
 
     def note() -> None:
-        history.append(torch.from_numpy(predict(model, data.train, task=data.task, precision=recipe.precision)))
+        history.append(
+            torch.from_numpy(predict(model, data.train, task=data.task, precision=recipe.precision))
+        )
+
     if epochs:
-        train(model, data, after_epoch=note if predictions else None,
-              recipe=Recipe(model=name, epochs=epochs, precision=recipe.precision, batch_size=recipe.batch_size,
-                            learning_rate=recipe.learning_rate, seed=recipe.seed))
+        train(
+            model,
+            data,
+            after_epoch=note if predictions else None,
+            recipe=Recipe(
+                model=name,
+                epochs=epochs,
+                precision=recipe.precision,
+                batch_size=recipe.batch_size,
+                learning_rate=recipe.learning_rate,
+                seed=recipe.seed,
+            ),
+        )
     pixels_do = recipe.scores == "pixels" or not embedding
-    features = pixels if pixels_do else embed(model, lambda part: normalize(data.train.take(part)), len(pixels))
+    features = (
+        pixels
+        if pixels_do
+        else embed(model, lambda part: normalize(data.train.take(part)), len(pixels))
+    )
     return Look(features, torch.stack(history, 1) if history else None)

@@ -1,4 +1,5 @@
 """When an epoch counts as better, and when training stops."""
+
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -65,5 +66,7 @@ STOPPING: dict[str, Callable[[int], Stopping]] = {"score": ByScore, "selvan2023"
 def make_stopping(recipe: Recipe) -> Stopping:
     """The rule of `recipe.stopping` with `recipe.patience`, 0 = never. ValueError for an unknown name."""
     if recipe.stopping not in STOPPING:
-        raise ValueError(f"Unknown stopping {recipe.stopping!r}. Choose from: {', '.join(STOPPING)}")
+        raise ValueError(
+            f"Unknown stopping {recipe.stopping!r}. Choose from: {', '.join(STOPPING)}"
+        )
     return STOPPING[recipe.stopping](recipe.patience)

@@ -1,4 +1,5 @@
 """Seconds of a training step, one number format beside the other."""
+
 import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -16,17 +17,27 @@ if TYPE_CHECKING:
 WARM_UP = 2  # steps: the first makes the optimiser's state and chooses the kernels
 
 
-def step_seconds(model: "nn.Module", images: "torch.Tensor", labels: "torch.Tensor", *,
-                 precisions: Sequence[str] = ("fp32", "amp_bf16"), repeats: int = 7,
-                 optimizer: str = "adamw") -> dict[str, list[float]]:
+def step_seconds(
+    model: "nn.Module",
+    images: "torch.Tensor",
+    labels: "torch.Tensor",
+    *,
+    precisions: Sequence[str] = ("fp32", "amp_bf16"),
+    repeats: int = 7,
+    optimizer: str = "adamw",
+) -> dict[str, list[float]]:
     """Seconds of whole training steps (cast, forward, cross-entropy, backward, update) per precision: `repeats` of each, by
     turns after a warm-up, so that what others do on the machine meets all alike. Take medians and their ratios.
 
     `images` is uint8 (N, C, H, W) and `labels` long (N,), on the device of `model`, which is copied and left as it is.
     ValueError for an unknown precision, for fp16 on a CPU, and for less than one repeat."""
     if repeats < 1:
-        raise ValueError(f"repeats={repeats} measures nothing: give 1 or more (7 make a fair median).")
-    steps = {name: _stepper(deepcopy(model), images, labels, name, optimizer) for name in precisions}
+        raise ValueError(
+            f"repeats={repeats} measures nothing: give 1 or more (7 make a fair median)."
+        )
+    steps = {
+        name: _stepper(deepcopy(model), images, labels, name, optimizer) for name in precisions
+    }
     taken: dict[str, list[float]] = {name: [] for name in precisions}
     for _ in range(WARM_UP + repeats):
         for name, step in steps.items():
@@ -36,9 +47,15 @@ def step_seconds(model: "nn.Module", images: "torch.Tensor", labels: "torch.Tens
     return {name: seconds[WARM_UP:] for name, seconds in taken.items()}
 
 
-def _stepper(model: "nn.Module", images: "torch.Tensor", labels: "torch.Tensor", precision: str,
-             optimizer: str) -> Callable[[], float]:
+def _stepper(
+    model: "nn.Module",
+    images: "torch.Tensor",
+    labels: "torch.Tensor",
+    precision: str,
+    optimizer: str,
+) -> Callable[[], float]:
     from torch.nn.functional import cross_entropy
+
     numbers = arithmetic(precision, images.device.type)
     numbers.prepare(_channels_last(model)).train()
     updates, scaler = make_optimizer(optimizer, model.parameters(), 1e-4), numbers.scaler()
@@ -51,5 +68,8 @@ def _stepper(model: "nn.Module", images: "torch.Tensor", labels: "torch.Tensor",
         scaler.scale(loss).backward()
         scaler.step(updates)
         scaler.update()
-        return updates.param_groups[0]["params"][0].flatten()[0].item()  # a GPU is waited for here, after the update
+        return (
+            updates.param_groups[0]["params"][0].flatten()[0].item()
+        )  # a GPU is waited for here, after the update
+
     return step

@@ -1,8 +1,9 @@
 """`make bench`: effml beside its peers, in one process, interleaved, as ratios of medians. Numbers, not tests.
 
-    python -m tests.bench            all of them
-    python -m tests.bench data       only those about data
+python -m tests.bench            all of them
+python -m tests.bench data       only those about data
 """
+
 import importlib
 import sys
 

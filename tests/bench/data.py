@@ -2,6 +2,7 @@
 
 Memory is measured in a fresh process each: the high-water mark (VmHWM) of all of it, Python and torch included.
 """
+
 import json
 import os
 import statistics
@@ -34,8 +35,13 @@ print(json.dumps({"status": record.status, "seconds": record.train_seconds, "pea
 
 
 def fresh(code: str, *arguments: str, **environment: str) -> dict:
-    done = subprocess.run([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, text=True, check=True,
-                          env={**os.environ, **environment})
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        env={**os.environ, **environment},
+    )
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -45,10 +51,13 @@ def main() -> None:
     from effml import Recipe, build_model, load_dataset
     from effml.data import Dataset, at_hand, normalize
     from effml.training import train
+
     name = at_hand("malaria_28|phantom-chest")
     cost = fresh(LOADING, name)
-    print(f"{name}: first load {cost['first']:.2f} s, again {cost['again']:.2f} s (aim ≤ 1 s); extra peak memory over the images "
-          f"{cost['peak'] / cost['images']:.2f} (aim ≤ 1.3)")
+    print(
+        f"{name}: first load {cost['first']:.2f} s, again {cost['again']:.2f} s (aim ≤ 1 s); extra peak memory over the images "
+        f"{cost['peak'] / cost['images']:.2f} (aim ≤ 1.3)"
+    )
     data = load_dataset(name)
     part = Dataset(name, data.task, data.classes, data.positive, {}, train=data.train)
     batches, epochs = [], []
@@ -60,25 +69,39 @@ def main() -> None:
         train(build_model("lenet5"), part, recipe=Recipe(epochs=1))
         batches.append(middle - start), epochs.append(time.perf_counter() - middle)
     share = statistics.median(batches) / statistics.median(epochs)
-    print(f"batches of 128 over a LeNet-5 epoch on {len(data.train)} images: {share:.2%} (aim ≤ 2 %); epoch "
-          f"{statistics.median(epochs):.2f} s")
+    print(
+        f"batches of 128 over a LeNet-5 epoch on {len(data.train)} images: {share:.2%} (aim ≤ 2 %); epoch "
+        f"{statistics.median(epochs):.2f} s"
+    )
     importing()
     larger_than_memory()
 
 
 def larger_than_memory(gigabytes: float = 3.0) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        path, count = Path(folder) / "large.npz", int(gigabytes * 1e9 / 224 ** 2)
+        path, count = Path(folder) / "large.npz", int(gigabytes * 1e9 / 224**2)
         tile = np.random.default_rng(0).integers(0, 256, (count // 50, 224, 224), dtype=np.uint8)
-        arrays = {"train_images": np.tile(tile, (48, 1, 1)), "val_images": tile, "test_images": tile}
-        arrays |= {key.replace("images", "labels"): (np.arange(len(a)) % 2)[:, None] for key, a in list(arrays.items())}
+        arrays = {
+            "train_images": np.tile(tile, (48, 1, 1)),
+            "val_images": tile,
+            "test_images": tile,
+        }
+        arrays |= {
+            key.replace("images", "labels"): (np.arange(len(a)) % 2)[:, None]
+            for key, a in list(arrays.items())
+        }
         np.savez(path, **arrays)
-        print(f"{path.stat().st_size / 1e9:.2f} GB of {sum(map(len, arrays.values())) // 2} images, 224 px; EFFML_MEMORY_GB=1", flush=True)
+        print(
+            f"{path.stat().st_size / 1e9:.2f} GB of {sum(map(len, arrays.values())) // 2} images, 224 px; EFFML_MEMORY_GB=1",
+            flush=True,
+        )
         del arrays, tile
         start = time.perf_counter()
         cost = fresh(TRAINING, str(path), EFFML_MEMORY_GB="1", EFFML_CACHE=f"{folder}/cache")
-        print(f"  one epoch: {cost['status']}, {cost['seconds']:.0f} s of training, {time.perf_counter() - start:.0f} s with unpacking; peak "
-              f"memory of the process {cost['peak'] / 1e9:.2f} GB (aim ≤ 1)")
+        print(
+            f"  one epoch: {cost['status']}, {cost['seconds']:.0f} s of training, {time.perf_counter() - start:.0f} s with unpacking; peak "
+            f"memory of the process {cost['peak'] / 1e9:.2f} GB (aim ≤ 1)"
+        )
 
 
 def importing(images: int = 2000, patients: int = 300) -> None:
@@ -89,21 +112,33 @@ def importing(images: int = 2000, patients: int = 300) -> None:
     from effml import import_folder
     from effml.data.partition import copies
     from effml.data.phantoms import make_phantom
+
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         drawn = make_phantom("phantom-chest", size=256, counts=(images, 2, 2))
         for i, pixels in enumerate(drawn["train_images"]):
             Image.fromarray(pixels).save(f"{folder}/{i:04}.png")
-        table = pd.DataFrame({"file": [f"{i:04}.png" for i in range(images)], "label": drawn["train_labels"][:, 0].astype(str),
-                              "group": rng.integers(patients, size=images).astype(str)})
+        table = pd.DataFrame(
+            {
+                "file": [f"{i:04}.png" for i in range(images)],
+                "label": drawn["train_labels"][:, 0].astype(str),
+                "group": rng.integers(patients, size=images).astype(str),
+            }
+        )
         times, outputs = [], []
         for k in range(3):
             start = time.perf_counter()
             import_folder(folder, f"{folder}/{k}.npz", table=table)
             times.append(time.perf_counter() - start)
             outputs.append(Path(f"{folder}/{k}.npz").read_bytes())
-    print(f"import of {images} images, {patients} patients: {statistics.median(times):.1f} s (aim ≤ 20), "
-          f"{'byte-identical' if len(set(outputs)) == 1 else 'NOT THE SAME BYTES'} three times")
+    print(
+        f"import of {images} images, {patients} patients: {statistics.median(times):.1f} s (aim ≤ 20), "
+        f"{'byte-identical' if len(set(outputs)) == 1 else 'NOT THE SAME BYTES'} three times"
+    )
     thumbnails, start = rng.random((10 * images, 16, 16), dtype=np.float32), time.perf_counter()
-    copies(np.arange(10 * images).astype(str), thumbnails, rng.choice(3, 10 * images, p=(0.7, 0.1, 0.2)))
+    copies(
+        np.arange(10 * images).astype(str),
+        thumbnails,
+        rng.choice(3, 10 * images, p=(0.7, 0.1, 0.2)),
+    )
     print(f"copies among {10 * images} images: {time.perf_counter() - start:.1f} s")

@@ -1,4 +1,5 @@
 """8-bit Adam on a CPU: ours, bitsandbytes' and fused AdamW in one process, interleaved. A step alone, without the gradients."""
+
 import importlib.util
 import statistics
 import time
@@ -13,9 +14,13 @@ from effml.optimizers import make_optimizer, state_report  # noqa: E402
 
 
 def main() -> None:
-    names = ["adamw", "adamw8bit"] + ["adam8bit_bnb"] * bool(importlib.util.find_spec("bitsandbytes"))
+    names = ["adamw", "adamw8bit"] + ["adam8bit_bnb"] * bool(
+        importlib.util.find_spec("bitsandbytes")
+    )
     if len(names) < 3:
-        print("bitsandbytes is not installed, so it is not compared: pip install bitsandbytes==0.50.2")
+        print(
+            "bitsandbytes is not installed, so it is not compared: pip install bitsandbytes==0.50.2"
+        )
     for model in ("resnet18", "mobilenetv3_small_100", "vit_tiny_patch16_224"):
         optimizers = {name: _optimizer(name, model) for name in names}
         times: dict[str, list[float]] = {name: [] for name in names}
@@ -27,10 +32,17 @@ def main() -> None:
         medians = {name: 1e3 * statistics.median(taken[2:]) for name, taken in times.items()}
         for name, optimizer in optimizers.items():
             found = state_report(optimizer)
-            ratio = f"{medians['adam8bit_bnb'] / medians[name]:5.1f}× as fast as bitsandbytes" if "adam8bit_bnb" in names else ""
-            print(f"{model:22} {name:13} step {medians[name]:6.1f} ms ({1e3 * min(times[name]):.1f}–{1e3 * max(times[name]):.1f})  {ratio}"
-                  f"  state {found['bytes'] / 1e6:5.1f} MB, {found['bytes_per_parameter']:.2f} B per parameter, "
-                  f"{found['tensors_quantised']} of {found['tensors']} tensors in 8 bits", flush=True)
+            ratio = (
+                f"{medians['adam8bit_bnb'] / medians[name]:5.1f}× as fast as bitsandbytes"
+                if "adam8bit_bnb" in names
+                else ""
+            )
+            print(
+                f"{model:22} {name:13} step {medians[name]:6.1f} ms ({1e3 * min(times[name]):.1f}–{1e3 * max(times[name]):.1f})  {ratio}"
+                f"  state {found['bytes'] / 1e6:5.1f} MB, {found['bytes_per_parameter']:.2f} B per parameter, "
+                f"{found['tensors_quantised']} of {found['tensors']} tensors in 8 bits",
+                flush=True,
+            )
     print("aims: adamw8bit ≤ 2.2 B per parameter, ≥ 5× as fast as bitsandbytes on a CPU")
 
 

@@ -4,6 +4,7 @@ The peer is a loop in the manner of MedMNIST's own training script (MedMNIST/exp
 PIL image per sample, torchvision's ToTensor and Normalize, a DataLoader in the main process, Adam, fp32, contiguous.
 Both train the same model on the same images with the same batch size; neither evaluates.
 """
+
 import statistics
 import tempfile
 import time
@@ -28,7 +29,9 @@ class PerSample(torch.utils.data.Dataset):
 
     def __init__(self, split: Split) -> None:
         self.images, self.labels = split.images[:, 0].numpy(), split.labels.numpy()[:, None]
-        self.transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(mean=[0.5], std=[0.5])])
+        self.transform = transforms.Compose(
+            [transforms.ToTensor(), transforms.Normalize(mean=[0.5], std=[0.5])]
+        )
 
     def __len__(self) -> int:
         return len(self.images)
@@ -62,28 +65,58 @@ def main() -> None:
     name = at_hand("pneumoniamnist|pneumoniamnist_reordered|phantom-chest")
     data = load_dataset(name)
     part = Dataset(name, data.task, data.classes, data.positive, {}, train=data.train)
-    small = Dataset(name, data.task, data.classes, data.positive, {},
-                    train=Split(data.train.images[:1280], data.train.labels[:1280]))
-    print(f"{name}, {len(data.train)} images, batch 128, {torch.get_num_threads()} threads, native precision {native_precision()}")
-    compare("loading alone", lambda: peer_loading(data.train, 128), lambda: our_loading(data.train, 128), 7, 60)
+    small = Dataset(
+        name,
+        data.task,
+        data.classes,
+        data.positive,
+        {},
+        train=Split(data.train.images[:1280], data.train.labels[:1280]),
+    )
+    print(
+        f"{name}, {len(data.train)} images, batch 128, {torch.get_num_threads()} threads, native precision {native_precision()}"
+    )
+    compare(
+        "loading alone",
+        lambda: peer_loading(data.train, 128),
+        lambda: our_loading(data.train, 128),
+        7,
+        60,
+    )
     cases = [("lenet5", "fp32", part, 9, 3.0), ("resnet18_medmnist", "fp32", small, 5, 1.1)]
     if native_precision() == "amp_bf16":
         cases.append(("resnet18_medmnist", "amp_bf16", small, 5, 2.2))
     for model, precision, subset, repeats, aim in cases:
-        theirs, own, one = build_model(model), build_model(model), Recipe(epochs=1, precision=precision)
-        compare(f"loading + training, {model}, {precision}", lambda: peer_epoch(theirs, subset.train, 128),
-                lambda: train(own, subset, recipe=one), repeats, aim)
+        theirs, own, one = (
+            build_model(model),
+            build_model(model),
+            Recipe(epochs=1, precision=precision),
+        )
+        compare(
+            f"loading + training, {model}, {precision}",
+            lambda: peer_epoch(theirs, subset.train, 128),
+            lambda: train(own, subset, recipe=one),
+            repeats,
+            aim,
+        )
     recipes = grid(Recipe(model="mlp", epochs=1), seed=range(20))
     with tempfile.TemporaryDirectory() as store:
         sweep(recipes[:1], store)  # starts the server: once a session
         run(recipes[0])
         swept, ran = [], []
         for recipe in recipes[1:]:
-            for times, work in ((swept, lambda: sweep([recipe], store)), (ran, lambda: run(recipe))):
+            for times, work in (
+                (swept, lambda: sweep([recipe], store)),
+                (ran, lambda: run(recipe)),
+            ):
                 start = time.perf_counter()
                 work()
                 times.append(time.perf_counter() - start)
     extra = statistics.median(a - b for a, b in zip(swept, ran))
-    print(f"sweep over run in this process, per run            {extra:6.2f} s (aim ≤ 0.4 s); run {statistics.median(ran):.2f} s")
+    print(
+        f"sweep over run in this process, per run            {extra:6.2f} s (aim ≤ 0.4 s); run {statistics.median(ran):.2f} s"
+    )
     starts = [time_of("import effml") - time_of("pass") for _ in range(9)]
-    print(f"import effml                                       {statistics.median(starts):6.3f} s (aim ≤ 0.15 s)")
+    print(
+        f"import effml                                       {statistics.median(starts):6.3f} s (aim ≤ 0.15 s)"
+    )
