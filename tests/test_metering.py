@@ -122,6 +122,55 @@ def test_peak_memory_belongs_to_its_window():
     assert 400e6 < large.peak_memory_bytes - small.peak_memory_bytes < 600e6
 
 
+needs_reset = pytest.mark.skipif(
+    not os.access("/proc/self/clear_refs", os.W_OK), reason="the mark cannot be reset here"
+)
+
+
+@needs_reset
+def test_a_measure_inside_a_measure_does_not_take_its_peak():
+    with measure() as outer:
+        np.ones(30_000_000).sum()  # 240 MB
+        with measure() as inner, measure() as innermost:
+            np.ones(1000).sum()
+    small = max(inner.peak_memory_bytes, innermost.peak_memory_bytes)
+    assert 200e6 < outer.peak_memory_bytes - small < 300e6
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_peaks_of_windows_that_open_and_close_in_any_order_by_brute_force(seed):
+    """One mark for all, as in the system; what each window should say is the largest use between its ends."""
+    rng = np.random.default_rng(seed)
+    state = SimpleNamespace(now=100.0, mark=100.0)
+
+    def reset():
+        state.mark = state.now
+
+    def read():
+        return state.mark
+
+    history, windows = [100.0], []
+    for _ in range(60):
+        state.now = float(rng.integers(100, 1000))
+        state.mark = max(state.mark, state.now)
+        history.append(state.now)
+        if windows and rng.random() < 0.4:
+            begun, peak = windows.pop(rng.integers(len(windows)))
+            assert peak.close() == max(history[begun:])
+        else:
+            windows.append((len(history) - 1, window.Peak(read, reset)))
+    for begun, peak in windows:
+        assert peak.close() == max(history[begun:])
+    assert not [peak for peak in window.Peak._open if peak._read is read]
+
+
+def test_a_wrong_setting_found_late_ends_no_run(monkeypatch):
+    with measure() as cost:
+        monkeypatch.setenv("EFFML_WATTS_PER_CPU", "many")
+        busy(0.01)
+    assert cost.energy_j > 0
+
+
 def test_an_exception_passes_through_and_the_cost_stands():
     with pytest.raises(KeyError), measure() as cost:
         raise KeyError("x")

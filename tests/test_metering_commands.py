@@ -160,3 +160,13 @@ def test_every_intensity_is_dated_sourced_and_plausible():
         assert len(iso) == 3 and iso.isupper()
         for year, (name, intensity, source) in years.items():
             assert 2020 <= year <= 2026 and 10 < intensity < 1000 and name and "Ember" in source
+
+
+def test_a_counter_that_stands_still_is_no_idle_power_of_zero(five_watts, monkeypatch, capsys):
+    monkeypatch.setattr(counters, "_number", lambda path: 10**6)
+    with pytest.raises(ValueError, match="No counter to calibrate"):
+        call("calibrate")
+    assert (
+        call("show") == 0
+        and "rapl            not here: it did not move in" in capsys.readouterr().out
+    )

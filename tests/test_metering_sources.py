@@ -358,6 +358,8 @@ def test_measured_comes_before_declared_before_estimated(fake):
     def source():
         with measure() as cost:
             time.sleep(0.005)
+            if (fake.root / "powercap").exists():
+                fake.rapl(1.01)
         return cost.energy_source.partition(",")[0]
 
     assert source() == "cpu-time × TDP"
@@ -374,3 +376,199 @@ def test_a_calibration_that_is_damaged_or_of_another_machine_is_not_used(fake, t
     (fake.root / "energy.json").write_text(text)
     with pytest.raises(Unavailable, match="energy calibrate"):
         METERS["wattmeter"]("cpu")
+
+
+CASE = (
+    200_000,
+    5,
+    262_143.32885,
+)  # joules before a suspend, after it, and at which the counter wraps around
+
+
+@pytest.mark.parametrize(
+    "before, after, wraps_at, seconds, message",
+    [
+        (*CASE, 60, "went back from 200000 J to 5 J without having been near its end of 262143 J"),
+        (*CASE, 3600, "went back"),  # 17 W on average: a long window makes it no better
+        (200_000, 5, 65_532, 60, "went back"),  # its range and its value are at odds
+        (1_000, 250_000, 262_143, 60, "jumped from 1000 J to 250000 J"),
+        (262_140, 11_000, 262_143, 10, "at most"),  # 1.1 kW
+        (1_000, 1_000, 262_143, 60, "did not move in 60 s with 50 s of busy CPU"),
+        (100, 200, 0, 60, "max_energy_range_uj is 0"),
+        (100, 200, -1, 60, "max_energy_range_uj is -1"),
+    ],
+)
+def test_a_counter_that_cannot_be_believed_is_unknown_and_does_not_end_the_run(
+    fake, monkeypatch, before, after, wraps_at, seconds, message
+):
+    monkeypatch.setattr(counters.os, "cpu_count", lambda: 8)
+    fake.write(
+        "powercap/intel-rapl:0",
+        name="package-0",
+        energy_uj=round(before * 1e6),
+        max_energy_range_uj=round(wraps_at * 1e6),
+    )
+    finish = metering._start("cpu", ("rapl", "none"))
+    fake.write("powercap/intel-rapl:0", energy_uj=round(after * 1e6))
+    energy = finish(Window(seconds, own=40, busy=50))
+    assert math.isnan(energy.energy_j) and math.isnan(energy.gross_energy_j), energy
+    assert not energy.measured and message in energy.reason and energy.reason.startswith("rapl: ")
+
+
+@pytest.mark.parametrize("cpus", [1, 4, 64])
+def test_a_counter_near_its_end_wraps_around(fake, monkeypatch, cpus):
+    monkeypatch.setattr(counters.os, "cpu_count", lambda: cpus)
+    fake.rapl(262_143 - 300)
+    stop = METERS["rapl"]("cpu")
+    fake.rapl(100)
+    assert stop(Window(60, 40, 50)).gross_energy_j == pytest.approx(400)
+
+
+@pytest.mark.parametrize(
+    "limits, most",
+    [
+        ({"constraint_0_power_limit_uw": 15e6, "constraint_1_power_limit_uw": 64e6}, 128),
+        ({"constraint_0_max_power_uw": 28e6, "constraint_1_power_limit_uw": 0}, 56),
+        ({"constraint_0_power_limit_uw": 15e6, "enabled": 0}, 320),  # they are not kept
+        ({"constraint_0_power_limit_uw": 4095e6, "enabled": 1}, 320),  # "no limit", on desktops
+        ({"constraint_0_power_limit_uw": "?"}, 320),
+        ({}, 320),  # AMD
+    ],
+)
+def test_what_a_machine_can_draw_is_what_its_own_limits_say(fake, monkeypatch, limits, most):
+    monkeypatch.setattr(counters.os, "cpu_count", lambda: 8)
+    texts = {k: v if isinstance(v, str) else int(v) for k, v in limits.items()}
+    fake.write("powercap/intel-rapl:0", **texts)
+    assert counters.most_watts(fake.root / "powercap" / "intel-rapl:0") == pytest.approx(most)
+    for watts, believed in ((most * 0.9, True), (most * 1.1, False)):
+        fake.rapl(0)
+        finish = metering._start("cpu", ("rapl", "none"))
+        fake.rapl(watts * 10)
+        assert finish(Window(10, 5, 5)).measured == believed
+
+
+def test_no_machine_draws_more_than_a_kilowatt_a_package(fake, monkeypatch):
+    monkeypatch.setattr(counters.os, "cpu_count", lambda: 384)
+    fake.rapl(0)
+    assert counters.most_watts(fake.root / "powercap" / "intel-rapl:0") == 1000
+
+
+def test_memory_that_stands_still_is_left_out_in_words_and_a_second_package_is_not(fake):
+    for zone, name in (("0", "package-0"), ("0:0", "dram"), ("1", "package-1")):
+        fake.rapl(1000, f"intel-rapl:{zone}", name)
+    stop = METERS["rapl"]("cpu")
+    fake.rapl(1050)
+    fake.rapl(1030, "intel-rapl:1", "package-1")
+    energy = stop(Window(10, 6, 8))
+    assert energy.gross_energy_j == pytest.approx(80)
+    assert "intel-rapl:0:0 (memory) is left out: it did not move in 10 s" in energy.reason
+    stop = METERS["rapl"]("cpu")
+    fake.rapl(1100)
+    with pytest.raises(Unavailable, match="intel-rapl:1: it did not move in 10 s with 8 s of busy"):
+        stop(Window(10, 6, 8))
+
+
+def test_a_package_that_stops_on_the_way_or_is_not_looked_at_is_unknown(fake, monkeypatch):
+    now = SimpleNamespace(seconds=0.0)
+    monkeypatch.setattr(counters, "time", SimpleNamespace(monotonic=lambda: now.seconds))
+    for later, moved, message in ((31, 0, "did not move in 31 s"), (9e9, 1, "nobody looked")):
+        fake.rapl(10)
+        finish, now.seconds = metering._start("cpu", ("rapl", "none")), 0.0
+        SAMPLERS[-1]._sample()
+        fake.rapl(20)
+        SAMPLERS[-1]._sample()
+        now.seconds = later
+        fake.rapl(20 + moved)
+        energy = finish(Window(later, 5, 5))
+        assert math.isnan(energy.energy_j) and message in energy.reason
+
+
+@pytest.mark.parametrize("source", ["rapl", "battery", "nvml"])
+def test_a_sleep_in_the_meantime_is_unknown(fake, gpu, monkeypatch, source):
+    slept = SimpleNamespace(seconds=5.0)
+    clocks = {time.CLOCK_BOOTTIME: lambda: 100 + slept.seconds, time.CLOCK_MONOTONIC: lambda: 100}
+    real = window.time
+    fake_time = SimpleNamespace(
+        perf_counter=real.perf_counter, clock_gettime=lambda clock: clocks[clock]()
+    )
+    for name in ("CLOCK_BOOTTIME", "CLOCK_MONOTONIC"):
+        setattr(fake_time, name, getattr(real, name))
+    monkeypatch.setattr(window, "time", fake_time)
+    for more, message in ((0.0, ""), (3600.0, "the computer slept for 3.6e+03 s")):
+        fake.rapl(1000)
+        fake.battery(status="Discharging", power_now=9_000_000, energy_now=40_000_000)
+        finish = metering._start("cuda" if source == "nvml" else "cpu", (source, "none"))
+        fake.rapl(1100)
+        fake.battery(energy_now=39_000_000)
+        gpu.millijoules += 100_000
+        slept.seconds += more
+        energy = finish(Window(10, 4, 8))
+        assert message in energy.reason and (not message) == (energy.gross_energy_j > 0)
+
+
+BROKEN = [
+    Unavailable("the driver went"),
+    PermissionError(13, "Permission denied"),
+    OSError(5, "Input/output error"),
+    ValueError("invalid literal"),
+    ZeroDivisionError("modulo by zero"),
+    KeyError("idle_w"),
+]
+
+
+@pytest.mark.parametrize("when", ["start", "thread", "end"])
+@pytest.mark.parametrize("error", BROKEN, ids=lambda error: type(error).__name__)
+def test_whatever_goes_wrong_in_a_source_the_next_one_steps_in(fake, monkeypatch, error, when):
+    fake.rapl(1)
+    fake.calibrate(wattmeter={"idle_w": 9, "load_w": 25, "cpus": 8})
+    number, broken = counters._number, [when == "start"]
+
+    def read(path):
+        if broken[0] and path.name == "energy_uj":
+            raise error
+        return number(path)
+
+    monkeypatch.setattr(counters, "_number", read)
+    with measure() as cost:
+        broken[0] = when != "start"
+        fake.rapl(2)
+        if when == "thread":
+            monkeypatch.setattr(SAMPLERS[0]._done, "wait", lambda every: False)
+            SAMPLERS[0]._run()
+            broken[0] = False  # it reads well again at the end, but a look is missing
+    assert cost.energy_source.startswith("wattmeter, declared") and cost.energy_j >= 0
+    told = str(error) if isinstance(error, Unavailable) else type(error).__name__
+    assert "rapl: " in cost.reason and told in cost.reason
+
+
+def test_a_source_that_fails_is_told_by_the_command_too(fake, monkeypatch):
+    from effml.metering import commands
+
+    def broken(device):
+        raise ZeroDivisionError("modulo by zero")
+
+    monkeypatch.setitem(METERS, "rapl", broken)
+    assert "rapl: an error stopped it (ZeroDivisionError" in commands.facts()["energy not from"]
+
+
+def test_a_gpu_counter_is_held_to_the_limit_of_the_board(gpu):
+    sys.modules["pynvml"].nvmlDeviceGetEnforcedPowerLimit = lambda handle: 300_000
+    for joules, message in ((5_000, ""), (7_000, "at most 600 W"), (0, "did not move")):
+        finish = metering._start("cuda", ("nvml", "none"))
+        gpu.millijoules += joules * 1000
+        energy = finish(Window(10, 1, 1))
+        assert message in energy.reason and (energy.energy_j >= joules) == (not message)
+
+
+def test_the_peak_of_a_gpu_nests_and_is_not_that_of_the_process(fake, gpu, monkeypatch):
+    import torch
+
+    state = SimpleNamespace(mark=9.0)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: state.mark)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: setattr(state, "mark", 1.0))
+    with measure() as host, measure("cuda") as outer:
+        state.mark = 517.0
+        with measure("cuda") as inner:
+            state.mark = 37.0
+    assert (outer.peak_memory_bytes, inner.peak_memory_bytes) == (517, 37)
+    assert host.peak_memory_bytes > 1e6

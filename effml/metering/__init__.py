@@ -23,16 +23,15 @@ from dataclasses import dataclass
 
 from effml.metering.carbon import co2e_g
 from effml.metering.counters import apple, battery, nvml, rapl
-from effml.metering.declared import WATTS_PER_CPU, cpu_time, none, wattmeter
+from effml.metering.declared import WATTS_PER_CPU, cpu_time, none, watts_per_cpu, wattmeter
 from effml.metering.window import (
     Energy,
     Finish,
-    Unavailable,
+    Peak,
     Window,
     machine_cpu_seconds,
     own_cpu_seconds,
-    peak_bytes,
-    reset_peak,
+    why,
 )
 
 __all__ = ["METERS", "WATTS_PER_CPU", "Cost", "Energy", "co2e_g", "measure"]
@@ -55,6 +54,9 @@ ORDER = {
 }
 """What is tried, best first, for work on the CPU, on a GPU, and for the CPU which feeds that GPU. The last always works."""
 
+AFTERWARDS = ("wattmeter", "cpu-time × TDP", "none")
+"""What needs no more than the window, and so can step in for a source that lost track."""
+
 
 @dataclass
 class Cost(Energy):
@@ -75,16 +77,16 @@ def measure(device: str = "cpu") -> Iterator[Cost]:
     """`with measure() as cost: …` then `cost.seconds`, `cost.energy_j` and so on. An exception passes through; the
     cost up to it stands. RuntimeError, before the block, if a setting (EFFML_METER, EFFML_WATTS_PER_CPU) is wrong.
 
-    On Linux the peak is the process's resident high-water mark, reset at the start of the block.
+    On Linux the peak is the process's resident high-water mark, reset at the start of the block; blocks may lie inside one
+    another. No meter ends the block: one that fails leaves its place to the next, and the reason.
     """
-    cost, cuda = Cost(), device.startswith("cuda")
+    cost, cuda, marks = Cost(), device.startswith("cuda"), ()
     if cuda:
         import torch
 
         torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-    reset_peak()
-    finish = _start(device, sources(device))
+        marks = (torch.cuda.max_memory_allocated, torch.cuda.reset_peak_memory_stats)
+    finish, peak = _start(device, sources(device)), Peak(*marks)
     busy, own, start = machine_cpu_seconds(), own_cpu_seconds(), time.perf_counter()
     try:
         yield cost
@@ -99,11 +101,13 @@ def measure(device: str = "cpu") -> Iterator[Cost]:
             cost.others_cpu = max(window.busy - window.own, 0.0) / max(
                 cost.seconds * (os.cpu_count() or 1), 1e-9
             )
-            cost.peak_memory_bytes = torch.cuda.max_memory_allocated() if cuda else peak_bytes()
+            cost.peak_memory_bytes = peak.close()
 
 
 def sources(device: str) -> Sequence[str]:
-    """What to try for `device`, best first; what EFFML_METER asks for, if set. RuntimeError if that is unknown."""
+    """What to try for `device`, best first; what EFFML_METER asks for, if set. RuntimeError if that is unknown, or if
+    EFFML_WATTS_PER_CPU is nonsense: a setting is refused before a thread or the work begins."""
+    watts_per_cpu()
     asked = os.environ.get("EFFML_METER", "")
     if not asked:
         return ORDER["cpu" if device == "cpu" else "cuda"]
@@ -116,23 +120,28 @@ def sources(device: str) -> Sequence[str]:
 
 
 def _start(device: str, names: Sequence[str]) -> Finish:
-    """Start the first of `names` that is to be had. What it or a better one lacks becomes the reason; the last steps in
-    for one that lost track on the way."""
+    """Start the first of `names` that is to be had. What it or a better one lacks becomes the reason; the next that can
+    steps in for one that lost track on the way."""
     lacking: list[str] = []
+    started: dict[str, Finish] = {}
     for name in names:
+        if started and name not in AFTERWARDS:
+            continue
         try:
-            stop = METERS[name](device)
-            break
-        except Unavailable as why:
-            lacking.append(f"{name}: {why}")
-    host = _start("cpu", ORDER["host"]) if name == "nvml" else None
+            started[name] = METERS[name](device)
+        except Exception as error:
+            if not started:
+                lacking.append(f"{name}: {why(error)}")
+    host = _start("cpu", ORDER["host"]) if "nvml" in started else None
 
     def finish(window: Window) -> Energy:
-        try:
-            energy = stop(window)
-        except Unavailable as why:
-            lacking.append(f"{name}: {why}")
-            energy = METERS[names[-1]](device)(window)
+        energy = Energy()
+        for name, stop in started.items():
+            try:
+                energy = stop(window)
+                break
+            except Exception as error:
+                lacking.append(f"{name}: {why(error)}")
         energy.reason = "; ".join(filter(None, (energy.reason, *lacking)))
         if math.isnan(energy.energy_j):
             energy.energy_source = f"unknown ({energy.reason or 'no source asked for'})"

@@ -16,10 +16,10 @@ from effml.metering.declared import calibration, calibration_file
 from effml.metering.window import (
     Energy,
     Finish,
-    Unavailable,
     Window,
     machine_cpu_seconds,
     own_cpu_seconds,
+    why,
 )
 
 _CALIBRATE = """Close other programs. Without numbers this measures, for 10 s, what the counters show when nothing runs.
@@ -65,9 +65,9 @@ def facts() -> dict[str, str]:
     found = _started()
     for finish in found.values():
         if callable(finish):
-            with suppress(Unavailable):
+            with suppress(Exception):  # it only has to stop
                 finish(Window(0, 0, 0))
-    lacking = "; ".join(f"{name}: {why}" for name, why in found.items() if isinstance(why, str))
+    lacking = "; ".join(f"{name}: {text}" for name, text in found.items() if isinstance(text, str))
     return {
         "energy from": _used(found),
         "energy not from": lacking or "none",
@@ -165,19 +165,20 @@ def _watch(seconds: float) -> tuple[dict[str, Energy | str], Window]:
     for name, finish in started.items():
         try:
             found[name] = finish(window) if callable(finish) else finish
-        except Unavailable as why:
-            found[name] = str(why)
+        except Exception as error:
+            found[name] = why(error)
     return found, window
 
 
 def _started() -> dict[str, Finish | str]:
-    """Every source, started; a text is what it lacks."""
+    """Every source, started; a text is what it lacks. RuntimeError for a wrong setting, before a thread starts."""
+    sources("cpu")
     started: dict[str, Finish | str] = {}
     for name in METERS:
         try:
             started[name] = METERS[name]("cuda" if name == "nvml" else "cpu")
-        except Unavailable as why:
-            started[name] = str(why)
+        except Exception as error:
+            started[name] = why(error)
     del started["none"]
     return started
 

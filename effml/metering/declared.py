@@ -69,20 +69,29 @@ def cpu_time(device: str) -> Finish:
     """An estimate: busy CPU seconds of this process tree × power of a busy CPU. Other programs do not count in it."""
     if device != "cpu":
         raise Unavailable("it does not see the GPU")
-    given = os.environ.get("EFFML_WATTS_PER_CPU")
-    try:
-        low, middle, high = (float(given),) * 3 if given else WATTS_PER_CPU
-        if not 0 < low < math.inf:
-            raise ValueError
-    except ValueError:
-        raise RuntimeError(
-            f"EFFML_WATTS_PER_CPU={given!r} is no number of watts: give those of one busy logical CPU, such as "
-            "4.5, or unset it."
-        ) from None
-    source = f"cpu-time × TDP, estimated ({middle:g} W a busy CPU{'' if given else f', range {low:g}–{high:g}'})"
+    low, middle, high = watts_per_cpu()
+    reach = f", range {low:g}–{high:g}" if low < high else ""
+    source = f"cpu-time × TDP, estimated ({middle:g} W a busy CPU{reach})"
     return lambda window: Energy(
         middle * window.own, low * window.own, high * window.own, energy_source=source
     )
+
+
+def watts_per_cpu() -> tuple[float, float, float]:
+    """WATTS_PER_CPU, or three times what EFFML_WATTS_PER_CPU says. RuntimeError if that is no number above 0."""
+    given = os.environ.get("EFFML_WATTS_PER_CPU")
+    if not given:
+        return WATTS_PER_CPU
+    try:
+        watts = float(given)
+    except ValueError:
+        watts = math.nan
+    if not 0 < watts < math.inf:
+        raise RuntimeError(
+            f"EFFML_WATTS_PER_CPU={given!r} is no number of watts: give those of one busy logical CPU, such as "
+            "4.5, or unset it."
+        )
+    return watts, watts, watts
 
 
 def none(device: str) -> Finish:

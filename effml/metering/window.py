@@ -8,9 +8,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-MOST_WATTS = 20_000
-"""A counter that says more than this has jumped (suspend, driver reload): no machine that runs one block draws it."""
 IDLE_SHARE = 0.5
 """Most of the power that may be idle power where that was never measured. A busy server's idle power is about half of
 its full power (Barroso & Hölzle, IEEE Computer 40(12):33, 2007); a laptop's is less."""
@@ -18,6 +17,12 @@ its full power (Barroso & Hölzle, IEEE Computer 40(12):33, 2007); a laptop's is
 
 class Unavailable(Exception):
     """A source cannot be read here; the text says why, and what to do about it."""
+
+
+def why(error: Exception) -> str:
+    """What a source lacks, in words. What it did not foresee is named as what it is: an error in it."""
+    known = isinstance(error, Unavailable)
+    return str(error) if known else f"an error stopped it ({type(error).__name__}: {error})"
 
 
 @dataclass(frozen=True)
@@ -65,42 +70,60 @@ Finish = Callable[[Window], Energy]
 
 def counted(
     source: str,
-    gross_j: float,
-    window: Window,
+    joules: Callable[[], float],
     *,
-    share: float,
+    shared: bool,
+    most_w: float,
     idle_w: float,
     error: float,
     step_s: float,
-) -> Energy:
-    """The energy of a counter that others share: net = share × (gross − idle × seconds).
+) -> Finish:
+    """What stops a counter that has begun: `joules` says what it counted since (gross), net = share × (gross − idle × seconds).
 
-    Low takes `error` off our share, high adds it to all that was drawn above idle, since a share by CPU time cannot know
-    who made the chip leave its sleep. Both widen by the counter's step of `step_s` seconds. Without `idle_w` the idle
-    power stays in energy_j, and the low end takes IDLE_SHARE off.
+    Our share is that of the CPU seconds where others are counted too (`shared`), else 1. Low takes `error` off our share,
+    high adds it to all that was drawn above idle, since a share by CPU time cannot know who made the chip leave its sleep.
+    Both widen by the counter's step of `step_s` seconds. Without `idle_w` the idle power stays in energy_j, and the low end
+    takes IDLE_SHARE off. Unavailable for what cannot be: no joule at all, more than `most_w` W, a sleep in the meantime.
     """
-    if window.seconds < step_s:
-        raise Unavailable(
-            f"{window.seconds:.2g} s is shorter than its step of {step_s:g} s, repeat the work in the block"
-        )
-    if not 0 <= gross_j <= MOST_WATTS * window.seconds:
-        raise Unavailable(
-            f"it jumped by {gross_j:.3g} J in {window.seconds:.3g} s (sleep, or a new driver?)"
-        )
-    known, error = idle_w == idle_w, min(error + step_s / window.seconds, 1)
-    above = max(gross_j - (idle_w if known else 0) * window.seconds, 0.0)
-    low = share * above * (1 - error) * (1 if known else 1 - IDLE_SHARE)
+    slept, known = slept_seconds(), idle_w == idle_w
     idle = f"{idle_w:.3g} W idle subtracted" if known else "idle power not subtracted"
-    return Energy(
-        share * above,
-        low,
-        above * (1 + error),
-        gross_j,
-        idle_w,
-        True,
-        f"{source}, measured ({idle})",
-        "" if known else "idle power unknown: python -m effml energy calibrate",
-    )
+    lacking = "" if known else "idle power unknown: python -m effml energy calibrate"
+
+    def finish(window: Window) -> Energy:
+        gross_j, asleep = joules(), slept_seconds() - slept
+        if window.seconds < step_s:
+            raise Unavailable(
+                f"{window.seconds:.2g} s is shorter than its step of {step_s:g} s, repeat the work in the block"
+            )
+        if asleep > 0.1:
+            raise Unavailable(f"the computer slept for {asleep:.3g} s in the meantime")
+        if gross_j == 0:
+            raise Unavailable(stood_still(window))
+        if not 0 < gross_j <= most_w * (window.seconds + step_s):
+            raise Unavailable(
+                f"it moved by {gross_j:.3g} J in {window.seconds:.3g} s, and at most {most_w:.3g} W can be drawn here"
+            )
+        share, off = window.share if shared else 1, min(error + step_s / window.seconds, 1)
+        above = max(gross_j - (idle_w if known else 0) * window.seconds, 0.0)
+        low = share * above * (1 - off) * (1 if known else 1 - IDLE_SHARE)
+        text = f"{source}, measured ({idle})"
+        return Energy(share * above, low, above * (1 + off), gross_j, idle_w, True, text, lacking)
+
+    return finish
+
+
+def stood_still(window: Window) -> str:
+    """The reason for a counter that shows the same at both ends, which no machine that is on does."""
+    busy = max(window.own, window.busy) if window.busy == window.busy else window.own
+    return f"it did not move in {window.seconds:.3g} s with {busy:.3g} s of busy CPU"
+
+
+def slept_seconds() -> float:
+    """How long this computer has slept since it started; 0 where the system (not Linux) does not tell."""
+    try:
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
+    except (AttributeError, OSError):
+        return 0.0
 
 
 class Sampler:
@@ -122,7 +145,7 @@ class Sampler:
                     return
                 try:
                     self._sample()
-                except Unavailable as error:
+                except Exception as error:  # else the thread would die, and the rest go uncounted
                     self._error = error
                     return
 
@@ -173,6 +196,34 @@ def machine_cpu_seconds() -> float:
             return math.nan
         times = psutil.cpu_times()
         return times.user + times.system + getattr(times, "nice", 0.0)
+
+
+class Peak:
+    """Peak memory, bytes, between making it and `close`, with others open at the same time, in any order.
+
+    There is one high-water mark, and who opens resets it: what it showed until then is kept for those already open.
+    `read` gives the mark and `reset` sets it to what is in use now: those of the process unless given.
+    """
+
+    _open: "ClassVar[list[Peak]]" = []
+    _lock = threading.Lock()
+
+    def __init__(
+        self, read: Callable[[], float] | None = None, reset: Callable[[], None] | None = None
+    ) -> None:
+        self._read, self._bytes = read or peak_bytes, 0.0
+        with self._lock:
+            mark = self._read()
+            for other in self._open:
+                if other._read == self._read:
+                    other._bytes = max(mark, other._bytes)
+            (reset or reset_peak)()
+            self._open.append(self)
+
+    def close(self) -> float:
+        with self._lock:
+            self._open.remove(self)
+            return max(self._read(), self._bytes)
 
 
 def reset_peak() -> None:
