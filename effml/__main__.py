@@ -114,6 +114,7 @@ def _sweep(given: argparse.Namespace) -> int:
 
 
 def _sweep_of(recipes: list, given: argparse.Namespace, *, whole: bool) -> int:
+    from effml.results import precision_label
     from effml.sweep import sweep
 
     table = sweep(recipes, given.store, device=given.device)
@@ -128,6 +129,7 @@ def _sweep_of(recipes: list, given: argparse.Namespace, *, whole: bool) -> int:
         "train_seconds",
         "reason",
     ]
+    table = table.assign(precision=precision_label(table))
     print(
         table.iloc[0].dropna().to_string()
         if whole
@@ -137,7 +139,7 @@ def _sweep_of(recipes: list, given: argparse.Namespace, *, whole: bool) -> int:
 
 
 def _show(given: argparse.Namespace) -> int:
-    from effml.results import load_runs
+    from effml.results import load_runs, precision_label
 
     if not Path(given.store).is_dir():
         raise FileNotFoundError(
@@ -159,7 +161,7 @@ def _show(given: argparse.Namespace) -> int:
     ]
     if unknown := [name for name in columns if name not in runs]:
         raise ValueError(f"Unknown column {unknown[0]!r}. Choose from: {', '.join(runs)}")
-    print(runs[columns].to_string(index=False))
+    print(runs.assign(precision=precision_label(runs))[columns].to_string(index=False))
     print(f"{len(runs)} runs, {runs.attrs['unreadable']} unreadable lines")
     return 0
 

@@ -19,7 +19,7 @@ from effml.evaluation import (
     paired_proportions,
     paired_scores,
 )
-from effml.results import load_arrays, load_runs
+from effml.results import emulated, load_arrays, load_runs
 
 if TYPE_CHECKING:
     import pandas
@@ -77,13 +77,18 @@ def compare(
         str(rows[0][name]) == str(rows[1][name])
         for name in ("device", "device_name", "threads_used")
     )
+    slow = (
+        "bf16 was emulated: no word on a saving" if emulated(pandas.DataFrame(rows)).any() else ""
+    )
     for name in COSTS:
         a, b = (_number(row[name]) for row in rows)
         sheet[name] = {
             "a": a,
             "b": b,
             "ratio": b / a if a else np.nan,
-            "note": "" if same or name == "model_file_bytes" else "measured on different machines",
+            "note": ""
+            if name == "model_file_bytes"
+            else "; ".join(filter(None, ["" if same else "measured on different machines", slow])),
         }
     table = pandas.DataFrame.from_dict(sheet, orient="index", columns=COLUMNS).rename_axis(
         "measure"

@@ -13,7 +13,7 @@ from effml.data import Dataset, load_dataset, normalize
 from effml.evaluation import evaluate, evaluate_masks
 from effml.metering import measure
 from effml.models import SEGMENTING, WeightsUnavailable, count, head, weights_bytes
-from effml.precision import choose
+from effml.precision import choose, emulated
 from effml.recipe import NUMERICS, Recipe, Record
 from effml.results import save_arrays, save_file
 from effml.training import Diverged, predict, select, train
@@ -70,14 +70,17 @@ def run(
 
 
 def _do(recipe: Recipe, record: Record, store: Path | None, keep_weights: bool) -> None:
+    precision, why = choose(
+        recipe.precision, record.device
+    )  # may time a probe, which is no preparation
+    record.update(precision_used=precision, precision_why=why)
+    record.update(precision_emulated=int(emulated(precision, record.device)))
     with measure(record.device) as prepare:
         data = load_dataset(recipe.data, size=recipe.size)
         record.update(
             data_sha256=data.passport["sha256"], data_phantom=int(data.passport["phantom"])
         )
         _refuse_data(data, recipe)
-        precision, why = choose(recipe.precision, record.device)
-        record.update(precision_used=precision, precision_why=why)
         chosen = (
             None if recipe.selection == "none" else select(data, recipe.but(precision=precision))
         )

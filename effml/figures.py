@@ -9,7 +9,7 @@ import numpy as np
 import pandas
 
 from effml.pepr import SMALL_BELOW, pepr_score
-from effml.results import heading
+from effml.results import heading, precision_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,6 +50,8 @@ def tradeoff(
 
     if runs[x].isna().all():  # energy unknown here: time is what can be compared
         x = "train_seconds"
+    if "precision" in by:
+        runs = runs.assign(precision=precision_label(runs))
     with plt.rc_context(_STYLE):
         figure, axes = plt.subplots(figsize=(5, 4.4), layout="constrained")
         for i, (name, group) in enumerate(runs.groupby(list(by), sort=False)):

@@ -36,6 +36,9 @@ _FLAGS = (
     "sve",
 )
 
+BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
+"""CPU flags of bfloat16 arithmetic; without one of them torch emulates it."""
+
 
 @lru_cache
 def import_timm() -> ModuleType:

@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from effml.machine import cpu
+from effml.machine import BF16, cpu
 from effml.metering import measure
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-BF16 = {"avx512_bf16", "amx_bf16", "bf16"}  # CPU flags; without one of them bfloat16 is emulated
+NO_BF16 = ("sse41", "avx", "avx2", "avx2_vnni", "avx2_vnni_2", "avx512_core", "avx512_core_vnni")
+"""Values of ONEDNN_MAX_CPU_ISA under which torch's library of convolutions emulates bfloat16, whatever the CPU can."""
 
 
 @dataclass(frozen=True)
@@ -109,22 +110,44 @@ def arithmetic(precision: str, device: str) -> Arithmetic:
     return PRECISIONS[precision](device)
 
 
-def choose(precision: str, device: str) -> tuple[str, str]:
-    """The precision to use and why. `auto` is amp_bf16 where the hardware has bfloat16 arithmetic and `probe` does not find
-    it slower here; what was asked by name is used as it is."""
+def emulated(precision: str, device: str) -> bool:
+    """Whether `precision` (a name of PRECISIONS) has its products computed in bfloat16 on hardware that has no such
+    arithmetic: the numbers are right, but time and energy say nothing of what the format saves. ValueError: unknown name."""
+    return arithmetic(precision, "cuda").products == "bfloat16" and not has_bf16(device)
+
+
+def has_bf16(device: str) -> bool:
+    """Whether this GPU (compute capability 8.0 and newer) or CPU computes in bfloat16, and torch is not told otherwise."""
     import torch
 
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_capability() >= (8, 0)
+    flags = cpu()[1].split() or [
+        name for name, have in torch.cpu.get_capabilities().items() if have
+    ]
+    most = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or ""
+    return bool(BF16 & set(flags)) and most.lower() not in NO_BF16
+
+
+def label(precision: str, device: str) -> str:
+    """The name of a precision for tables and figures: `amp_bf16 (emulated)` where it is."""
+    return f"{precision} (emulated)" if emulated(precision, device) else precision
+
+
+def choose(precision: str, device: str) -> tuple[str, str]:
+    """The precision to use and why. `auto` is amp_bf16 where the hardware has bfloat16 arithmetic and `probe` does not find
+    it slower here; what was asked by name is used as it is, and where it is emulated the words say so. ValueError: unknown."""
     if precision != "auto":
-        return precision, "asked for"
-    native = (
-        torch.cuda.get_device_capability() >= (8, 0)
-        if device == "cuda"
-        else bool(BF16 & set(cpu()[1].split()))
-    )
-    if not native:
+        if not emulated(precision, device):
+            return precision, "asked for"
+        return precision, (
+            f"asked for; emulated: this {device.upper()} does not compute in bf16, so its time and energy say nothing of a "
+            "saving"
+        )
+    if not has_bf16(device):
         return (
             "fp32",
-            f"auto: this {device.upper()} has no bfloat16 arithmetic, and emulates it up to 500 times slower",
+            f"auto: this {device.upper()} does not compute in bfloat16 here, and emulates it up to 500 times slower",
         )
     gain = probe(device)
     if gain is None:

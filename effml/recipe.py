@@ -315,6 +315,7 @@ COLUMNS: dict[str, str] = {
     "device": "cpu or cuda",
     "precision_used": "what really ran",
     "precision_why": "why it was used",
+    "precision_emulated": "1 if this hardware has no arithmetic for it, so that time and energy say nothing of a saving; else 0",
     "threads_used": "CPU threads",
     "device_name": "CPU or GPU model",
     "cpu_flags": "instruction sets that matter here",

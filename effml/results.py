@@ -14,7 +14,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from effml.machine import ROOT
+from effml.machine import BF16, ROOT
 from effml.recipe import COLUMNS, Record, Recipe
 
 if TYPE_CHECKING:
@@ -175,13 +175,30 @@ def data_label(runs: "pandas.DataFrame") -> "pandas.Series":
     return runs.data.where(runs.data_phantom != 1, runs.data + " (phantom)")
 
 
+def precision_label(runs: "pandas.DataFrame") -> "pandas.Series":
+    """The precision each run was asked for, saying *emulated* where its hardware has no arithmetic for it."""
+    return runs.precision.where(~emulated(runs), runs.precision + " (emulated)")
+
+
+def emulated(runs: "pandas.DataFrame") -> "pandas.Series":
+    """Which runs computed in emulated bf16; those recorded before there was a column for it tell by their CPU's flags."""
+    seen = runs.reindex(columns=["precision_emulated", "precision_used", "device", "cpu_flags"])
+    flags = seen.cpu_flags.fillna("").str.split().map(set)
+    lacking = flags.map(len).gt(0) & flags.map(BF16.isdisjoint).astype(bool)
+    before = lacking & seen.precision_used.isin(("amp_bf16", "bf16")) & (seen.device == "cpu")
+    return (seen.precision_emulated == 1) | (seen.precision_emulated.isna() & before)
+
+
 def heading(column: str, runs: "pandas.DataFrame") -> str:
-    """A column's name for people, with its unit; joules say whether counters measured them in these runs."""
-    name = UNITS.get(column, column)
-    if not column.endswith("_energy_j"):
-        return name
-    counted = [flag == 1 for flag in runs.get("energy_measured", [None])]
-    return name if all(counted) else f"{name} ({'partly ' * any(counted)}estimated)"
+    """A column's name for people, with its unit; joules say whether counters measured them in these runs, and what costs
+    time whether bf16 was emulated in some."""
+    name, said = UNITS.get(column, column), []
+    if column.endswith("_energy_j"):
+        counted = [flag == 1 for flag in runs.get("energy_measured", [None])]
+        said += [] if all(counted) else ["partly " * any(counted) + "estimated"]
+    if column.endswith(("_energy_j", "_seconds")) and (slow := emulated(runs)).any():
+        said += ["partly " * (not slow.all()) + "emulated bf16"]
+    return f"{name} ({', '.join(said)})" if said else name
 
 
 def over_seeds(
@@ -209,6 +226,8 @@ def over_seeds(
         )
 
     runs = runs.assign(data=data_label(runs))
+    if "precision" in by:
+        runs = runs.assign(precision=precision_label(runs))
     rows = {name: row(group) for name, group in runs.groupby(list(by), sort=False)}
     return pandas.DataFrame(rows).T.rename_axis(list(by))
 
@@ -258,7 +277,7 @@ def render_results(store: str | os.PathLike) -> str:
     lines = [columns, ["---"] * len(columns)]
     by = ["data", "model", "precision", "epochs", "batch_size"]
     for (data, model, precision, epochs, batch_size), group in runs.assign(
-        data=data_label(runs)
+        data=data_label(runs), precision=precision_label(runs)
     ).groupby(by):
         energy = [group[f"train_energy_{end}"].mean() for end in ("j", "low_j", "high_j")]
         lines.append(

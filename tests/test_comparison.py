@@ -260,6 +260,12 @@ def test_what_cannot_be_compared_is_refused(store, tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             compare(a, b, store=store)
+    put(store, "r10", (p, y), None, precision_emulated=1)
+    notes = compare("r1", "r10", store=store).note
+    assert notes["train_energy_j"] == "bf16 was emulated: no word on a saving"
+    assert (
+        not notes["model_file_bytes"] and not compare("r1", "r2", store=store).note["train_seconds"]
+    )
     assert (
         compare("r1", "r8", store=store).note["train_seconds"] == "measured on different machines"
     )

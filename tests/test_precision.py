@@ -43,8 +43,12 @@ def test_the_record_says_what_was_asked_used_found_and_why(monkeypatch):
         "auto",
         "fp32",
     ) and "emulates" in record.precision_why
+    assert record.precision_emulated == 0
     record = run(Recipe(model="mlp", epochs=1, precision="amp_bf16"))
-    assert record.precision_used == "amp_bf16" and record.precision_why == "asked for"
+    assert record.precision_used == "amp_bf16" and record.precision_emulated == 1
+    assert record.precision_why == (
+        "asked for; emulated: this CPU does not compute in bf16, so its time and energy say nothing of a saving"
+    )
     assert (
         record.weights_dtype,
         record.activations_dtype,
@@ -61,6 +65,75 @@ def test_the_record_says_what_was_asked_used_found_and_why(monkeypatch):
         record.gradients_dtype,
         record.optimizer_dtype,
     } == {"bfloat16"}
+
+
+@pytest.mark.parametrize("name", ["fp32", "amp_bf16", "bf16", "fp16", "amp_fp16"])
+@pytest.mark.parametrize(
+    "flags, isa, has",
+    [
+        ("avx2", "", False),
+        ("avx2 avx512f avx512_vnni", "", False),
+        ("asimd sve i8mm", "", False),
+        ("avx2 avx512f avx512_bf16", "", True),
+        ("avx2 amx_tile amx_bf16", "", True),
+        ("asimd bf16", "", True),
+        ("avx2 avx512f avx512_bf16", "AVX2", False),
+        ("avx2 avx512f avx512_bf16", "avx512_core", False),
+        ("avx2 avx512f avx512_bf16", "AVX512_CORE_BF16", True),
+        ("avx2 avx512f avx512_bf16", "ALL", True),
+        ("avx2", "ALL", False),
+    ],
+)
+def test_bf16_is_emulated_where_the_cpu_or_its_settings_lack_it(monkeypatch, name, flags, isa, has):
+    monkeypatch.setattr(precision, "cpu", lambda: ("a CPU", flags))
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", isa)
+    slow = "bf16" in name and not has
+    assert precision.emulated(name, "cpu") == slow and precision.has_bf16("cpu") == has
+    assert precision.label(name, "cpu") == name + " (emulated)" * slow
+    assert choose(name, "cpu") == (name, choose(name, "cpu")[1]) and slow == (
+        "emulated" in choose(name, "cpu")[1]
+    )
+
+
+@pytest.mark.parametrize("flags", [{}, {"avx2": True, "avx512_bf16": False}, {"bf16": True}])
+def test_where_the_system_tells_no_flags_torch_is_asked(monkeypatch, flags):
+    """Windows and macOS."""
+    monkeypatch.setattr(precision, "cpu", lambda: ("a CPU", ""))
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: flags)
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    assert precision.has_bf16("cpu") == bool(flags.get("bf16"))
+
+
+@pytest.mark.parametrize("capability, has", [((7, 5), False), ((8, 0), True), ((9, 0), True)])
+def test_a_gpu_of_before_2020_emulates_bf16_and_none_fp16(monkeypatch, capability, has):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    assert precision.emulated("amp_bf16", "cuda") != has
+    assert not precision.emulated("amp_fp16", "cuda") and not precision.emulated("fp32", "cuda")
+
+
+def test_torch_agrees_that_bf16_is_there_on_this_machine():
+    flags = {name for name, have in torch.cpu.get_capabilities().items() if have is True}
+    if "ONEDNN_MAX_CPU_ISA" not in precision.os.environ:
+        assert precision.has_bf16("cpu") == bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def test_the_probe_is_no_part_of_the_preparation(monkeypatch):
+    from effml import experiment, metering
+
+    events = []
+
+    def chosen(*given):
+        events.append("choose")
+        return "fp32", "probed"
+
+    def measured(device, measure=metering.measure):
+        events.append("measure")
+        return measure(device)
+
+    monkeypatch.setattr(experiment, "choose", chosen)
+    monkeypatch.setattr(experiment, "measure", measured)
+    assert run(Recipe(model="mlp", epochs=0, precision="auto")).status == "ok"
+    assert events == ["choose", "measure", "measure", "measure"]
 
 
 @pytest.mark.parametrize("gain, chosen", [(2.0, "amp_bf16"), (0.5, "fp32"), (None, "amp_bf16")])

@@ -5,6 +5,7 @@ import numpy as np
 import pandas
 import pytest
 
+import effml
 from effml.recipe import Recipe
 from effml.results import Record, Writer, load_arrays, load_runs, own_or_reference, save_arrays
 
@@ -114,6 +115,64 @@ def test_joules_say_whether_counters_measured_them():
         == "training energy, J (estimated)"
     )
     assert heading("test_auroc", runs) == "test AUROC" and heading("macs", runs) == "macs"
+
+
+BF16_RUNS = pandas.DataFrame(
+    {
+        "data": "d",
+        "model": "m",
+        "precision": ["fp32", "amp_bf16", "bf16", "amp_bf16", "amp_bf16", "amp_bf16", "amp_bf16"],
+        "precision_used": ["fp32", *["amp_bf16"] * 6],
+        "precision_emulated": [0, 1, 1, 0, np.nan, np.nan, np.nan],  # the last three are older
+        "cpu_flags": ["avx2"] * 4 + ["avx2 avx512f", "avx2 avx512_bf16", ""],
+        "device": "cpu",
+        "status": "ok",
+        "data_phantom": 0,
+        "seed": range(7),
+        "train_seconds": 1.0,
+        "train_energy_j": 1.0,
+        "energy_measured": 1,
+        "test_auroc": 0.5,
+    }
+)
+
+
+def test_every_table_says_which_precision_was_emulated():
+    from effml.results import heading, precision_label
+
+    said = ["fp32", *["amp_bf16 (emulated)", "bf16 (emulated)", "amp_bf16"], "amp_bf16 (emulated)"]
+    assert precision_label(BF16_RUNS).tolist() == [*said, "amp_bf16", "amp_bf16"]
+    assert precision_label(BF16_RUNS[["precision"]]).tolist() == BF16_RUNS.precision.tolist()
+    assert precision_label(BF16_RUNS[:0]).tolist() == []
+    table = effml.over_seeds(BF16_RUNS, ["train_seconds", "test_auroc"])
+    assert table.index.get_level_values("precision").tolist() == said[:4]
+    assert table.seeds.to_list() == [1, 2, 1, 3]
+    assert "training time, s (partly emulated bf16)" in table
+    by_model = effml.over_seeds(BF16_RUNS, ["train_energy_j"], by=["model"])
+    assert list(by_model) == ["seeds", "training energy, J (partly emulated bf16)"]
+    assert heading("train_seconds", BF16_RUNS[1:3]) == "training time, s (emulated bf16)"
+    assert heading("train_seconds", BF16_RUNS[3:4]) == "training time, s"
+    assert heading("test_auroc", BF16_RUNS) == "test AUROC"
+    figure = effml.tradeoff(BF16_RUNS)
+    assert "partly emulated" in figure.axes[0].get_xlabel()
+    assert "d · m · bf16 (emulated)" in {t.get_text() for t in figure.legends[0].get_texts()}
+
+
+def test_the_readme_and_the_command_line_say_what_was_emulated(monkeypatch, tmp_path, capsys):
+    from effml.__main__ import main
+    from effml.results import render_results
+
+    monkeypatch.setattr("effml.precision.cpu", lambda: ("an old CPU", "avx2"))
+    with Writer(tmp_path) as writer:
+        writer.append(effml.run(Recipe(model="mlp", epochs=0, precision="amp_bf16"), device="cpu"))
+    assert "| amp_bf16 (emulated) |" in render_results(tmp_path)
+    assert main(["show", "--store", str(tmp_path)]) == 0
+    assert "amp_bf16 (emulated)" in capsys.readouterr().out
+    assert (
+        main(["run", "model=mlp", "epochs=0", "precision=amp_bf16", "--store", str(tmp_path)]) == 0
+    )
+    told = capsys.readouterr().out
+    assert "amp_bf16 (emulated)" in told and "asked for; emulated" in told
 
 
 def test_the_cost_of_a_training_that_was_interrupted_is_unknown_not_small(monkeypatch):
