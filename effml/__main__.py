@@ -5,10 +5,13 @@ import os
 import sys
 from pathlib import Path
 
+from effml.machine import print_anything
+
 STORE = "results/local"
 
 
 def main(words: list[str] | None = None) -> int:
+    print_anything()
     parser = argparse.ArgumentParser(
         prog="python -m effml", description="Efficient deep learning for medical imaging."
     )

@@ -3,12 +3,15 @@
 Nothing here runs at import, and nothing opens a socket unless it is asked to reach a host.
 """
 
+import codecs
 import importlib
 import os
 import platform
 import socket
 import subprocess
 import sys
+import unicodedata
+from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -38,6 +41,44 @@ _FLAGS = (
 
 BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
 """CPU flags of bfloat16 arithmetic; without one of them torch emulates it."""
+
+
+_PLAIN = {
+    **{"≥": ">=", "≤": "<=", "→": "->", "–": "-", "—": "-", "−": "-", "·": "-", "×": "x", "÷": "/"},
+    **{
+        "±": "+-",
+        "✓": "v",
+        "○": "o",
+        "●": "o",
+        "▲": "^",
+        "▼": "v",
+        "µ": "u",
+        "‖": "||",
+        "√": "sqrt",
+    },
+    **{"“": '"', "”": '"', "‘": "'", "’": "'", "α": "alpha", "ß": "ss", "ø": "o", "æ": "ae"},
+}
+
+
+def print_anything() -> None:
+    """What standard output and error cannot encode (redirected on Windows: cp1252; a terminal of DOS: cp437) is printed as
+    the plain letters nearest to it, not raised as an error. Who asked for another way (PYTHONIOENCODING) keeps it."""
+    codecs.register_error("effml.plain", _plain)
+    for stream in (sys.stdout, sys.stderr):
+        if getattr(stream, "errors", "") in ("strict", "backslashreplace"):
+            with suppress(AttributeError):  # a notebook's stream, which takes everything
+                stream.reconfigure(errors="effml.plain")
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+
+    def nearest(letter: str) -> str:
+        base = unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode()
+        return _PLAIN.get(letter) or base or "?"
+
+    return "".join(map(nearest, error.object[error.start : error.end])), error.end
 
 
 @lru_cache

@@ -12,10 +12,13 @@ import sys
 import traceback
 from typing import Any
 
+from effml.machine import print_anything
+
 
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever a library prints goes to the error stream, not between the records
+    print_anything()
     if "--once" in sys.argv:
         answers.write(json.dumps(_job(json.loads(sys.stdin.readline()))))
         answers.flush()
