@@ -180,45 +180,43 @@ def rank_moves(
     labels: Sequence[str] = ("before", "after"),
 ) -> "Figure":
     """One line per model from its rank by the scores `before` to its rank by `after` (same index; the highest is rank 1), for
-    the models which either places among the `top`; ▲ gains, ▼ loses, ● keeps its place."""
+    the models which either places among the `top`; ▲ gains, ▼ loses, ● keeps its place. Equal scores share the best of their
+    places; they are drawn one below the other."""
     import matplotlib.pyplot as plt
 
     known = before.notna() & after.notna()
-    ranks = pandas.DataFrame(
-        {
-            "before": before[known].rank(ascending=False, method="first"),
-            "after": after[known].rank(ascending=False, method="first"),
-        }
-    )
-    ranks = ranks[(ranks <= top).any(axis=1)].sort_values("after")
+    scores = pandas.DataFrame({"before": before[known], "after": after[known]}).round(12)
+    lines = scores.rank(ascending=False, method="first")
+    lines = lines[(lines <= top).any(axis=1)].sort_values("after")
+    ranks = scores.rank(ascending=False, method="min").loc[lines.index]
     with plt.rc_context(
         {**_STYLE, "axes.grid": False, "axes.spines.left": False, "axes.spines.bottom": False}
     ):
         figure, axes = plt.subplots(figsize=(5.4, 3.4), layout="constrained")
-    for name, (was, now) in ranks.iterrows():
+    for (name, (was, now)), (left, right) in zip(ranks.iterrows(), lines.to_numpy()):
         i = int(1 + np.sign(now - was))  # 0 gains, 1 keeps, 2 loses
         axes.plot(
             [0, 1],
-            [min(was, top + 1), min(now, top + 1)],
+            [min(left, top + 1), min(right, top + 1)],
             marker="^ov"[i],
             color=(COLOURS[0], "grey", COLOURS[1])[i],
             markersize=5,
             linewidth=1,
         )
-        if was <= top:
+        if left <= top:
             axes.annotate(
                 name,
-                (0, was),
+                (0, left),
                 (-8, 0),
                 textcoords="offset points",
                 ha="right",
                 va="center",
                 fontsize=7,
             )
-        if now <= top:
+        if right <= top:
             axes.annotate(
                 f"{now:.0f}  {name}" + (f"  (was {was:.0f})" if was != now else ""),
-                (1, now),
+                (1, right),
                 (8, 0),
                 textcoords="offset points",
                 va="center",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_curve
 
-from effml.evaluation import AIMS, evaluate, operating_point
+from effml.evaluation import AIMS, achieved, evaluate, operating_point
 
 
 def sample(seed, n=150, decimals=None, prevalence=0.35):
@@ -139,3 +139,19 @@ def test_refusals_instruct(change, message):
     given = dict(probabilities=[0.1, 0.2, 0.3], labels=[0, 1, 1], positive=0) | change
     with pytest.raises(ValueError, match=message):
         operating_point(given.pop("probabilities"), given.pop("labels"), **given)
+
+
+@pytest.mark.parametrize("absent", [0, 1])
+def test_an_aim_about_a_class_that_test_lacks_is_unknown_not_broken(absent):
+    """positive = 0: screening is about class 0, confirmation about class 1."""
+    p, y = sample(1, n=200)
+    there = y != absent
+    table = achieved((p, y), (p[there], y[there]), positive=0, aims=tuple(AIMS))
+    aim, side = [("screening", "sensitivity"), ("confirmation", "specificity")][absent]
+    assert table.kept[aim] is None and np.isnan(table[side][aim])
+    assert f"no {['positive', 'negative'][absent]} case on test: {side} and kept" in table.note[aim]
+    other = ["confirmation", "screening"][absent]
+    assert table.kept[other] in (True, False) and "on test" not in table.note[other]
+    assert table.kept["youden"] is None and "on test" not in table.note["youden"]
+    whole = achieved((p, y), (p, y), positive=0)
+    assert whole.kept.tolist() == [True, True] and not whole.note.str.contains("on test").any()

@@ -8,8 +8,9 @@ from test_pepr import published
 from test_pepr_audit import NAMES
 
 from effml.claims import Estimate, ledger, verdicts
-from effml.pepr import phantom_tables, repair
+from effml.pepr import pepr_score, phantom_tables, repair
 from effml.pepr.conclusions import (
+    _redraw,
     conclusions,
     constant_predictor,
     efficient_at_equal_size,
@@ -76,6 +77,37 @@ def test_rank_intervals_hold_the_ranks_and_shrink_with_the_noise():
     assert (exact.low == exact["rank"]).all() and (exact.high == exact["rank"]).all()
     assert (rank_intervals(a_variant(spread=0.001), n=500).eval("high - low").mean()) > 0
     assert len(rank_intervals(runs.assign(energy=runs.energy.where(runs.index != 4)), n=10)) == 29
+
+
+def tied():
+    """Ten models of five scores, each twice: the second of a pair is the first again, at the same cost."""
+    runs = a_variant(5)
+    return pd.concat([runs, runs.assign(model=runs.model + "'")], ignore_index=True)
+
+
+def test_equal_pepr_gives_equal_ranks():
+    runs = tied()
+    table = rank_intervals(runs, n=50, test_images=False)
+    score = pepr_score(runs.test_09, runs.energy).set_axis(runs.model)
+    oracle = pd.Series(stats.rankdata(-score, method="min"), runs.model)
+    assert table["rank"].to_dict() == oracle.to_dict()
+    assert sorted(table["rank"]) == [1, 1, 3, 3, 5, 5, 7, 7, 9, 9]
+    assert (table.low == table["rank"]).all() and (table.high == table["rank"]).all()
+    assert rank_stability(runs, errors=(0.0,), n=3).iloc[0].tolist() == pytest.approx([1, 1, 10])
+
+
+def test_the_rank_correlation_of_equal_scores_is_scipys_spearman():
+    runs = tied()
+    score = pepr_score(runs.test_09, runs.energy)
+    drawn = _redraw(runs, "energy", False, 0.4, 20, 0)
+    expected = np.mean([stats.spearmanr(score.round(12), row.round(12)).statistic for row in drawn])
+    found = rank_stability(runs, errors=(0.4,), n=20).iloc[0, 0]
+    assert found == pytest.approx(expected)
+
+
+def test_where_all_cost_the_same_the_performance_ranks():
+    table = rank_intervals(a_variant().assign(energy=2.0), n=20)
+    assert table.pepr.is_monotonic_decreasing and table.notna().all(axis=None)
 
 
 def test_rank_stability_falls_with_the_error_and_is_spearmans():

@@ -125,6 +125,20 @@ def test_lines_go_from_the_old_rank_to_the_new():
     assert ends == {((1, 3), "v"), ((2, 1), "^"), ((3, 2), "^")}  # d has no rank
 
 
+def test_equal_scores_share_a_rank_and_are_drawn_one_below_the_other():
+    before = pd.Series([0.9, 0.5, 0.1 + 0.2, 0.3, 0.1], list("abcde"))
+    after = pd.Series([0.9, 0.9, 0.2, 0.4, 0.1], list("abcde"))
+    axes = effml.rank_moves(before, after, top=5).axes[0]
+    right = {t.get_text() for t in axes.texts if t.xy[0] == 1}
+    assert right == {"1  a", "1  b  (was 2)", "3  d", "4  c  (was 3)", "5  e"}
+    assert sorted(t.xy[1] for t in axes.texts if t.xy[0] == 1) == [1, 2, 3, 4, 5]
+    markers = {
+        t.get_text()[3]: line.get_marker()
+        for t, line in zip([t for t in axes.texts if t.xy[0] == 1], axes.lines)
+    }
+    assert markers == {"a": "o", "b": "^", "d": "o", "c": "v", "e": "o"}
+
+
 def test_sliders_call_the_drawing_and_a_machine_without_people_draws_once(monkeypatch):
     calls = []
     controls = {"alpha": (1.0, 1.0, 5.0), "variant": ["lidc", "derma"]}

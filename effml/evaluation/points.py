@@ -173,7 +173,8 @@ def achieved(
     """What each aim promised on `val` and gave on `test`, both (probabilities, labels) as for `evaluate`: a row per aim.
 
     Columns: threshold; val_sensitivity, val_specificity; promise (NaN for youden); on test sensitivity and specificity, each
-    with its Wilson _low and _high; kept, whether the aim holds on test (youden: None); note."""
+    with its Wilson _low and _high; kept, whether the aim holds on test (None for youden, and where test has no case of the
+    class that the aim is about: the note says so); note."""
     import pandas
 
     rows = {}
@@ -186,6 +187,8 @@ def achieved(
             "screening": ("sensitivity", point.n_positive),
             "confirmation": ("specificity", point.n_negative),
         }.get(aim, (None, 0))
+        share = getattr(scores, side) if side else np.nan
+        absent = f"no {'positive' if side == 'sensitivity' else 'negative'} case on test: {side} and kept are unknown"
         wrong = round((1 - getattr(point, side)) * cases) if side else 0
         rows[aim] = {
             "threshold": point.threshold,
@@ -197,7 +200,7 @@ def achieved(
                 for name in ("sensitivity", "specificity")
                 for end in ("", "_low", "_high")
             },
-            "kept": getattr(scores, side) >= at_least if side else None,
-            "note": "; ".join(point.notes),
+            "kept": None if np.isnan(share) else share >= at_least,
+            "note": "; ".join([*point.notes, *([absent] if side and np.isnan(share) else [])]),
         }
     return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("aim")

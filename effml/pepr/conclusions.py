@@ -199,7 +199,8 @@ def rank_intervals(
     n: int = 2000,
     seed: int = 0,
 ) -> pandas.DataFrame:
-    """Each model's rank by PePR (1 is best) with its 95 % interval, sorted by rank: columns pepr, rank, low, high.
+    """Each model's rank by PePR (1 is best) with its 95 % interval, sorted by rank: columns pepr, rank, low, high. Models of
+    equal PePR share the best of their places, and the next follows after all of them (1, 2, 2, 4).
 
     `runs` are those of one variant. `test_images` draws every accuracy again from as many test images (binomial, models
     independent of each other, which overstates the noise a little since they share images). `cost_error` of 0.4 multiplies
@@ -213,7 +214,7 @@ def rank_intervals(
         {"pepr": score, "rank": _ranks(score.to_numpy()[None])[0], "low": low, "high": high},
         runs.index,
     )
-    return table.sort_values("rank")
+    return table.sort_values("rank", kind="stable")
 
 
 def rank_stability(
@@ -225,18 +226,18 @@ def rank_stability(
     seed: int = 0,
 ) -> pandas.DataFrame:
     """What an error of each model's cost does to the ranking of one variant: mean rank correlation (Spearman), share of draws in
-    which the best model stays the best, and mean number of the ten best that stay. A factor common to all changes nothing."""
+    which the best model stays the best, and mean number of the ten best that stay. A factor common to all changes nothing.
+    Models of equal PePR share a place: there may be more than one best, and more than ten."""
     runs = runs.dropna(subset=["test_09", cost])
-    true = _ranks(pepr_score(runs.test_09, runs[cost]).to_numpy()[None])[0]
+    score = pepr_score(runs.test_09, runs[cost]).to_numpy()[None]
+    true, middle = _ranks(score)[0], _ranks(score, "average")[0]
+    middle = middle - middle.mean()
     rows = {}
     for error in errors:
-        ranks = _ranks(_redraw(runs, cost, False, error, n, seed))
-        centred = ranks - ranks.mean(axis=1, keepdims=True)
-        spearman = (
-            centred
-            @ (true - true.mean())
-            / np.sqrt((centred**2).sum(axis=1) * ((true - true.mean()) ** 2).sum())
-        )
+        drawn = _redraw(runs, cost, False, error, n, seed)
+        ranks, centred = _ranks(drawn), _ranks(drawn, "average")
+        centred -= centred.mean(axis=1, keepdims=True)
+        spearman = centred @ middle / np.sqrt((centred**2).sum(axis=1) * (middle**2).sum())
         rows[f"± {error:.0%}"] = {
             "rank correlation": spearman.mean(),
             "best stays": (ranks[:, true == 1] == 1).mean(),
@@ -256,9 +257,15 @@ def _redraw(
         p = rng.binomial(images, p) / images
     c = c * rng.uniform(1 - cost_error, 1 + cost_error, c.shape)
     low, high = c.min(axis=1, keepdims=True), c.max(axis=1, keepdims=True)
-    return p / (1 + (c - low) / (high - low))
+    return p / (
+        1 + (c - low) / np.where(high > low, high - low, 1)
+    )  # R is 0 where all cost the same
 
 
-def _ranks(scores: NDArray) -> NDArray:
-    """Ranks (n, N) of scores (n, N) within each row, 1 for the largest."""
-    return (-scores).argsort(axis=1, kind="stable").argsort(axis=1) + 1
+def _ranks(scores: NDArray, ties: str = "min") -> NDArray:
+    """Ranks (n, N) of scores (n, N) within each row, 1 for the largest. Equals share the best of their places, or with
+    ties="average" the mean of them. They are told apart by 12 digits, as one score computed in two ways differs in the last.
+    """
+    from scipy.stats import rankdata
+
+    return rankdata(-scores.round(12), method=ties, axis=1)
