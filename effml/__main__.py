@@ -53,9 +53,7 @@ def main(words: list[str] | None = None) -> int:
     data_commands.add(command("data", "list, get, import and verify data sets"))
     from effml.metering import commands as energy_commands
 
-    energy_commands.add(
-        command("energy", "what measures energy here, and calibrating it with a plug meter")
-    )
+    energy_commands.add(command("energy", "what measures energy here, and calibrating it"))
     command(
         "report",
         "every claim of the papers, ours beside theirs, with the verdicts of the notebooks",

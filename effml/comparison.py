@@ -1,7 +1,7 @@
 """`compare`: everything that tells two runs on the same data apart, in one sheet. Torch-free."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -73,27 +73,29 @@ def compare(
         task, positive = "binary", _positive(rows[0], p_a, labels) if positive is None else positive
     points = [_point(found, positive, aim) if task == "binary" else (None, "") for found in arrays]
     sheet = _quality(p_a, p_b, labels, task, positive, points, margin)
-    same = all(
-        str(rows[0][name]) == str(rows[1][name])
-        for name in ("device", "device_name", "threads_used")
-    )
-    slow = (
-        "bf16 was emulated: no word on a saving" if emulated(pandas.DataFrame(rows)).any() else ""
-    )
-    for name in COSTS:
-        a, b = (_number(row[name]) for row in rows)
-        sheet[name] = {
-            "a": a,
-            "b": b,
-            "ratio": b / a if a else np.nan,
-            "note": ""
-            if name == "model_file_bytes"
-            else "; ".join(filter(None, ["" if same else "measured on different machines", slow])),
-        }
+    sheet |= _costs(rows)
     table = pandas.DataFrame.from_dict(sheet, orient="index", columns=COLUMNS).rename_axis(
         "measure"
     )
     return table.fillna({"verdict": "", "note": ""})
+
+
+def _costs(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """A row of the sheet for each of COSTS, with what speaks against comparing them."""
+    import pandas
+
+    machine = ("device", "device_name", "threads_used")
+    notes = {
+        "measured on different machines": any(str(rows[0][n]) != str(rows[1][n]) for n in machine),
+        "bf16 was emulated: no word on a saving": emulated(pandas.DataFrame(rows)).any(),
+    }
+    note = "; ".join(text for text, holds in notes.items() if holds)
+    found = {}
+    for name in COSTS:
+        a, b = (_number(row[name]) for row in rows)
+        ratio = b / a if a else np.nan
+        found[name] = {"a": a, "b": b, "ratio": ratio, "note": note * (name != "model_file_bytes")}
+    return found
 
 
 def _quality(

@@ -70,11 +70,7 @@ def run(
 
 
 def _do(recipe: Recipe, record: Record, store: Path | None, keep_weights: bool) -> None:
-    precision, why = choose(
-        recipe.precision, record.device
-    )  # may time a probe, which is no preparation
-    record.update(precision_used=precision, precision_why=why)
-    record.update(precision_emulated=int(emulated(precision, record.device)))
+    precision = _precision(recipe, record)  # may time a probe, which is no preparation
     with measure(record.device) as prepare:
         data = load_dataset(recipe.data, size=recipe.size)
         record.update(
@@ -183,6 +179,14 @@ def _do(recipe: Recipe, record: Record, store: Path | None, keep_weights: bool) 
             )
         elif keep_weights:
             save_file(store / f"{record.run_id}.safetensors", weights_bytes(model))
+
+
+def _precision(recipe: Recipe, record: Record) -> str:
+    """The precision to use, on record with why it is used and whether it is emulated."""
+    precision, why = choose(recipe.precision, record.device)
+    slow = emulated(precision, record.device)
+    record.update(precision_used=precision, precision_why=why, precision_emulated=int(slow))
+    return precision
 
 
 def _refuse_what_is_not_built(recipe: Recipe) -> None:
