@@ -179,9 +179,10 @@ def rank_moves(
     top: int = 10,
     labels: Sequence[str] = ("before", "after"),
 ) -> "Figure":
-    """One line per model from its rank by the scores `before` to its rank by `after` (same index; the highest is rank 1), for
-    the models which either places among the `top`; ▲ gains, ▼ loses, ● keeps its place. Equal scores share the best of their
-    places; they are drawn one below the other."""
+    """One line per model from its rank by the scores `before` to its rank by `after` (same index;
+    the highest is rank 1), for the models which either places among the `top`; ▲ gains, ▼ loses, ●
+    keeps its place. Equal scores share the best of their places; they are drawn one below the
+    other."""
     import matplotlib.pyplot as plt
 
     known = before.notna() & after.notna()

@@ -61,8 +61,9 @@ _PLAIN = {
 
 
 def print_anything() -> None:
-    """What standard output and error cannot encode (redirected on Windows: cp1252; a terminal of DOS: cp437) is printed as
-    the plain letters nearest to it, not raised as an error. Who asked for another way (PYTHONIOENCODING) keeps it."""
+    """What standard output and error cannot encode (redirected on Windows: cp1252; a terminal of
+    DOS: cp437) is printed as the plain letters nearest to it, not raised as an error. Who asked for
+    another way (PYTHONIOENCODING) keeps it."""
     codecs.register_error("effml.plain", _plain)
     for stream in (sys.stdout, sys.stderr):
         if getattr(stream, "errors", "") in ("strict", "backslashreplace"):

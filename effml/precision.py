@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 NO_BF16 = ("sse41", "avx", "avx2", "avx2_vnni", "avx2_vnni_2", "avx512_core", "avx512_core_vnni")
-"""Values of ONEDNN_MAX_CPU_ISA under which torch's library of convolutions emulates bfloat16, whatever the CPU can."""
+"""Values of ONEDNN_MAX_CPU_ISA under which torch's library of convolutions emulates bfloat16,
+whatever the CPU can."""
 
 
 @dataclass(frozen=True)
@@ -111,13 +112,15 @@ def arithmetic(precision: str, device: str) -> Arithmetic:
 
 
 def emulated(precision: str, device: str) -> bool:
-    """Whether `precision` (a name of PRECISIONS) has its products computed in bfloat16 on hardware that has no such
-    arithmetic: the numbers are right, but time and energy say nothing of what the format saves. ValueError: unknown name."""
+    """Whether `precision` (a name of PRECISIONS) has its products computed in bfloat16 on hardware
+    that has no such arithmetic: the numbers are right, but time and energy say nothing of what the
+    format saves. ValueError: unknown name."""
     return arithmetic(precision, "cuda").products == "bfloat16" and not has_bf16(device)
 
 
 def has_bf16(device: str) -> bool:
-    """Whether this GPU (compute capability 8.0 and newer) or CPU computes in bfloat16, and torch is not told otherwise."""
+    """Whether this GPU (compute capability 8.0 and newer) or CPU computes in bfloat16, and torch is
+    not told otherwise. ATEN_CPU_CAPABILITY changes nothing: products and convolutions are oneDNN's."""
     import torch
 
     if device.startswith("cuda"):
@@ -135,8 +138,9 @@ def label(precision: str, device: str) -> str:
 
 
 def choose(precision: str, device: str) -> tuple[str, str]:
-    """The precision to use and why. `auto` is amp_bf16 where the hardware has bfloat16 arithmetic and `probe` does not find
-    it slower here; what was asked by name is used as it is, and where it is emulated the words say so. ValueError: unknown."""
+    """The precision to use and why. `auto` is amp_bf16 where the hardware has bfloat16 arithmetic
+    and `probe` does not find it slower here; what was asked by name is used as it is, and where it
+    is emulated the words say so. ValueError: unknown."""
     if precision != "auto":
         if not emulated(precision, device):
             return precision, "asked for"

@@ -176,12 +176,14 @@ def data_label(runs: "pandas.DataFrame") -> "pandas.Series":
 
 
 def precision_label(runs: "pandas.DataFrame") -> "pandas.Series":
-    """The precision each run was asked for, saying *emulated* where its hardware has no arithmetic for it."""
+    """The precision each run was asked for, saying *emulated* where its hardware has no arithmetic
+    for it."""
     return runs.precision.where(~emulated(runs), runs.precision + " (emulated)")
 
 
 def emulated(runs: "pandas.DataFrame") -> "pandas.Series":
-    """Which runs computed in emulated bf16; those recorded before there was a column for it tell by their CPU's flags."""
+    """Which runs computed in emulated bf16; those recorded before there was a column for it tell by
+    their CPU's flags."""
     seen = runs.reindex(columns=["precision_emulated", "precision_used", "device", "cpu_flags"])
     flags = seen.cpu_flags.fillna("").str.split().map(set)
     lacking = flags.map(len).gt(0) & flags.map(BF16.isdisjoint).astype(bool)
@@ -190,8 +192,8 @@ def emulated(runs: "pandas.DataFrame") -> "pandas.Series":
 
 
 def heading(column: str, runs: "pandas.DataFrame") -> str:
-    """A column's name for people, with its unit; joules say whether counters measured them in these runs, and what costs
-    time whether bf16 was emulated in some."""
+    """A column's name for people, with its unit; joules say whether counters measured them in these
+    runs, and what costs time whether bf16 was emulated in some."""
     name, said = UNITS.get(column, column), []
     if column.endswith("_energy_j"):
         counted = [flag == 1 for flag in runs.get("energy_measured", [None])]

@@ -1,4 +1,5 @@
-"""The command line on streams that cannot hold all it prints: redirected on Windows, a terminal of DOS, plain ASCII."""
+"""The command line on streams that cannot hold all it prints: redirected on Windows, a terminal of
+DOS, plain ASCII."""
 
 import io
 import os

@@ -139,7 +139,8 @@ def test_a_measure_inside_a_measure_does_not_take_its_peak():
 
 @pytest.mark.parametrize("seed", range(20))
 def test_peaks_of_windows_that_open_and_close_in_any_order_by_brute_force(seed):
-    """One mark for all, as in the system; what each window should say is the largest use between its ends."""
+    """One mark for all, as in the system; what each window should say is the largest use between
+    its ends."""
     rng = np.random.default_rng(seed)
     state = SimpleNamespace(now=100.0, mark=100.0)
 

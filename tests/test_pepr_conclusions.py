@@ -80,7 +80,8 @@ def test_rank_intervals_hold_the_ranks_and_shrink_with_the_noise():
 
 
 def tied():
-    """Ten models of five scores, each twice: the second of a pair is the first again, at the same cost."""
+    """Ten models of five scores, each twice: the second of a pair is the first again, at the same
+    cost."""
     runs = a_variant(5)
     return pd.concat([runs, runs.assign(model=runs.model + "'")], ignore_index=True)
 

@@ -113,6 +113,14 @@ def test_a_gpu_of_before_2020_emulates_bf16_and_none_fp16(monkeypatch, capabilit
     assert not precision.emulated("amp_fp16", "cuda") and not precision.emulated("fp32", "cuda")
 
 
+def test_the_level_of_aten_does_not_make_bf16_emulated(monkeypatch):
+    """Tried: amp_bf16 stays twice as fast as fp32, and oneDNN reports avx512_core_bf16."""
+    monkeypatch.setattr(precision, "cpu", lambda: ("a CPU", "avx2 avx512f avx512_bf16"))
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    assert precision.has_bf16("cpu")
+
+
 def test_torch_agrees_that_bf16_is_there_on_this_machine():
     flags = {name for name, have in torch.cpu.get_capabilities().items() if have is True}
     if "ONEDNN_MAX_CPU_ISA" not in precision.os.environ:

@@ -170,11 +170,13 @@ def achieved(
     at_least: float = 0.95,
     confidence: float | None = None,
 ) -> "pandas.DataFrame":
-    """What each aim promised on `val` and gave on `test`, both (probabilities, labels) as for `evaluate`: a row per aim.
+    """What each aim promised on `val` and gave on `test`, both (probabilities, labels) as for
+    `evaluate`: a row per aim.
 
-    Columns: threshold; val_sensitivity, val_specificity; promise (NaN for youden); on test sensitivity and specificity, each
-    with its Wilson _low and _high; kept, whether the aim holds on test (None for youden, and where test has no case of the
-    class that the aim is about: the note says so); note."""
+    Columns: threshold; val_sensitivity, val_specificity; promise (NaN for youden); on test
+    sensitivity and specificity, each with its Wilson _low and _high; kept, whether the aim holds on
+    test (None for youden, and where test has no case of the class that the aim is about: the note
+    says so); note."""
     import pandas
 
     rows = {}

@@ -74,11 +74,13 @@ class Cost(Energy):
 
 @contextmanager
 def measure(device: str = "cpu") -> Iterator[Cost]:
-    """`with measure() as cost: …` then `cost.seconds`, `cost.energy_j` and so on. An exception passes through; the
-    cost up to it stands. RuntimeError, before the block, if a setting (EFFML_METER, EFFML_WATTS_PER_CPU) is wrong.
+    """`with measure() as cost: …` then `cost.seconds`, `cost.energy_j` and so on. An exception
+    passes through; the cost up to it stands. RuntimeError, before the block, if a setting
+    (EFFML_METER, EFFML_WATTS_PER_CPU) is wrong.
 
-    On Linux the peak is the process's resident high-water mark, reset at the start of the block; blocks may lie inside one
-    another. No meter ends the block: one that fails leaves its place to the next, and the reason.
+    On Linux the peak is the process's resident high-water mark, reset at the start of the block;
+    blocks may lie inside one another. No meter ends the block: one that fails leaves its place to
+    the next, and the reason.
     """
     cost, cuda, marks = Cost(), device.startswith("cuda"), ()
     if cuda:
@@ -105,8 +107,9 @@ def measure(device: str = "cpu") -> Iterator[Cost]:
 
 
 def sources(device: str) -> Sequence[str]:
-    """What to try for `device`, best first; what EFFML_METER asks for, if set. RuntimeError if that is unknown, or if
-    EFFML_WATTS_PER_CPU is nonsense: a setting is refused before a thread or the work begins."""
+    """What to try for `device`, best first; what EFFML_METER asks for, if set. RuntimeError if that
+    is unknown, or if EFFML_WATTS_PER_CPU is nonsense: a setting is refused before a thread or the
+    work begins."""
     watts_per_cpu()
     asked = os.environ.get("EFFML_METER", "")
     if not asked:
@@ -120,8 +123,8 @@ def sources(device: str) -> Sequence[str]:
 
 
 def _start(device: str, names: Sequence[str]) -> Finish:
-    """Start the first of `names` that is to be had. What it or a better one lacks becomes the reason; the next that can
-    steps in for one that lost track on the way."""
+    """Start the first of `names` that is to be had. What it or a better one lacks becomes the
+    reason; the next that can steps in for one that lost track on the way."""
     lacking: list[str] = []
     started: dict[str, Finish] = {}
     for name in names:

@@ -171,7 +171,8 @@ def _watch(seconds: float) -> tuple[dict[str, Energy | str], Window]:
 
 
 def _started() -> dict[str, Finish | str]:
-    """Every source, started; a text is what it lacks. RuntimeError for a wrong setting, before a thread starts."""
+    """Every source, started; a text is what it lacks. RuntimeError for a wrong setting, before a
+    thread starts."""
     sources("cpu")
     started: dict[str, Finish | str] = {}
     for name in METERS:

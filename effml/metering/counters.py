@@ -33,7 +33,8 @@ POLL_S = 30.0
 MOST_LAPTOP_W = 500.0
 """What no battery gives and no chip of Apple's draws: USB-C feeds a laptop with 240 W at most."""
 MOST_GPU_W = 2000.0
-"""What no GPU draws: those of 2025 are sold with 1.4 kW. Twice its own limit where NVML tells that."""
+"""What no GPU draws: those of 2025 are sold with 1.4 kW. Twice its own limit where NVML tells
+that."""
 BATTERY_STEP_J = 36.0
 """A battery tells its charge in steps of about 10 mWh."""
 
@@ -41,10 +42,11 @@ BATTERY_STEP_J = 36.0
 def rapl(device: str) -> Finish:
     """Package and memory of every socket (Intel, and AMD without the memory), from Linux' powercap.
 
-    `psys` is left out, since what it covers is up to the laptop's maker, and so is `intel-rapl-mmio`, the same counters
-    again. Error ±10 %: Intel measures since Haswell (Hackenberg et al., IPDPSW 2015) but memory is off by a constant
-    (Desrochers et al., MEMSYS 2016), and AMD models rather than measures (Schöne et al., arXiv 2108.00808).
-    A package that stands still is Unavailable, as is one that begins anew; memory that stands still is left out.
+    `psys` is left out, since what it covers is up to the laptop's maker, and so is
+    `intel-rapl-mmio`, the same counters again. Error ±10 %: Intel measures since Haswell
+    (Hackenberg et al., IPDPSW 2015) but memory is off by a constant (Desrochers et al., MEMSYS
+    2016), and AMD models rather than measures (Schöne et al., arXiv 2108.00808). A package that
+    stands still is Unavailable, as is one that begins anew; memory that stands still is left out.
     """
     _only_cpu(device)
     zones = [Zone(*found) for found in _zones(POWERCAP).items()]
@@ -76,7 +78,8 @@ def rapl(device: str) -> Finish:
 class Zone:
     """One counter of RAPL, and the joules it counted from the first look on.
 
-    It wraps around at `wraps_at` µJ; one that goes back without having been near that has begun anew.
+    It wraps around at `wraps_at` µJ; one that goes back without having been near that has begun
+    anew.
     """
 
     def __init__(self, path: Path, wraps_at: int) -> None:
@@ -107,9 +110,10 @@ class Zone:
 def most_watts(zone: Path) -> float:
     """More than a package, or the memory of one, can draw on average, W.
 
-    200 W and 15 W for each logical CPU (a desktop of 12 threads is sold with 142 W, a server of 16 with 180 W), but at most
-    1 kW: none is sold with more than 500 W (EPYC 9965, Xeon 6980P). Twice the highest limit that the zone itself names and
-    keeps, where that is less: it holds on average over some seconds only.
+    200 W and 15 W for each logical CPU (a desktop of 12 threads is sold with 142 W, a server of 16
+    with 180 W), but at most 1 kW: none is sold with more than 500 W (EPYC 9965, Xeon 6980P). Twice
+    the highest limit that the zone itself names and keeps, where that is less: it holds on average
+    over some seconds only.
     """
     names = ("constraint_*_power_limit_uw", "constraint_*_max_power_uw")
     limits = [0]

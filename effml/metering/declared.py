@@ -78,7 +78,8 @@ def cpu_time(device: str) -> Finish:
 
 
 def watts_per_cpu() -> tuple[float, float, float]:
-    """WATTS_PER_CPU, or three times what EFFML_WATTS_PER_CPU says. RuntimeError if that is no number above 0."""
+    """WATTS_PER_CPU, or three times what EFFML_WATTS_PER_CPU says. RuntimeError if that is no
+    number above 0."""
     given = os.environ.get("EFFML_WATTS_PER_CPU")
     if not given:
         return WATTS_PER_CPU

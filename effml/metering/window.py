@@ -20,7 +20,8 @@ class Unavailable(Exception):
 
 
 def why(error: Exception) -> str:
-    """What a source lacks, in words. What it did not foresee is named as what it is: an error in it."""
+    """What a source lacks, in words. What it did not foresee is named as what it is: an error in
+    it."""
     known = isinstance(error, Unavailable)
     return str(error) if known else f"an error stopped it ({type(error).__name__}: {error})"
 
@@ -78,12 +79,15 @@ def counted(
     error: float,
     step_s: float,
 ) -> Finish:
-    """What stops a counter that has begun: `joules` says what it counted since (gross), net = share × (gross − idle × seconds).
+    """What stops a counter that has begun: `joules` says what it counted since (gross), net = share
+    × (gross − idle × seconds).
 
-    Our share is that of the CPU seconds where others are counted too (`shared`), else 1. Low takes `error` off our share,
-    high adds it to all that was drawn above idle, since a share by CPU time cannot know who made the chip leave its sleep.
-    Both widen by the counter's step of `step_s` seconds. Without `idle_w` the idle power stays in energy_j, and the low end
-    takes IDLE_SHARE off. Unavailable for what cannot be: no joule at all, more than `most_w` W, a sleep in the meantime.
+    Our share is that of the CPU seconds where others are counted too (`shared`), else 1. Low takes
+    `error` off our share, high adds it to all that was drawn above idle, since a share by CPU time
+    cannot know who made the chip leave its sleep. Both widen by the counter's step of `step_s`
+    seconds. Without `idle_w` the idle power stays in energy_j, and the low end takes IDLE_SHARE
+    off. Unavailable for what cannot be: no joule at all, more than `most_w` W, a sleep in the
+    meantime.
     """
     slept, known = slept_seconds(), idle_w == idle_w
     idle = f"{idle_w:.3g} W idle subtracted" if known else "idle power not subtracted"
@@ -113,13 +117,15 @@ def counted(
 
 
 def stood_still(window: Window) -> str:
-    """The reason for a counter that shows the same at both ends, which no machine that is on does."""
+    """The reason for a counter that shows the same at both ends, which no machine that is on
+    does."""
     busy = max(window.own, window.busy) if window.busy == window.busy else window.own
     return f"it did not move in {window.seconds:.3g} s with {busy:.3g} s of busy CPU"
 
 
 def slept_seconds() -> float:
-    """How long this computer has slept since it started; 0 where the system (not Linux) does not tell."""
+    """How long this computer has slept since it started; 0 where the system (not Linux) does not
+    tell."""
     try:
         return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
     except (AttributeError, OSError):
@@ -199,10 +205,12 @@ def machine_cpu_seconds() -> float:
 
 
 class Peak:
-    """Peak memory, bytes, between making it and `close`, with others open at the same time, in any order.
+    """Peak memory, bytes, between making it and `close`, with others open at the same time, in any
+    order.
 
-    There is one high-water mark, and who opens resets it: what it showed until then is kept for those already open.
-    `read` gives the mark and `reset` sets it to what is in use now: those of the process unless given.
+    There is one high-water mark, and who opens resets it: what it showed until then is kept for
+    those already open. `read` gives the mark and `reset` sets it to what is in use now: those of
+    the process unless given.
     """
 
     _open: "ClassVar[list[Peak]]" = []

@@ -199,12 +199,14 @@ def rank_intervals(
     n: int = 2000,
     seed: int = 0,
 ) -> pandas.DataFrame:
-    """Each model's rank by PePR (1 is best) with its 95 % interval, sorted by rank: columns pepr, rank, low, high. Models of
-    equal PePR share the best of their places, and the next follows after all of them (1, 2, 2, 4).
+    """Each model's rank by PePR (1 is best) with its 95 % interval, sorted by rank: columns pepr,
+    rank, low, high. Models of equal PePR share the best of their places, and the next follows after
+    all of them (1, 2, 2, 4).
 
-    `runs` are those of one variant. `test_images` draws every accuracy again from as many test images (binomial, models
-    independent of each other, which overstates the noise a little since they share images). `cost_error` of 0.4 multiplies
-    every cost by its own factor between 0.6 and 1.4. One seed per model: how much training again would move is not known.
+    `runs` are those of one variant. `test_images` draws every accuracy again from as many test
+    images (binomial, models independent of each other, which overstates the noise a little since
+    they share images). `cost_error` of 0.4 multiplies every cost by its own factor between 0.6 and
+    1.4. One seed per model: how much training again would move is not known.
     """
     runs = runs.dropna(subset=["test_09", cost]).set_index("model")
     drawn = _redraw(runs, cost, test_images, cost_error, n, seed)
@@ -225,9 +227,10 @@ def rank_stability(
     n: int = 1000,
     seed: int = 0,
 ) -> pandas.DataFrame:
-    """What an error of each model's cost does to the ranking of one variant: mean rank correlation (Spearman), share of draws in
-    which the best model stays the best, and mean number of the ten best that stay. A factor common to all changes nothing.
-    Models of equal PePR share a place: there may be more than one best, and more than ten."""
+    """What an error of each model's cost does to the ranking of one variant: mean rank correlation
+    (Spearman), share of draws in which the best model stays the best, and mean number of the ten
+    best that stay. A factor common to all changes nothing. Models of equal PePR share a place:
+    there may be more than one best, and more than ten."""
     runs = runs.dropna(subset=["test_09", cost])
     score = pepr_score(runs.test_09, runs[cost]).to_numpy()[None]
     true, middle = _ranks(score)[0], _ranks(score, "average")[0]
@@ -263,8 +266,9 @@ def _redraw(
 
 
 def _ranks(scores: NDArray, ties: str = "min") -> NDArray:
-    """Ranks (n, N) of scores (n, N) within each row, 1 for the largest. Equals share the best of their places, or with
-    ties="average" the mean of them. They are told apart by 12 digits, as one score computed in two ways differs in the last.
+    """Ranks (n, N) of scores (n, N) within each row, 1 for the largest. Equals share the best of
+    their places, or with ties="average" the mean of them. They are told apart by 12 digits, as one
+    score computed in two ways differs in the last.
     """
     from scipy.stats import rankdata
 
