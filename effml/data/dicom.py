@@ -189,7 +189,7 @@ def _grey(file: "Dataset", pixels: np.ndarray, window: Window, done: list[str]) 
             and file.BitsStored <= 8
         ):
             full = 2**file.BitsStored - 1
-            how = "" if full == 255 else f"its {file.BitsStored} bits spread over 0 to 255"
+            how = "" if full == 255 else f"{file.BitsStored}-bit values spread over 0 to 255"
             stated = 0.0, float(full), how
     inverse = file.get("PresentationLUTShape") == "INVERSE"
     why = "PresentationLUTShape INVERSE" if inverse else ""
@@ -242,7 +242,7 @@ def _fits(file: "Dataset", unit: str | None, done: list[str]) -> None:
         )
     if _is_ct(file) and not unit.startswith("HU"):
         raise Unusable(
-            f"its values are {unit} (RescaleType), no HU: the window given does not apply. "
+            f"its values after slope or table are {unit}, no HU: the window given does not apply. "
             "Import such files on their own, without a window"
         )
     if unit is None:
@@ -252,7 +252,8 @@ def _fits(file: "Dataset", unit: str | None, done: list[str]) -> None:
 
 
 def _is_ct(file: "Dataset") -> bool:
-    return file.get("Modality") == "CT" or file.get("SOPClassUID") in _CT
+    modality = file.get("Modality")
+    return modality == "CT" if modality else file.get("SOPClassUID") in _CT
 
 
 def _shown(file: "Dataset", values: np.ndarray, done: list[str]) -> tuple[np.ndarray, Span | None]:
