@@ -1,11 +1,13 @@
 """Image files to 8-bit pixels of one size, and masks to 0 and 1: one at a time, or a list in threads."""
 
 import hashlib
+import logging
 import os
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -256,8 +258,6 @@ def read_all(
 
     Raises ValueError if memory does not suffice, or if pydicom is needed and not installed.
     """
-    from PIL import Image
-
     n, channels = len(paths), (3,) if how.get("colour") == "rgb" else ()
     need, free = n * size * size * (sum(channels) or 1), available_memory_bytes()
     if free is not None and need > free:
@@ -268,9 +268,7 @@ def read_all(
     images = np.zeros((n, size, size, *channels), np.uint8)
     cut = None if masks is None else np.zeros((n, size, size), np.uint8)
     digests, thumbnails, found = np.zeros(n, "U64"), np.zeros((n, 16, 16), np.float32), {}
-    with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        warnings.simplefilter("ignore")  # a decoder's doubts about metadata
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+    with _quiet(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, n, _BLOCK):
             block = slice(start, start + _BLOCK)
             results = pool.map(
@@ -297,6 +295,25 @@ def read_all(
                     picture, pixels=picture.pixels[:0], thumbnail=picture.thumbnail[:0]
                 )
     return Pixels(images, cut, digests, thumbnails), found
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the decoders' doubts about metadata; what they cannot read is refused by its reason."""
+    from PIL import Image
+
+    loggers = [logging.getLogger(name) for name in ("pydicom", "tifffile")]
+    before = [logger.disabled for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            for logger in loggers:
+                logger.disabled = True
+            yield
+        finally:
+            for logger, was in zip(loggers, before):
+                logger.disabled = was
 
 
 def _one(

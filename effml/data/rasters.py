@@ -200,6 +200,7 @@ def _by_tifffile(page: "TiffPage", base: int, extra: tuple[int, ...], done: list
         ) from error
     if "S" in page.axes:
         values = np.moveaxis(values, page.axes.index("S"), -1)
+    values = values.reshape(page.imagelength, page.imagewidth, -1)
     if (turn := page.tags.valueof(274, default=1)) in _TURNED:
         values = _TURNED[turn](values)
         done.append("turned as EXIF says")
@@ -208,9 +209,7 @@ def _by_tifffile(page: "TiffPage", base: int, extra: tuple[int, ...], done: list
         done.append(f"{len(extra)} extra channel{'s' * (len(extra) > 1)} left out")
         alpha = values[..., base] if extra[0] in _ALPHA else None
         values = values[..., :base]
-    return Raster(
-        values.squeeze(-1) if values.shape[-1] == 1 and values.ndim == 3 else values, alpha
-    )
+    return Raster(values[..., 0] if base == 1 else values, alpha)
 
 
 def _damage(data: bytes, kind: str, error: Exception) -> str:
@@ -221,14 +220,13 @@ def _damage(data: bytes, kind: str, error: Exception) -> str:
 
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
         return "it has more pixels than Pillow's limit against decompression bombs"
-    order = "little" if data[:1] == b"I" else "big"
     early = {
         "PNG": b"IEND" not in data,
         "JPEG": data.find(b"\xff\xd9", max(data.rfind(b"\xff\xda"), 0)) < 0,
         "GIF": not data.rstrip(b"\0").endswith(b";"),
         "BMP": int.from_bytes(data[2:6], "little") > len(data),
         "WEBP": int.from_bytes(data[4:8], "little") + 8 > len(data),
-        "TIFF": int.from_bytes(data[4:8], order) >= len(data),
+        "TIFF": _end_of_directory(data) > len(data),
     }
     if early[kind]:
         return f"its {kind} data end early, after {len(data)} bytes"
@@ -236,3 +234,11 @@ def _damage(data: bytes, kind: str, error: Exception) -> str:
     return (
         f"its {kind} data are damaged, or of a kind that {package} {version(package)} cannot decode"
     )
+
+
+def _end_of_directory(data: bytes) -> int:
+    """Where the first directory of a TIFF or BigTIFF ends, by its own count of entries."""
+    order = "little" if data[:1] == b"I" else "big"
+    word, entry, link = (8, 20, 8) if b"+" in data[2:4] else (2, 12, 4)
+    at = int.from_bytes(data[8:16] if word == 8 else data[4:8], order)
+    return at + word + entry * int.from_bytes(data[at : at + word], order) + link
