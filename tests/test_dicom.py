@@ -1,4 +1,4 @@
-"""DICOM grey values: each right, by pydicom's own functions or by arithmetic, or refused by name."""
+"""DICOM grey values: right by pydicom's own functions or by arithmetic, or refused by name."""
 
 import io
 
@@ -419,6 +419,26 @@ def test_cut_off_files_say_so(tmp_path):
             read_picture(whole[:length], size=16)
 
 
+def test_damage_anywhere_is_a_reason_or_a_picture_and_never_another_error(tmp_path):
+    lut = table(np.linspace(65535, 0, 64).round())
+    shared = item(PixelValueTransformationSequence=[item(RescaleSlope=1, RescaleIntercept=-1024)])
+    files = (
+        {"WindowCenter": [40, 1], "WindowWidth": [400, 2], "PixelPaddingValue": 5, **HU},
+        {"VOILUTSequence": [lut], "SharedFunctionalGroupsSequence": [shared]},
+    )
+    rng = np.random.default_rng(0)
+    for tags in files:
+        whole = dicom(tmp_path / "x.dcm", CT, **tags).read_bytes()
+        for at in rng.integers(132, len(whole) - CT.nbytes, (150, 3)):
+            data = bytearray(whole)
+            for place in at:
+                data[place] = rng.integers(256)
+            try:
+                read_picture(bytes(data), size=16, window=(None, "max", (0.0, 5.0))[at[0] % 3])
+            except Unusable as error:
+                assert not any(word in str(error) for word in ("Error", "object", "NoneType"))
+
+
 def test_compressed_pixels_are_read_or_the_syntax_is_named(tmp_path):
     path = dicom(tmp_path / "x.dcm", CT, **HU)
     plain = read_picture(path.read_bytes(), size=16)
@@ -428,6 +448,7 @@ def test_compressed_pixels_are_read_or_the_syntax_is_named(tmp_path):
     assert (read_picture(path.read_bytes(), size=16).pixels == plain.pixels).all()
     for syntax, reason in (
         (pydicom.uid.HTJ2KLossless, "High-Throughput JPEG 2000.* decodes with .*pylibjpeg"),
+        (pydicom.uid.UID("1.2.3.4"), "transfer syntax 1.2.3.4 is no standard one"),
         (pydicom.uid.MPEG2MPML, "MPEG2.* cannot decode"),
         (pydicom.uid.JPEGLSLossless, "JPEG-LS.* cannot decode: its data are damaged"),
     ):

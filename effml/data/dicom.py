@@ -1,4 +1,4 @@
-"""DICOM files to 8-bit pixels, read by pydicom: padding, slope and intercept, lookup tables, windows."""
+"""DICOM files to 8-bit pixels, by pydicom: padding, slope and intercept, lookup tables, windows."""
 
 import hashlib
 from io import BytesIO
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 FRAMES = "it holds {} frames: export the one that counts as a picture of its own"
 TOO_LARGE = "{}×{} pixels are more than Pillow's limit against decompression bombs"
+_DAMAGED = "its DICOM header is damaged: pydicom {} cannot read it"
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _CT = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
 _NEEDED = ("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated")
@@ -45,15 +46,24 @@ def read_dicom(data: bytes, window: Window, done: list[str], about: dict[str, st
     without pydicom.
     """
     try:
-        import pydicom  # noqa: F401
-        from pydicom.pixels import apply_color_lut
+        import pydicom
     except ImportError:
         raise ModuleNotFoundError(
             "DICOM files need pydicom: pip install pydicom, or export the pictures as PNG."
         ) from None
-    from PIL import Image
-
     file = _dataset(data)
+    try:
+        return _picture(file, data, window, done, about)
+    except NotImplementedError:  # pydicom reads an element when it is asked for
+        raise Unusable(_DAMAGED.format(pydicom.__version__)) from None
+
+
+def _picture(
+    file: "Dataset", data: bytes, window: Window, done: list[str], about: dict[str, str]
+) -> "Image":
+    from PIL import Image
+    from pydicom.pixels import apply_color_lut
+
     _check(file, data)
     if identity := str(file.get("PatientID") or ""):
         about["group"] = hashlib.sha256(identity.encode()).hexdigest()[:12]
@@ -102,9 +112,7 @@ def _dataset(data: bytes) -> "Dataset":
                 else uid.ExplicitVRBigEndian
             )
     except Exception:
-        raise Unusable(
-            f"its DICOM header is damaged: pydicom {pydicom.__version__} cannot read it"
-        ) from None
+        raise Unusable(_DAMAGED.format(pydicom.__version__)) from None
     return file
 
 
@@ -127,16 +135,19 @@ def _check(file: "Dataset", data: bytes) -> None:
         raise Unusable(TOO_LARGE.format(file.Columns, file.Rows))
     if file.get("BurnedInAnnotation") == "YES":
         raise Unusable(
-            "text is burned into its pixels, perhaps a name (BurnedInAnnotation): blank it out first"
+            "text is burned into its pixels, perhaps a name (BurnedInAnnotation): "
+            "blank it out first"
         )
 
 
 def _decoded(file: "Dataset") -> np.ndarray:
-    """The stored values (H, W), or RGB (H, W, 3). Raises Unusable with the fact that prevents it."""
+    """The stored values (H, W), or RGB (H, W, 3). Raises Unusable with the fact against it."""
     import pydicom
     from pydicom.pixels import get_decoder, pixel_array
 
     syntax = file.file_meta.TransferSyntaxUID
+    if not syntax.is_transfer_syntax:
+        raise Unusable(f"its transfer syntax {syntax} is no standard one: export it uncompressed")
     stored, spare = file.get("BitsStored"), 0
     if "PixelData" in file and not syntax.is_encapsulated:
         high = file.get("HighBit")
@@ -315,7 +326,7 @@ def _looked_up(values: np.ndarray, lut: np.ndarray, first: int) -> np.ndarray:
 
 
 def _numbers(file: "Dataset", name: str) -> list[float]:
-    """The numbers of an element; none where it is absent or empty. Raises Unusable for no number."""
+    """The numbers of an element; none where it is absent or empty. Raises Unusable for text."""
     try:
         value: Any = file.get(name)
         several = value if hasattr(value, "__len__") and not isinstance(value, str) else [value]

@@ -1,4 +1,4 @@
-"""Image files to 8-bit pixels of one size, and masks to 0 and 1: one at a time, or a list in threads."""
+"""Image files to 8-bit pixels of one size, and masks to 0 and 1: one, or a list in threads."""
 
 import hashlib
 import logging
@@ -158,7 +158,7 @@ def _structure(raster: Raster, done: list[str]) -> np.ndarray:
 
 
 def _one_colour(values: np.ndarray) -> np.ndarray:
-    """A mask in RGB (H, W, 3) as grey values. Raises Unusable unless it is grey, or one colour on black."""
+    """A mask in RGB (H, W, 3) as grey values. Raises Unusable unless grey, or one colour on black."""
     red, green, blue = np.moveaxis(values, -1, 0)
     if (red == green).all() and (green == blue).all():
         return red
@@ -299,7 +299,7 @@ def read_all(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the decoders' doubts about metadata; what they cannot read is refused by its reason."""
+    """Without the decoders' doubts about metadata; what they cannot read is refused by us."""
     from PIL import Image
 
     loggers = [logging.getLogger(name) for name in ("pydicom", "tifffile")]

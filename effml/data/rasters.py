@@ -74,8 +74,8 @@ def read_raster(data: bytes, done: list[str], *, index: bool = False) -> Raster:
     kind = _kind(data)
     if kind == "PNG" and data[24:25] == b"\x10" and data[25:26] in (b"\2", b"\4", b"\6"):
         raise Unusable(
-            "a PNG of 16 bits with colour or alpha, of which Pillow keeps the high byte alone: save "
-            "it as TIFF, where 16-bit colour is read, or as 8-bit PNG"
+            "a PNG of 16 bits with colour or alpha, of which Pillow keeps the high byte alone: "
+            "save it as TIFF, where 16-bit colour is read, or as 8-bit PNG"
         )
     try:
         return _tiff(data, done, index) if kind == "TIFF" else _by_pillow(data, kind, done, index)
@@ -111,7 +111,7 @@ def _kind(data: bytes) -> str:
 
 
 def _by_pillow(data: bytes, kind: str, done: list[str], index: bool) -> Raster:
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     image = Image.open(BytesIO(data), formats=("JPEG", "MPO") if kind == "JPEG" else (kind,))
     frames = getattr(image, "n_frames", 1)
@@ -119,12 +119,20 @@ def _by_pillow(data: bytes, kind: str, done: list[str], index: bool) -> Raster:
         done.append(f"the first of {frames} pictures in the JPEG")
     elif frames > 1 and kind != "TIFF":
         raise Unusable(FRAMES.format(frames))
-    turned = image.getexif().get(0x0112, 1) in _TURNED  # Pillow turns a TIFF itself, in load
+    try:
+        exif = dict(image.getexif())
+    except Exception:
+        exif = {}
+    if not exif and image.info.get("exif"):
+        done.append("not turned: nothing in its EXIF data can be read")
+    turn = _TURNED.get(exif.get(0x0112))
     image.load()
-    image = ImageOps.exif_transpose(image)
-    if turned:
+    values, alpha, _ = _of_image(image, done, index)
+    if turn:
         done.append("turned as EXIF says")
-    return _of_image(image, done, index)
+        if kind != "TIFF":  # Pillow turns a TIFF itself, in load
+            values, alpha = turn(values), None if alpha is None else turn(alpha)
+    return Raster(values, alpha)
 
 
 def _of_image(image: "Image", done: list[str], index: bool) -> Raster:
@@ -159,7 +167,8 @@ def _tiff(data: bytes, done: list[str], index: bool) -> Raster:
         base = page.samplesperpixel - len(extra)
         if base not in (1, 3, 4) or (base == 1 and not set(extra) <= set(_ALPHA)):
             raise Unusable(
-                f"it holds {page.samplesperpixel} channels: export the one that counts, or three as RGB"
+                f"it holds {page.samplesperpixel} channels: export the one that counts, "
+                "or three as RGB"
             )
         white_is_zero = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
         single = page.samplesperpixel == 1
@@ -194,6 +203,8 @@ def _by_tifffile(page: "TiffPage", base: int, extra: tuple[int, ...], done: list
     try:
         values = page.asarray()
     except Exception as error:
+        if "imagecodecs" not in str(error):
+            raise
         raise Unusable(
             f"a TIFF of {page.dtype} with {page.samplesperpixel} channels, compressed by "
             f"{page.compression.name}: save it without compression, or pip install imagecodecs"
@@ -204,11 +215,13 @@ def _by_tifffile(page: "TiffPage", base: int, extra: tuple[int, ...], done: list
     if (turn := page.tags.valueof(274, default=1)) in _TURNED:
         values = _TURNED[turn](values)
         done.append("turned as EXIF says")
-    alpha = None
-    if extra:
-        done.append(f"{len(extra)} extra channel{'s' * (len(extra) > 1)} left out")
-        alpha = values[..., base] if extra[0] in _ALPHA else None
-        values = values[..., :base]
+    alpha, others = None, len(extra)
+    if extra and extra[0] in _ALPHA:
+        alpha, others = values[..., base], others - 1
+        alpha = None if (alpha == alpha.max()).all() else alpha
+    if others:
+        done.append(f"{others} extra channel{'s' * (others > 1)} left out")
+    values = values[..., :base]
     return Raster(values[..., 0] if base == 1 else values, alpha)
 
 
