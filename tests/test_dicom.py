@@ -369,6 +369,8 @@ def test_colour_in_every_order_and_space(tmp_path):
     shown = read(tmp_path, index, **palette)
     assert (shown.pixels == np.stack([index ^ (k << 4) for k in range(3)], 2)).all()
     assert shown.done == ("palette to RGB",)
+    with pytest.raises(Unusable, match="all its pixels have the same value"):
+        colour(tmp_path, np.full_like(rgb, 9), "RGB")
     with pytest.raises(Unusable, match="colour of 16 bits"):
         colour(tmp_path, rgb.astype(np.uint16) * 16, "RGB")
 

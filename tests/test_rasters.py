@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+import sys
 import zlib
 
 import numpy as np
@@ -16,6 +17,11 @@ from effml.data.pictures import Picture, read_all, read_mask, read_picture
 
 GREY = scene(1, (16, 16))
 RGB = np.stack([scene(k, (16, 16)) for k in range(3)], 2)
+
+
+def short(value):
+    """The name of a case: its reason or its type, not its bytes."""
+    return value if isinstance(value, str) else str(getattr(value, "dtype", ""))
 
 
 def tiff(pixels, **options):
@@ -127,6 +133,11 @@ def test_tiff_stacks_are_refused_with_their_frames(dtype):
         writer.write(GREY.astype(dtype))
         writer.write(GREY[::4, ::4].astype(dtype), subfiletype=1)
     assert read(file.getvalue()).shape == (16, 16)
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file) as writer:  # nor is one that comes first
+        writer.write(GREY[::4, ::4].astype(dtype), subfiletype=1)
+        writer.write(GREY.astype(dtype))
+    assert (read(file.getvalue()).pixels == read(tiff(GREY.astype(dtype))).pixels).all()
     assert read(tiff(GREY.astype(dtype), imagej=dtype != "f8")).shape == (16, 16)
 
 
@@ -178,6 +189,7 @@ def test_compressed_tiff_that_cannot_be_decoded_names_the_compression():
         (tiff(GREY)[:6], "its TIFF data end early"),
         (b"II*\0\x08\0\0\0" + bytes(90), "its TIFF data are damaged, or of a kind that tifffile"),
     ],
+    ids=short,
 )
 def test_tiff_that_is_refused(data, reason):
     with pytest.raises(Unusable, match=reason):
@@ -237,6 +249,16 @@ def test_a_telephones_jpeg_with_a_preview_is_its_first_picture():
     first, second = Image.fromarray(RGB), Image.fromarray(RGB[::2, ::2])
     picture = read(bytes_of(first, "MPO", save_all=True, append_images=[second]))
     assert picture.shape == (16, 16) and picture.done == ("the first of 2 pictures in the JPEG",)
+
+
+def test_pictures_of_one_value_are_refused_in_colour_and_as_grey():
+    flat = np.full((16, 16, 3), (9, 99, 200), np.uint8)
+    with pytest.raises(Unusable, match="^all its pixels have the same value$"):
+        read(bytes_of(flat))
+    flat[:8] = (200, 2, 200)  # another colour, as light as the first
+    assert read(bytes_of(flat)).pixels.ndim == 3
+    with pytest.raises(Unusable, match="^all its pixels have the same value$"):
+        read(bytes_of(flat), colour="grey")
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
@@ -349,6 +371,7 @@ def test_damage_anywhere_is_a_reason_or_a_picture_and_never_another_error(kind):
         (b"\x89PNG\r\n\x1a\n", "its PNG data end early, after 8 bytes"),
         (b"BM" + bytes(60), "its BMP data are damaged, or of a kind that Pillow"),
     ],
+    ids=short,
 )
 def test_what_only_bears_the_name_of_a_picture(data, reason):
     for reader in (read, lambda data: read_mask(data, size=16, shape=(16, 16))):
@@ -441,7 +464,7 @@ def test_masks_that_are_clear(name):
 @pytest.mark.parametrize(
     "pixels",
     [BOX * np.float32(0.7), BOX * 1.0, np.int16(BOX), np.uint32(BOX), np.int8(BOX)],
-    ids=str,
+    ids=short,
 )
 def test_masks_in_tiff_of_other_types(pixels):
     assert (mask(tiff(pixels))[0] == BOX).all()
@@ -481,6 +504,21 @@ def test_masks_that_are_not_clear_are_refused_by_name(name):
         mask(bytes_of(pixels))
 
 
+def test_a_palette_whose_colours_contradict_its_index_is_said():
+    image = Image.fromarray(np.uint8(BOX)).convert("P")
+    for palette, said in (([0, 0, 0, 255, 255, 255], False), ([255, 255, 255, 0, 0, 0], True)):
+        image.putpalette(palette)
+        cut, done = mask(bytes_of(image))
+        assert (cut == BOX).all() and any("lighter colour" in what for what in done) == said
+
+
+def test_without_tifffile_it_says_what_to_install(tmp_path, monkeypatch):
+    (tmp_path / "x.tif").write_bytes(tiff(GREY))
+    monkeypatch.setitem(sys.modules, "tifffile", None)
+    with pytest.raises(ValueError, match="^TIFF files need tifffile: pip install tifffile"):
+        read_all([tmp_path / "x.tif"], None, int, size=16)
+
+
 def test_labels_under_jpeg_noise_and_soft_edges_are_told_apart():
     big = np.zeros((64, 64), np.uint8)
     big[9:55, 9:55] = 128
@@ -499,6 +537,9 @@ def test_empty_and_full_masks_and_those_that_no_rule_fits():
     assert mask(bytes_of(np.zeros((16, 16), np.uint8))) == (pytest.approx(np.zeros((16, 16))), ())
     cut, done = mask(bytes_of(np.full((16, 16), 255, np.uint8)))
     assert cut.all() and done == ("mask that covers the whole picture",)
+    clear = with_alpha(Image.new("L", (16, 16), 255), np.zeros((16, 16), np.uint8))
+    cut, done = mask(bytes_of(clear))  # where the shapes are in alpha, this one is empty
+    assert not cut.any() and "alpha" in done[0]
     for pixels in (-np.int16(BOX), np.where(BOX, np.nan, 0.0)):
         with pytest.raises(Unusable, match="its values are not all finite numbers from 0"):
             mask(tiff(pixels))

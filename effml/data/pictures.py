@@ -74,6 +74,9 @@ def read_picture(
         elif colour == "grey":
             image = image.convert("L")
             done.append("colour to grey (luminance)")
+    extremes = np.reshape(image.getextrema(), (-1, 2))
+    if (extremes[:, 0] == extremes[:, 1]).all():
+        raise Unusable("all its pixels have the same value")
     digest = hashlib.sha256(image.tobytes() + repr(image.size).encode()).hexdigest()
     small = _resized(image, size, fit)
     if small.size != image.size:
@@ -106,9 +109,8 @@ def _plain(raster: Raster, window: Window, done: list[str]) -> "Image":
         return to_8_bit(values, window, done, inverted=why)
     if window:
         done.append("8 bit already: the window was not used")
-    if (values == values[:1, :1]).all():
-        where = "" if alpha is None else ": what it shows is in its alpha channel"
-        raise Unusable("all its pixels have the same value" + where)
+    if alpha is not None and (values == values[:1, :1]).all():
+        raise Unusable("all its pixels have the same value: what it shows is in its alpha channel")
     return Image.fromarray(255 - values if white_is_zero else values)
 
 
@@ -142,7 +144,7 @@ def _structure(raster: Raster, done: list[str]) -> np.ndarray:
     """Where a mask of 0 and 1, 0 and 255, or soft edges has its structure: bool (H, W)."""
     values, alpha, white_is_zero = raster
     flat = (values == values[:1, :1]).all()
-    if alpha is not None and flat and alpha.min() < alpha.max():
+    if alpha is not None and flat:
         done.append("mask taken from the alpha channel: the rest is the same all over")
         return _cut(alpha, done)
     if values.ndim == 3:

@@ -79,7 +79,7 @@ def read_raster(data: bytes, done: list[str], *, index: bool = False) -> Raster:
         )
     try:
         return _tiff(data, done, index) if kind == "TIFF" else _by_pillow(data, kind, done, index)
-    except (Unusable, MemoryError):
+    except (Unusable, MemoryError, ModuleNotFoundError):
         raise
     except Exception as error:  # decoders fail in a dozen ways, and say it in their own words
         raise Unusable(_damage(data, kind, error)) from error
@@ -145,7 +145,12 @@ def _of_image(image: "Image", done: list[str], index: bool) -> Raster:
     if image.has_transparency_data and not mode.startswith("I"):
         alpha = np.asarray(image.convert("LA" if grey else "RGBA").getchannel("A"))
         alpha = alpha if (alpha < 255).any() else None
-    if mode.startswith(("I", "F")) or (mode == "P" and index):
+    if mode == "P" and index:
+        values, light = np.asarray(image), np.asarray(image.convert("RGB").convert("L"))
+        if values.flat[light.argmax()] < values.flat[light.argmin()]:
+            done.append("palette by its index, although a lighter colour has a lower one")
+        return Raster(values, alpha)
+    if mode.startswith(("I", "F")):
         return Raster(np.asarray(image), alpha)
     if mode in _MODES:
         done.append(_MODES[mode])
@@ -154,8 +159,10 @@ def _of_image(image: "Image", done: list[str], index: bool) -> Raster:
 
 def _tiff(data: bytes, done: list[str], index: bool) -> Raster:
     """TIFF by Pillow, where it reads the number type rightly, else by tifffile."""
-    import tifffile
-
+    try:
+        import tifffile
+    except ImportError:
+        raise ModuleNotFoundError("TIFF files need tifffile: pip install tifffile.") from None
     with tifffile.TiffFile(BytesIO(data), is_ome=False) as file:
         page = _only_page(file)
         ends = [at + count for at, count in zip(page.dataoffsets, page.databytecounts)]
@@ -171,12 +178,11 @@ def _tiff(data: bytes, done: list[str], index: bool) -> Raster:
                 "or three as RGB"
             )
         white_is_zero = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
-        single = page.samplesperpixel == 1
-        if page.dtype == np.uint8 or (single and page.dtype in _BY_PILLOW):
-            if len(extra) <= 1:
-                raster = _by_pillow(data, "TIFF", done, index)
-                deep = page.dtype not in ("bool", "uint8")  # Pillow inverts 8 bits, and no more
-                return raster._replace(white_is_zero=white_is_zero and deep)
+        kinds = _BY_PILLOW if page.samplesperpixel == 1 else ("uint8",)
+        if page.dtype in kinds and len(extra) <= 1 and page.index == 0:
+            raster = _by_pillow(data, "TIFF", done, index)
+            deep = page.dtype not in ("bool", "uint8")  # Pillow inverts 8 bits, and no more
+            return raster._replace(white_is_zero=white_is_zero and deep)
         return _by_tifffile(page, base, extra, done)._replace(white_is_zero=white_is_zero)
 
 
