@@ -88,12 +88,13 @@ def test_a_window_without_a_width_is_not_used_and_that_is_said(tmp_path, width, 
 
 @pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
 @pytest.mark.parametrize("kind", ["MONOCHROME1", "MONOCHROME2"])
-def test_windows_are_those_of_pydicom_and_the_first_of_several(tmp_path, function, kind):
+@pytest.mark.parametrize("width", [400, 60])
+def test_windows_are_those_of_pydicom_and_the_first_of_several(tmp_path, function, kind, width):
     picture = read(
         tmp_path,
         CT,
         WindowCenter=[40, 300, 7],
-        WindowWidth=[400, 1500, 9],
+        WindowWidth=[width, 1500, 9],
         VOILUTFunction=function,
         PhotometricInterpretation=kind,
         **HU,
@@ -248,14 +249,15 @@ def test_a_modality_lut_is_applied(tmp_path, bits):
     assert any("unit: OD" in what for what in picture.done)
 
 
+@pytest.mark.parametrize("shift", [0, 1])
 @pytest.mark.parametrize("bits", [1, 2, 4, 7])
-def test_fewer_than_8_bits_span_black_to_white(tmp_path, bits):
+def test_fewer_than_8_bits_span_black_to_white(tmp_path, bits, shift):
     pixels = scene(2, (16, 16)) >> (8 - bits)
-    tags = {"BitsStored": bits, "HighBit": bits - 1}
-    if bits == 1:
+    tags = {"BitsStored": bits, "HighBit": bits - 1 + shift}
+    if bits == 1 and not shift:
         packed = np.packbits(pixels.ravel(), bitorder="little")
         tags |= {"BitsAllocated": 1, "PixelData": packed.tobytes()}
-    picture = read(tmp_path, pixels, **tags)
+    picture = read(tmp_path, pixels << shift, **tags)
     assert (picture.pixels == over(pixels, 0, 2**bits - 1)).all()
     assert picture.done == (f"to 8 bit: {bits}-bit values spread over 0 to 255",)
 

@@ -74,6 +74,13 @@ def test_signed_bytes_keep_their_order():
     assert (read(white, (-100, 100)).pixels == 255 - over(signed, -100.0, 100.0)).all()
 
 
+@pytest.mark.parametrize("kind", ["u1", "u2", "f4", "f8"])
+def test_white_is_zero_is_inverted_once(kind):
+    data = tiff(GREY.astype(kind), photometric="miniswhite")
+    assert (read(data, None if kind == "u1" else (0, 255)).pixels == 255 - GREY).all()
+    assert (mask(tiff(BOX.astype(kind), photometric="miniswhite"))[0] == ~BOX).all()
+
+
 @pytest.mark.parametrize("planar", ["contig", "separate"])
 @pytest.mark.parametrize("kind", ["u1", "u2", "f4"])
 def test_colour_tiff_of_every_depth_and_plane(kind, planar):
@@ -128,6 +135,9 @@ def test_tiff_stacks_are_refused_with_their_frames(dtype):
             continue  # ImageJ has none
         with pytest.raises(Unusable, match="it holds 3 frames: export the one that counts"):
             read(tiff(stack, photometric="minisblack", **options))
+    deep = np.repeat(stack[:1], 3, 0)
+    with pytest.raises(Unusable, match="it holds 3 frames"):
+        read(tiff(deep, photometric="minisblack", volumetric=True, tile=(16, 16, 16)))
     file = io.BytesIO()
     with tifffile.TiffWriter(file) as writer:  # a preview is no frame
         writer.write(GREY.astype(dtype))
@@ -485,6 +495,7 @@ def labels(*values):
 UNSURE = {
     "labels 0, 1, 2": (labels(0, 1, 2), r"it holds labels \(0, 1, 2\): save the structure"),
     "labels 0, 128, 255": (labels(0, 128, 255), r"it holds labels \(0, 128, 255\)"),
+    "thin labels": (np.indices((16, 16), np.uint8)[0] % 6, "it holds labels"),
     "one to ignore": (labels(0, 1, 255), r"it holds labels \(0, 1, 255\)"),
     "a palette of 3": (Image.fromarray(labels(0, 1, 2)).convert("P"), "it holds labels"),
     "red on white": (painted((255,) * 3, (255, 0, 0)), "it has 2 colours, so that its structure"),
