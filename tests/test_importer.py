@@ -251,7 +251,7 @@ def test_masks(tmp_path):
         fractions=(0.6, 0.2, 0.2),
     )
     assert {one["file"]: one["reason"] for one in report["refused"]} == {
-        "a/3.jpg": "its mask: its mask is 30×30 pixels, the picture 60×30",
+        "a/3.jpg": "its mask: it has 30×30 pixels, the picture 60×30",
         "a/5.jpg": "no mask of its name, or more than one",
     }
     data = load_dataset(tmp_path / "x.npz")
@@ -286,8 +286,8 @@ def test_what_cannot_be_read_is_refused_one_by_one(clinic, tmp_path, monkeypatch
     report = import_folder(folder, tmp_path / "x.npz", table=table, size=32)
     reasons = {one["file"]: one["reason"] for one in report["refused"]}
     expected = {
-        "im 00.png": "runcated",
-        "im 01.png": "no PNG, JPEG",
+        "im 00.png": "its PNG data end early",
+        "im 01.png": "text, not a picture",
         "im 02.png": "empty",
         "im 03.png": "not in the folder",
         "im 04.png": "same value",

@@ -143,7 +143,7 @@ def test_dicom_windows_slope_and_monochrome1(tmp_path):
     assert (
         np.abs(stated.pixels - np.clip(((hu - 39.5) / 399 + 0.5) * 255, 0, 255)).max() <= 0.5
     )  # PS3.3 C.11.2.1.2
-    assert stated.done == ("to 8 bit: window stated in the file",)
+    assert stated.done == ("to 8 bit: window stated in the file, the first of 2",)
     assert "percentile" in shown().done[0]
     assert (
         shown((-1000, 400), WindowCenter=40, WindowWidth=400).done[0]
@@ -170,7 +170,9 @@ def test_a_soft_mask_is_cut_at_half_its_maximum_and_an_index_counts_in_a_palette
     mask[10:20, 15:45] = 128
     soft = bytes_of(Image.fromarray(mask).resize((90, 45), Image.Resampling.BICUBIC))
     cut, done = read_mask(soft, size=60, shape=(45, 90))
-    assert cut.sum() == 300 and done == ("mask of more than two values cut at half its maximum",)
+    assert cut.sum() == 300 and done == (
+        "mask of more than two values cut at the middle of its values",
+    )
     index = Image.fromarray(np.uint8(mask > 0), "L").convert("P")
     index.putpalette([255, 255, 255, 0, 0, 0])
     assert (

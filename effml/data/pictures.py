@@ -1,37 +1,33 @@
-"""Image files to 8-bit pixels: PNG, JPEG, TIFF, BMP (by Pillow) and DICOM (by pydicom, if it is installed)."""
+"""Image files to 8-bit pixels of one size, and masks to 0 and 1: one, or a list in threads."""
 
 import hashlib
+import logging
 import os
+import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from effml.data.dicom import is_dicom, read_dicom
+from effml.data.grey import Unusable, Window, to_8_bit
+from effml.data.rasters import PLAIN, Raster, read_raster
 from effml.machine import available_memory_bytes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Window = tuple[float, float] | str | None
-PLAIN = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 SUFFIXES = (*PLAIN, ".dcm", ".dicom")
 COLOURS = ("auto", "grey", "rgb")
 FITS = ("pad", "stretch")
-_FORMATS = (
-    "PNG",
-    "JPEG",
-    "TIFF",
-    "BMP",
-)  # Pillow knows dozens more, some of them a risk and none of them hospital pictures
 _BLOCK = 128  # pictures decoded before their pixels are put in place
-_FRAMES = "it holds {} frames: export the one that counts as a picture of its own"
-_DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+_FEW = 32  # a mask whose highest value is no larger, and has more than two, is one of labels
 
 
 @dataclass(frozen=True)
@@ -50,26 +46,27 @@ class Picture:
 def read_picture(
     data: bytes, *, size: int, window: Window = None, colour: str = "auto", fit: str = "pad"
 ) -> Picture:
-    """Decode the bytes of an image file, turn it as EXIF says, bring it to 8 bit and to `size` × `size` pixels.
+    """Decode the bytes of an image file to 8 bit and `size` × `size` pixels, turned as EXIF says.
 
-    `window` maps 16-bit and DICOM pixels to 0…255: (low, high) in stored units, which are HU for CT after slope and
-    intercept; "max" for 0 to the picture's maximum; None for the window stated in the DICOM file, else the 0.5th to the
-    99.5th percentile of the picture. 8-bit pixels stay as they are. A sigmoid window is taken as linear. MONOCHROME1 (and
-    TIFF's WhiteIsZero) is inverted, so that air is black. `colour` is "grey", "rgb", or "auto": grey where the three
-    channels are equal. `fit` is "pad" (keep the aspect, black borders) or "stretch". Shrinking averages areas.
+    `window` maps what has more than 8 bits, and DICOM's grey values, to 0…255: (low, high) in the
+    file's values, which are HU for CT after slope and intercept; "max" for 0 to the picture's
+    maximum; None for the window or lookup table stated in the DICOM file, else the 0.5th to the
+    99.5th percentile of the picture. 8-bit pixels stay as they are. DICOM's padding is black.
+    MONOCHROME1 and TIFF's WhiteIsZero are inverted, so that air is black. Alpha is left out.
+    `colour` is "grey", "rgb", or "auto": grey where the three channels are equal. `fit` is "pad"
+    (keep the aspect, black borders) or "stretch". Shrinking averages areas.
 
-    Raises ValueError, OSError or SyntaxError with the reason why a file is no picture for us, and ModuleNotFoundError
-    where a DICOM file meets a machine without pydicom.
+    Raises Unusable, a ValueError, with the reason why a file is no picture for us, and
+    ModuleNotFoundError where a DICOM file meets a machine without pydicom.
     """
     done: list[str] = []
     about: dict[str, str] = {}
     if not data:
-        raise ValueError("the file is empty")
-    image = (
-        _dicom(data, window, done, about)
-        if is_dicom(data)
-        else _plain(_open(data, done), window, done)
-    )
+        raise Unusable("it is empty (0 bytes)")
+    if is_dicom(data):
+        image = read_dicom(data, window, done, about)
+    else:
+        image = _plain(read_raster(data, done), window, done)
     if image.mode == "RGB" and colour != "rgb":
         red, green, blue = (band.tobytes() for band in image.split())
         if red == green == blue:
@@ -79,7 +76,7 @@ def read_picture(
             done.append("colour to grey (luminance)")
     extremes = np.reshape(image.getextrema(), (-1, 2))
     if (extremes[:, 0] == extremes[:, 1]).all():
-        raise ValueError("all its pixels have the same value")
+        raise Unusable("all its pixels have the same value")
     digest = hashlib.sha256(image.tobytes() + repr(image.size).encode()).hexdigest()
     small = _resized(image, size, fit)
     if small.size != image.size:
@@ -97,28 +94,107 @@ def read_picture(
     )
 
 
+def _plain(raster: Raster, window: Window, done: list[str]) -> "Image":
+    """What stands in an image file as 8-bit "L" or "RGB", without alpha."""
+    from PIL import Image
+
+    values, alpha, white_is_zero = raster
+    if alpha is not None:
+        done.append("alpha channel left out")
+    if values.dtype == np.int8 and window is None:
+        values = values.view(np.uint8) ^ 128
+        done.append("signed bytes: -128 to 127 as 0 to 255")
+    if values.dtype != np.uint8:
+        why = "WhiteIsZero" if white_is_zero else ""
+        return to_8_bit(values, window, done, inverted=why)
+    if window:
+        done.append("8 bit already: the window was not used")
+    if alpha is not None and (values == values[:1, :1]).all():
+        raise Unusable("all its pixels have the same value: what it shows is in its alpha channel")
+    return Image.fromarray(255 - values if white_is_zero else values)
+
+
 def read_mask(
     data: bytes, *, size: int, shape: tuple[int, int], fit: str = "pad"
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The mask of a picture of `shape` (height, width): uint8 (size, size), 1 above half the file's maximum, and what was done.
+    """The mask of a picture of `shape` (height, width): uint8 (size, size) of 0 and 1.
 
-    Resized to the nearest pixel, so that no values arise. A mask without a structure stays empty.
+    1 is what lies above the middle of the file's values, or of its alpha channel where the rest is
+    the same all over. Of a palette the index counts, not its colour. Resized to the nearest pixel,
+    so that no values arise. A mask without a structure stays empty. Returns the mask and what was
+    done. Raises Unusable where it is not sure which pixels are the structure: labels of several
+    structures, several colours, grey values and alpha that differ.
     """
-    done: list[str] = []
-    image = _open(data, done)
-    if image.mode not in ("1", "L", "P", *_DEEP):  # of a palette the index counts, not its colour
-        image = image.convert("RGB").convert("L")
-    values = np.asarray(image)
-    if values.shape != tuple(shape):
-        raise ValueError(
-            f"its mask is {values.shape[1]}×{values.shape[0]} pixels, the picture {shape[1]}×{shape[0]}"
-        )
-    if len(np.unique(values)) > 2:
-        done.append("mask of more than two values cut at half its maximum")
     from PIL import Image
 
-    whole = Image.fromarray(np.uint8(values > values.max() / 2))
+    done: list[str] = []
+    if not data:
+        raise Unusable("it is empty (0 bytes)")
+    if is_dicom(data):
+        raise Unusable("a DICOM file: save the mask as PNG")
+    raster = read_raster(data, done, index=True)
+    height, width = raster.values.shape[:2]
+    if (height, width) != tuple(shape):
+        raise Unusable(f"it has {width}×{height} pixels, the picture {shape[1]}×{shape[0]}")
+    whole = Image.fromarray(np.uint8(_structure(raster, done)))
     return np.asarray(_centred(_resized(whole, size, fit, nearest=True), size)), tuple(done)
+
+
+def _structure(raster: Raster, done: list[str]) -> np.ndarray:
+    """Where a mask of 0 and 1, 0 and 255, or soft edges has its structure: bool (H, W)."""
+    values, alpha, white_is_zero = raster
+    flat = (values == values[:1, :1]).all()
+    if alpha is not None and flat:
+        done.append("mask taken from the alpha channel: the rest is the same all over")
+        return _cut(alpha, done)
+    if values.ndim == 3:
+        values = _one_colour(values)
+    if values.dtype.kind not in "buif" or not np.isfinite(values).all() or values.min() < 0:
+        raise Unusable("its values are not all finite numbers from 0: save it as 0 and 255")
+    cut = _cut(values.max() - values if white_is_zero else values, done)
+    if alpha is not None and (_cut(alpha, []) != cut).any():
+        raise Unusable("its grey values and its alpha channel show different structures")
+    if flat and cut.all():
+        done.append("mask that covers the whole picture")
+    return cut
+
+
+def _one_colour(values: np.ndarray) -> np.ndarray:
+    """A mask in RGB (H, W, 3) as grey values. Raises Unusable unless grey, or one colour on black."""
+    red, green, blue = np.moveaxis(values, -1, 0)
+    if (red == green).all() and (green == blue).all():
+        return red
+    shades = np.unique(values.reshape(-1, 3), axis=0)
+    if len(shades) == 2 and not shades[0].any():
+        return values.max(2)
+    raise Unusable(
+        f"it has {len(shades)} colours, so that its structure is not known: save it as 0 and 255"
+    )
+
+
+def _cut(values: np.ndarray, done: list[str]) -> np.ndarray:
+    """Above the middle of the values. Raises Unusable if they are labels of several structures."""
+    low, high = values.min(), values.max()
+    if low == high:
+        return values > 0
+    levels = np.unique(values)
+    if len(levels) > 2:
+        if values.dtype.kind != "f" and (high <= _FEW or len(levels) <= 4 or _plateau(values)):
+            few = ", ".join(f"{level}" for level in levels[:5]) + ", …" * (len(levels) > 5)
+            raise Unusable(f"it holds labels ({few}): save the structure that counts as 0 and 255")
+        done.append("mask of more than two values cut at the middle of its values")
+    return values > (float(low) + float(high)) / 2
+
+
+def _plateau(values: np.ndarray) -> bool:
+    """Whether areas are filled with unlike values, as labels do and soft edges do not."""
+    from scipy.ndimage import maximum_filter, minimum_filter
+
+    even = (maximum_filter(values, 3) == minimum_filter(values, 3)) & (values > 0.05 * values.max())
+    if not even.any():
+        return False
+    part = values[even] / np.median(values[even])
+    return ((part < 0.8) | (part > 1.2)).mean() > 0.01
 
 
 def thumbnail(image: "Image") -> np.ndarray:
@@ -126,126 +202,6 @@ def thumbnail(image: "Image") -> np.ndarray:
     from PIL import Image
 
     return np.asarray(image.convert("F").resize((16, 16), Image.Resampling.BOX))
-
-
-def is_dicom(data: bytes) -> bool:
-    """Whether the first 132 bytes are those of a DICOM file; its name may be anything."""
-    return data[128:132] == b"DICM"
-
-
-def _open(data: bytes, done: list[str]) -> "Image":
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    try:
-        image = Image.open(BytesIO(data), formats=_FORMATS)
-    except UnidentifiedImageError:
-        raise ValueError("no PNG, JPEG, TIFF, BMP or DICOM picture") from None
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":  # MPO: a telephone's JPEG with a preview behind it
-        raise ValueError(_FRAMES.format(frames))
-    image.load()
-    if image.getexif().get(0x0112, 1) != 1:
-        image = ImageOps.exif_transpose(image)
-        done.append("turned as EXIF says")
-    return image
-
-
-def _plain(image: "Image", window: Window, done: list[str]) -> "Image":
-    """An opened picture of any mode as 8-bit "L" or "RGB"."""
-    if image.mode in _DEEP:
-        white_is_zero = (
-            getattr(image, "tag_v2", {}).get(262) == 0
-        )  # Pillow inverts such a TIFF for 8 bit only
-        return _windowed(np.asarray(image), window, None, white_is_zero, done)
-    if image.mode in ("L", "RGB"):
-        return image
-    done.append(f"mode {image.mode} to grey or RGB, without alpha")
-    return image.convert("L" if image.mode in ("1", "LA", "La") else "RGB")
-
-
-def _dicom(data: bytes, window: Window, done: list[str], about: dict[str, str]) -> "Image":
-    try:
-        import pydicom
-        from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
-    except ImportError:
-        raise ModuleNotFoundError(
-            "DICOM files need pydicom: pip install pydicom, or export the pictures as PNG."
-        ) from None
-    from PIL import Image
-
-    file = pydicom.dcmread(BytesIO(data))
-    if "PixelData" not in file:
-        raise ValueError("a DICOM file without pixels")
-    if (frames := int(file.get("NumberOfFrames") or 1)) > 1:
-        raise ValueError(_FRAMES.format(frames))
-    if file.Rows * file.Columns > (Image.MAX_IMAGE_PIXELS or np.inf):
-        raise ValueError(
-            f"{file.Columns}×{file.Rows} pixels are more than Pillow's limit against decompression bombs"
-        )
-    if file.get("BurnedInAnnotation") == "YES":
-        raise ValueError(
-            "text is burned into its pixels, perhaps a name (BurnedInAnnotation): blank it out first"
-        )
-    if identity := str(file.get("PatientID") or ""):
-        about["group"] = hashlib.sha256(identity.encode()).hexdigest()[:12]
-    if day := str(file.get("StudyDate") or ""):
-        about["date"] = day
-    pixels, kind = pixel_array(file), file.get("PhotometricInterpretation", "")
-    if kind == "PALETTE COLOR":
-        pixels = apply_color_lut(pixels, file)
-        pixels = np.uint8(pixels >> 8) if pixels.dtype.itemsize > 1 else pixels
-        done.append("palette to RGB")
-    if pixels.ndim == 3:
-        if pixels.dtype != np.uint8:
-            raise ValueError(f"colour of {file.BitsStored} bits: export it as an 8-bit picture")
-        return Image.fromarray(pixels)
-    stated = None
-    if "WindowCenter" in file and "WindowWidth" in file:
-        centre, width = (
-            float(np.atleast_1d(file[key].value)[0]) for key in ("WindowCenter", "WindowWidth")
-        )
-        exact = file.get("VOILUTFunction", "LINEAR") != "LINEAR"
-        half = width / 2 if exact else (width - 1) / 2  # DICOM PS3.3 C.11.2.1.2
-        stated = (
-            (centre - half, centre + half) if exact else (centre - 0.5 - half, centre - 0.5 + half)
-        )
-    return _windowed(apply_modality_lut(pixels, file), window, stated, kind == "MONOCHROME1", done)
-
-
-def _windowed(
-    values: np.ndarray,
-    window: Window,
-    stated: tuple[float, float] | None,
-    invert: bool,
-    done: list[str],
-) -> "Image":
-    """Grey values of any type (H, W) to 8 bit, halves rounded up; what is outside the window saturates."""
-    from PIL import Image
-
-    if values.dtype != np.uint8 or stated or window:
-        values = values.astype(np.float32)
-        if not np.isfinite(values).all():
-            raise ValueError("not all its pixels are finite numbers")
-        if isinstance(window, tuple):
-            (low, high), how = window, f"window given, {window[0]:g} to {window[1]:g}"
-        elif window == "max":
-            low, high, how = 0.0, float(values.max()), "divided by the picture's maximum"
-        elif stated:
-            (low, high), how = stated, "window stated in the file"
-        else:
-            (low, high), how = (
-                np.percentile(values, (0.5, 99.5)),
-                "0.5th to 99.5th percentile of the picture",
-            )
-        done.append(f"to 8 bit: {how}")
-        values -= low
-        values *= 255 / max(high - low, 1e-6)
-        values += 0.5
-        values = np.clip(values, 0, 255, out=values).astype(np.uint8)
-    if invert:
-        values = 255 - values
-        done.append("inverted (MONOCHROME1)")
-    return Image.fromarray(values)
 
 
 def _resized(image: "Image", size: int, fit: str, *, nearest: bool = False) -> "Image":
@@ -304,8 +260,6 @@ def read_all(
 
     Raises ValueError if memory does not suffice, or if pydicom is needed and not installed.
     """
-    from PIL import Image
-
     n, channels = len(paths), (3,) if how.get("colour") == "rgb" else ()
     need, free = n * size * size * (sum(channels) or 1), available_memory_bytes()
     if free is not None and need > free:
@@ -316,9 +270,7 @@ def read_all(
     images = np.zeros((n, size, size, *channels), np.uint8)
     cut = None if masks is None else np.zeros((n, size, size), np.uint8)
     digests, thumbnails, found = np.zeros(n, "U64"), np.zeros((n, 16, 16), np.float32), {}
-    with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        warnings.simplefilter("ignore")  # a decoder's doubts about metadata
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+    with _quiet(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, n, _BLOCK):
             block = slice(start, start + _BLOCK)
             results = pool.map(
@@ -347,29 +299,60 @@ def read_all(
     return Pixels(images, cut, digests, thumbnails), found
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the decoders' doubts about metadata; what they cannot read is refused by us."""
+    from PIL import Image
+
+    loggers = [logging.getLogger(name) for name in ("pydicom", "tifffile")]
+    before = [logger.disabled for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            for logger in loggers:
+                logger.disabled = True
+            yield
+        finally:
+            for logger, was in zip(loggers, before):
+                logger.disabled = was
+
+
 def _one(
     path: Path, mask: Path | None, *, size: int, how: dict[str, Any]
 ) -> tuple[Picture | str, np.ndarray | None, int]:
     """A picture, its mask and the bytes of its file; in place of the picture the reason why it cannot be used."""
-    count, what = 0, path
+    count, mine = 0, ""
     try:
-        count = len(data := path.read_bytes())
+        count = len(data := _bytes(path))
         picture = read_picture(data, size=size, **how)
         if mask is None:
             return picture, None, count
-        what = mask
-        cut, done = read_mask(
-            mask.read_bytes(), size=size, shape=picture.shape, fit=how.get("fit", "pad")
-        )
+        mine = "its mask: "
+        fit = how.get("fit", "pad")
+        cut, done = read_mask(_bytes(mask), size=size, shape=picture.shape, fit=fit)
         return replace(picture, done=(*picture.done, *done)), cut, count
     except ModuleNotFoundError as error:
         raise ValueError(str(error)) from None
-    except Exception as error:  # decoders fail in a dozen ways; one file must not end an import
-        reason = " ".join(
-            str(getattr(error, "strerror", None) or error or type(error).__name__).split()
-        )
-        return (
-            ("its mask: " if what is mask else "") + reason.replace(str(what), what.name)[:300],
-            None,
-            count,
-        )
+    except Unusable as reason:
+        return f"{mine}{reason}", None, count
+    except MemoryError:
+        return f"{mine}memory did not suffice to decode it", None, count
+    except Exception as error:  # our own mistake; it must not end an import
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{type(error).__name__} in {Path(place.filename).name}, line {place.lineno}"
+        return f"{mine}effml failed on it, please report this ({where})", None, count
+
+
+def _bytes(path: Path) -> bytes:
+    """What is in a file. Raises Unusable with the reason why it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        if path.is_symlink() and not path.exists():
+            raise Unusable("a link to a file that is not there") from None
+        if path.is_dir():
+            raise Unusable("a folder, not a file") from None
+        if isinstance(error, PermissionError):
+            raise Unusable("there is no permission to read it") from None
+        raise Unusable(f"it cannot be read ({error.strerror})") from None
