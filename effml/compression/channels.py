@@ -4,10 +4,9 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from effml.compression.dependencies import Plan, fitted, kept, plan
-from effml.compression.silencing import Differs
+from effml.compression.dependencies import Misfit, Plan, fitted, kept, plan
+from effml.compression.silencing import Differs, Likeness
 from effml.compression.surface import Job, Outcome, compressor
-from effml.models import head
 
 if TYPE_CHECKING:
     import torch
@@ -86,9 +85,13 @@ def _cut(
                 "ignore", message="Unwrapped parameters"
             )  # position embeddings: its default is right
             planned = plan(model, keep, job.example[:2], importance)
-        small, groups, whole = fitted(model, planned.groups, job.example)
+        if "likeness" not in job.memo:
+            job.memo["likeness"] = Likeness(model, job.example)
+        small, groups, whole = fitted(model, planned.groups, job.memo["likeness"])
     except Exception as error:  # Torch-Pruning stumbles in many ways over models it cannot trace
-        kind = "" if isinstance(error, (Differs, ValueError)) else f"{type(error).__name__}: "
+        kind = (
+            "" if isinstance(error, (Differs, Misfit, ValueError)) else f"{type(error).__name__}: "
+        )
         raise ValueError(
             f"Torch-Pruning cannot prune {type(model).__name__} ({kind}{error}). Choose svd, "
             "which changes no widths, or another model."
@@ -133,18 +136,6 @@ def _notes(
 def _listed(names: list[str], most: int = 8) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
-
-
-def output_layer(model: "nn.Module") -> "nn.Module":
-    """The layer that must keep its width: the head, or the last convolution of a model without one."""
-    from torch import nn
-
-    try:
-        return head(model)
-    except ValueError:
-        return [layer for layer in model.modules() if isinstance(layer, nn.modules.conv._ConvNd)][
-            -1
-        ]
 
 
 def reestimate(model: "nn.Module", data: "torch.Tensor", batch: int = 64) -> None:

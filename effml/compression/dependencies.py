@@ -138,6 +138,20 @@ def _groups(
     )
 
 
+def output_layers(model: "nn.Module", example: "torch.Tensor") -> list[str]:
+    """The names of the layers whose channels are the model's outputs, and of what lies behind them."""
+    import torch
+    import torch_pruning
+
+    traced = deepcopy(model).requires_grad_(True)
+    with torch.enable_grad(), exact():
+        graph = torch_pruning.DependencyGraph().build_dependency(
+            traced, example, forward_fn=lambda net, batch: net(batch)
+        )
+    found = makers(graph)
+    return [name for name, layer in traced.named_modules() if any(layer is one for one in found)]
+
+
 def attentions(model: "nn.Module") -> "Iterator[tuple[nn.Module, nn.Module]]":
     """Attention modules and their linear layer `qkv`, whose outputs are queries, keys and values of all heads."""
     from torch import nn
@@ -168,7 +182,7 @@ def _blur_pruner() -> Any:
     return Blur()
 
 
-class _Misfit(RuntimeError):
+class Misfit(RuntimeError):
     """A cut that the layer `name` cannot have."""
 
     def __init__(self, name: str, message: str) -> None:
@@ -213,7 +227,7 @@ def _check(name: str, layer: Any, way: str, gone: list[int]) -> None:
     """Torch-Pruning takes for granted that a grouped convolution loses the same inputs of each of its groups, and as many
     outputs; a group normalisation, too. What it does to the outputs of an LSTM is wrong (1.6.1)."""
     if type(layer).__name__ == "LSTM" and way == "out":
-        raise _Misfit(name, f"the outputs of {name}, an LSTM, cannot be cut")
+        raise Misfit(name, f"the outputs of {name}, an LSTM, cannot be cut")
     parts, width = getattr(layer, "groups", getattr(layer, "num_groups", 1)), 0
     if parts == 1:
         return
@@ -225,7 +239,7 @@ def _check(name: str, layer: Any, way: str, gone: list[int]) -> None:
     each = width // parts
     places = [[index % each for index in gone if index // each == part] for part in range(parts)]
     if any(way == "in" and place != places[0] or len(place) != len(places[0]) for place in places):
-        raise _Misfit(name, f"the {parts} groups of {name} would lose different channels")
+        raise Misfit(name, f"the {parts} groups of {name} would lose different channels")
 
 
 def kept(model: "nn.Module", groups: "list[Group]") -> dict[str, dict[str, Any]]:
@@ -240,7 +254,7 @@ def kept(model: "nn.Module", groups: "list[Group]") -> dict[str, dict[str, Any]]
 
 
 def fitted(
-    model: "nn.Module", groups: "list[Group]", example: "torch.Tensor"
+    model: "nn.Module", groups: "list[Group]", likeness: Likeness
 ) -> "tuple[nn.Module, list[Group], dict[str, list[Group]]]":
     """The model without what the groups lose, the groups that were cut, and by reason those that keep their width: without
     their channels the model does not run, or is not the model with those channels silenced.
@@ -249,7 +263,6 @@ def fitted(
     all, then all in the module around it, and so on, until the failure is gone from there; at last all are tried one by one.
     Raises the first error if nothing is left to cut.
     """
-    likeness = Likeness(model, example)
     whole: dict[str, list[Group]] = {}
     error, place = _fault(likeness, groups)
     first = error
@@ -290,7 +303,7 @@ def _fault(likeness: Likeness, groups: "list[Group]") -> "tuple[Exception | None
 
 def _place(error: Exception, model: "nn.Module | None") -> str:
     """The innermost module of the model in which the error was raised."""
-    if isinstance(error, (_Misfit, Differs)):
+    if isinstance(error, (Misfit, Differs)):
         return error.name
     names = {id(module): name for name, module in model.named_modules()} if model else {}
     place, trace = "", error.__traceback__
