@@ -1,4 +1,5 @@
-"""What compressors take: each entry of COMPRESSORS against models and inputs of many kinds, each taken or refused by name."""
+"""What compressors take: each entry of COMPRESSORS against models and inputs of many kinds, each
+taken or refused by name."""
 
 import copy
 import re
@@ -16,7 +17,8 @@ MERGE = [name for name in COMPRESSORS if name.startswith("merge")]
 
 
 def net():
-    """Plain layers, which every compressor takes but channels_bn; those behind it stand in the case `norm`."""
+    """Plain layers, which every compressor takes but channels_bn; those behind it stand in the case
+    `norm`."""
     torch.manual_seed(0)
     return nn.Sequential(
         nn.Conv2d(1, 8, 3, padding=1),
@@ -241,7 +243,8 @@ def test_minus_infinity_of_an_attention_mask_is_no_diverged_run():
 
 @pytest.mark.parametrize("name", ["magnitude", "svd", "channels"])
 def test_every_module_comes_back_in_its_own_mode(name):
-    """Frozen batch normalisation in a model in training stays frozen, and its statistics stay as they are."""
+    """Frozen batch normalisation in a model in training stays frozen, and its statistics stay as
+    they are."""
     model = with_norm().train()
     model[1][0].eval()
     before = copy.deepcopy(model.state_dict())
@@ -252,7 +255,8 @@ def test_every_module_comes_back_in_its_own_mode(name):
 
 
 def test_a_linear_layer_on_sequences_is_not_merged_through_a_flattening():
-    """Behind it the units of one place stand beside each other, not the places of one unit as behind a convolution."""
+    """Behind it the units of one place stand beside each other, not the places of one unit as
+    behind a convolution."""
     torch.manual_seed(0)
     model = nn.Sequential(
         nn.Linear(8, 6), nn.ReLU(), nn.Flatten(), nn.Linear(30, 8), nn.ReLU(), nn.Linear(8, 2)

@@ -1,4 +1,5 @@
-"""Channel pruning of nets of one's own: the outputs stay, and what is cut is the parent with those channels silenced."""
+"""Channel pruning of nets of one's own: the outputs stay, and what is cut is the parent with those
+channels silenced."""
 
 import pytest
 import torch
@@ -43,7 +44,8 @@ def conv(a, b):
 
 
 def pruned(net, keep=0.5, name="channels", seed=0):
-    """The cut net and its report, and by brute force: it has the outputs of the silenced parent, in their shape."""
+    """The cut net and its report, and by brute force: it has the outputs of the silenced parent, in
+    their shape."""
     small, report = COMPRESSORS[name](net.eval(), keep, example=images(), seed=seed)
     parent = silenced(net, small, report)
     with torch.no_grad():
@@ -202,7 +204,8 @@ def test_a_padded_shortcut_keeps_its_width_and_the_inner_channels_are_cut():
 
 
 def test_a_wrong_wiring_shows_though_the_weights_at_hand_hide_it():
-    """A shuffle behind a scale of zero: trained or not, the cut that is handed out must be right for any weights."""
+    """A shuffle behind a scale of zero: trained or not, the cut that is handed out must be right
+    for any weights."""
     torch.manual_seed(0)
     net = Net(
         lambda s, x: s.fc(pooled(s.c(x) + s.norm(s.b(shuffle(s.a(x)))))),
@@ -256,7 +259,8 @@ def test_at_batches_of_one_the_model_is_traced_as_it_is_called():
 
 
 class Random(nn.Module):
-    """A random net of blocks, each of one kind: residual, concatenating, gating, shuffling, padding or squeezing."""
+    """A random net of blocks, each of one kind: residual, concatenating, gating, shuffling, padding
+    or squeezing."""
 
     def __init__(self, seed):
         super().__init__()

@@ -111,7 +111,8 @@ def _cut(
 def _notes(
     planned: Plan, keep: float, groups: "list[Group]", whole: "dict[str, list[Group]]"
 ) -> list[str]:
-    """What a reader must know of the groups that do not keep what was asked, by the name of their first layer."""
+    """What a reader must know of the groups that do not keep what was asked, by the name of their
+    first layer."""
     notes, named = [], set()
     if not groups:
         notes.append("Nothing was cut: no group of layers has a channel to spare at this keep.")

@@ -1,8 +1,10 @@
-"""Which channels must go together, and how they go: groups of Torch-Pruning, cut out of a copy of the model all at once.
+"""Which channels must go together, and how they go: groups of Torch-Pruning, cut out of a copy of
+the model all at once.
 
-Torch-Pruning finds the groups by tracing one forward pass. Where the trace does not follow a model (a reshape by fixed numbers, a
-table as wide as a layer, a shuffle of channels), a cut breaks the forward pass or, worse, wires the channels wrongly. Such groups
-then keep their width and the others are cut: see `fitted`.
+Torch-Pruning finds the groups by tracing one forward pass. Where the trace does not follow a model
+(a reshape by fixed numbers, a table as wide as a layer, a shuffle of channels), a cut breaks the
+forward pass or, worse, wires the channels wrongly. Such groups then keep their width and the others
+are cut: see `fitted`.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,16 +28,17 @@ if TYPE_CHECKING:
 
 @dataclass
 class Plan:
-    """The groups to cut, and of every group that may be cut by the name of its first layer: how many channels it has, and how
-    many go together at least; and the kinds of modules through which channels could not be followed."""
+    """The groups to cut, and of every group that may be cut by the name of its first layer: how
+    many channels it has, and how many go together at least; and the kinds of modules through which
+    channels could not be followed."""
 
     groups: "list[Group]"
     widths: dict[str, tuple[int, int]]
     walls: list[str]
 
     def deviations(self, keep: float, groups: "list[Group]") -> dict[str, tuple[int, int]]:
-        """Where these groups are cut: by first layer, how many channels are kept of how many, if that is not what was asked,
-        the fraction `keep` to a whole number of channels."""
+        """Where these groups are cut: by first layer, how many channels are kept of how many, if
+        that is not what was asked, the fraction `keep` to a whole number of channels."""
         lost, found = together(groups), {}
         for name, (n, unit) in self.widths.items():
             kept = n - len(lost[name, "out"][2]) if (name, "out") in lost else n
@@ -50,9 +53,10 @@ def plan(
     example: "torch.Tensor",
     importance: "Callable[[Any], torch.Tensor]",
 ) -> Plan:
-    """The groups to cut so that each keeps the fraction `keep` of its channels, those of least importance gone; what makes the
-    model's outputs keeps its width. The model is not changed: all indices are those of its own channels. Where groups run in
-    circles, the trace is done anew with the modules of that kind as walls."""
+    """The groups to cut so that each keeps the fraction `keep` of its channels, those of least
+    importance gone; what makes the model's outputs keeps its width. The model is not changed: all
+    indices are those of its own channels. Where groups run in circles, the trace is done anew with
+    the modules of that kind as walls."""
     walls: set[type] = set()
     while True:
         try:
@@ -120,26 +124,31 @@ def _groups(
         )
         pruner.ignored_layers = makers(pruner.DG)
         can_be_cut, pruner._check_pruning_ratio = pruner._check_pruning_ratio, counted
-        parameters, found = dict(pruner.DG._param_to_name), []
-        for group in pruner.step(interactive=True):
-            losses: Group = {}
-            for dep, indices in group:
-                target, handler = dep.target.module, dep.handler
-                name = names.get(target) or (
-                    parameters.get(target) if isinstance(target, torch.nn.Parameter) else None
-                )
-                if name and not isinstance(handler.__self__, torch_pruning.ops.DummyPruner):
-                    way = "out" if out(dep) else "in"
-                    old = losses.get((name, way), (handler, 0, []))[2]
-                    losses[name, way] = handler, dep.target.pruning_dim, sorted({*old, *indices})
-            found.append(losses)
-    return Plan(
-        found, widths, [type(module).__name__ for module in names if hasattr(module, "wall")]
-    )
+        found = [_losses(pruner.DG, names, group) for group in pruner.step(interactive=True)]
+    walls = [type(module).__name__ for module in names if hasattr(module, "wall")]
+    return Plan(found, widths, walls)
+
+
+def _losses(graph: Any, names: "dict[nn.Module, str]", group: Any) -> "Group":
+    """What a group of Torch-Pruning loses, by the names of modules and parameters."""
+    import torch
+    import torch_pruning
+
+    losses: "Group" = {}
+    for dep, indices in group:
+        target, handler = dep.target.module, dep.handler
+        is_parameter = isinstance(target, torch.nn.Parameter)
+        name = graph._param_to_name.get(target) if is_parameter else names.get(target)
+        if name and not isinstance(handler.__self__, torch_pruning.ops.DummyPruner):
+            way = "out" if graph.is_out_channel_pruning_fn(handler) else "in"
+            old = losses.get((name, way), (handler, 0, []))[2]
+            losses[name, way] = handler, dep.target.pruning_dim, sorted({*old, *indices})
+    return losses
 
 
 def output_layers(model: "nn.Module", example: "torch.Tensor") -> list[str]:
-    """The names of the layers whose channels are the model's outputs, and of what lies behind them."""
+    """The names of the layers whose channels are the model's outputs, and of what lies behind
+    them."""
     import torch
     import torch_pruning
 
@@ -243,7 +252,8 @@ def _check(name: str, layer: Any, way: str, gone: list[int]) -> None:
 
 
 def kept(model: "nn.Module", groups: "list[Group]") -> dict[str, dict[str, Any]]:
-    """By module, the indices of its channels that are kept, "in" and "out", in the words of a report."""
+    """By module, the indices of its channels that are kept, "in" and "out", in the words of a
+    report."""
     layers: dict[str, dict[str, Any]] = {}
     modules = dict(model.named_modules())
     for (name, way), (handler, _, gone) in together(groups).items():
@@ -256,12 +266,14 @@ def kept(model: "nn.Module", groups: "list[Group]") -> dict[str, dict[str, Any]]
 def fitted(
     model: "nn.Module", groups: "list[Group]", likeness: Likeness
 ) -> "tuple[nn.Module, list[Group], dict[str, list[Group]]]":
-    """The model without what the groups lose, the groups that were cut, and by reason those that keep their width: without
-    their channels the model does not run, or is not the model with those channels silenced.
+    """The model without what the groups lose, the groups that were cut, and by reason those that
+    keep their width: without their channels the model does not run, or is not the model with those
+    channels silenced.
 
-    Where that is so, the groups that touch the module where it shows are put back: first one by one, the smallest first, then
-    all, then all in the module around it, and so on, until the failure is gone from there; at last all are tried one by one.
-    Raises the first error if nothing is left to cut.
+    Where that is so, the groups that touch the module where it shows are put back: first one by
+    one, the smallest first, then all, then all in the module around it, and so on, until the
+    failure is gone from there; at last all are tried one by one. Raises the first error if nothing
+    is left to cut.
     """
     whole: dict[str, list[Group]] = {}
     error, place = _fault(likeness, groups)

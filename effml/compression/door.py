@@ -1,4 +1,5 @@
-"""What every compressor asks of a model and its inputs, checked once, before anything is done. A refusal says what to do."""
+"""What every compressor asks of a model and its inputs, checked once, before anything is done. A
+refusal says what to do."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -6,11 +7,15 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-INPUTS = "a batch of images as the model takes them, (N, C, H, W), or of vectors (N, D), sequences (N, T, D) or token ids (N, T)"
+INPUTS = (
+    "a batch of images as the model takes them, (N, C, H, W), or of vectors (N, D), sequences "
+    "(N, T, D) or token ids (N, T)"
+)
 
 
 def check_model(name: str, model: Any) -> None:
-    """Raises ValueError unless `model` is made of plain, dense, finite, floating-point tensors, each parameter in one place."""
+    """Raises ValueError unless `model` is made of plain, dense, finite, floating-point tensors,
+    each parameter in one place."""
     import torch
 
     if not isinstance(model, torch.nn.Module):
@@ -35,8 +40,9 @@ def check_model(name: str, model: Any) -> None:
         owner = first.setdefault(id(tensor), tensor_name)
         if owner != tensor_name:
             raise ValueError(
-                f"{name}: {owner} and {tensor_name} are one tensor, and a compressed model is kept with one tensor for each. Give "
-                "each layer weights of its own: layer.weight = torch.nn.Parameter(layer.weight.detach().clone())."
+                f"{name}: {owner} and {tensor_name} are one tensor, and a compressed model is kept with a tensor "
+                "for each. Give each layer weights of its own: "
+                "layer.weight = torch.nn.Parameter(layer.weight.detach().clone())."
             )
 
 
@@ -48,8 +54,8 @@ def _check_layer(name: str, layer_name: str, layer: "nn.Module") -> None:
     if hasattr(layer, "parametrizations"):
         tensor = next(iter(layer.parametrizations))
         raise ValueError(
-            f"{name}: the {tensor} of layer {layer_name} is computed by a parametrization (weight or spectral norm, say), "
-            "and a change of it would be lost. Call torch.nn.utils.parametrize.remove_parametrizations"
+            f"{name}: the {tensor} of layer {layer_name} is computed by a parametrization (weight or spectral "
+            "norm, say), and a change of it would be lost. Call torch.nn.utils.parametrize.remove_parametrizations"
             f"(layer, {tensor!r}) first."
         )
     for kind, remove in (
@@ -58,17 +64,18 @@ def _check_layer(name: str, layer_name: str, layer: "nn.Module") -> None:
     ):
         if kind in hooks:
             raise ValueError(
-                f"{name}: a hook ({kind}) computes the weights of layer {layer_name} anew at each call, and a change of them "
-                f"would be lost. Call torch.nn.utils.{remove}(layer) first."
+                f"{name}: a hook ({kind}) computes the weights of layer {layer_name} anew at each call, and a "
+                f"change of them would be lost. Call torch.nn.utils.{remove}(layer) first."
             )
     if any(isinstance(hook, prune.BasePruningMethod) for hook in layer._forward_pre_hooks.values()):
         raise ValueError(
-            f"{name}: a mask of torch.nn.utils.prune computes the weights of layer {layer_name} anew at each call. Call "
-            "torch.nn.utils.prune.remove(layer, 'weight') first."
+            f"{name}: a mask of torch.nn.utils.prune computes the weights of layer {layer_name} anew at each "
+            "call. Call torch.nn.utils.prune.remove(layer, 'weight') first."
         )
     if ".quantized" in type(layer).__module__ or ".qat" in type(layer).__module__:
         raise ValueError(
-            f"{name}: layer {layer_name} is quantised ({type(layer).__name__}). Compress the floating-point model, then quantise."
+            f"{name}: layer {layer_name} is quantised ({type(layer).__name__}). Compress the "
+            "floating-point model, then quantise."
         )
 
 
@@ -77,7 +84,8 @@ def _check_tensor(name: str, tensor_name: str, tensor: "torch.Tensor", learned: 
 
     if torch.nn.parameter.is_lazy(tensor):
         raise ValueError(
-            f"{name}: {tensor_name} has no shape yet (a lazy layer). Call the model once, model(example), before it is compressed."
+            f"{name}: {tensor_name} has no shape yet (a lazy layer). Call the model once, model(example), "
+            "before it is compressed."
         )
     if tensor.is_meta:
         raise ValueError(
@@ -96,20 +104,22 @@ def _check_tensor(name: str, tensor_name: str, tensor: "torch.Tensor", learned: 
         wrong = int((~tensor.isfinite()).sum())
         if learned or not _marks(tensor):
             raise ValueError(
-                f"{name}: {wrong} of the {tensor.numel()} numbers of {tensor_name} are not finite (a run that diverged?). Give a "
-                "model whose training went well."
+                f"{name}: {wrong} of the {tensor.numel()} numbers of {tensor_name} are not finite (a run that "
+                "diverged?). Give a model whose training went well."
             )
 
 
 def _marks(tensor: "torch.Tensor") -> bool:
-    """Whether the infinities are those of an attention mask: minus infinity, nothing else that is not finite."""
+    """Whether the infinities are those of an attention mask: minus infinity, nothing else that is
+    not finite."""
     return bool((tensor.isfinite() | tensor.isneginf()).all())
 
 
 def check_inputs(name: str, model: "nn.Module", example: Any, data: Any) -> "tuple[Any, Any]":
-    """`example` and `data` on the device of the model (in eval mode): images of uint8 normalised, numbers in the model's type,
-    token ids as they are. Raises ValueError for what is no batch, is not finite, or is not taken by the model, and for a model
-    that gives anything but one finite tensor."""
+    """`example` and `data` on the device of the model (in eval mode): images of uint8 normalised,
+    numbers in the model's type, token ids as they are. Raises ValueError for what is no batch, is
+    not finite, or is not taken by the model, and for a model that gives anything but one finite
+    tensor."""
     import torch
 
     weight = next(model.parameters())
@@ -123,17 +133,18 @@ def check_inputs(name: str, model: "nn.Module", example: Any, data: Any) -> "tup
     except Exception as error:  # of many kinds: the model's own
         given = f"{tuple(example.shape)}, {str(example.dtype).removeprefix('torch.')}"
         raise ValueError(
-            f"{name}: the model does not take this example ({given}); it says: {error} Give one that model(example) takes."
+            f"{name}: the model does not take this example ({given}); it says: {error} Give one that "
+            "model(example) takes."
         ) from error
     if not isinstance(outputs, torch.Tensor):
         raise ValueError(
-            f"{name}: the model gives a {type(outputs).__name__}, not one tensor. Wrap it so that it gives logits: a module "
-            "whose forward returns that part of the answer."
+            f"{name}: the model gives a {type(outputs).__name__}, not one tensor. Wrap it so that it gives "
+            "logits: a module whose forward returns that part of the answer."
         )
     if not outputs.is_floating_point() or not outputs.isfinite().all():
         raise ValueError(
-            f"{name}: the model's answer to the example is {outputs.dtype} and not all finite numbers. Give a model that "
-            "gives logits, and an example it was made for."
+            f"{name}: the model's answer to the example is {outputs.dtype} and not all finite numbers. Give a "
+            "model that gives logits, and an example it was made for."
         )
     return example, data
 

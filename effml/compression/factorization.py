@@ -234,8 +234,9 @@ def _factorized(
 def _not_called(
     model: "nn.Module", layers: "dict[str, nn.Module]", example: "torch.Tensor"
 ) -> list[str]:
-    """The layers whose forward does not run: some models read the weights of a layer themselves, and two layers have none.
-    Watched without hooks, in whose presence torch's encoder layers take another way."""
+    """The layers whose forward does not run: some models read the weights of a layer themselves,
+    and two layers have none. Watched without hooks, in whose presence torch's encoder layers take
+    another way."""
     import torch
 
     called = set()

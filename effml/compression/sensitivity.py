@@ -16,12 +16,15 @@ def sensitivity(
     *,
     keeps: Sequence[float] = (0.75, 0.5, 0.25),
 ) -> list[dict[str, Any]]:
-    """What `score(model)`, of the validation split, is when one convolution or linear layer alone keeps the fraction `keep` of
-    its channels: those with the smallest weights (sum of sizes) are silenced, and with them their batch normalisation, if that
-    is the module which follows. A model without these channels gives the same outputs.
+    """What `score(model)`, of the validation split, is when one convolution or linear layer alone
+    keeps the fraction `keep` of its channels: those with the smallest weights (sum of sizes) are
+    silenced, and with them their batch normalisation, if that is the module which follows. A model
+    without these channels gives the same outputs.
 
-    Rows {layer, keep, score}, by layer in the order of the model, and by keep; layers that make the outputs, which are traced
-    with what `score` gives the model first, are left out. The model is left as it is: `score` is called with a copy in eval mode. Raises ValueError for an impossible keep.
+    Rows {layer, keep, score}, by layer in the order of the model, and by keep; layers that make the
+    outputs, which are traced with what `score` gives the model first, are left out. The model is
+    left as it is: `score` is called with a copy in eval mode. Raises ValueError for an impossible
+    keep.
     """
     import torch
     from torch.nn import Conv1d, Conv2d, Conv3d, Linear

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 
 class Differs(RuntimeError):
-    """A cut model that is not its parent with those channels silenced; `name` is the first layer that sees something else."""
+    """A cut model that is not its parent with those channels silenced; `name` is the first layer
+    that sees something else."""
 
     def __init__(self, name: str) -> None:
         super().__init__("it does not give what the model gives with those channels silenced")
@@ -23,8 +24,9 @@ class Differs(RuntimeError):
 
 
 def silenced(model: "nn.Module", small: "nn.Module", report: Report) -> "nn.Module":
-    """A copy of the parent, in eval mode, where what the report does not keep is zero where it leaves a layer, and again where
-    the next one reads it (behind an activation with f(0) ≠ 0); what normalises over channels sees the kept ones only."""
+    """A copy of the parent, in eval mode, where what the report does not keep is zero where it
+    leaves a layer, and again where the next one reads it (behind an activation with f(0) ≠ 0); what
+    normalises over channels sees the kept ones only."""
     parent = deepcopy(model).eval()
     silence(parent, small, report.layers)
     return parent
@@ -89,9 +91,10 @@ def _normalize_kept(layer: "nn.Module", own: "nn.Module", kept: list[int]) -> Ca
 
 
 class Likeness:
-    """Whether cut models are `model` with those channels silenced. It compares the wiring: in float64 (float32 where a model
-    does not run in it), on the first of the `example` and on a random input of its kind, in copies with random weights, since
-    trained or fresh ones may hide a fault behind a scale of zero or a unit that never fires. Raises ValueError for a model that
+    """Whether cut models are `model` with those channels silenced. It compares the wiring: in
+    float64 (float32 where a model does not run in it), on the first of the `example` and on a
+    random input of its kind, in copies with random weights, since trained or fresh ones may hide a
+    fault behind a scale of zero or a unit that never fires. Raises ValueError for a model that
     gives other outputs each time."""
 
     def __init__(self, model: "nn.Module", example: "torch.Tensor") -> None:
@@ -127,7 +130,8 @@ class Likeness:
             raise ValueError("in eval mode it gives other outputs each time for the same input")
 
     def check(self, small: "nn.Module", layers: "Layers") -> None:
-        """Raises Differs if `small`, a cut copy of `self.model` that keeps `layers`, is not that model silenced."""
+        """Raises Differs if `small`, a cut copy of `self.model` that keeps `layers`, is not that
+        model silenced."""
         seen: list[dict[str, list["torch.Tensor"]]] = [{}, {}]
         hooks = silence(self.model, small, layers)
         try:
@@ -160,7 +164,8 @@ class Likeness:
 
 
 def _watch(model: "nn.Module", layers: "Layers", means: "dict[str, list[Any]]") -> "list[Any]":
-    """Hooks that write the mean of each channel (N, C) that a layer reads, call by call, to `means`."""
+    """Hooks that write the mean of each channel (N, C) that a layer reads, call by call, to
+    `means`."""
 
     def look(name: str) -> Callable[..., None]:
         def see(layer: "nn.Module", inputs: Any) -> None:
@@ -174,7 +179,8 @@ def _watch(model: "nn.Module", layers: "Layers", means: "dict[str, list[Any]]") 
 
 
 def _random_like(x: "torch.Tensor", generator: "torch.Generator") -> "torch.Tensor":
-    """A random tensor of its shape, type and range: numbers of its mean and spread, token ids between its least and its most."""
+    """A random tensor of its shape, type and range: numbers of its mean and spread, token ids
+    between its least and its most."""
     import torch
 
     if x.is_floating_point():
@@ -184,7 +190,8 @@ def _random_like(x: "torch.Tensor", generator: "torch.Generator") -> "torch.Tens
 
 
 def _redraw(model: "nn.Module", generator: "torch.Generator") -> None:
-    """Random weights of a spread that keeps the size of what goes through, in place; scales, shifts and variances about 1."""
+    """Random weights of a spread that keeps the size of what goes through, in place; scales, shifts
+    and variances about 1."""
     import torch
     from torch import nn
 

@@ -103,12 +103,13 @@ def compressor(
 ) -> "Callable[[Callable[..., Outcome]], Callable[..., tuple[nn.Module, Report]]]":
     """Makes `method(copy of the model, keep, job) -> Outcome` an entry of COMPRESSORS:
 
-    `compress(model, keep, *, example, data=None, seed=0, budget="fraction") -> (model, Report)`. The model given is left as it
-    is. `keep` in (0, 1] is the fraction kept of what the method removes; with `budget="params"` that of the parameters (`counts`
-    says which number stands for them), and the largest `keep` that fits is found by bisection. `example` is a batch as the
-    model takes it: images (N, C, H, W), vectors (N, D), sequences (N, T, D) or token ids (N, T); `data` are more of the kind
-    (M, …) for methods that look at data; images may be uint8. Raises ValueError for what cannot be done, with what can (see
-    `door`).
+    `compress(model, keep, *, example, data=None, seed=0, budget="fraction") -> (model, Report)`.
+    The model given is left as it is. `keep` in (0, 1] is the fraction kept of what the method
+    removes; with `budget="params"` that of the parameters (`counts` says which number stands for
+    them), and the largest `keep` that fits is found by bisection. `example` is a batch as the model
+    takes it: images (N, C, H, W), vectors (N, D), sequences (N, T, D) or token ids (N, T); `data`
+    are more of the kind (M, …) for methods that look at data; images may be uint8. Raises
+    ValueError for what cannot be done, with what can (see `door`).
     """
 
     def decorate(method: Callable[..., Outcome]) -> "Callable[..., tuple[nn.Module, Report]]":
@@ -127,8 +128,8 @@ def compressor(
             _check_arguments(name, keep, budget)
             check_model(name, model)
             original = deepcopy(model).eval()
-            example, data = check_inputs(name, original, example, data)
-            work = functools.partial(method, job=Job(example, data, seed))
+            job = Job(*check_inputs(name, original, example, data), seed)
+            work = functools.partial(method, job=job)
             if keep == 1:
                 outcome = Outcome(deepcopy(original), 1.0, {}, ["keep=1: nothing was removed."])
             elif budget == "fraction":
@@ -138,18 +139,10 @@ def compressor(
             small = outcome.model.eval()
             if is_channels_last(original):
                 small.to(memory_format=torch.channels_last)
-            before, after = _measure(original, small, example)
-            report = Report(
-                name,
-                keep,
-                budget,
-                seed,
-                outcome.kept,
-                before,
-                after,
-                _with_sizes(original, small, outcome.layers),
-                tuple(outcome.notes),
-            )
+            before, after = _measure(original, small, job.example)
+            layers, notes = _with_sizes(original, small, outcome.layers), tuple(outcome.notes)
+            asked = (name, keep, budget, seed)
+            report = Report(*asked, outcome.kept, before, after, layers, notes)
             return _in_modes_of(model, small), report
 
         signature = inspect.signature(compress)
@@ -222,7 +215,8 @@ def _check_arguments(name: str, keep: Any, budget: str) -> None:
 
 
 def _in_modes_of(model: "nn.Module", small: "nn.Module") -> "nn.Module":
-    """`small` with each module in training or eval mode as in the model; one that is new, as the module around it."""
+    """`small` with each module in training or eval mode as in the model; one that is new, as the
+    module around it."""
     modes = {name: module.training for name, module in model.named_modules()}
     for name, module in small.named_modules():
         module.training = modes.setdefault(name, modes[name.rpartition(".")[0]] if name else False)

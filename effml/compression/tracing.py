@@ -131,8 +131,9 @@ def kind_around(model: "nn.Module", name: str, known: "set[type]") -> "type | No
 
 
 def makers(graph: Any) -> list[Any]:
-    """The layers whose channels are the model's outputs, and what lies behind them: back from the outputs to the first layers
-    that mix channels. Torch-Pruning leaves groups alone in which one of them would lose outputs."""
+    """The layers whose channels are the model's outputs, and what lies behind them: back from the
+    outputs to the first layers that mix channels. Torch-Pruning leaves groups alone in which one of
+    them would lose outputs."""
     from torch_pruning import ops
 
     mixing = (ops.TORCH_CONV, ops.TORCH_LINEAR, ops.TORCH_LSTM)
@@ -148,10 +149,11 @@ def makers(graph: Any) -> list[Any]:
 
 
 def inseparable(group: Any, values: "torch.Tensor", parts: int) -> "tuple[torch.Tensor, int]":
-    """`values` (n,), the importance of the channels of a group, as ranks where some channels must go together (the two halves
-    of a gate, say): they have the mean of the values and follow each other, so that the least of the ranks are whole sets. And
-    how many there are in the largest set: 1, and `values` as they are, where each channel can go alone. Where the channels lie
-    in `parts`, the same of each part go anyway."""
+    """`values` (n,), the importance of the channels of a group, as ranks where some channels must
+    go together (the two halves of a gate, say): they have the mean of the values and follow each
+    other, so that the least of the ranks are whole sets. And how many there are in the largest set:
+    1, and `values` as they are, where each channel can go alone. Where the channels lie in `parts`,
+    the same of each part go anyway."""
     import torch
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
