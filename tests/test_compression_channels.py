@@ -253,7 +253,7 @@ def test_what_the_trace_cannot_follow_keeps_its_width_and_the_rest_is_cut():
         "set": {"in_channels": 4},
     }
     assert report.notes == (
-        "1 of 3 groups of layers keep their width: without their channels the model does not run.",
+        "1 of 3 groups of layers keep their width: without their channels the model does not run (1.conv).",
     )
 
 

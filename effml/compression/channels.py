@@ -4,13 +4,15 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from effml.compression.dependencies import fitted, plan, together, width
+from effml.compression.dependencies import Misfit, Plan, fitted, kept, plan
+from effml.compression.silencing import Differs, Likeness
 from effml.compression.surface import Job, Outcome, compressor
-from effml.models import head
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+    from effml.compression.dependencies import Group
 
 
 @compressor()
@@ -82,48 +84,59 @@ def _cut(
             warnings.filterwarnings(
                 "ignore", message="Unwrapped parameters"
             )  # position embeddings: its default is right
-            planned = plan(model, keep, job.example[:2], importance, output_layer(model))
-        small, groups = fitted(model, planned, job.example[:1])
+            planned = plan(model, keep, job.example[:2], importance)
+        if "likeness" not in job.memo:
+            job.memo["likeness"] = Likeness(model, job.example)
+        small, groups, whole = fitted(model, planned.groups, job.memo["likeness"])
     except Exception as error:  # Torch-Pruning stumbles in many ways over models it cannot trace
+        kind = (
+            "" if isinstance(error, (Differs, Misfit, ValueError)) else f"{type(error).__name__}: "
+        )
         raise ValueError(
-            f"Torch-Pruning cannot prune {type(model).__name__} ({type(error).__name__}: {error}). Choose svd, "
+            f"Torch-Pruning cannot prune {type(model).__name__} ({kind}{error}). Choose svd, "
             "which changes no widths, or another model."
         ) from error
     for parameter, grad in zip(small.parameters(), wanted):
         parameter.requires_grad_(grad)
-    layers: dict[str, dict[str, Any]] = {}
-    modules, left, total = dict(model.named_modules()), 0, 0
-    for (name, way), (handler, _, gone) in together(groups).items():
-        if name in modules:
-            kept = sorted({*range(width(modules[name], way, handler))} - {*gone})
-            layers.setdefault(name, {"kind": "cut"})[way] = kept
-            if way == "out" and isinstance(modules[name], (nn.Conv2d, nn.Linear)):
-                left, total = left + len(kept), total + len(kept) + len(gone)
-    notes = (
-        []
-        if total
-        else ["Nothing was cut: no group of layers has a channel to spare at this keep."]
-    )
-    if len(groups) < len(planned):
-        notes.append(
-            f"{len(planned) - len(groups)} of {len(planned)} groups of layers keep their width: without their channels "
-            "the model does not run."
-        )
+    layers, modules, left, total = kept(model, groups), dict(model.named_modules()), 0, 0
+    for name, done in layers.items():
+        if "out" in done and isinstance(modules[name], (nn.Conv2d, nn.Linear)):
+            left, total = left + len(done["out"]), total + len(modules[name].weight)
     if job.data is not None:
         reestimate(small, job.data)
+    notes = _notes(planned, keep, groups, whole)
     return Outcome(small, left / total if total else 1.0, layers, notes)
 
 
-def output_layer(model: "nn.Module") -> "nn.Module":
-    """The layer that must keep its width: the head, or the last convolution of a model without one."""
-    from torch import nn
+def _notes(
+    planned: Plan, keep: float, groups: "list[Group]", whole: "dict[str, list[Group]]"
+) -> list[str]:
+    """What a reader must know of the groups that do not keep what was asked, by the name of their
+    first layer."""
+    notes, named = [], set()
+    if not groups:
+        notes.append("Nothing was cut: no group of layers has a channel to spare at this keep.")
+    for reason, some in whole.items():
+        names = [next(name for name, way in group if way == "out") for group in some]
+        named |= {*names}
+        notes.append(
+            f"{len(some)} of {len(planned.groups)} groups of layers keep their width: {reason} ({_listed(names)})."
+        )
+    others = {
+        name: share for name, share in planned.deviations(keep, groups).items() if name not in named
+    }
+    if groups and others:
+        told = [f"{name} {left} of {n}" for name, (left, n) in others.items()]
+        notes.append(f"Another share than asked for, by first layer of a group: {_listed(told)}.")
+    if planned.walls:
+        kinds = ", ".join(dict.fromkeys(planned.walls))
+        notes.append(f"Nothing inside {kinds} is cut: channels cannot be followed through it.")
+    return notes
 
-    try:
-        return head(model)
-    except ValueError:
-        return [layer for layer in model.modules() if isinstance(layer, nn.modules.conv._ConvNd)][
-            -1
-        ]
+
+def _listed(names: list[str], most: int = 8) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def reestimate(model: "nn.Module", data: "torch.Tensor", batch: int = 64) -> None:

@@ -1,15 +1,20 @@
-"""Which channels must go together, and how they go: groups of Torch-Pruning, cut out of a copy of the model all at once.
+"""Which channels must go together, and how they go: groups of Torch-Pruning, cut out of a copy of
+the model all at once.
 
-Torch-Pruning finds the groups by tracing one forward pass. Where the trace does not follow a model (a reshape by fixed numbers, a
-table as wide as a layer), a cut breaks the forward pass. Such groups then keep their width and the others are cut: see `fitted`.
+Torch-Pruning finds the groups by tracing one forward pass. Where the trace does not follow a model
+(a reshape by fixed numbers, a table as wide as a layer, a shuffle of channels), a cut breaks the
+forward pass or, worse, wires the channels wrongly. Such groups then keep their width and the others
+are cut: see `fitted`.
 """
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from effml.compression.silencing import Differs, Likeness
 from effml.compression.surface import attention_scale
-from effml.compression.tracing import Runaway, exact, kind_around, walled
+from effml.compression.tracing import Runaway, exact, inseparable, kind_around, makers, walled
 
 if TYPE_CHECKING:
     import torch
@@ -21,21 +26,42 @@ if TYPE_CHECKING:
     """The function of Torch-Pruning that cuts it, the dimension (of a parameter), and the indices that go."""
 
 
+@dataclass
+class Plan:
+    """The groups to cut, and of every group that may be cut by the name of its first layer: how
+    many channels it has, and how many go together at least; and the kinds of modules through which
+    channels could not be followed."""
+
+    groups: "list[Group]"
+    widths: dict[str, tuple[int, int]]
+    walls: list[str]
+
+    def deviations(self, keep: float, groups: "list[Group]") -> dict[str, tuple[int, int]]:
+        """Where these groups are cut: by first layer, how many channels are kept of how many, if
+        that is not what was asked, the fraction `keep` to a whole number of channels."""
+        lost, found = together(groups), {}
+        for name, (n, unit) in self.widths.items():
+            kept = n - len(lost[name, "out"][2]) if (name, "out") in lost else n
+            if kept == n or abs(kept - keep * n) >= unit + 1e-6:
+                found[name] = kept, n
+        return found
+
+
 def plan(
     model: "nn.Module",
     keep: float,
     example: "torch.Tensor",
     importance: "Callable[[Any], torch.Tensor]",
-    whole: "nn.Module",
-) -> "list[Group]":
-    """The groups to cut so that each keeps the fraction `keep` of its channels, those of least importance gone; the outputs of
-    the layer `whole` stay. The model is not changed: all indices are those of its own channels. Where groups run in circles,
-    the trace is done anew with the modules of that kind as walls."""
+) -> Plan:
+    """The groups to cut so that each keeps the fraction `keep` of its channels, those of least
+    importance gone; what makes the model's outputs keeps its width. The model is not changed: all
+    indices are those of its own channels. Where groups run in circles, the trace is done anew with
+    the modules of that kind as walls."""
     walls: set[type] = set()
     while True:
         try:
             with walled(model, walls) as wall:
-                return _groups(model, keep, example, importance, whole, wall)
+                return _groups(model, keep, example, importance, wall)
         except Runaway as error:
             if (kind := kind_around(model, error.name, walls)) is None:
                 raise
@@ -47,9 +73,8 @@ def _groups(
     keep: float,
     example: "torch.Tensor",
     importance: "Callable[[Any], torch.Tensor]",
-    whole: "nn.Module",
     wall: dict[type, Any],
-) -> "list[Group]":
+) -> Plan:
     import torch
     import torch_pruning
 
@@ -58,15 +83,32 @@ def _groups(
         type(module): _blur_pruner() for module in names if type(module).__name__ == "BlurPool2d"
     }
     heads = {layer: module.num_heads for module, layer in attentions(model)}
+    widths: dict[str, tuple[int, int]] = {}
+
+    def counted(group: Any) -> bool:
+        outs = (dep.target.module for dep, _ in group if out(dep) and dep.target.module in names)
+        if (root := next(outs, None)) is not None and (n := pruner.DG.get_out_channels(root)) > 1:
+            widths[names[root]] = n, pruner._get_channel_groups(group)
+        return can_be_cut(group)
 
     def scored(group: Any) -> "torch.Tensor | None":
+        parts = pruner._get_channel_groups(group)
         if any(type(dep.target.module) in wall for dep, _ in group):
             return None
         try:
             values = importance(group)
         except (IndexError, RuntimeError):  # traced wrongly: the group keeps its width
             return None
-        return None if values is None or len(values) % pruner._get_channel_groups(group) else values
+        if values is None or len(values) % parts:
+            return None
+        values, unit = inseparable(group, values, parts)
+        for name in {names.get(dep.target.module) for dep, _ in group if out(dep)} & {*widths}:
+            n, least = widths[name]
+            widths[name] = n, max(least, unit)
+        return values
+
+    def out(dep: Any) -> bool:
+        return pruner.DG.is_out_channel_pruning_fn(dep.handler)
 
     with torch.enable_grad(), exact():
         pruner = torch_pruning.BasePruner(
@@ -74,26 +116,49 @@ def _groups(
             example,
             importance=scored,
             pruning_ratio=1 - keep,
-            ignored_layers=[whole],
+            forward_fn=lambda net, batch: net(batch),
             in_channel_groups={},
             out_channel_groups={},
             num_heads=heads,
             customized_pruners=blurs | wall,
         )
-        parameters, found = dict(pruner.DG._param_to_name), []
-        for group in pruner.step(interactive=True):
-            losses: "Group" = {}
-            for dep, indices in group:
-                target, handler = dep.target.module, dep.handler
-                name = names.get(target) or (
-                    parameters.get(target) if isinstance(target, torch.nn.Parameter) else None
-                )
-                if name and not isinstance(handler.__self__, torch_pruning.ops.DummyPruner):
-                    way = "out" if pruner.DG.is_out_channel_pruning_fn(handler) else "in"
-                    old = losses.get((name, way), (handler, 0, []))[2]
-                    losses[name, way] = handler, dep.target.pruning_dim, sorted({*old, *indices})
-            found.append(losses)
-    return found
+        pruner.ignored_layers = makers(pruner.DG)
+        can_be_cut, pruner._check_pruning_ratio = pruner._check_pruning_ratio, counted
+        found = [_losses(pruner.DG, names, group) for group in pruner.step(interactive=True)]
+    walls = [type(module).__name__ for module in names if hasattr(module, "wall")]
+    return Plan(found, widths, walls)
+
+
+def _losses(graph: Any, names: "dict[nn.Module, str]", group: Any) -> "Group":
+    """What a group of Torch-Pruning loses, by the names of modules and parameters."""
+    import torch
+    import torch_pruning
+
+    losses: "Group" = {}
+    for dep, indices in group:
+        target, handler = dep.target.module, dep.handler
+        is_parameter = isinstance(target, torch.nn.Parameter)
+        name = graph._param_to_name.get(target) if is_parameter else names.get(target)
+        if name and not isinstance(handler.__self__, torch_pruning.ops.DummyPruner):
+            way = "out" if graph.is_out_channel_pruning_fn(handler) else "in"
+            old = losses.get((name, way), (handler, 0, []))[2]
+            losses[name, way] = handler, dep.target.pruning_dim, sorted({*old, *indices})
+    return losses
+
+
+def output_layers(model: "nn.Module", example: "torch.Tensor") -> list[str]:
+    """The names of the layers whose channels are the model's outputs, and of what lies behind
+    them."""
+    import torch
+    import torch_pruning
+
+    traced = deepcopy(model).requires_grad_(True)
+    with torch.enable_grad(), exact():
+        graph = torch_pruning.DependencyGraph().build_dependency(
+            traced, example, forward_fn=lambda net, batch: net(batch)
+        )
+    found = makers(graph)
+    return [name for name, layer in traced.named_modules() if any(layer is one for one in found)]
 
 
 def attentions(model: "nn.Module") -> "Iterator[tuple[nn.Module, nn.Module]]":
@@ -126,7 +191,7 @@ def _blur_pruner() -> Any:
     return Blur()
 
 
-class _Misfit(RuntimeError):
+class Misfit(RuntimeError):
     """A cut that the layer `name` cannot have."""
 
     def __init__(self, name: str, message: str) -> None:
@@ -155,7 +220,7 @@ def carve(model: "nn.Module", groups: "list[Group]") -> "nn.Module":
 
 def together(groups: "list[Group]") -> "Group":
     """What all groups lose (a layer behind a concatenation loses inputs by several)."""
-    lost: "Group" = {}
+    lost: Group = {}
     for key, (handler, dim, gone) in (item for group in groups for item in group.items()):
         lost[key] = handler, dim, sorted({*gone, *lost.get(key, (handler, dim, []))[2]})
     return lost
@@ -171,7 +236,7 @@ def _check(name: str, layer: Any, way: str, gone: list[int]) -> None:
     """Torch-Pruning takes for granted that a grouped convolution loses the same inputs of each of its groups, and as many
     outputs; a group normalisation, too. What it does to the outputs of an LSTM is wrong (1.6.1)."""
     if type(layer).__name__ == "LSTM" and way == "out":
-        raise _Misfit(name, f"the outputs of {name}, an LSTM, cannot be cut")
+        raise Misfit(name, f"the outputs of {name}, an LSTM, cannot be cut")
     parts, width = getattr(layer, "groups", getattr(layer, "num_groups", 1)), 0
     if parts == 1:
         return
@@ -183,50 +248,74 @@ def _check(name: str, layer: Any, way: str, gone: list[int]) -> None:
     each = width // parts
     places = [[index % each for index in gone if index // each == part] for part in range(parts)]
     if any(way == "in" and place != places[0] or len(place) != len(places[0]) for place in places):
-        raise _Misfit(name, f"the {parts} groups of {name} would lose different channels")
+        raise Misfit(name, f"the {parts} groups of {name} would lose different channels")
+
+
+def kept(model: "nn.Module", groups: "list[Group]") -> dict[str, dict[str, Any]]:
+    """By module, the indices of its channels that are kept, "in" and "out", in the words of a
+    report."""
+    layers: dict[str, dict[str, Any]] = {}
+    modules = dict(model.named_modules())
+    for (name, way), (handler, _, gone) in together(groups).items():
+        if name in modules:
+            left = sorted({*range(width(modules[name], way, handler))} - {*gone})
+            layers.setdefault(name, {"kind": "cut"})[way] = left
+    return layers
 
 
 def fitted(
-    model: "nn.Module", groups: "list[Group]", example: "torch.Tensor"
-) -> "tuple[nn.Module, list[Group]]":
-    """The model without what the groups lose, and the groups that were cut: those in whose absence the model does not run are
-    left at full width.
+    model: "nn.Module", groups: "list[Group]", likeness: Likeness
+) -> "tuple[nn.Module, list[Group], dict[str, list[Group]]]":
+    """The model without what the groups lose, the groups that were cut, and by reason those that
+    keep their width: without their channels the model does not run, or is not the model with those
+    channels silenced.
 
-    Where the forward pass fails, the groups that touch the failing module are put back: first one by one, the smallest first,
-    then all, then all in the module around it, and so on, until the failure is gone from there. Raises the first error if
-    nothing is left to cut.
+    Where that is so, the groups that touch the module where it shows are put back: first one by
+    one, the smallest first, then all, then all in the module around it, and so on, until the
+    failure is gone from there; at last all are tried one by one. Raises the first error if nothing
+    is left to cut.
     """
-    small, error, place = _attempt(model, groups, example)
+    whole: dict[str, list[Group]] = {}
+    error, place = _fault(likeness, groups)
     first = error
     while error:
         for rest in _smaller(groups, place):
-            small, error, now = _attempt(model, rest, example)
-            if error is None or now != place:
+            left, now = _fault(likeness, rest)
+            if left is None or now != place:
                 break
-        groups, place = rest, now
+        else:
+            rest, left, now = [], None, ""
+            for group in groups:
+                if _fault(likeness, [*rest, group])[0] is None:
+                    rest.append(group)
+        reason = DIFFERS if isinstance(error, Differs) else STOPS
+        whole.setdefault(reason, []).extend(
+            group for group in groups if not any(group is one for one in rest)
+        )
+        groups, error, place = rest, left, now
     if first and not groups:
         raise first
-    return small, groups
+    return carve(model, groups), groups, whole
 
 
-def _attempt(
-    model: "nn.Module", groups: "list[Group]", example: "torch.Tensor"
-) -> "tuple[nn.Module | None, Exception | None, str]":
-    import torch
+STOPS = "without their channels the model does not run"
+DIFFERS = "cut, they are not what the model is with their channels silenced"
 
+
+def _fault(likeness: Likeness, groups: "list[Group]") -> "tuple[Exception | None, str]":
+    """What is wrong with this cut, if anything, and the innermost module in which it shows."""
     small = None
     try:
-        small = carve(model, groups)
-        with torch.no_grad():
-            small.eval()(example)
-        return small, None, ""
+        small = carve(likeness.model, groups)
+        likeness.check(small, kept(likeness.model, groups))
+        return None, ""
     except Exception as error:  # of many kinds: shapes, asserts, indices
-        return None, error, _place(error, small)
+        return error, _place(error, small)
 
 
 def _place(error: Exception, model: "nn.Module | None") -> str:
     """The innermost module of the model in which the error was raised."""
-    if isinstance(error, _Misfit):
+    if isinstance(error, (Misfit, Differs)):
         return error.name
     names = {id(module): name for name, module in model.named_modules()} if model else {}
     place, trace = "", error.__traceback__
@@ -238,7 +327,7 @@ def _place(error: Exception, model: "nn.Module | None") -> str:
 
 
 def _smaller(groups: "list[Group]", place: str) -> "Iterator[list[Group]]":
-    """The groups less some that touch `place`; at last none."""
+    """The groups less some that touch `place`."""
 
     def touches(group: "Group", scope: str) -> bool:
         return any(not scope or name == scope or name.startswith(scope + ".") for name, _ in group)
@@ -246,6 +335,6 @@ def _smaller(groups: "list[Group]", place: str) -> "Iterator[list[Group]]":
     for group in sorted((group for group in groups if place and touches(group, place)), key=len):
         yield [other for other in groups if other is not group]
     while place:
-        yield [group for group in groups if not touches(group, place)]
+        if rest := [group for group in groups if not touches(group, place)]:
+            yield rest
         place = place.rpartition(".")[0]
-    yield []

@@ -199,6 +199,8 @@ def _factorized(
     candidates = [(name, layer) for name, layer in model.named_modules() if factorable(layer)]
     last = _head(model) or (candidates[-1][1] if candidates else None)
     candidates = [(name, layer) for name, layer in candidates if layer is not last]
+    idle = _not_called(model, dict(candidates), job.example)
+    candidates = [(name, layer) for name, layer in candidates if name not in idle]
     if job.data is not None and not job.memo:
         grams = product_grams(model, dict(candidates), scheme, job.data)
     for name, layer in candidates:
@@ -222,7 +224,35 @@ def _factorized(
         if layers
         else ["No layer gets smaller at these ranks: the model is as it was. Give a smaller keep."]
     )
+    if idle:
+        notes.append(
+            f"Layers that the model does not call as such stay as they are: {', '.join(idle)}."
+        )
     return Outcome(model, kept / total if total else 1.0, layers, notes)
+
+
+def _not_called(
+    model: "nn.Module", layers: "dict[str, nn.Module]", example: "torch.Tensor"
+) -> list[str]:
+    """The layers whose forward does not run: some models read the weights of a layer themselves,
+    and two layers have none. Watched without hooks, in whose presence torch's encoder layers take
+    another way."""
+    import torch
+
+    called = set()
+
+    def watched(name: str, forward: "Callable[..., torch.Tensor]") -> "Callable[..., torch.Tensor]":
+        return lambda *inputs: called.add(name) or forward(*inputs)
+
+    for name, layer in layers.items():
+        layer.forward = watched(name, layer.forward)
+    try:
+        with torch.no_grad():
+            model(example[:1])
+    finally:
+        for layer in layers.values():
+            del layer.forward
+    return [name for name in layers if name not in called]
 
 
 def _head(model: "nn.Module") -> "nn.Module | None":

@@ -1,9 +1,11 @@
 """Neuron merging without data (Srinivas & Babu 2015), and the baselines that only delete."""
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from effml.compression.silencing import Differs, Likeness
 from effml.compression.surface import Job, Outcome, compressor
 
 if TYPE_CHECKING:
@@ -179,15 +181,28 @@ def _remove(
 ) -> Outcome:
     layers: dict[str, dict[str, Any]] = {}
     before = after = 0
-    for pair in pairs(model, convolutions=convolutions):
+    if "likeness" not in job.memo:
+        job.memo["likeness"] = Likeness(model, job.example)
+    likeness: Likeness = job.memo["likeness"]
+    trial = deepcopy(likeness.model)  # units are deleted, nothing takes over: is the wiring right?
+    both = (pairs(net, convolutions=convolutions) for net in (model, trial))
+    for pair, tried in zip(*both):
         n = len(pair.layer.weight)
         k = max(1, round(keep * n))
         kept, outgoing = choose(pair, k, job.seed)
         pair.shrink(kept, outgoing)
+        tried.shrink(kept, tried.outgoing()[kept])
         inputs = (kept[:, None] * pair.positions + kept.new_tensor(range(pair.positions))).flatten()
         layers.setdefault(pair.name, {"kind": "cut"})["out"] = kept.tolist()
         layers.setdefault(pair.next_name, {"kind": "cut"})["in"] = inputs.tolist()
         before, after = before + n, after + k
+    try:
+        likeness.check(trial, layers)
+    except Differs as error:
+        raise ValueError(
+            f"What layer {error.name} reads are not the units of the layer before it, one by one, so none can be merged. Put "
+            "nothing between them that mixes units, such as nn.Flatten behind a linear layer on sequences."
+        ) from error
     return Outcome(model, after / before, layers)
 
 

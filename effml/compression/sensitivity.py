@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
-from effml.compression.channels import output_layer
+from effml.compression.dependencies import output_layers
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,12 +16,15 @@ def sensitivity(
     *,
     keeps: Sequence[float] = (0.75, 0.5, 0.25),
 ) -> list[dict[str, Any]]:
-    """What `score(model)`, of the validation split, is when one convolution or linear layer alone keeps the fraction `keep` of
-    its channels: those with the smallest weights (sum of sizes) are silenced, and with them their batch normalisation, if that
-    is the module which follows. A model without these channels gives the same outputs.
+    """What `score(model)`, of the validation split, is when one convolution or linear layer alone
+    keeps the fraction `keep` of its channels: those with the smallest weights (sum of sizes) are
+    silenced, and with them their batch normalisation, if that is the module which follows. A model
+    without these channels gives the same outputs.
 
-    Rows {layer, keep, score}, by layer in the order of the model, and by keep; the output layer is left out. The model is left
-    as it is: `score` is called with a copy in eval mode. Raises ValueError for an impossible keep.
+    Rows {layer, keep, score}, by layer in the order of the model, and by keep; layers that make the
+    outputs, which are traced with what `score` gives the model first, are left out. The model is
+    left as it is: `score` is called with a copy in eval mode. Raises ValueError for an impossible
+    keep.
     """
     import torch
     from torch.nn import Conv1d, Conv2d, Conv3d, Linear
@@ -31,9 +34,17 @@ def sensitivity(
             f"keeps={wrong[0]} is the fraction kept: give more than 0 and at most 1, such as (0.75, 0.5, 0.25)."
         )
     model, rows = deepcopy(model).eval(), []
-    output, modules = output_layer(model), list(model.named_modules())
+    seen: list[Any] = []
+    hook = model.register_forward_pre_hook(
+        lambda module, inputs: None if seen else seen.append(inputs[0])
+    )
+    outputs: list[str] = []
+    modules = list(model.named_modules())
     for place, (name, layer) in enumerate(modules):
-        if not isinstance(layer, (Conv1d, Conv2d, Conv3d, Linear)) or layer is output:
+        if seen and not outputs:
+            hook.remove()
+            outputs = output_layers(model, seen[0][:2].clone())
+        if not isinstance(layer, (Conv1d, Conv2d, Conv3d, Linear)) or name in outputs:
             continue
         tensors = [
             layer.weight,
@@ -52,7 +63,7 @@ def sensitivity(
                 for tensor, old in zip(tensors, whole):
                     if tensor is not None:
                         tensor.copy_(old)
-    return rows
+    return [row for row in rows if row["layer"] not in outputs]
 
 
 def _normalization(rest: "list[tuple[str, nn.Module]]", width: int) -> "list[Any]":

@@ -9,6 +9,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from effml.compression.door import check_inputs, check_model
 from effml.models import count, weights_bytes
 
 if TYPE_CHECKING:
@@ -102,11 +103,13 @@ def compressor(
 ) -> "Callable[[Callable[..., Outcome]], Callable[..., tuple[nn.Module, Report]]]":
     """Makes `method(copy of the model, keep, job) -> Outcome` an entry of COMPRESSORS:
 
-    `compress(model, keep, *, example, data=None, seed=0, budget="fraction") -> (model, Report)`. The model given is left as it
-    is. `keep` in (0, 1] is the fraction kept of what the method removes; with `budget="params"` that of the parameters (`counts`
-    says which number stands for them), and the largest `keep` that fits is found by bisection. `example` is a batch
-    (N, C, H, W) as the model takes it; `data` are images (M, C, H, W), float as the model takes them or uint8, for methods
-    that look at data. Raises ValueError for what cannot be done, with what can.
+    `compress(model, keep, *, example, data=None, seed=0, budget="fraction") -> (model, Report)`.
+    The model given is left as it is. `keep` in (0, 1] is the fraction kept of what the method
+    removes; with `budget="params"` that of the parameters (`counts` says which number stands for
+    them), and the largest `keep` that fits is found by bisection. `example` is a batch as the model
+    takes it: images (N, C, H, W), vectors (N, D), sequences (N, T, D) or token ids (N, T); `data`
+    are more of the kind (M, …) for methods that look at data; images may be uint8. Raises
+    ValueError for what cannot be done, with what can (see `door`).
     """
 
     def decorate(method: Callable[..., Outcome]) -> "Callable[..., tuple[nn.Module, Report]]":
@@ -122,10 +125,11 @@ def compressor(
             import torch
 
             name = method.__name__
-            example, data = _checked(name, model, keep, example, data, budget)
-            was_training = model.training
+            _check_arguments(name, keep, budget)
+            check_model(name, model)
             original = deepcopy(model).eval()
-            work = functools.partial(method, job=Job(example, data, seed))
+            job = Job(*check_inputs(name, original, example, data), seed)
+            work = functools.partial(method, job=job)
             if keep == 1:
                 outcome = Outcome(deepcopy(original), 1.0, {}, ["keep=1: nothing was removed."])
             elif budget == "fraction":
@@ -135,19 +139,11 @@ def compressor(
             small = outcome.model.eval()
             if is_channels_last(original):
                 small.to(memory_format=torch.channels_last)
-            before, after = _measure(original, small, example)
-            report = Report(
-                name,
-                keep,
-                budget,
-                seed,
-                outcome.kept,
-                before,
-                after,
-                _with_sizes(original, small, outcome.layers),
-                tuple(outcome.notes),
-            )
-            return small.train(was_training), report
+            before, after = _measure(original, small, job.example)
+            layers, notes = _with_sizes(original, small, outcome.layers), tuple(outcome.notes)
+            asked = (name, keep, budget, seed)
+            report = Report(*asked, outcome.kept, before, after, layers, notes)
+            return _in_modes_of(model, small), report
 
         signature = inspect.signature(compress)
         functools.update_wrapper(compress, method)  # show_source shows the method …
@@ -209,42 +205,22 @@ def _with_sizes(
     return layers
 
 
-def _checked(
-    name: str, model: "nn.Module", keep: float, example: Any, data: Any, budget: str
-) -> "tuple[Any, Any]":
-    import torch
-
-    from effml.data import normalize
-
+def _check_arguments(name: str, keep: Any, budget: str) -> None:
     if isinstance(keep, bool) or not isinstance(keep, (int, float)) or not 0 < keep <= 1:
         raise ValueError(
             f"{name}: keep={keep!r} is the fraction kept: give more than 0 and at most 1, such as 0.5."
         )
     if budget not in BUDGETS:
         raise ValueError(f"{name}: unknown budget {budget!r}. Choose from: {', '.join(BUDGETS)}")
-    if not isinstance(model, torch.nn.Module):
-        raise ValueError(
-            f"{name}: the first argument is a {type(model).__name__}, not a model. Give effml.build_model(…)."
-        )
-    weight = next(model.parameters())
-    for what, images in (("example", example), ("data", data)):
-        if what == "data" and images is None:
-            continue
-        if not isinstance(images, torch.Tensor) or images.ndim < 3 or len(images) == 0:
-            got = (
-                f"shape {tuple(images.shape)}"
-                if isinstance(images, torch.Tensor)
-                else type(images).__name__
-            )
-            raise ValueError(
-                f"{name}: {what} must be a batch of images as the model takes them, (N, C, H, W); got {got}. "
-                "Give normalize(dataset.train.images[:1]), say."
-            )
-    prepare = [
-        None if x is None else (normalize(x) if x.dtype == torch.uint8 else x).to(weight)
-        for x in (example, data)
-    ]
-    return prepare[0], prepare[1]
+
+
+def _in_modes_of(model: "nn.Module", small: "nn.Module") -> "nn.Module":
+    """`small` with each module in training or eval mode as in the model; one that is new, as the
+    module around it."""
+    modes = {name: module.training for name, module in model.named_modules()}
+    for name, module in small.named_modules():
+        module.training = modes.setdefault(name, modes[name.rpartition(".")[0]] if name else False)
+    return small
 
 
 def _size(model: "nn.Module", counts: str) -> int:

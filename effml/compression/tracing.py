@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 MOST = 64  # times that a group comes to one side of a layer with other indices: beyond, it runs in circles
@@ -33,6 +34,7 @@ def exact() -> Iterator[None]:
     from torch_pruning.dependency import Group, index_mapping, shape_infer
 
     update, add, known = index_mapping.update_index_mapping, Group.add_dep, set()
+    merge = Group.add_and_merge
 
     def bounded(group: Any, dep: Any, idxs: Any) -> None:
         met = vars(group).setdefault("met", Counter())
@@ -50,6 +52,11 @@ def exact() -> Iterator[None]:
             )
         add(group, dep, idxs)
 
+    def remembered(group: Any, dep: Any, idxs: Any) -> None:
+        links = vars(group).setdefault("links", {})
+        links.setdefault((dep.target, dep.handler), []).append(idxs)
+        merge(group, dep, idxs)
+
     def once(graph: Any) -> None:
         if graph not in known:
             known.add(graph)
@@ -60,6 +67,7 @@ def exact() -> Iterator[None]:
         for module, name, ours in (
             (index_mapping, "update_index_mapping", once),
             (Group, "add_dep", bounded),
+            (Group, "add_and_merge", remembered),
             (index_mapping, "update_split_index_mapping", _split),
             (index_mapping, "update_concat_index_mapping", _concat),
             (index_mapping, "update_reshape_index_mapping", _reshape),
@@ -120,6 +128,53 @@ def kind_around(model: "nn.Module", name: str, known: "set[type]") -> "type | No
         if name and kind not in known and not kind.__module__.startswith("torch.nn"):
             return kind
     return None
+
+
+def makers(graph: Any) -> list[Any]:
+    """The layers whose channels are the model's outputs, and what lies behind them: back from the
+    outputs to the first layers that mix channels. Torch-Pruning leaves groups alone in which one of
+    them would lose outputs."""
+    from torch_pruning import ops
+
+    mixing = (ops.TORCH_CONV, ops.TORCH_LINEAR, ops.TORCH_LSTM)
+    found, ahead = [], [node for node in graph.module2node.values() if not node.outputs]
+    while ahead:
+        node = ahead.pop()
+        if not any(node.module is module for module in found):
+            found.append(node.module)
+            depthwise = getattr(node.module, "groups", 1) > 1
+            if not isinstance(node.module, mixing) or depthwise:
+                ahead.extend(node.inputs)
+    return found
+
+
+def inseparable(group: Any, values: "torch.Tensor", parts: int) -> "tuple[torch.Tensor, int]":
+    """`values` (n,), the importance of the channels of a group, as ranks where some channels must
+    go together (the two halves of a gate, say): they have the mean of the values and follow each
+    other, so that the least of the ranks are whole sets. And how many there are in the largest set:
+    1, and `values` as they are, where each channel can go alone. Where the channels lie in `parts`,
+    the same of each part go anyway."""
+    import torch
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    each, pairs = len(values) // parts, set()
+    for visits in vars(group).get("links", {}).values():
+        first: dict[int, int] = {}
+        for index, root in (pair for visit in visits for pair in visit):
+            if (known := first.setdefault(index, root % each)) != root % each:
+                pairs.add((known, root % each))
+    if not pairs:
+        return values, 1
+    ones, (a, b) = [1] * len(pairs), zip(*pairs)
+    _, labels = connected_components(coo_array((ones, (a, b)), (each, each)), directed=False)
+    sets = torch.from_numpy(labels).long()
+    counts = sets.bincount()
+    means = torch.zeros(len(counts), dtype=torch.double)
+    means.index_add_(0, sets, values.detach().double().cpu().view(parts, each).mean(0))
+    place = (means / counts).argsort(stable=True).argsort()
+    ranks = (place[sets] * each + torch.arange(each)).to(torch.double).argsort().argsort()
+    return ranks.to(torch.double).repeat(parts).to(values.device), int(counts.max())
 
 
 def _along_channels(graph: Any) -> None:
