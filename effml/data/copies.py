@@ -1,0 +1,342 @@
+"""Copies: pictures that show the same, also turned, saved again, resized or brighter; which they are, and what to do.
+
+Two stages. Pixels that are equal, also after a turn, have equal digests. All others are compared by thumbnails of 64 × 64
+pixels whose local mean is taken off and whose local contrast is made even, so that an outline counts no more than what is
+inside it. A pair is a near copy if the whole correlates above NEAR and three quarters of all areas with structure agree.
+`python -m tests.bench copies` measures both thresholds on sets where the truth is known.
+
+What this does not find: cropped pictures, turns by other than right angles, and, where little detail is left (blood cells of
+28 pixels), copies that were shrunken to half. Pairs between POSSIBLE and NEAR are told apart as "possible".
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import combinations, product
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from effml.data.dataset import SPLITS
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from PIL.Image import Image
+
+ACTIONS = ("report", "group", "drop")
+KINDS = ("exact", "turned", "near")  # "possible" is none of them: no action touches it
+TURNS = (  # what makes the first picture look like the second, in the order of `_turn`
+    "",
+    "rotated by 90°",
+    "rotated by 180°",
+    "rotated by 270°",
+    "mirrored",
+    "mirrored, then rotated by 90°",
+    "mirrored, then rotated by 180°",
+    "mirrored, then rotated by 270°",
+)
+SIDE = 64  # of a thumbnail, pixels
+NEAR, POSSIBLE, AREAS = 0.975, 0.96, 0.5  # see `_near`
+LISTED = 1000  # pairs that a report names; all are counted
+_FIRST = 0.95  # of the coarse comparison: no near copy is below it
+_TEXTURE = 5.0  # grey levels: an area that varies less shows nothing
+_MANY = 100  # a set of more equal pictures is given as pairs with its first one
+
+
+class Look(NamedTuple):
+    """What is kept of a picture to know its copies again."""
+
+    digest: str  # SHA-256 of shape and pixels
+    turned: str  # the same for the first of its eight turns in the order of bytes: equal for all of them
+    thumbnail: np.ndarray  # uint8 (SIDE, SIDE), grey, stretched to a square
+
+
+class Looks(NamedTuple):
+    """The looks of N pictures: digests (N,) and turned (N,) as text, thumbnails uint8 (N, SIDE, SIDE)."""
+
+    digests: np.ndarray
+    turned: np.ndarray
+    thumbnails: np.ndarray
+
+    @classmethod
+    def of(cls, n: int) -> "Looks":
+        """Room for the looks of `n` pictures; until they are put in, they are blank."""
+        return cls(np.zeros(n, "U64"), np.zeros(n, "U64"), np.zeros((n, SIDE, SIDE), np.uint8))
+
+    def put(self, row: int, look: Look) -> None:
+        """Set one row."""
+        for ours, one in zip(self, look):
+            ours[row] = one
+
+    def take(self, rows: np.ndarray) -> "Looks":
+        """The looks of these rows, in this order."""
+        return Looks(*(part[rows] for part in self))
+
+
+class Pair(NamedTuple):
+    """Rows a < b that show the same picture. `correlation` is 1 where all pixels are equal."""
+
+    a: int
+    b: int
+    kind: str
+    turn: str
+    correlation: float
+
+
+def look(image: "Image") -> Look:
+    """The digests and the thumbnail of an 8-bit picture, grey or RGB, before it is resized."""
+    from PIL import Image
+
+    pixels = np.asarray(image)
+    turns = (_turn(pixels, turn, axes=(0, 1)) for turn in range(len(TURNS)))
+    first = min((turned.shape, turned.tobytes()) for turned in turns)
+    small = image.convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    return Look(_digest(pixels.shape, pixels.tobytes()), _digest(*first), np.asarray(small))
+
+
+def find_copies(looks: Looks) -> list[Pair]:
+    """All pairs of pictures that show the same, sorted by row; of kind "possible" where that is not sure.
+
+    A picture without structure in its thumbnail is nobody's copy: all blank pictures are equal, and that says nothing.
+    """
+    digests, turned, thumbnails = looks
+    pairs, shows = [], np.flatnonzero(~blank(thumbnails))
+    order = shows[np.argsort(turned[shows], kind="stable")]
+    cuts = np.flatnonzero(turned[order[1:]] != turned[order[:-1]]) + 1
+    same = {int(rows[0]): rows for rows in np.split(order, cuts) if len(rows)}
+    for first, rows in same.items():
+        for a, b in combinations(rows, 2) if len(rows) <= _MANY else product([first], rows[1:]):
+            kind = "exact" if digests[a] == digests[b] else "turned"
+            turn = "" if kind == "exact" else _turn_of(thumbnails[a], thumbnails[b])
+            pairs.append(Pair(int(a), int(b), kind, turn, 1.0))
+    firsts = np.array(sorted(same), dtype=int)
+    for i, j, kind, turn, alike in _near(thumbnails[firsts]):
+        ours, theirs = same[int(firsts[i])], same[int(firsts[j])]
+        many = len(ours) * len(theirs) > _MANY
+        for a, b in product(*(rows[:1] if many else rows for rows in (ours, theirs))):
+            alone = len(ours) == len(theirs) == 1 or many
+            how = TURNS[turn] if alone and a < b else _turn_of(*thumbnails[sorted((a, b))])
+            pairs.append(Pair(int(min(a, b)), int(max(a, b)), kind, how, alike))
+    return sorted(pairs)
+
+
+def blank(thumbnails: np.ndarray) -> np.ndarray:
+    """Which of the thumbnails (N, SIDE, SIDE) show one grey value only, bool (N,)."""
+    return np.ptp(thumbnails.reshape(len(thumbnails), -1), axis=1) == 0
+
+
+def sets_of(pairs: Iterable[Pair], groups: np.ndarray) -> np.ndarray:
+    """Number of the set that each of N rows is in, (N,): rows of one group, and rows that are copies, are in one set."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    number, rows = np.unique(groups, return_inverse=True)[1], np.arange(len(groups))
+    ends = np.array([(a, b) for a, b, *_ in pairs], dtype=int).reshape(-1, 2)
+    starts = np.concatenate([ends[:, 0], rows])
+    stops = np.concatenate([ends[:, 1], len(rows) + number])  # a group is a node of its own
+    nodes = 2 * len(rows)
+    links = coo_array((np.ones(len(starts), bool), (starts, stops)), shape=(nodes, nodes))
+    return connected_components(links, directed=False)[1][: len(rows)]
+
+
+@dataclass(frozen=True)
+class Copies:
+    """What was found among the rows of an import, and what can be done about it."""
+
+    rows: "pd.DataFrame"  # N rows with file and, where there are any, label and group
+    pairs: list[Pair]
+    doubts: list[Pair]  # those of kind "possible", which no action touches
+    clash: np.ndarray  # bool, of each of `pairs`: different labels
+    blank: int  # pictures that show one grey value
+
+    @classmethod
+    def among(cls, rows: "pd.DataFrame", looks: Looks, masks: np.ndarray | None) -> "Copies":
+        """Search `rows`, whose index counts the rows of `looks` and `masks` (M, S, S).
+
+        Labels differ where the column label does, or the masks of two exact copies.
+        """
+        looks, index = looks.take(rows.index), rows.index.to_numpy()
+        found = find_copies(looks)
+        pairs, doubts = (
+            [pair for pair in found if (pair.kind in KINDS) == sure] for sure in (True, False)
+        )
+        clash = _differ(pairs, rows)
+        if masks is not None:
+            exact = [(index[a], index[b], kind == "exact") for a, b, kind, *_ in pairs]
+            apart = [same and not np.array_equal(masks[a], masks[b]) for a, b, same in exact]
+            clash |= np.array(apart, dtype=bool)
+        return cls(rows, pairs, doubts, clash, int(blank(looks.thumbnails).sum()))
+
+    def surplus(self) -> dict[int, dict[str, str]]:
+        """What to leave out so that of each set of copies the first by name stays: {row: its entry in refused}.
+
+        Where labels differ within a set, nothing says which is right, and all of it goes.
+        """
+        number, names = sets_of(self.pairs, np.arange(len(self.rows))), self.rows.file.to_numpy()
+        doubtful = {number[pair.a] for pair, differs in zip(self.pairs, self.clash) if differs}
+        first: dict[int, int] = {}
+        out = {}
+        for row in sorted(
+            {row for a, b, *_ in self.pairs for row in (a, b)}, key=lambda k: names[k]
+        ):
+            one = first.setdefault(number[row], row)
+            if number[row] in doubtful:
+                out[row] = {"file": names[row], "reason": "a copy of it has another label"}
+            elif row != one:
+                out[row] = {"file": names[row], "reason": "a copy", "copy_of": names[one]}
+        return out
+
+    def together(self, by_group: bool) -> np.ndarray:
+        """Number of the set that has to share a side, (N,): copies and, if asked, rows of one group."""
+        groups = self.rows.group.to_numpy(str) if by_group else np.arange(len(self.rows))
+        return sets_of(self.pairs, groups)
+
+    def apart(self, side: np.ndarray) -> np.ndarray:
+        """Which pairs are on different sides; `side` (N,) is -1 for a row that was left out."""
+        ends = np.array([(a, b) for a, b, *_ in self.pairs], dtype=int).reshape(-1, 2)
+        return (side[ends] >= 0).all(1) & (side[ends[:, 0]] != side[ends[:, 1]])
+
+    def counts(self, side: np.ndarray) -> dict[str, int]:
+        """Pairs by kind, with different labels, on different sides, and possible ones."""
+        kinds = {kind: sum(pair.kind == kind for pair in self.pairs) for kind in KINDS}
+        return kinds | {
+            "label_conflicts": int(self.clash.sum()),
+            "across_sides": int(self.apart(side).sum()),
+            "possible": len(self.doubts),
+        }
+
+    def report(self, side: np.ndarray) -> dict[str, list[dict[str, Any]]]:
+        """Both kinds of pairs, the first LISTED of each: different labels, then different sides, then the rest."""
+        doubts = replace(self, pairs=self.doubts, clash=_differ(self.doubts, self.rows))
+        return {"duplicates": self._listed(side), "possible_duplicates": doubts._listed(side)}
+
+    def _listed(self, side: np.ndarray) -> list[dict[str, Any]]:
+        apart, kinds = self.apart(side), (*KINDS, "possible")
+        ranks = sorted(
+            range(len(self.pairs)),
+            key=lambda k: (not self.clash[k], not apart[k], kinds.index(self.pairs[k].kind), k),
+        )
+        found = []
+        for k in ranks[:LISTED]:
+            a, b, kind, turn, alike = self.pairs[k]
+            both = self.rows.iloc[[a, b]]
+            one = {"files": both.file.tolist(), "kind": kind} | ({"turn": turn} if turn else {})
+            one |= {f"{name}s": both[name].tolist() for name in ("label", "group") if name in both}
+            one |= {"labels_differ": bool(self.clash[k]), "correlation": round(alike, 4)}
+            one["sides"] = ["left out" if s < 0 else SPLITS[s] for s in side[[a, b]]]
+            found.append(one)
+        return found
+
+    def named(self, which: np.ndarray, limit: int = 3) -> str:
+        """The files of the first of these pairs, for a sentence."""
+        names = self.rows.file.to_numpy()
+        some = [self.pairs[k] for k in np.flatnonzero(which)[:limit]]
+        more = ", …" if which.sum() > limit else ""
+        return ", ".join(f"{names[a]} and {names[b]}" for a, b, *_ in some) + more
+
+    def notes(self, side: np.ndarray, action: str) -> list[str]:
+        """What a user must know, in sentences: different labels first, then different sides, then the rest."""
+        apart, clash, notes = self.apart(side), self.clash, []
+        if clash.any():
+            advice = "mend the table, or leave all of them out by --copies drop"
+            said = "all of them were left out" if action == "drop" else advice
+            notes.append(
+                f"{clash.sum()} pairs of copies have different labels ({self.named(clash)}): {said}."
+            )
+        if apart.any():
+            notes.append(
+                f"{apart.sum()} pairs of copies are on different sides of the split ({self.named(apart)}), so that test "
+                "figures would be too good: --copies group puts them on one side, --copies drop keeps one of each."
+            )
+        if (same := ~clash & ~apart).any():
+            done = {"drop": "one of each was kept", "group": "they share a side"}
+            said = done.get(action, "--copies drop keeps one of each")
+            notes.append(f"{same.sum()} pairs of copies on one side ({self.named(same)}): {said}.")
+        if notes:
+            notes[-1] += " All are in the report, under duplicates."
+        if self.doubts:
+            notes.append(
+                f"{len(self.doubts)} pairs are alike and may be copies or not, see possible_duplicates in the report: "
+                "look at them. They were neither grouped nor left out."
+            )
+        if self.blank:
+            notes.append(f"{self.blank} pictures are blank: one grey value, compared with nothing.")
+        return notes
+
+
+def _differ(pairs: list[Pair], rows: "pd.DataFrame") -> np.ndarray:
+    """Which pairs have different labels in the column label, bool."""
+    label = rows.label.to_numpy() if "label" in rows else np.zeros(len(rows))
+    return np.array([label[a] != label[b] for a, b, *_ in pairs], dtype=bool)
+
+
+def _digest(shape: tuple[int, ...], pixels: bytes) -> str:
+    return hashlib.sha256(repr(shape).encode() + pixels).hexdigest()
+
+
+def _turn(pixels: np.ndarray, turn: int, axes: tuple[int, int] = (-2, -1)) -> np.ndarray:
+    """One of the eight turns of a picture, or of many at once: mirrored from 4 on, then rotated by `turn` quarters."""
+    return np.rot90(np.flip(pixels, axes[1]) if turn >= 4 else pixels, turn % 4, axes)
+
+
+def _turn_of(a: np.ndarray, b: np.ndarray) -> str:
+    """The turn that brings the thumbnail a nearest to b."""
+    turns = [np.abs(_turn(a.astype(int), turn) - b).sum() for turn in range(len(TURNS))]
+    return TURNS[int(np.argmin(turns))]
+
+
+def _even(thumbnails: np.ndarray, side: int, sigma: float) -> np.ndarray:
+    """float32 (N, side, side) of norm 1: local mean taken off, local contrast evened out where it is over 10 grey levels."""
+    from scipy.ndimage import gaussian_filter
+
+    n, step = len(thumbnails), SIDE // side
+    values = thumbnails.reshape(n, side, step, side, step).mean((2, 4), dtype=np.float32)
+    values -= gaussian_filter(values, (0, sigma, sigma), mode="nearest")
+    values /= np.sqrt(gaussian_filter(values**2, (0, sigma, sigma), mode="nearest")) + 10
+    values -= values.mean((1, 2), keepdims=True)
+    return values / np.maximum(np.linalg.norm(values, axis=(1, 2), keepdims=True), 1e-6)
+
+
+def _near(thumbnails: np.ndarray, block: int = 64) -> Iterator[tuple[int, int, str, int, float]]:
+    """Rows (i < j), kind, turn and correlation of the pairs that are alike by their thumbnails.
+
+    Every picture in its eight turns is compared with all later ones by 16 × 16 means; what correlates there is compared by
+    32 × 32 means, and area by area. Blocks keep the memory at 8 × `block` × N numbers.
+    """
+    coarse, fine = _even(thumbnails, 16, 2), _even(thumbnails, 32, 3)
+    flat = coarse.reshape(len(coarse), -1)
+    for start in range(0, len(flat), block):
+        rows = slice(start, start + block)
+        ours, theirs = (
+            np.stack([_turn(values[rows], turn) for turn in range(len(TURNS))])
+            for values in (coarse, fine)
+        )
+        alike = ours.reshape(-1, flat.shape[1]) @ flat[start:].T
+        found = np.flatnonzero(alike > _FIRST)  # much faster than nonzero
+        turn, i, j = np.unravel_index(found, (*ours.shape[:2], alike.shape[1]))
+        turn, i, j = (part[i < j] for part in (turn, i, j))
+        best: dict[tuple[int, int], tuple[float, int]] = {}
+        for cut in range(0, len(i), 4096):
+            some = slice(cut, cut + 4096)
+            alikes = np.einsum("nxy,nxy->n", theirs[turn[some], i[some]], fine[start + j[some]])
+            for k in np.flatnonzero(alikes > POSSIBLE):
+                key, value = (i[some][k], j[some][k]), (float(alikes[k]), int(turn[some][k]))
+                best[key] = max(best.get(key, value), value)
+        for (a, b), (correlation, way) in best.items():
+            a, b = int(start + a), int(start + b)
+            sure = correlation > NEAR and _areas(_turn(thumbnails[a], way), thumbnails[b]) > AREAS
+            yield a, b, "near" if sure else "possible", way, min(correlation, 0.9999)
+
+
+def _areas(a: np.ndarray, b: np.ndarray) -> float:
+    """The correlation that three quarters of the 64 areas with structure reach; 0 where fewer than eight have any."""
+    x, y = (
+        part.astype(np.float32).reshape(8, 8, 8, 8).swapaxes(1, 2).reshape(64, 64)
+        for part in (a, b)
+    )
+    x, y = x - x.mean(1, keepdims=True), y - y.mean(1, keepdims=True)
+    structure = ((x**2).mean(1) + (y**2).mean(1)) / 2 > _TEXTURE**2
+    if structure.sum() < 8:
+        return 0.0
+    size = np.maximum(np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1), 1.0)
+    return float(np.quantile(((x * y).sum(1) / size)[structure], 0.25))
