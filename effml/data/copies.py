@@ -36,10 +36,16 @@ TURNS = (  # what makes the first picture look like the second, in the order of 
     "mirrored, then rotated by 270°",
 )
 SIDE = 64  # of a thumbnail, pixels
-NEAR, POSSIBLE, AREAS = 0.975, 0.96, 0.5  # see `_near`
+NEAR, LARGE, LARGE_SET = (
+    0.975,
+    0.94,
+    200,
+)  # a near copy's least correlation, and in a set of 200 or more
+REST, POSSIBLE = 0.9, 0.8  # the same of what is not common to many, for a near and a possible copy
+OWN = 0.28  # the least share of a near copy that is not common to many
+AREAS = 0.05  # the most of the areas that may disagree
+COMPONENTS, MANY = 16, 20  # what is common: at most 16 components, each of 20 pictures or more
 LISTED = 1000  # pairs that a report names; all are counted
-_FIRST = 0.95  # of the coarse comparison: no near copy is below it
-_TEXTURE = 5.0  # grey levels: an area that varies less shows nothing
 _MANY = 100  # a set of more equal pictures is given as pairs with its first one
 
 
@@ -297,46 +303,78 @@ def _even(thumbnails: np.ndarray, side: int, sigma: float) -> np.ndarray:
     return values / np.maximum(np.linalg.norm(values, axis=(1, 2), keepdims=True), 1e-6)
 
 
+def _common(fine: np.ndarray) -> np.ndarray:
+    """What many pictures of a set have in common, such as a frame: orthonormal (K, side, side), K at most COMPONENTS.
+
+    These are the first principal components, without those that fewer than MANY pictures make up: a picture and its copies
+    are alike too, and must not be taken off.
+    """
+    from scipy.linalg import eigh
+
+    flat = fine.reshape(len(fine), -1)
+    last = flat.shape[1] - 1
+    axes = eigh(flat.T @ flat, subset_by_index=(last - COMPONENTS + 1, last))[1]
+    share = (flat @ axes) ** 2
+    pictures = share.sum(0) ** 2 / np.maximum((share**2).sum(0), 1e-12)  # as many as carry an axis
+    return axes.T[pictures >= MANY].reshape(-1, *fine.shape[1:])
+
+
 def _near(thumbnails: np.ndarray, block: int = 64) -> Iterator[tuple[int, int, str, int, float]]:
     """Rows (i < j), kind, turn and correlation of the pairs that are alike by their thumbnails.
 
     Every picture in its eight turns is compared with all later ones by 16 × 16 means; what correlates there is compared by
-    32 × 32 means, and area by area. Blocks keep the memory at 8 × `block` × N numbers.
+    32 × 32 means, without what many have in common, and area by area. Blocks keep the memory at 8 × `block` × N numbers.
     """
     coarse, fine = _even(thumbnails, 16, 2), _even(thumbnails, 32, 3)
-    flat = coarse.reshape(len(coarse), -1)
+    common, flat = _common(fine), coarse.reshape(len(coarse), -1)
+    enough = LARGE if len(flat) >= LARGE_SET else NEAR
     for start in range(0, len(flat), block):
-        rows = slice(start, start + block)
-        ours, theirs = (
-            np.stack([_turn(values[rows], turn) for turn in range(len(TURNS))])
-            for values in (coarse, fine)
+        ours, finer = (
+            np.stack([_turn(some[start : start + block], turn) for turn in range(len(TURNS))])
+            for some in (coarse, fine)
         )
         alike = ours.reshape(-1, flat.shape[1]) @ flat[start:].T
-        found = np.flatnonzero(alike > _FIRST)  # much faster than nonzero
+        found = np.flatnonzero(alike > LARGE - 0.01)  # much faster than nonzero
         turn, i, j = np.unravel_index(found, (*ours.shape[:2], alike.shape[1]))
         turn, i, j = (part[i < j] for part in (turn, i, j))
-        best: dict[tuple[int, int], tuple[float, int]] = {}
+        best: dict[tuple[int, int], tuple[float, int, bool]] = {}
         for cut in range(0, len(i), 4096):
-            some = slice(cut, cut + 4096)
-            alikes = np.einsum("nxy,nxy->n", theirs[turn[some], i[some]], fine[start + j[some]])
-            for k in np.flatnonzero(alikes > POSSIBLE):
-                key, value = (i[some][k], j[some][k]), (float(alikes[k]), int(turn[some][k]))
-                best[key] = max(best.get(key, value), value)
-        for (a, b), (correlation, way) in best.items():
+            t, a, b = (part[cut : cut + 4096] for part in (turn, i, j))
+            whole, rest, own = _correlations(finer[t, a], fine[start + b], common)
+            for k in np.flatnonzero((whole > NEAR) | (whole > LARGE) & (rest > POSSIBLE)):
+                value = float(whole[k]), int(t[k]), rest[k] > REST and own[k] > OWN
+                best[a[k], b[k]] = max(best.get((a[k], b[k]), value), value)
+        for (a, b), (whole, way, sure) in best.items():
             a, b = int(start + a), int(start + b)
-            sure = correlation > NEAR and _areas(_turn(thumbnails[a], way), thumbnails[b]) > AREAS
-            yield a, b, "near" if sure else "possible", way, min(correlation, 0.9999)
+            sure = whole > enough and sure
+            sure = sure and _disagree(_turn(thumbnails[a], way), thumbnails[b]) <= AREAS
+            yield a, b, "near" if sure else "possible", way, min(whole, 0.9999)
 
 
-def _areas(a: np.ndarray, b: np.ndarray) -> float:
-    """The correlation that three quarters of the 64 areas with structure reach; 0 where fewer than eight have any."""
+def _correlations(
+    a: np.ndarray, b: np.ndarray, common: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of pairs (n, side, side) of norm 1: correlation, the same without their `common` part, and the norm of what is left."""
+    a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)
+    axes = common.reshape(len(common), a.shape[1])
+    rest = [part - (part @ axes.T) @ axes for part in (a, b)]
+    sizes = [np.linalg.norm(part, axis=1) for part in rest]
+    whole, left = (np.einsum("nx,nx->n", *pair) for pair in ((a, b), rest))
+    return whole, left / np.maximum(sizes[0] * sizes[1], 1e-6), np.minimum(*sizes)
+
+
+def _disagree(a: np.ndarray, b: np.ndarray) -> float:
+    """The share of the 64 areas of two thumbnails that show different things.
+
+    There the areas correlate below 0.7, and what one does not explain of the other is over 4 grey levels: more than JPEG
+    of quality 75 leaves.
+    """
     x, y = (
         part.astype(np.float32).reshape(8, 8, 8, 8).swapaxes(1, 2).reshape(64, 64)
         for part in (a, b)
     )
     x, y = x - x.mean(1, keepdims=True), y - y.mean(1, keepdims=True)
-    structure = ((x**2).mean(1) + (y**2).mean(1)) / 2 > _TEXTURE**2
-    if structure.sum() < 8:
-        return 0.0
-    size = np.maximum(np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1), 1.0)
-    return float(np.quantile(((x * y).sum(1) / size)[structure], 0.25))
+    xx, yy, xy = (x**2).mean(1), (y**2).mean(1), (x * y).mean(1)
+    r = xy / np.sqrt(np.maximum(xx * yy, 1e-6))
+    left = np.sqrt(np.maximum(xx, yy) * (1 - np.clip(r, 0, 1) ** 2))
+    return float(((r < 0.7) & (left > 4)).mean())
