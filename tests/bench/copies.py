@@ -1,11 +1,12 @@
-"""Copies: what `find_copies` finds and what it takes for a copy, on sets where the truth is known. At most a minute.
+"""Copies: what `find_copies` finds and what it takes for a copy, where the truth is known.
 
-From every set some pictures are taken, and copies of some of them are made in a known way: those are the true pairs. All
-other pairs are none, unless their pixels are equal (the public sets hold such pairs of their own). Sixty pictures more are
-shown through one and the same round window: like outlines, other contents. The thresholds were chosen on the first four
-sets and are measured on the others. BreastMNIST (frames of one film, exported twice) and Medetec (one photograph in
-several files) hold near copies of their own, whose truth nobody wrote down: they are counted apart, under "own", as are
-several photographs of one lesion or nodule.
+From every set some pictures are taken, and copies of some are made in a known way: those are the
+true pairs. All other pairs are none, unless their pixels are equal (public sets hold such pairs).
+Sixty pictures more are shown through one and the same round window: like outlines, other contents.
+The thresholds were chosen on the first four sets and are measured on the others. BreastMNIST
+(frames of one film) and Medetec (one photograph in several files) hold near copies of their own,
+whose truth nobody wrote down: those are counted apart, as "own", and so are several photographs of
+one lesion or nodule. Takes less than a minute.
 """
 
 import io
@@ -106,7 +107,7 @@ def through_a_window(pixels: np.ndarray) -> np.ndarray:
 
 
 def measure(name: str, count: int) -> tuple[Counter, Counter]:
-    """Found and made copies by kind of change; under "sure" and "true" the pairs that were reported, and those that are."""
+    """Found copies and made copies by kind of change; prints precision and recall."""
     base, groups = pictures(name, count)
     start, looks, source, kind = time.perf_counter(), [], [], []
 
