@@ -39,7 +39,7 @@ def looks_of(pictures):
 
 
 def old(pixels):
-    """The thumbnail's steps as they were compared before: near copies were those that correlate above 0.98."""
+    """Steps of 16 × 16 means; pairs that correlated above 0.98 were near copies before."""
     small = Image.fromarray(pixels).convert("F").resize((16, 16), Image.Resampling.BOX)
     step = np.concatenate([np.diff(np.asarray(small), axis=axis).ravel() for axis in (0, 1)])
     return (step - step.mean()) / np.linalg.norm(step - step.mean())
@@ -86,7 +86,7 @@ CHANGES = {
 
 
 def test_changed_copies_are_found_and_nothing_else():
-    """Among 60 and among 260 pictures (a large set), on the same and on other rows than their originals."""
+    """Among 60 and among 260 pictures (a large set)."""
     for count in (60, 260):
         pictures = [picture(seed) for seed in range(count)]
         made = [CHANGES[what](Image.fromarray(pictures[i])) for i, what in enumerate(CHANGES)]
@@ -171,7 +171,7 @@ def test_sets_are_the_components_of_groups_and_copies():
 
 @pytest.fixture
 def ward(tmp_path):
-    """60 pictures of 30 patients; 6 more are copies, two of them with another label; (folder, rows)."""
+    """60 pictures of 30 patients, and 5 copies, two with another label; (folder, rows)."""
     folder, rows = tmp_path / "p", []
     for i in range(60):
         put(folder / f"{i:02}.png", scene(i))

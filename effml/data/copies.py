@@ -213,7 +213,7 @@ class Copies:
         }
 
     def report(self, side: np.ndarray) -> dict[str, list[dict[str, Any]]]:
-        """Sure and possible pairs, LISTED of each at most: label conflicts, then split ones first."""
+        """Sure and possible pairs, LISTED of each: different labels, then different sides first."""
         doubts = replace(self, pairs=self.doubts, clash=_differ(self.doubts, self.rows))
         return {"duplicates": self._listed(side), "possible_duplicates": doubts._listed(side)}
 
@@ -252,8 +252,9 @@ class Copies:
             )
         if apart.any():
             notes.append(
-                f"{apart.sum()} pairs of copies are on different sides of the split ({self.named(apart)}), so that test "
-                "figures would be too good: --copies group puts them on one side, --copies drop keeps one of each."
+                f"{apart.sum()} pairs of copies are on different sides of the split "
+                f"({self.named(apart)}), so that test figures would be too good: --copies group puts "
+                "them on one side, --copies drop keeps one of each."
             )
         if (same := ~clash & ~apart).any():
             done = {"drop": "one of each was kept", "group": "they share a side"}
@@ -263,8 +264,9 @@ class Copies:
             notes[-1] += " All are in the report, under duplicates."
         if self.doubts:
             notes.append(
-                f"{len(self.doubts)} pairs are alike and may be copies or not, see possible_duplicates in the report: "
-                "look at them. They were neither grouped nor left out."
+                f"{len(self.doubts)} pairs are alike and may be copies or not, see "
+                "possible_duplicates in the report: look at them. They were neither grouped nor "
+                "left out."
             )
         if self.blank:
             notes.append(f"{self.blank} pictures are blank: one grey value, compared with nothing.")
@@ -293,7 +295,7 @@ def _turn_of(a: np.ndarray, b: np.ndarray) -> str:
 
 
 def _even(thumbnails: np.ndarray, side: int, sigma: float) -> np.ndarray:
-    """float32 (N, side, side) of norm 1, without local means, and of even contrast where it is strong.
+    """float32 (N, side, side) of norm 1, without local means, strong contrast made even.
 
     `sigma`, in pixels, is how far local reaches; strong is over 10 grey levels.
     """
@@ -367,8 +369,8 @@ def _near(thumbnails: np.ndarray, block: int = 64) -> Iterator[tuple[int, int, s
 def _correlations(
     a: np.ndarray, b: np.ndarray, common: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of pairs (n, side, side) of norm 1: the correlation as they are; the correlation without their
-    `common` part; and the norm of what is left of the poorer one."""
+    """Of pairs (n, side, side) of norm 1: correlation as they are, correlation without their
+    `common` part, and the norm of what is left of the poorer one."""
     a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)
     axes = common.reshape(len(common), a.shape[1])
     rest = [part - (part @ axes.T) @ axes for part in (a, b)]
@@ -380,8 +382,8 @@ def _correlations(
 def _disagree(a: np.ndarray, b: np.ndarray) -> float:
     """The share of the 64 areas of two thumbnails that show different things.
 
-    There they correlate below 0.7, and what one does not explain of the other is over 4 grey levels,
-    more than JPEG of quality 75 leaves.
+    There they correlate below 0.7, and what one does not explain of the other is over 4 grey
+    levels, more than JPEG of quality 75 leaves.
     """
     x, y = (
         part.astype(np.float32).reshape(8, 8, 8, 8).swapaxes(1, 2).reshape(64, 64)

@@ -61,9 +61,9 @@ def import_folder(
     (a pseudonym, no anonymity), and the StudyDate as date; nothing else of their headers is kept.
 
     `size` is in pixels; `window`, `colour` and `fit` are those of `read_picture`, `split_by` and `fractions` those of
-    `partition.split`; `positive` names the class sensitivity is about (default: the last of two). `copies` says what becomes
-    of pictures that show the same: "report" them, "group" them on one side, or "drop" all but one (all, where labels differ).
-    The same input gives the same bytes, in whatever order files are listed. `dry_run` reads no picture and writes nothing.
+    `partition.split`; `positive` names the class sensitivity is about (default: the last of two).
+    `copies`: "report", "group" (on one side) or "drop" all but one (all, where labels differ). Files'
+    names are kept, row by row. The same input gives the same bytes; `dry_run` writes nothing.
 
     A picture that cannot be used is refused with its reason, and the rest goes on. Raises ValueError, and writes nothing,
     if an option or the table is wrong, more than half of the pictures are refused, or the split cannot be made;
@@ -131,7 +131,7 @@ def finish(
     positive: str | None = None,
     copies: str = "report",
 ) -> dict[str, Any]:
-    """Look for copies, split, and write `out` and its report. The index of `rows` counts the rows of `pixels`."""
+    """Look for copies, split, write `out` and its report. `rows.index` counts rows of `pixels`."""
     found = Copies.among(rows, pixels.looks, pixels.masks)
     side = _dealt(rows, found, refused, copies, split_by, fractions, seed)
     notes = found.notes(side, copies)

@@ -35,7 +35,7 @@ def split(
     every image its own group; "column": what `given` says; "date": train before val before test, cut between the two days
     nearest to `fractions`, so that no test image is of or before the last training day. There a patient seen earlier keeps
     his first side, and his later images are left out (-1): moving them back would put late days into training.
-    `together` (N,) are numbers of the sets that "group" and "image" deal whole, in place of groups or images.
+    `together` (N,) are numbers of the sets that "group" and "image" deal whole, in their place.
 
     Raises ValueError if a group is on two sides of a given split, if a side with a fraction gets nothing, or if a side
     lacks a class that the others have.

@@ -41,9 +41,7 @@ class Picture:
 
     pixels: np.ndarray  # uint8 (size, size), or (size, size, 3) where the picture has colour
     shape: tuple[int, int]  # height and width in the file, pixels
-    look: (
-        Look  # to know its copies again: digests and thumbnail of the 8-bit pixels before resizing
-    )
+    look: Look | None  # to know its copies again: of the 8-bit pixels before resizing
     done: tuple[str, ...]  # what was converted, in words
     group: str | None = None  # DICOM: 12 hex digits that stand for the PatientID
     date: str | None = None  # DICOM: StudyDate as it is, YYYYMMDD
@@ -271,8 +269,8 @@ def _centred(image: "Image", size: int) -> "Image":
 
 
 class Pixels(NamedTuple):
-    """What `read_all` makes of N rows: images uint8 (N, S, S) or (N, S, S, 3), masks uint8 (N, S, S) or None, and what
-    `find_copies` needs."""
+    """What `read_all` makes of N rows: images uint8 (N, S, S) or (N, S, S, 3), masks uint8
+    (N, S, S) or None, and what `find_copies` needs."""
 
     images: np.ndarray
     masks: np.ndarray | None
