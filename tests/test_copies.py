@@ -63,6 +63,16 @@ def test_equal_after_a_turn_is_equal_in_the_digest_and_nothing_else_is():
         assert (looks.digests[i] == looks.digests[j]) == (i == j)
 
 
+def test_turns_of_large_pictures_are_told_apart_by_all_their_pixels():
+    black = np.zeros((200, 140), np.uint8)
+    black[3, 5], black[7, 101], black[151, 9] = 10, 20, 30  # between the points of the sample
+    turns = [np.rot90(part, k) for part in (black, black[:, ::-1]) for k in range(4)]
+    other = black.copy()
+    other[3, 5] = 11
+    assert len(set(looks_of(turns).turned)) == 1 and len(set(looks_of(turns).digests)) == 8
+    assert looks_of([black]).turned != looks_of([other]).turned
+
+
 def test_every_turn_is_found_and_named():
     base = picture(0)
     turns = [np.rot90(part, k) for part in (base, base[:, ::-1]) for k in range(4)]
@@ -116,8 +126,11 @@ def test_like_outlines_of_different_patients_are_no_copies():
     assert [(pair.a, pair.b) for pair in sure] == [(0, 16)]
 
 
-def test_a_frame_that_many_pictures_share_makes_no_copies():
+@pytest.mark.parametrize("off", [{}, {"OWN": 0}, {"REST": -1}])  # each limit is enough for it
+def test_a_frame_that_many_pictures_share_makes_no_copies(off, monkeypatch):
     """Bright rim, dark corners, weak contents: alike as a whole, unlike in what is their own."""
+    for name, value in off.items():
+        monkeypatch.setattr(copies, name, value)
     y, x = np.mgrid[:96, :96] / 47.5 - 1
     away = np.hypot(x, y)
     frame = np.where(away < 0.7, 110.0, np.where(away < 0.85, 240.0, 0.0))
@@ -127,6 +140,21 @@ def test_a_frame_that_many_pictures_share_makes_no_copies():
     ]
     others = [picture(seed, (96, 96)) for seed in range(100, 200)]
     assert all(pair.kind == "possible" for pair in find_copies(looks_of([*shown, *others])))
+
+
+def test_a_picture_saved_many_times_is_not_taken_for_what_is_common():
+    saved = [np.asarray(jpeg(Image.fromarray(picture(0)), quality)) for quality in range(60, 96, 5)]
+    found = find_copies(looks_of([*saved, *(picture(seed) for seed in range(1, 30))]))
+    assert [(pair.a, pair.b) for pair in found if pair.kind == "near"] == [
+        (a, b) for a in range(8) for b in range(a + 1, 8)
+    ]
+
+
+def test_in_a_large_set_a_weaker_copy_is_sure():
+    weak = np.asarray(Image.fromarray(picture(3)).filter(ImageFilter.GaussianBlur(3)))
+    for count, kind in ((30, "possible"), (230, "near")):
+        (pair,) = find_copies(looks_of([*(picture(seed) for seed in range(count)), weak]))
+        assert (pair.a, pair.b, pair.kind) == (3, count, kind) and 0.94 < pair.correlation < 0.975
 
 
 def test_blank_pictures_are_nobodys_copies_and_are_said_once():

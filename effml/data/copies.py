@@ -53,7 +53,7 @@ class Look(NamedTuple):
     """What is kept of a picture to know its copies again."""
 
     digest: str  # SHA-256 of shape and pixels
-    turned: str  # that of its turn which is first in the order of bytes: equal for all eight turns
+    turned: str  # that of one of its eight turns, the same one for all of them
     thumbnail: np.ndarray  # uint8 (SIDE, SIDE), grey, stretched to a square
 
 
@@ -94,10 +94,15 @@ def look(image: "Image") -> Look:
     from PIL import Image
 
     pixels = np.asarray(image)
-    turns = (_turn(pixels, turn, axes=(0, 1)) for turn in range(len(TURNS)))
-    first = min((turned.shape, turned.tobytes()) for turned in turns)
+    turns = [_turn(pixels, turn, axes=(0, 1)) for turn in range(len(TURNS))]
+    step = max(1, min(image.size) // 64)  # a sample tells most turns apart, and that is quick
+    samples = [(turned.shape, turned[::step, ::step].tobytes()) for turned in turns]
+    lowest = min(samples)
+    first = min(turned.tobytes() for turned, one in zip(turns, samples) if one == lowest)
     small = image.convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-    return Look(_digest(pixels.shape, pixels.tobytes()), _digest(*first), np.asarray(small))
+    return Look(
+        _digest(pixels.shape, pixels.tobytes()), _digest(lowest[0], first), np.asarray(small)
+    )
 
 
 def find_copies(looks: Looks) -> list[Pair]:
