@@ -153,7 +153,15 @@ def test_a_picture_saved_many_times_is_not_taken_for_what_is_common():
 def test_in_a_large_set_a_weaker_copy_is_sure():
     weak = np.asarray(Image.fromarray(picture(3)).filter(ImageFilter.GaussianBlur(3)))
     for count, kind in ((30, "possible"), (230, "near")):
-        (pair,) = find_copies(looks_of([*(picture(seed) for seed in range(count)), weak]))
+        looks = looks_of([*(picture(seed) for seed in range(count)), weak])
+        rows = pd.DataFrame(
+            {"file": np.arange(count + 1).astype(str), "label": ["a"] * count + ["b"]}
+        )
+        found = Copies.among(rows, looks, None)
+        assert found.clash.tolist() == [True] * (kind == "near")
+        notes = found.notes(np.zeros(count + 1, int), "report")
+        assert "different labels" in notes[0] and ("may be copies" in notes[0]) == (kind != "near")
+        (pair,) = find_copies(looks)
         assert (pair.a, pair.b, pair.kind) == (3, count, kind) and 0.94 < pair.correlation < 0.975
 
 

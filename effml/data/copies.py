@@ -269,9 +269,9 @@ class Copies:
             notes[-1] += " All are in the report, under duplicates."
         if self.doubts:
             notes.append(
-                f"{len(self.doubts)} pairs are alike and may be copies or not, see "
-                "possible_duplicates in the report: look at them. They were neither grouped nor "
-                "left out."
+                f"{len(self.doubts)} pairs are alike and may be copies or not "
+                f"({_differ(self.doubts, self.rows).sum()} with different labels): look at them, "
+                "under possible_duplicates in the report. They were neither grouped nor left out."
             )
         if self.blank:
             notes.append(f"{self.blank} pictures are blank: one grey value, compared with nothing.")
