@@ -3,7 +3,8 @@
 From every set some pictures are taken, and copies of some are made in a known way: those are the
 true pairs. All other pairs are none, unless their pixels are equal (public sets hold such pairs).
 Sixty pictures more are shown through one and the same round window: like outlines, other contents.
-The thresholds were chosen on the first four sets and are measured on the others. BreastMNIST
+The limits were chosen with other draws of the first nine sets in view; CIFAR-10 and the phantoms
+only confirmed them, but for the limit OWN, which malaria and phantom-skin asked for. BreastMNIST
 (frames of one film) and Medetec (one photograph in several files) hold near copies of their own,
 whose truth nobody wrote down: those are counted apart, as "own", and so are several photographs of
 one lesion or nodule. Takes less than a minute.
@@ -21,17 +22,22 @@ from effml.data.catalogue import folders
 from effml.data.copies import KINDS, Looks, find_copies, look
 from effml.data.phantoms import PHANTOMS, make_phantom
 
-CHOSEN = ("malaria_28", "lidc_nodules_64", "nuclei_128", "ham10000_200x150_jpeg")
-MEASURED = (
+SEEN = (
+    "malaria_28",
+    "lidc_nodules_64",
+    "nuclei_128",
+    "ham10000_200x150_jpeg",
     "pneumoniamnist_reordered",
     "foot_ulcer_128",
     "medetec_wound_128",
     "ham10000_28",
-    "cifar10_jpeg_15k",
     "medmnist/breastmnist",
 )
+DRAW = (
+    7  # of pictures, and of those that are copied; 0 and 1 were in view when the limits were chosen
+)
 OWN = ("medetec_wound_128", "medmnist/breastmnist")
-DRAWN = ("phantom-chest", "phantom-nodule", "phantom-skin")
+FRESH = ("cifar10_jpeg_15k", "phantom-chest", "phantom-nodule", "phantom-skin")
 EACH, WINDOWED = 12, 60  # copies of each kind; pictures behind the window
 
 
@@ -76,8 +82,8 @@ CHANGES = {
 
 
 def pictures(name: str, count: int) -> tuple[list[np.ndarray], np.ndarray]:
-    """`count` pictures of a set, drawn with seed 0, and the groups of those that have any."""
-    rng = np.random.default_rng(0)
+    """`count` pictures of a set, and the groups of those that have any."""
+    rng = np.random.default_rng(DRAW)
     if name in PHANTOMS:
         return list(
             make_phantom(name, size=64, counts=(count // 4, 7, 7))["train_images"]
@@ -116,7 +122,7 @@ def measure(name: str, count: int) -> tuple[Counter, Counter]:
 
     for i, pixels in enumerate(base):
         add(Image.fromarray(pixels), i, "")
-    made = np.random.default_rng(1).permutation(len(base))[: EACH * len(CHANGES)]
+    made = np.random.default_rng(DRAW).permutation(len(base))[: EACH * len(CHANGES)]
     for k, i in enumerate(made):
         what = list(CHANGES)[k % len(CHANGES)]
         add(CHANGES[what](Image.fromarray(base[i])), i, what)
@@ -155,10 +161,7 @@ def measure(name: str, count: int) -> tuple[Counter, Counter]:
 
 
 def main(count: int = 1200) -> None:
-    for title, names in (
-        ("thresholds chosen on", CHOSEN),
-        ("measured on", (*MEASURED, *DRAWN)),
-    ):
+    for title, names in (("sets in view", SEEN), ("sets that only confirm", FRESH)):
         print(title)
         results = [measure(name, count) for name in names]
         for what in CHANGES:
