@@ -122,6 +122,7 @@ def test_what_is_written(clinic, tmp_path):
         "site",
         "date",
         "where",
+        "files",
     }
     order = {scene(i).tobytes(): row for i, row in enumerate(rows)}
     images, labels = everything(arrays, "images"), everything(arrays, "labels")
@@ -132,6 +133,7 @@ def test_what_is_written(clinic, tmp_path):
             arrays["label_names"][labels[k, 0]],
             *(everything(arrays, what)[k] for what in ("groups", "site", "date")),
         ] == list(row[1:])
+        assert everything(arrays, "files")[k] == row[0]
     assert arrays["positive"] == 0 and report["passport"]["positive_from"] == "given"
     assert json.loads(arrays["passport"].item()) == report["passport"]
     assert json.loads((tmp_path / "new" / "x.report.json").read_text()) == report

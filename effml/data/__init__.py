@@ -4,7 +4,6 @@ from effml.data.dataset import Dataset, Split, normalize
 from effml.data.fetch import fetch
 from effml.data.importer import import_folder
 from effml.data.load import at_hand, fingerprint, load_dataset
-
 from effml.data.tables import published_table, published_tables
 
 __all__ = [

@@ -125,13 +125,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     sub.add_argument("--colour", metavar="HOW", help="auto (default), grey or rgb")
     sub.add_argument("--fit", metavar="HOW", help="pad (default) or stretch to a square")
+    sub.add_argument("--copies", metavar="HOW", help="report (default), group on one side, or drop")
     sub.add_argument("--seed", type=int)
     sub.add_argument("--source", metavar="TEXT", help="where the pictures come from")
     sub.add_argument("--licence", metavar="TEXT")
     sub.add_argument("--max-age", type=float, metavar="YEARS", help="rsna: women younger than this")
-    sub.add_argument(
-        "--raters", type=int, metavar="1…4", help="lidc: how many must have seen a nodule"
-    )
+    sub.add_argument("--raters", type=int, metavar="1…4", help="lidc: how many saw a nodule")
 
 
 def main(given: argparse.Namespace) -> int:

@@ -11,8 +11,9 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 import effml
+from effml.data.copies import ACTIONS, Copies
 from effml.data.dataset import SPLITS
-from effml.data.partition import WAYS, copies, split
+from effml.data.partition import WAYS, split
 from effml.data.pictures import COLOURS, FITS, PLAIN, SUFFIXES, Picture, Pixels, Window, read_all
 from effml.data.table import Refused, filled, finder, iso_dates, pictures_in, rows_of
 from effml.data.transfer import Progress
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 REFUSED_LIMIT = (
     0.5  # a larger share of unusable pictures is a mistake in the call rather than in the pictures
 )
-LISTED = 1000  # pairs of copies that the report names; all are counted
 _NEEDED = {
     "group": "There is no group column, so that one patient could be on both sides of the split. Add a column group (the "
     'patient) to the table, or say split_by="image" when each image is another patient.',
@@ -46,6 +46,7 @@ def import_folder(
     colour: str = "auto",
     fit: str = "pad",
     seed: int = 0,
+    copies: str = "report",
     source: str = "",
     licence: str = "",
     dry_run: bool = False,
@@ -60,15 +61,16 @@ def import_folder(
     (a pseudonym, no anonymity), and the StudyDate as date; nothing else of their headers is kept.
 
     `size` is in pixels; `window`, `colour` and `fit` are those of `read_picture`, `split_by` and `fractions` those of
-    `partition.split`; `positive` names the class sensitivity is about (default: the last of two). The same input gives the
-    same bytes, in whatever order the file system lists it. `dry_run` reads the table and file sizes only and writes nothing.
+    `partition.split`; `positive` names the class sensitivity is about (default: the last of two).
+    `copies`: "report", "group" (on one side) or "drop" all but one (all, where labels differ). Files'
+    names are kept, row by row. The same input gives the same bytes; `dry_run` writes nothing.
 
     A picture that cannot be used is refused with its reason, and the rest goes on. Raises ValueError, and writes nothing,
     if an option or the table is wrong, more than half of the pictures are refused, or the split cannot be made;
     FileNotFoundError if a folder or the table is not there.
     """
     out = npz_path(out)
-    _check(size, split_by, fractions, window, colour, fit)
+    _check(size, split_by, fractions, window, colour, fit, copies)
     refused: Refused = []
     files = pictures_in(
         Path(folder), refused, without=None if masks is None else Path(masks).resolve()
@@ -93,18 +95,15 @@ def import_folder(
         raise ValueError(_NEEDED[split_by])
     _classes(rows, positive)
     if dry_run:
-        return _plan(rows, refused, unlisted, size, colour, split_by, fractions, seed)
+        return _plan(rows, refused, unlisted, size, colour, split_by, fractions, seed, copies)
     rows, pixels, converted = _read(rows, refused, size=size, window=window, colour=colour, fit=fit)
     if split_by in _NEEDED and split_by not in rows and len(rows):
         raise ValueError(_NEEDED[split_by])
     rows = filled(rows, {"group", split_by} & {"group", "date"} & set(rows), refused)
     _enough(rows, refused)
-    passport = {
-        "source": source or "imported from a local folder",
-        "licence": licence or "not stated",
-        "converted": converted,
-        "not_in_table": unlisted,
-    }
+    passport = {"source": source or "imported from a local folder"}
+    passport |= {"licence": licence or "not stated"}
+    passport |= {"converted": converted, "not_in_table": unlisted}
     return finish(
         out,
         rows,
@@ -115,6 +114,7 @@ def import_folder(
         fractions=fractions,
         seed=seed,
         positive=positive,
+        copies=copies,
     )
 
 
@@ -129,10 +129,12 @@ def finish(
     fractions: tuple[float, ...],
     seed: int = 0,
     positive: str | None = None,
+    copies: str = "report",
 ) -> dict[str, Any]:
-    """Split, look for copies, and write `out` and its report. The index of `rows` counts the rows of `pixels`."""
-    classes, index, why = _classes(rows, positive)
-    side, notes = _sides(rows, split_by, fractions, seed), []
+    """Look for copies, split, write `out` and its report. `rows.index` counts rows of `pixels`."""
+    found = Copies.among(rows, pixels.looks, pixels.masks)
+    side = _dealt(rows, found, refused, copies, split_by, fractions, seed)
+    notes = found.notes(side, copies)
     if "split" in rows and split_by != "column":
         notes.append('The table\'s split was not used. Say split_by="column" to keep it.')
     if "group" in rows and split_by == "image":
@@ -140,54 +142,34 @@ def finish(
         notes.append(
             "The split is by image although there are groups: one patient may be on two sides. They are left out."
         )
-    refused += [
-        {"file": name, "reason": "a later image of a patient who is on an earlier side"}
-        for name in rows.file[side < 0]
-    ]
-    rows, side = rows[side >= 0], side[side >= 0]
-    pairs = copies(pixels.digests[rows.index], pixels.thumbnails[rows.index], side)
-    exact = sum(alike == 1 for *_, alike in pairs)
-    if pairs:
-        notes.append(
-            f"{len(pairs)} pairs of pictures on different sides look the same ({exact} of them exactly): see duplicates "
-            "in the report, and take one of each out of the table or give both the same group."
-        )
-    parts = {SPLITS[s]: rows[side == s] for s in np.unique(side)}
+    parts = {SPLITS[s]: rows[side == s] for s in np.unique(side[side >= 0])}
+    classes, index, why = _classes(rows[side >= 0], positive)
     shares = "/".join(f"{part:g}" for part in fractions)
     dealt = {"column": "as the table says", "date": f"{shares}, earlier days first"}
     passport |= {
         "split": f"by {split_by}, " + dealt.get(split_by, f"{shares}, dealt with seed {seed}"),
         "counts": {name: len(part) for name, part in parts.items()},
         "refused": len(refused),
-        "duplicates": {"exact": exact, "near": len(pairs) - exact},
+        "duplicates": found.counts(side),
         "notes": notes,
         "made_with": f"effml {effml.__version__}",
     }
     if classes:
-        counts = {
-            name: {kind: int((part.label == kind).sum()) for kind in classes}
-            for name, part in parts.items()
-        }
         passport |= {
-            "classes": counts,
+            "classes": {
+                name: {kind: int((part.label == kind).sum()) for kind in classes}
+                for name, part in parts.items()
+            },
             "positive": None if index is None else classes[index],
             "positive_from": why,
         }
     if "group" in rows:
         passport["groups"] = {name: int(part.group.nunique()) for name, part in parts.items()}
-    names = rows.file.to_numpy()
     report = {
         "passport": passport,
         "refused": sorted(refused, key=lambda one: (one["file"], one["reason"])),
-        "duplicates": [
-            {
-                "files": [names[a], names[b]],
-                "sides": [SPLITS[side[a]], SPLITS[side[b]]],
-                "exact": alike == 1,
-                "correlation": round(alike, 4),
-            }
-            for a, b, alike in pairs[:LISTED]
-        ],
+        **found.report(side),
+        "files": _files(parts),
     }
     arrays = {"passport": np.array(json.dumps(passport, ensure_ascii=False))}
     arrays |= {"label_names": np.array(classes)} if classes else {}
@@ -196,6 +178,54 @@ def finish(
     for note in notes:
         print(f"import: {note}", file=sys.stderr)
     return report
+
+
+def _dealt(
+    rows: "pd.DataFrame",
+    found: Copies,
+    refused: Refused,
+    action: str,
+    split_by: str,
+    fractions: tuple[float, ...],
+    seed: int,
+) -> np.ndarray:
+    """The side of every row; -1 where it is left out, and then it is in `refused`.
+
+    Raises ValueError if the copies cannot share a side, or if nothing would be left.
+    """
+    gone = found.surplus() if action == "drop" else {}
+    refused += gone.values()
+    kept = ~np.isin(np.arange(len(rows)), list(gone))
+    if not kept.any():
+        raise ValueError(
+            f'copies="drop" leaves nothing: all {len(rows)} pictures are copies with different labels. Mend the table.'
+        )
+    together = (
+        found.together("group" in rows and split_by == "group") if action == "group" else None
+    )
+    side = np.full(len(rows), -1)
+    side[kept] = _sides(rows[kept], split_by, fractions, seed, together)
+    refused += [
+        {"file": name, "reason": "a later image of a patient who is on an earlier side"}
+        for name in rows.file[kept & (side < 0)]
+    ]
+    if action == "group" and (apart := found.apart(side)).any():
+        raise ValueError(
+            f"{apart.sum()} pairs of copies are on different sides of the split by {split_by}: {found.named(apart, 10)}. "
+            f'Mend the column {"split" if split_by == "column" else split_by} of the table, or say copies="drop" '
+            "(--copies drop)."
+        )
+    return side
+
+
+def _files(parts: dict[str, "pd.DataFrame"]) -> list[dict[str, Any]]:
+    """Which file is in which row of which split, with its label and group."""
+    return [
+        {"file": one["file"], "split": name, "row": row}
+        | {key: one[key] for key in ("label", "group") if key in one}
+        for name, part in parts.items()
+        for row, one in enumerate(part.to_dict("records"))
+    ]
 
 
 def _columns(
@@ -209,6 +239,7 @@ def _columns(
             arrays[f"{name}_masks"] = pixels.masks, part.index.to_numpy()
         if classes:
             arrays[f"{name}_labels"] = part.label.map(classes.index).to_numpy(np.uint8)[:, None]
+        arrays[f"{name}_files"] = part.file.to_numpy(str)
         for column in [
             column for column in part if column not in ("file", "path", "mask", "label", "split")
         ]:
@@ -226,12 +257,19 @@ def npz_path(out: str | os.PathLike) -> Path:
 
 
 def _check(
-    size: int, split_by: str, fractions: tuple[float, ...], window: Window, colour: str, fit: str
+    size: int,
+    split_by: str,
+    fractions: tuple[float, ...],
+    window: Window,
+    colour: str,
+    fit: str,
+    copies: str,
 ) -> None:
     for name, value, allowed in (
         ("split_by", split_by, WAYS),
         ("colour", colour, COLOURS),
         ("fit", fit, FITS),
+        ("copies", copies, ACTIONS),
     ):
         if value not in allowed:
             raise ValueError(f"Unknown {name} {value!r}. Choose from: {', '.join(allowed)}")
@@ -294,7 +332,13 @@ def _with_masks(rows: "pd.DataFrame", folder: Path, refused: Refused) -> "pd.Dat
     return filled(rows, {"mask"}, refused).reset_index(drop=True)
 
 
-def _sides(rows: "pd.DataFrame", by: str, fractions: tuple[float, ...], seed: int) -> np.ndarray:
+def _sides(
+    rows: "pd.DataFrame",
+    by: str,
+    fractions: tuple[float, ...],
+    seed: int,
+    together: np.ndarray | None = None,
+) -> np.ndarray:
     text = {
         name: rows[name].to_numpy(str) if name in rows else None
         for name in ("label", "group", "date", "split")
@@ -306,6 +350,7 @@ def _sides(rows: "pd.DataFrame", by: str, fractions: tuple[float, ...], seed: in
         groups=text["group"],
         dates=text["date"],
         given=text["split"],
+        together=together,
         fractions=fractions,
         seed=seed,
     )
@@ -320,6 +365,7 @@ def _plan(
     split_by: str,
     fractions: tuple[float, ...],
     seed: int,
+    copies: str,
 ) -> dict[str, Any]:
     """What an import would do, as far as the table and the file sizes tell."""
     rows = filled(rows, {split_by} & {"date"} & set(rows), refused)
@@ -340,6 +386,8 @@ def _plan(
         "split_by": split_by,
         "counts": "known when the DICOM files are read"
         if side is None
+        else "known when the pictures have been compared"
+        if copies != "report"
         else {name: int((side == s).sum()) for s, name in enumerate(SPLITS) if (side == s).any()},
     }
 

@@ -1,6 +1,5 @@
 """The private sets of Selvan et al. 2023 and PePR, from the files their authors used: RSNA mammography and LIDC patches."""
 
-import hashlib
 import os
 import pickle
 from pathlib import Path
@@ -8,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from effml.data.copies import Looks, look
 from effml.data.dataset import SPLITS
 from effml.data.importer import finish, import_folder, npz_path
-from effml.data.pictures import Pixels, thumbnail
+from effml.data.pictures import Pixels
 from effml.data.table import read_csv
 
 _RSNA = {
@@ -108,12 +108,9 @@ def import_lidc_patches(
             "label": np.where(ratings.sum(1) >= raters, "nodule", "no nodule"),
         }
     )
-    pixels = Pixels(
-        images,
-        None,
-        np.array([hashlib.sha256(image).hexdigest() for image in images]),
-        np.stack([thumbnail(Image.fromarray(image)) for image in images]),
-    )
+    looks = Looks.of(n)
+    for i, image in enumerate(images):
+        looks.put(i, look(Image.fromarray(image)))
     passport = {
         "source": f"LIDC-IDRI patches of Selvan & Dam 2020; nodule: seen by {raters} or more of 4 raters; the files name "
         "no patients, so that one may be on two sides and test figures too good",
@@ -123,7 +120,7 @@ def import_lidc_patches(
     return finish(
         out,
         rows,
-        pixels,
+        Pixels(images, None, looks),
         passport,
         [],
         split_by="column",

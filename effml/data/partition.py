@@ -1,11 +1,10 @@
-"""Who goes where: training, validation and test without a patient on two sides, and pictures that are on two sides."""
+"""Who goes where: training, validation and test without a patient on two sides."""
 
 import numpy as np
 
 from effml.data.dataset import SPLITS
 
 WAYS = ("group", "date", "column", "image")
-NEAR = 0.98  # see `copies`
 _SPELLINGS = {
     "train": 0,
     "training": 0,
@@ -24,6 +23,7 @@ def split(
     groups: np.ndarray | None = None,
     dates: np.ndarray | None = None,
     given: np.ndarray | None = None,
+    together: np.ndarray | None = None,
     fractions: tuple[float, ...] = (0.7, 0.1, 0.2),
     seed: int = 0,
 ) -> np.ndarray:
@@ -35,6 +35,7 @@ def split(
     every image its own group; "column": what `given` says; "date": train before val before test, cut between the two days
     nearest to `fractions`, so that no test image is of or before the last training day. There a patient seen earlier keeps
     his first side, and his later images are left out (-1): moving them back would put late days into training.
+    `together` (N,) are numbers of the sets that "group" and "image" deal whole, in their place.
 
     Raises ValueError if a group is on two sides of a given split, if a side with a fraction gets nothing, or if a side
     lacks a class that the others have.
@@ -44,7 +45,8 @@ def split(
     elif by == "date":
         side = _by_date(dates, groups, fractions)
     else:
-        side = _deal(labels, groups if by == "group" else np.arange(len(labels)), fractions, seed)
+        units = groups if by == "group" else np.arange(len(labels))
+        side = _deal(labels, units if together is None else together, fractions, seed)
     if groups is not None and by != "image":
         _refuse_leaks(side, groups)
     advice = (
@@ -130,43 +132,3 @@ def _refuse_leaks(side: np.ndarray, groups: np.ndarray) -> None:
             f"{len(leaking)} groups are on more than one side of the split: {', '.join(leaking[:5])}. Test figures "
             'would be too good. Mend the split column, or say split_by="group".'
         )
-
-
-def copies(
-    digests: np.ndarray,
-    thumbnails: np.ndarray,
-    side: np.ndarray,
-    *,
-    near: float = NEAR,
-    block: int = 512,
-) -> list[tuple[int, int, float]]:
-    """Pairs of rows (i, j, correlation) on different sides that show the same picture; exact copies have correlation 1.
-
-    Exact: equal digests. Near: the steps between neighbouring areas of the thumbnails (N, 16, 16) correlate above `near`.
-    Steps, unlike grey values, differ between patients: of 4000 PneumoniaMNIST or malaria images none but true copies are
-    above 0.98, while JPEG of quality 60 or a brighter display stays above (from 64 pixels on). All pairs are compared, in
-    blocks: 20 000 images take a few seconds and 200 MB.
-    """
-    step = np.concatenate(
-        [np.diff(thumbnails, axis=axis).reshape(len(thumbnails), -1) for axis in (1, 2)], axis=1
-    )
-    step -= step.mean(1, keepdims=True)
-    step /= np.maximum(np.linalg.norm(step, axis=1, keepdims=True), 1e-6)
-    code = np.unique(digests, return_inverse=True)[1]
-    found = []
-    for later in (1, 2):
-        ours, others = np.flatnonzero(side == later), np.flatnonzero((side >= 0) & (side < later))
-        theirs = step[others]
-        for start in range(0, len(ours), block):
-            rows = ours[start : start + block]
-            alike = step[rows] @ theirs.T
-            same = code[rows, None] == code[others]
-            for a, b in np.argwhere(same | (alike > near)):
-                found.append(
-                    (
-                        int(others[b]),
-                        int(rows[a]),
-                        1.0 if same[a, b] else min(float(alike[a, b]), 0.9999),
-                    )
-                )
-    return sorted(found)

@@ -1,6 +1,5 @@
 """Image files to 8-bit pixels of one size, and masks to 0 and 1: one, or a list in threads."""
 
-import hashlib
 import logging
 import os
 import traceback
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from effml.data.copies import Look, Looks, look
 from effml.data.dicom import is_dicom, read_dicom
 from effml.data.grey import Unusable, Window, to_8_bit
 from effml.data.rasters import PLAIN, Raster, read_raster
@@ -36,8 +36,7 @@ class Picture:
 
     pixels: np.ndarray  # uint8 (size, size), or (size, size, 3) where the picture has colour
     shape: tuple[int, int]  # height and width in the file, pixels
-    digest: str  # SHA-256 of the 8-bit pixels before resizing: equal for copies in other lossless formats
-    thumbnail: np.ndarray  # float32 (16, 16), grey, without padding
+    look: Look | None  # to know its copies again: of the 8-bit pixels before resizing
     done: tuple[str, ...]  # what was converted, in words
     group: str | None = None  # DICOM: 12 hex digits that stand for the PatientID
     date: str | None = None  # DICOM: StudyDate as it is, YYYYMMDD
@@ -77,7 +76,6 @@ def read_picture(
     extremes = np.reshape(image.getextrema(), (-1, 2))
     if (extremes[:, 0] == extremes[:, 1]).all():
         raise Unusable("all its pixels have the same value")
-    digest = hashlib.sha256(image.tobytes() + repr(image.size).encode()).hexdigest()
     small = _resized(image, size, fit)
     if small.size != image.size:
         done.append(
@@ -89,9 +87,7 @@ def read_picture(
     elif fit == "stretch" and image.width != image.height:
         done.append("stretched to a square")
     pixels = np.asarray(_centred(small.convert("RGB") if colour == "rgb" else small, size))
-    return Picture(
-        pixels, (image.height, image.width), digest, thumbnail(small), tuple(done), **about
-    )
+    return Picture(pixels, (image.height, image.width), look(image), tuple(done), **about)
 
 
 def _plain(raster: Raster, window: Window, done: list[str]) -> "Image":
@@ -197,13 +193,6 @@ def _plateau(values: np.ndarray) -> bool:
     return ((part < 0.8) | (part > 1.2)).mean() > 0.01
 
 
-def thumbnail(image: "Image") -> np.ndarray:
-    """Means of 16 × 16 areas, float32: enough to know a copy again after JPEG, resizing or a brighter display."""
-    from PIL import Image
-
-    return np.asarray(image.convert("F").resize((16, 16), Image.Resampling.BOX))
-
-
 def _resized(image: "Image", size: int, fit: str, *, nearest: bool = False) -> "Image":
     """The picture with its longer side (both, if stretched) at `size` pixels."""
     from PIL import Image
@@ -235,13 +224,12 @@ def _centred(image: "Image", size: int) -> "Image":
 
 
 class Pixels(NamedTuple):
-    """What `read_all` makes of N rows: images uint8 (N, S, S) or (N, S, S, 3), masks uint8 (N, S, S) or None, and for
-    `partition.copies` digests (N,) and thumbnails float32 (N, 16, 16)."""
+    """What `read_all` makes of N rows: images uint8 (N, S, S) or (N, S, S, 3), masks uint8
+    (N, S, S) or None, and what `find_copies` needs."""
 
     images: np.ndarray
     masks: np.ndarray | None
-    digests: np.ndarray
-    thumbnails: np.ndarray
+    looks: Looks
 
 
 def read_all(
@@ -269,7 +257,7 @@ def read_all(
         )
     images = np.zeros((n, size, size, *channels), np.uint8)
     cut = None if masks is None else np.zeros((n, size, size), np.uint8)
-    digests, thumbnails, found = np.zeros(n, "U64"), np.zeros((n, 16, 16), np.float32), {}
+    looks, found = Looks.of(n), {}
     with _quiet(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, n, _BLOCK):
             block = slice(start, start + _BLOCK)
@@ -290,13 +278,11 @@ def read_all(
                     if picture.pixels.ndim == images.ndim - 1
                     else picture.pixels[..., None]
                 )
-                digests[i], thumbnails[i] = picture.digest, picture.thumbnail
+                looks.put(i, picture.look)
                 if cut is not None:
                     cut[i] = mask
-                found[i] = replace(
-                    picture, pixels=picture.pixels[:0], thumbnail=picture.thumbnail[:0]
-                )
-    return Pixels(images, cut, digests, thumbnails), found
+                found[i] = replace(picture, pixels=picture.pixels[:0], look=None)
+    return Pixels(images, cut, looks), found
 
 
 @contextmanager

@@ -200,7 +200,7 @@ def _chosen(there: list[str], columns: dict[str, str], needed: set[str]) -> dict
     if bad := [
         ours
         for ours in columns
-        if not ours.isidentifier() or ours in ("images", "labels", "masks", "groups")
+        if not ours.isidentifier() or ours in ("images", "labels", "masks", "groups", "files")
     ]:
         raise ValueError(
             f"columns cannot name {', '.join(bad)}. Choose from: {', '.join(_COLUMNS)}, or another plain word."

@@ -7,7 +7,16 @@ python -m tests.bench data       only those about data
 import importlib
 import sys
 
-BENCHES = ("training", "data", "precision", "optimizers", "metering", "selection", "compression")
+BENCHES = (
+    "training",
+    "data",
+    "copies",
+    "precision",
+    "optimizers",
+    "metering",
+    "selection",
+    "compression",
+)
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or BENCHES:

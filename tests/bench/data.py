@@ -110,7 +110,7 @@ def importing(images: int = 2000, patients: int = 300) -> None:
     from PIL import Image
 
     from effml import import_folder
-    from effml.data.partition import copies
+    from effml.data.copies import Looks, find_copies
     from effml.data.phantoms import make_phantom
 
     rng = np.random.default_rng(0)
@@ -135,10 +135,9 @@ def importing(images: int = 2000, patients: int = 300) -> None:
         f"import of {images} images, {patients} patients: {statistics.median(times):.1f} s (aim ≤ 20), "
         f"{'byte-identical' if len(set(outputs)) == 1 else 'NOT THE SAME BYTES'} three times"
     )
-    thumbnails, start = rng.random((10 * images, 16, 16), dtype=np.float32), time.perf_counter()
-    copies(
-        np.arange(10 * images).astype(str),
-        thumbnails,
-        rng.choice(3, 10 * images, p=(0.7, 0.1, 0.2)),
-    )
+    looks = Looks.of(10 * images)
+    looks.thumbnails[:] = rng.integers(0, 256, looks.thumbnails.shape, dtype=np.uint8)
+    looks.turned[:] = looks.digests[:] = np.arange(10 * images).astype(str)
+    start = time.perf_counter()
+    find_copies(looks)
     print(f"copies among {10 * images} images: {time.perf_counter() - start:.1f} s")
