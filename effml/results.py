@@ -14,7 +14,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from effml.machine import ROOT
+from effml.machine import ROOT, sync_folder, whole_file
 from effml.recipe import COLUMNS, Record, Recipe
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class Writer:
             self.folder.mkdir(parents=True, exist_ok=True)
             name = f"runs-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(4)}.jsonl"
             self._file = open(self.folder / name, "x", encoding="utf-8")
+            sync_folder(self.folder)
         self._file.write(line)
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -156,10 +157,8 @@ def save_arrays(folder: str | os.PathLike, run_id: str, arrays: dict[str, Any]) 
 
 def save_file(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    partial.write_bytes(content)
-    partial.replace(path)
+    with whole_file(path) as partial:
+        partial.write_bytes(content)
 
 
 def load_arrays(folder: str | os.PathLike, run_id: str) -> dict[str, Any]:
