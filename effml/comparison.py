@@ -19,7 +19,7 @@ from effml.evaluation import (
     paired_proportions,
     paired_scores,
 )
-from effml.results import load_arrays, load_runs
+from effml.results import MACHINE, load_arrays, load_runs
 
 if TYPE_CHECKING:
     import pandas
@@ -73,10 +73,7 @@ def compare(
         task, positive = "binary", _positive(rows[0], p_a, labels) if positive is None else positive
     points = [_point(found, positive, aim) if task == "binary" else (None, "") for found in arrays]
     sheet = _quality(p_a, p_b, labels, task, positive, points, margin)
-    same = all(
-        str(rows[0][name]) == str(rows[1][name])
-        for name in ("device", "device_name", "threads_used")
-    )
+    same = all(str(rows[0][name]) == str(rows[1][name]) for name in MACHINE)
     for name in COSTS:
         a, b = (_number(row[name]) for row in rows)
         sheet[name] = {
@@ -233,7 +230,8 @@ def _row(run: Any, store: str | os.PathLike) -> Any:
             raise ValueError(
                 f"{store} holds no run {run!r}. Choose from: {', '.join(runs.run_id.dropna()) or '(it is empty)'}"
             )
-        run = found.iloc[-1]
+        fine = found[found.status == "ok"]  # another machine may have failed since
+        run = (found if fine.empty else fine).iloc[-1]
     if run["status"] != "ok":
         raise ValueError(
             f"{_name(run)} is not ok but {run['status']} ({run['reason']}): compare runs that finished."
