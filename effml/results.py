@@ -56,10 +56,15 @@ MACHINE = ["device", "device_name", "cpu_flags", "threads_used"]
 KEY = ["recipe_id", "data_sha256", "weights_sha256", "teacher_sha256", "numerics", *MACHINE]
 """Two records with the same key are the same run, done twice."""
 
-_TEXT = ("recipe_id", "status", "run_id", "finished_utc", "data_sha256", "weights_sha256")
-_TEXT += ("teacher_sha256", "device", "device_name", "cpu_flags")
-_NUMBER = ("numerics", "threads_used", "train_seconds", "train_energy_j")
-_NUMBER += ("lineage_seconds", "lineage_energy_j")
+_NUMBERS = (
+    "numerics threads_used train_seconds train_energy_j lineage_seconds lineage_energy_j".split()
+)
+_KINDS = (
+    dict.fromkeys(["status", "run_id", "finished_utc", *KEY], str)
+    | dict.fromkeys(_NUMBERS, (int, float))
+    | {field.name: str if field.type is str else (int, float) for field in fields(Recipe)}
+)
+"""Of the columns by which the package finds, sorts, joins and adds records: what a line of a store may hold there, beside null."""
 
 
 class Writer:
@@ -127,11 +132,9 @@ def _is_record(row: Any) -> bool:
     """Whether a line is one, as far as the package counts on it: names, and words and numbers where it sorts, joins and adds."""
     if not isinstance(row, dict) or not row.get("recipe_id") or not row.get("status"):
         return False
-    kinds = dict.fromkeys(_TEXT, str) | dict.fromkeys(_NUMBER, int | float)
-    kinds |= {field.name: str if field.type is str else int | float for field in fields(Recipe)}
     return all(
-        row.get(name) is None or isinstance(row[name], kind) and row[name] is not True
-        for name, kind in kinds.items()
+        row.get(name) is None or isinstance(row[name], kind) and not isinstance(row[name], bool)
+        for name, kind in _KINDS.items()
     )
 
 
@@ -238,7 +241,7 @@ def over_seeds(
         }
         return pandas.Series(
             {
-                "seeds": len(of_each_seed(ok, "status")),
+                "seeds": ok.seed.nunique() if "seed" in ok else len(ok),
                 **({"failed": failed} if failed else {}),
                 **cells,
             }
@@ -303,9 +306,8 @@ def of_each_seed(runs: "pandas.DataFrame", column: str) -> "pandas.Series":
     without seeds has one a row."""
     if "seed" not in runs or runs.seed.is_unique:
         return runs[column]
-    if runs[column].dtype == object:
-        return runs.drop_duplicates("seed")[column]
-    return runs.groupby("seed")[column].agg(lambda values: values.mean(skipna=False))
+    values = runs[column].astype(float).groupby(runs.seed)
+    return values.agg(lambda of_one: of_one.mean(skipna=False))
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
