@@ -214,7 +214,7 @@ def same_weights(a, b):
     [
         *[{"schedule": name} for name in SCHEDULES],
         {"optimizer": "adam8bit"},
-        {"optimizer": "sgd", "sampler": "importance"},
+        {"optimizer": "sgd"},
         {"optimizer": "adam", "stopping": "selvan2023", "precision": "bf16"},
     ],
     ids=str,

@@ -233,7 +233,7 @@ def _words(record: Record) -> str:
     if record.status != "ok":
         return f"{what} ({str(record.reason).partition(chr(10))[0]})"
     name = "AUROC" if record.test_dice is None else "Dice"
-    score, seconds = record[f"test_{name.lower()}"], record.train_seconds
+    score, seconds = record.get(f"test_{name.lower()}"), record.train_seconds
     seconds = "training time unknown" if seconds is None else f"{seconds:.0f} s"
     return f"{what}, {name} {'unknown' if score is None else f'{score:.3f}'}, {seconds}"
 
