@@ -36,13 +36,14 @@ def ledger() -> pandas.DataFrame:
 
 
 def verdicts(ours: Ours) -> pandas.DataFrame:
-    """Ours, theirs, difference and verdict for each claim id; `ours` holds one value per seed, none if it was not run, or an
-    `Estimate`, whose interval was computed elsewhere.
+    """Ours, theirs, difference and verdict for each claim id; `ours` holds one value per seed,
+    none if it was not run, or an `Estimate`, whose interval was computed elsewhere.
 
-    With three verdicts, as in equivalence testing: our 95 % interval of the mean (Student's t over the seeds) lies inside
-    theirs ± tolerance: `agrees`; outside: `differs`; across an edge: `inconclusive`. One seed has no interval and is
-    inconclusive at best, and so are seeds of which one gave no number: `note` counts them. Where the relation is `>`, all above theirs + tolerance stands in the place of theirs ± tolerance.
-    """
+    With three verdicts, as in equivalence testing: our 95 % interval of the mean (Student's t over
+    the seeds) lies inside theirs ± tolerance: `agrees`; outside: `differs`; across an edge:
+    `inconclusive`. One seed has no interval and is inconclusive at best, and so are seeds of which
+    one gave no number: `note` counts them. Where the relation is `>`, all above theirs + tolerance
+    stands in the place of theirs ± tolerance."""
     book = ledger().set_index("id")
     if unknown := [name for name in ours if name not in book.index]:
         raise ValueError(f"Unknown claim {unknown[0]!r}. Choose from: {', '.join(book.index)}")

@@ -5,6 +5,7 @@ import errno
 import os
 import secrets
 import traceback
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,8 +79,9 @@ def run(
         record.update(status=status, reason=_reason(error, status))
         if status == "failed":
             traceback.print_exc()
-        elif store is not None:  # where this ended, nobody goes on
-            checkpoint_file(Path(store), record).unlink(missing_ok=True)
+        elif store is not None:
+            with suppress(OSError):  # where this ended, nobody goes on
+                checkpoint_file(Path(store), record).unlink(missing_ok=True)
     finally:
         torch.set_num_threads(threads)
     record.update(finished_utc=_now())
@@ -289,8 +291,8 @@ DEVICES = ("auto", "cpu", "cuda")
 
 
 def _status(error: Exception) -> str:
-    """A word for what went wrong. `unsupported` is what asking again cannot change, and only effml itself says so: an error
-    that numpy, torch or a fault of effml brings about may be gone next time."""
+    """A word for what went wrong. `unsupported` is what asking again cannot change, and only effml
+    itself says so: what numpy, torch or a fault of effml brings about may be gone next time."""
     text = str(error).lower()
     if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
         return "out of memory"
@@ -308,7 +310,8 @@ def _status(error: Exception) -> str:
 
 
 def _on_purpose(error: Exception) -> bool:
-    """Whether a `raise` of effml brought it about, and no call that went wrong in one of its lines."""
+    """Whether a `raise` of effml brought it about, and no call that went wrong in one of its
+    lines."""
     at = error.__traceback__
     while at.tb_next:
         at = at.tb_next
@@ -318,12 +321,13 @@ def _on_purpose(error: Exception) -> bool:
 
 
 def _reason(error: Exception, status: str) -> str:
-    """What was raised and, where that is a fault, where: the last calls, innermost last, without this machine's folders."""
+    """What was raised and, of a fault, where: the last calls, without this machine's folders."""
     said = f"{type(error).__name__}: {error}"[:1000]
     if status != "failed":
         return said
     calls = [
-        f'  File "{"/".join(Path(call.filename).parts[-3:])}", line {call.lineno}, in {call.name}\n    {call.line}'
+        f'  File "{"/".join(Path(call.filename).parts[-3:])}", line {call.lineno}, '
+        f"in {call.name}\n    {call.line}"
         for call in traceback.extract_tb(error.__traceback__)[-6:]
     ]
     return "\n".join([said, "Traceback (most recent call last):", *calls])

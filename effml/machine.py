@@ -178,8 +178,8 @@ def provenance() -> dict[str, str | None]:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A name to write to; what lies there at the end takes the place of `path`, on disk before this returns. If the writing
-    fails, `path` stays as it was and nothing else is left."""
+    """A name to write to; what lies there at the end takes the place of `path`, on disk before
+    this returns. If the writing fails, `path` stays as it was and nothing else is left."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
@@ -193,7 +193,8 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Put the names of a folder's files on disk, where the system can: else a power cut may take a new file with it."""
+    """Put the names of a folder's files on disk, where the system can: else a power cut may take a
+    new file with it."""
     with suppress(OSError):  # Windows opens no folders, and some network disks sync none
         opened = os.open(folder, os.O_RDONLY)
         try:

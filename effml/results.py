@@ -64,7 +64,8 @@ _KINDS = (
     | dict.fromkeys(_NUMBERS, (int, float))
     | {field.name: str if field.type is str else (int, float) for field in fields(Recipe)}
 )
-"""Of the columns by which the package finds, sorts, joins and adds records: what a line of a store may hold there, beside null."""
+"""Of the columns by which the package finds, sorts, joins and adds records: what a line of a store
+may hold there, beside null."""
 
 
 class Writer:
@@ -107,8 +108,8 @@ def plain_row(record: Record) -> dict[str, Any]:
 
 
 def read_records(folder: str | os.PathLike) -> tuple[list[dict[str, Any]], int]:
-    """Every readable line of a store, in the order of its file names, and the number of lines (or whole files) that are no
-    records of a run."""
+    """Every readable line of a store, in the order of its file names, and the number of lines (or
+    whole files) that are no records of a run."""
     rows, unreadable = [], 0
     for path in sorted(Path(folder).glob("runs-*.jsonl")):
         try:
@@ -129,7 +130,8 @@ def read_records(folder: str | os.PathLike) -> tuple[list[dict[str, Any]], int]:
 
 
 def _is_record(row: Any) -> bool:
-    """Whether a line is one, as far as the package counts on it: names, and words and numbers where it sorts, joins and adds."""
+    """Whether a line is one, as far as the package counts on it: names, and words and numbers
+    where it sorts, joins and adds."""
     if not isinstance(row, dict) or not row.get("recipe_id") or not row.get("status"):
         return False
     return all(
@@ -139,12 +141,11 @@ def _is_record(row: Any) -> bool:
 
 
 def load_runs(folder: str | os.PathLike) -> "pandas.DataFrame":
-    """The runs of a store, one row each: of several records with the same KEY the newest `ok`, else the newest. A recipe that
-    two machines ran has two rows.
+    """The runs of a store, one row each: of several records with the same KEY the newest `ok`,
+    else the newest. A recipe that two machines ran has two rows.
 
-    `.attrs["unreadable"]` counts the lines that could not be read (a power cut leaves one at most). A folder that does
-    not exist is an empty store.
-    """
+    `.attrs["unreadable"]` counts the lines that could not be read (a power cut leaves one at
+    most). A folder that does not exist is an empty store."""
     import pandas
 
     rows, unreadable = read_records(folder)
@@ -224,10 +225,12 @@ def over_seeds(
     by: Sequence[str] = ("data", "model", "precision"),
     digits: int = 3,
 ) -> "pandas.DataFrame":
-    """Mean over seeds of each column with its 95 % interval (Student's t) in brackets; failed runs are counted, not hidden.
+    """Mean over seeds of each column with its 95 % interval (Student's t) in brackets; failed runs
+    are counted, not hidden.
 
-    A row stands for one recipe: ValueError names the fields beside the seed in which the runs of a group differ. Where the runs
-    come from several machines each machine has rows of its own, and the index a level `machine`."""
+    A row stands for one recipe: ValueError names the fields beside the seed in which the runs of a
+    group differ. Where the runs come from several machines each machine has rows of its own, and
+    the index a level `machine`."""
     import pandas
 
     def row(group: "pandas.DataFrame") -> "pandas.Series":
@@ -255,24 +258,26 @@ def over_seeds(
 def seed_groups(
     runs: "pandas.DataFrame", by: Sequence[str]
 ) -> "tuple[list[str], dict[tuple, pandas.DataFrame]]":
-    """`by`, and the runs of each of its combinations in the order of their first run: of one recipe but for the seed, on one
-    machine. Where there are several machines, "machine" is the last of `by`. Raises ValueError as `over_seeds`."""
+    """`by`, and the runs of each of its combinations in the order of their first run: of one
+    recipe but for the seed, on one machine. Where there are several machines, "machine" is the
+    last of `by`. Raises ValueError as `over_seeds`."""
     by = [by] if isinstance(by, str) else list(by)
     runs = runs.assign(data=data_label(runs)) if "data_phantom" in runs else runs
     asked = [field.name for field in fields(Recipe) if field.name not in ("seed", *by)]
-    for name, group in runs.groupby(by, sort=False):
+    for name, group in runs.groupby(by, sort=False, dropna=False):
         _refuse_others(group, asked, dict(zip(by, name)))
     where = [name for name in MACHINE if name != "threads_used" or "threads" not in by]
-    ok = runs[runs.status == "ok"]
+    ok, names = runs[runs.status == "ok"], None
     if set(MACHINE) <= set(runs) and len(machines := ok[where].drop_duplicates()) > 1:
         names = runs.device_name.fillna("unknown")
         if machines.device_name.duplicated().any():
             threads = runs.threads_used.astype(float).map("{:.0f}".format)
-            names += " (" + runs.cpu_flags.astype(str) + ", " + threads + " threads)"
+            names = names + " (" + runs.cpu_flags.astype(str) + ", " + threads + " threads)"
+    if names is not None and "machine" not in by:
         runs, by = runs.assign(machine=names), [*by, "machine"]
-    groups = dict(iter(runs.groupby(by, sort=False)))
+    groups = dict(iter(runs.groupby(by, sort=False, dropna=False)))
     for name, group in groups.items():
-        _refuse_others(group[group.status == "ok"], _SAW, dict(zip(by, name)))
+        _refuse_others(group[group.status == "ok"], [*_SAW, *where], dict(zip(by, name)))
     return by, groups
 
 
@@ -285,15 +290,17 @@ def _refuse_others(group: "pandas.DataFrame", names: Sequence[str], where: dict[
     told = {name: group[name].dropna().unique() for name in names if name in group}
     differ = {n: v for n, v in told.items() if len(v) > 1 and not _goes_by_seed(group, n)}
     if differ:
+        these = ", ".join(f"{name}={value}" for name, value in where.items())
         values = ", ".join(f"{n} ({', '.join(map(str, v[:4]))})" for n, v in differ.items())
         raise ValueError(
-            f"The runs of {', '.join(f'{n}={value}' for n, value in where.items())} differ in more than the seed: in {values}. "
-            f"A mean over them means nothing. Add {' and '.join(differ)} to by, or pick the runs of one value."
+            f"The runs of {these} differ in more than the seed: in {values}. A mean over them "
+            f"means nothing. Add {' and '.join(differ)} to by, or pick the runs of one value."
         )
 
 
 def _goes_by_seed(group: "pandas.DataFrame", column: str) -> bool:
-    """Whether these are the runs that each seed builds on: ids that differ with the seed and not within one."""
+    """Whether these are the runs that each seed builds on: ids that differ with the seed and not
+    within one."""
     field = column.removesuffix("_sha256")
     if field not in ("weights", "teacher") or not {field, "seed"} <= set(group):
         return False
@@ -302,8 +309,8 @@ def _goes_by_seed(group: "pandas.DataFrame", column: str) -> bool:
 
 
 def of_each_seed(runs: "pandas.DataFrame", column: str) -> "pandas.Series":
-    """A column with one value per seed: a run that stands in a table twice, or was done twice, is no second seed. A frame
-    without seeds has one a row."""
+    """A column with one value per seed: a run that stands in a table twice, or was done twice, is
+    no second seed. A frame without seeds has one a row."""
     if "seed" not in runs or runs.seed.is_unique:
         return runs[column]
     values = runs[column].astype(float).groupby(runs.seed)
@@ -335,8 +342,8 @@ def _cell(values: tuple[float, ...], digits: int) -> str:
 
 
 def render_results(store: str | os.PathLike) -> str:
-    """The runs of a store as the Markdown table of the README: means over seeds with 95 % intervals, of one recipe and machine
-    a row. Raises ValueError as `over_seeds`."""
+    """The runs of a store as the Markdown table of the README: means over seeds with 95 %
+    intervals, of one recipe and machine a row. Raises ValueError as `over_seeds`."""
     runs = load_runs(store)
     by = ["data", "model", "precision", "epochs", "batch_size"]
     runs = runs[runs.status == "ok"].sort_values([*by, "seed"])
@@ -380,6 +387,5 @@ def render_results(store: str | os.PathLike) -> str:
     machines = runs[["threads_used", "device_name", "cpu_flags"]].drop_duplicates()
     named = ", ".join(f"{n:.0f} threads of {name} ({flags})" for n, name, flags in machines.values)
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return (
-        f"{table}\n\n{len(runs)} runs, {named}; energy: {'; '.join(runs.energy_source.unique())}.\n"
-    )
+    sources = "; ".join(runs.energy_source.dropna().unique())
+    return f"{table}\n\n{len(runs)} runs, {named}; energy: {sources}.\n"

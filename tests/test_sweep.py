@@ -337,7 +337,7 @@ def test_threads_spin_less_beside_a_busy_program_and_what_the_user_set_stays(mon
 
 
 def dots_on_disk(file):
-    """An .npz that is learned at once but for some wrong labels, which importance sampling then goes for."""
+    """An .npz learned at once but for some wrong labels, which importance sampling then goes for."""
     from test_training import dots
 
     arrays = {}

@@ -190,8 +190,8 @@ def _record(recipe: Recipe, future: Any, folder: Path, device: str) -> Record:
 
 
 def _rows(recipes: list[Recipe], store: Path, device: str) -> "pandas.DataFrame":
-    """A row per recipe: an `ok` for its data and weights as they are now and this device, of this machine if there is one,
-    the newest; else whatever was recorded last."""
+    """A row per recipe: an `ok` for its data and weights as they are now and this device, of this
+    machine if there is one, the newest; else whatever was recorded last."""
     runs = load_runs(store)
     runs = runs[runs.numerics == NUMERICS]
     now = {name: asked for name, (_, asked) in _current(recipes, store, device).items()}
@@ -216,8 +216,8 @@ def _rows(recipes: list[Recipe], store: Path, device: str) -> "pandas.DataFrame"
 
 
 def _here(runs: "pandas.DataFrame") -> "pandas.Series | bool":
-    """Whether this machine made them, with the threads that it would take now. A GPU is not asked for its name, which would
-    start CUDA: there the CPU's instruction sets must do."""
+    """Whether this machine made them, with the threads that it would take now. A GPU is not asked
+    for its name, which would start CUDA: there the CPU's instruction sets must do."""
     if runs.recipe_id.is_unique:  # nothing to choose from
         return False
     import torch

@@ -80,13 +80,14 @@ def _forked(line: str) -> dict[str, Any]:
     if code == -signal.SIGKILL and _killed_for_memory() > before:
         return {
             "status": "out of memory",
-            "reason": "The system ran out of memory and killed the process (its count of such kills rose). Use a "
-            "smaller batch_size, size or model.",
+            "reason": "The system ran out of memory and killed the process (its count of such kills "
+            "rose). Use a smaller batch_size, size or model.",
         }
     if code < 0:
         return {
             "status": "failed",
-            "reason": f"The process was killed by signal {-code} ({signal.strsignal(-code)}). It is done again next time.",
+            "reason": f"The process was killed by signal {-code} ({signal.strsignal(-code)}). "
+            "The next sweep does it again.",
         }
     return {
         "status": "failed",
@@ -95,8 +96,8 @@ def _forked(line: str) -> dict[str, Any]:
 
 
 def _killed_for_memory() -> int:
-    """How many processes the kernel has killed for want of memory, in this group of processes where it says so, else on this
-    machine; 0 where it does not count."""
+    """How many processes the kernel has killed for want of memory, in this group of processes
+    where it says so, else on this machine; 0 where it does not count."""
     try:
         group = Path("/proc/self/cgroup").read_text().strip().rpartition("::")[2]
     except OSError:

@@ -22,14 +22,16 @@ SECONDS = 30.0
 changes it; 0 writes one after each epoch."""
 
 DEPENDS = (
-    "recipe_id data_sha256 weights_sha256 teacher_sha256 numerics precision_used device device_name cpu_flags "
-    "threads_used torch timm"
+    "recipe_id data_sha256 weights_sha256 teacher_sha256 numerics precision_used device device_name "
+    "cpu_flags threads_used torch timm"
 ).split()
-"""Columns of a record that the numbers of a training depend on (whether a precision is emulated follows from them)."""
+"""Columns of a record that the numbers of a training depend on (whether a precision is emulated
+follows from them)."""
 
 
 def checkpoint_file(store: Path, record: Record) -> Path:
-    """Where the training of this record keeps its state: whoever differs in one of DEPENDS has another file."""
+    """Where the training of this record keeps its state: whoever differs in one of DEPENDS has
+    another file."""
     made = json.dumps([record.get(name) for name in DEPENDS])
     return (
         store / f"{record['recipe_id']}-{hashlib.sha256(made.encode()).hexdigest()[:12]}.checkpoint"
@@ -37,8 +39,9 @@ def checkpoint_file(store: Path, record: Record) -> Path:
 
 
 class Checkpoint:
-    """Saves and restores everything that moves: weights, the best weights, optimiser, schedule, scaler, stopping, history and
-    the random numbers. Without a file it keeps the best weights only, and so it does where another process has the file."""
+    """Saves and restores everything that moves: weights, the best weights, optimiser, schedule,
+    scaler, stopping, history and the random numbers. Without a file it keeps the best weights
+    only, and so it does where another process has the file."""
 
     def __init__(
         self,
@@ -67,7 +70,8 @@ class Checkpoint:
         self.cuda = next((p.device for p in model.parameters() if p.device.type == "cuda"), None)
 
     def resume(self) -> int:
-        """The epoch after which to go on; 0 without a file, and, with a note in the history, where the file is of no use."""
+        """The epoch after which to go on; 0 without a file, and, with a note in the history, where
+        the file is of no use."""
         if self.file is None or not self._own() or not self.file.is_file():
             return 0
         import torch
@@ -123,7 +127,8 @@ class Checkpoint:
         }
 
     def _restore(self, state: dict[str, Any]) -> None:
-        """`state`, whose tensors lie on the CPU, goes where the parts are. KeyError where something is missing."""
+        """`state`, whose tensors lie on the CPU, goes where the parts are. KeyError where
+        something is missing."""
         import torch
 
         for name, part in self.parts.items():
@@ -137,7 +142,8 @@ class Checkpoint:
             torch.cuda.set_rng_state(state["cuda"], self.cuda)
 
     def _own(self) -> bool:
-        """Whether no other process trains with this file. The system lets go of the lock when a process is killed."""
+        """Whether no other process trains with this file. The system lets go of the lock when a
+        process is killed."""
         from filelock import FileLock, Timeout
 
         self.file.parent.mkdir(parents=True, exist_ok=True)

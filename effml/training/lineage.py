@@ -76,8 +76,9 @@ def _shapes(weights: str) -> dict[str, list[int]]:
 
 
 def lineage(store: Path | None, *rows: dict[str, Any] | None) -> dict[str, float]:
-    """What the runs of these rows cost, and all that they build on: each run once, however many ways lead to it. NaN where
-    the cost of one of them is unknown: it was interrupted, say, or began with a file.
+    """What the runs of these rows cost, and all that they build on: each run once, however many
+    ways lead to it. NaN where the cost of one of them is unknown: it was interrupted, say, or
+    began with a file.
 
     Of parents that the store no longer has, the row that was made from them knows the sum."""
     waiting, costs = [row for row in rows if row], {}
@@ -99,8 +100,8 @@ def lineage(store: Path | None, *rows: dict[str, Any] | None) -> dict[str, float
 
 
 def _parent(asked: str, store: Path | None, behind: list[float]) -> dict[str, Any] | None:
-    """The run that left its weights. Where they are gone its record still tells the cost, unless the child knew none: then
-    another run of the recipe was its parent."""
+    """The run that left its weights. Where they are gone its record still tells the cost, unless
+    the child knew none: then another run of the recipe was its parent."""
     kept, newest = _find(asked, store)
     return kept or (None if any(map(math.isnan, behind)) else newest)
 
@@ -139,8 +140,8 @@ def ancestor(asked: str, store: Path | None) -> tuple[str, dict[str, Any] | None
 def weights_sha256(
     asked: str, store: Path | None, rows: list[dict[str, Any]] | None = None
 ) -> str | None:
-    """SHA-256 of the file that a recipe's `weights` or `teacher` stands for now; None for what is no file. `rows` are the
-    records of the store, where the caller has read them."""
+    """SHA-256 of the file that a recipe's `weights` or `teacher` stands for now; None for what is
+    no file. `rows` are the records of the store, where the caller has read them."""
     if asked in _NO_RUN:
         return None
     kept = _find(asked, store, rows)[0]
@@ -154,7 +155,8 @@ def weights_sha256(
 def _find(
     asked: str, store: Path | None, rows: list[dict[str, Any]] | None = None
 ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """Of the runs of a recipe id the newest that left its weights, and the newest of all; None where there is none."""
+    """Of the runs of a recipe id the newest that left its weights, and the newest of all; None
+    where there is none."""
     rows = rows if rows is not None else read_records(store)[0] if store else []
     runs = [
         row
