@@ -36,13 +36,14 @@ def ledger() -> pandas.DataFrame:
 
 
 def verdicts(ours: Ours) -> pandas.DataFrame:
-    """Ours, theirs, difference and verdict for each claim id; `ours` holds one value per seed, none if it was not run, or an
-    `Estimate`, whose interval was computed elsewhere.
+    """Ours, theirs, difference and verdict for each claim id; `ours` holds one value per seed,
+    none if it was not run, or an `Estimate`, whose interval was computed elsewhere.
 
-    With three verdicts, as in equivalence testing: our 95 % interval of the mean (Student's t over the seeds) lies inside
-    theirs ± tolerance: `agrees`; outside: `differs`; across an edge: `inconclusive`. One seed has no interval and is
-    inconclusive at best. Where the relation is `>`, all above theirs + tolerance stands in the place of theirs ± tolerance.
-    """
+    With three verdicts, as in equivalence testing: our 95 % interval of the mean (Student's t over
+    the seeds) lies inside theirs ± tolerance: `agrees`; outside: `differs`; across an edge:
+    `inconclusive`. One seed has no interval and is inconclusive at best, and so are seeds of which
+    one gave no number: `note` counts them. Where the relation is `>`, all above theirs + tolerance
+    stands in the place of theirs ± tolerance."""
     book = ledger().set_index("id")
     if unknown := [name for name in ours if name not in book.index]:
         raise ValueError(f"Unknown claim {unknown[0]!r}. Choose from: {', '.join(book.index)}")
@@ -99,6 +100,8 @@ def report(ours: Ours | None = None) -> None:
         print(reported().round(3).to_string(index=False))
         return
     table = verdicts(ours)
+    if not table.note.any():
+        del table["note"]
     book = ledger().set_index("id")
     shown = table.set_index("claim").round(3).drop(columns="tolerance")
     shown.insert(
@@ -117,15 +120,18 @@ def report(ours: Ours | None = None) -> None:
 def _compare(
     name: str, claim: pandas.Series, given: Sequence[float] | Estimate
 ) -> dict[str, object]:
-    values = np.asarray(given, dtype=float)
-    values = values[np.isfinite(values)]
     estimate = isinstance(given, Estimate)
+    asked = np.asarray(given[:1] if estimate else given, dtype=float)
+    values = asked[np.isfinite(asked)]
+    lost = len(asked) - len(values)
     mean, low, high = given if estimate else interval(values)
     bottom, top = claim.theirs - claim.tolerance, claim.theirs + claim.tolerance
     if claim.relation == ">":
         bottom, top = top, np.inf
     if not len(values):
         verdict = "not testable here"
+    elif lost:  # those that are left may be the lucky ones
+        verdict = "inconclusive"
     elif bottom <= low and high <= top:
         verdict = "agrees"
     elif high < bottom or low > top:
@@ -142,4 +148,5 @@ def _compare(
         "difference": mean - claim.theirs,
         "tolerance": claim.tolerance,
         "verdict": verdict,
+        "note": f"{lost} of {len(asked)} seeds are NaN" if lost and not estimate else "",
     }

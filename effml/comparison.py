@@ -19,7 +19,7 @@ from effml.evaluation import (
     paired_proportions,
     paired_scores,
 )
-from effml.results import emulated, load_arrays, load_runs
+from effml.results import MACHINE, emulated, load_arrays, load_runs
 
 if TYPE_CHECKING:
     import pandas
@@ -84,9 +84,8 @@ def _costs(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """A row of the sheet for each of COSTS, with what speaks against comparing them."""
     import pandas
 
-    machine = ("device", "device_name", "threads_used")
     notes = {
-        "measured on different machines": any(str(rows[0][n]) != str(rows[1][n]) for n in machine),
+        "measured on different machines": any(str(rows[0][n]) != str(rows[1][n]) for n in MACHINE),
         "bf16 was emulated: no word on a saving": emulated(pandas.DataFrame(rows)).any(),
     }
     note = "; ".join(text for text, holds in notes.items() if holds)
@@ -240,7 +239,8 @@ def _row(run: Any, store: str | os.PathLike) -> Any:
             raise ValueError(
                 f"{store} holds no run {run!r}. Choose from: {', '.join(runs.run_id.dropna()) or '(it is empty)'}"
             )
-        run = found.iloc[-1]
+        fine = found[found.status == "ok"]  # another machine may have failed since
+        run = (found if fine.empty else fine).iloc[-1]
     if run["status"] != "ok":
         raise ValueError(
             f"{_name(run)} is not ok but {run['status']} ({run['reason']}): compare runs that finished."

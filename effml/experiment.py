@@ -1,8 +1,11 @@
 """`run`: the verbs of the house in their order. One recipe in, one record out, also when it fails."""
 
+import dis
+import errno
 import os
 import secrets
 import traceback
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,16 +14,28 @@ from effml import machine
 from effml.compression import Report, get_compressor, save_compressed
 from effml.data import Dataset, load_dataset, normalize
 from effml.evaluation import evaluate, evaluate_masks
-from effml.metering import measure
+from effml.metering import Cost, measure
 from effml.models import SEGMENTING, WeightsUnavailable, count, head, weights_bytes
 from effml.precision import choose, emulated
 from effml.recipe import NUMERICS, Recipe, Record
 from effml.results import save_arrays, save_file
 from effml.training import Diverged, predict, select, train
-from effml.training.lineage import ancestor, build_for, find_teacher, lineage, shape
+from effml.training.checkpoints import checkpoint_file
+from effml.training.lineage import (
+    UNKNOWN,
+    ancestor,
+    build_for,
+    find_teacher,
+    from_a_file,
+    lineage,
+    shape,
+    weights_sha256,
+)
 
 if TYPE_CHECKING:
     from torch import nn
+
+PACKAGE = Path(machine.__file__).parent
 
 # strategies a recipe can name and no room offers yet; each leaves this list when its room is built
 _NOT_BUILT = ("activation_bits", "gradient_bits", "bit_schedule", "runtime")
@@ -60,9 +75,13 @@ def run(
         _do(recipe, record, Path(store) if store is not None else None, keep_weights)
         record.update(status="ok")
     except Exception as error:
-        record.update(status=_status(error), reason=f"{type(error).__name__}: {error}"[:1000])
-        if record.status == "failed":
+        status = _status(error)
+        record.update(status=status, reason=_reason(error, status))
+        if status == "failed":
             traceback.print_exc()
+        elif store is not None:
+            with suppress(OSError):  # where this ended, nobody goes on
+                checkpoint_file(Path(store), record).unlink(missing_ok=True)
     finally:
         torch.set_num_threads(threads)
     record.update(finished_utc=_now())
@@ -71,6 +90,10 @@ def run(
 
 def _do(recipe: Recipe, record: Record, store: Path | None, keep_weights: bool) -> None:
     precision = _precision(recipe, record)  # may time a probe, which is no preparation
+    record.update(
+        weights_sha256=weights_sha256(recipe.weights, store),
+        teacher_sha256=weights_sha256(recipe.teacher, store),
+    )
     with measure(record.device) as prepare:
         data = load_dataset(recipe.data, size=recipe.size)
         record.update(
@@ -85,14 +108,14 @@ def _do(recipe: Recipe, record: Record, store: Path | None, keep_weights: bool) 
         weights, parent = ancestor(recipe.weights, store)
         model, steps = build_for(recipe.model, data, weights, recipe.seed)
         teacher, master = find_teacher(recipe, data, store)
-        record.update(lineage(store, parent, master))
+        record.update(UNKNOWN if from_a_file(recipe, parent) else lineage(store, parent, master))
         if recipe.trainable == "head":
             model.requires_grad_(False)
             head(model).requires_grad_(True)
         model.to(record.device)
         model, reports = _compress(model, data, recipe)
         record.update(_achieved(reports))
-    unfinished = store and store / f"{recipe.id}-{record.data_sha256[:8]}-{NUMERICS}.checkpoint"
+    unfinished = store and checkpoint_file(store, record)
     with measure(record.device) as training:
         history = train(
             model,
@@ -118,7 +141,9 @@ def _do(recipe: Recipe, record: Record, store: Path | None, keep_weights: bool) 
                 "val_labels": data.val.labels.numpy(),
                 "val_probabilities": predict(model, data.val, task=data.task, precision=precision),
             }
-    record.update(scores.as_columns("test_"), notes="; ".join(scores.notes) or None)
+    record.update(
+        scores.as_columns("test_"), notes="; ".join([*scores.notes, *history.notes]) or None
+    )
     example = normalize(data.train.images[:1].to(record.device)).to(next(model.parameters()).dtype)
     if data.task in ("binary", "multi-class", "ordinal"):
         record.update(
@@ -139,31 +164,7 @@ def _do(recipe: Recipe, record: Record, store: Path | None, keep_weights: bool) 
         optimizer_state_bytes=history.optimizer_state.get("bytes"),
         optimizer_quantised=history.optimizer_state.get("fraction_quantised"),
     )
-    for window, cost in (("prepare", prepare), ("train", training), ("infer", infer)):
-        record.update(cost.as_columns(window))
-    record.update(
-        gross_energy_j=training.gross_energy_j,
-        idle_w=training.idle_w,
-        energy_measured=int(training.measured),
-        energy_reason=training.reason or None,
-    )
-    if (
-        history.resumed_epoch
-    ):  # what was spent before the interruption was never reported: unknown, not small
-        unknown = [
-            f"train_{name}" for name in ("seconds", "energy_j", "energy_low_j", "energy_high_j")
-        ] + ["gross_energy_j"]
-        record.update(
-            dict.fromkeys(unknown),
-            energy_reason=f"interrupted and resumed after epoch {history.resumed_epoch}",
-        )
-    record.update(
-        energy_source=training.energy_source,
-        implied_watts=training.energy_j / training.seconds,
-        shared=int(training.others_cpu > 0.1)
-        if training.others_cpu == training.others_cpu
-        else None,
-    )
+    _account(record, prepare, training, infer)
     if store is not None:
         curves = {
             name: getattr(history, name)
@@ -187,6 +188,28 @@ def _precision(recipe: Recipe, record: Record) -> str:
     slow = emulated(precision, record.device)
     record.update(precision_used=precision, precision_why=why, precision_emulated=int(slow))
     return precision
+
+
+def _account(record: Record, prepare: Cost, training: Cost, infer: Cost) -> None:
+    """What each window cost, and where the joules come from."""
+    for window, cost in (("prepare", prepare), ("train", training), ("infer", infer)):
+        record.update(cost.as_columns(window))
+    known = training.others_cpu == training.others_cpu
+    record.update(
+        gross_energy_j=training.gross_energy_j,
+        idle_w=training.idle_w,
+        energy_measured=int(training.measured),
+        energy_reason=training.reason or None,
+        energy_source=training.energy_source,
+        implied_watts=training.energy_j / training.seconds,
+        shared=int(training.others_cpu > 0.1) if known else None,
+    )
+    if record.resumed_epoch:  # what the first part cost was never reported: unknown, not small
+        names = ("seconds", "energy_j", "energy_low_j", "energy_high_j")
+        record.update(
+            dict.fromkeys([f"train_{name}" for name in names] + ["gross_energy_j"]),
+            energy_reason=f"interrupted and resumed after epoch {record.resumed_epoch}",
+        )
 
 
 def _refuse_what_is_not_built(recipe: Recipe) -> None:
@@ -275,18 +298,46 @@ DEVICES = ("auto", "cpu", "cuda")
 
 
 def _status(error: Exception) -> str:
-    """A word for what went wrong. `unsupported` is what asking again cannot change."""
+    """A word for what went wrong. `unsupported` is what asking again cannot change, and only effml
+    itself says so: what numpy, torch or a fault of effml brings about may be gone next time."""
     text = str(error).lower()
-    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return "out of memory"
+    if isinstance(error, RuntimeError) and ("out of memory" in text or "allocate memory" in text):
         return "out of memory"
     kinds = {
         WeightsUnavailable: "weights unavailable",
-        FileNotFoundError: "data unavailable",
         Diverged: "diverged",
+        FileNotFoundError: "data unavailable",
         NotImplementedError: "not built",
         ValueError: "unsupported",
     }
-    return next((status for kind, status in kinds.items() if isinstance(error, kind)), "failed")
+    status = next((kinds[kind] for kind in kinds if isinstance(error, kind)), "failed")
+    return status if _on_purpose(error) else "failed"
+
+
+def _on_purpose(error: Exception) -> bool:
+    """Whether a `raise` of effml brought it about, and no call that went wrong in one of its
+    lines."""
+    at = error.__traceback__
+    while at.tb_next:
+        at = at.tb_next
+    code = at.tb_frame.f_code
+    ours = Path(code.co_filename).is_relative_to(PACKAGE)
+    return ours and dis.opname[code.co_code[at.tb_lasti]] == "RAISE_VARARGS"
+
+
+def _reason(error: Exception, status: str) -> str:
+    """What was raised and, of a fault, where: the last calls, without this machine's folders."""
+    said = f"{type(error).__name__}: {error}"[:1000]
+    if status != "failed":
+        return said
+    calls = [
+        f'  File "{"/".join(Path(call.filename).parts[-3:])}", line {call.lineno}, '
+        f"in {call.name}\n    {call.line}"
+        for call in traceback.extract_tb(error.__traceback__)[-6:]
+    ]
+    return "\n".join([said, "Traceback (most recent call last):", *calls])
 
 
 def _now() -> str:

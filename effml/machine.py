@@ -7,11 +7,13 @@ import codecs
 import importlib
 import os
 import platform
+import secrets
 import socket
 import subprocess
 import sys
 import unicodedata
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -216,3 +218,30 @@ def provenance() -> dict[str, str | None]:
         "effml": effml.__version__,
         "git_commit": git_commit(),
     }
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A name to write to; what lies there at the end takes the place of `path`, on disk before
+    this returns. If the writing fails, `path` stays as it was and nothing else is left."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        yield partial
+        with open(partial, "rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+        sync_folder(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Put the names of a folder's files on disk, where the system can: else a power cut may take a
+    new file with it."""
+    with suppress(OSError):  # Windows opens no folders, and some network disks sync none
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)

@@ -233,7 +233,7 @@ COLUMNS: dict[str, str] = {
     "status": "ok | unsupported | out of memory | diverged (these four are final) | not built | data unavailable | "
     "weights unavailable | failed",
     "reason": "why the status is not ok",
-    "notes": "why a score is NaN, where one is",
+    "notes": "why a score is NaN, where one is, and what else the reader should know",
     "started_utc": "ISO 8601",
     "finished_utc": "ISO 8601",
     "numerics": "NUMERICS of the effml that ran it",
@@ -309,6 +309,8 @@ COLUMNS: dict[str, str] = {
     },
     "data_sha256": "SHA-256 of the data file, or of the code that draws a phantom",
     "data_phantom": "1 if the images are simulated, 0 if they are real",
+    "weights_sha256": "SHA-256 of the file that weights stood for, where it was one",
+    "teacher_sha256": "the same of teacher",
     "train_n": "training images used",
     "train_rarest": "images of the smallest class among them",
     "importance_steps": "training steps whose batch was drawn by importance",

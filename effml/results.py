@@ -10,12 +10,13 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from effml.machine import BF16, ROOT
-from effml.recipe import COLUMNS, Record, Recipe
+from effml.machine import BF16, ROOT, sync_folder, whole_file
+from effml.recipe import COLUMNS, Recipe, Record
 
 if TYPE_CHECKING:
     import pandas
@@ -48,8 +49,22 @@ def claims_in(book: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-KEY = ["recipe_id", "data_sha256", "device", "numerics"]
+MACHINE = ["device", "device_name", "cpu_flags", "threads_used"]
+"""What seconds and joules depend on besides the run: costs are compared within one machine."""
+
+KEY = ["recipe_id", "data_sha256", "weights_sha256", "teacher_sha256", "numerics", *MACHINE]
 """Two records with the same key are the same run, done twice."""
+
+_NUMBERS = (
+    "numerics threads_used train_seconds train_energy_j lineage_seconds lineage_energy_j".split()
+)
+_KINDS = (
+    dict.fromkeys(["status", "run_id", "finished_utc", *KEY], str)
+    | dict.fromkeys(_NUMBERS, (int, float))
+    | {field.name: str if field.type is str else (int, float) for field in fields(Recipe)}
+)
+"""Of the columns by which the package finds, sorts, joins and adds records: what a line of a store
+may hold there, beside null."""
 
 
 class Writer:
@@ -67,6 +82,7 @@ class Writer:
             self.folder.mkdir(parents=True, exist_ok=True)
             name = f"runs-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(4)}.jsonl"
             self._file = open(self.folder / name, "x", encoding="utf-8")
+            sync_folder(self.folder)
         self._file.write(line)
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -91,25 +107,44 @@ def plain_row(record: Record) -> dict[str, Any]:
 
 
 def read_records(folder: str | os.PathLike) -> tuple[list[dict[str, Any]], int]:
-    """Every readable line of a store, in the order of its file names, and the number of unreadable lines."""
+    """Every readable line of a store, in the order of its file names, and the number of lines (or
+    whole files) that are no records of a run."""
     rows, unreadable = [], 0
     for path in sorted(Path(folder).glob("runs-*.jsonl")):
-        for line in path.read_bytes().splitlines():
+        try:
+            lines = path.read_bytes().splitlines()
+        except OSError:  # a folder, or a file of somebody else
+            unreadable += 1
+            continue
+        for line in lines:
             try:
                 row = json.loads(line)  # not pandas.read_json, which turns ids into floats
-                row["recipe_id"], row["status"]
+            except (ValueError, RecursionError):
+                row = None
+            if _is_record(row):
                 rows.append(row)
-            except (ValueError, TypeError, KeyError):
+            else:
                 unreadable += 1
     return rows, unreadable
 
 
-def load_runs(folder: str | os.PathLike) -> "pandas.DataFrame":
-    """The runs of a store, one row each: of several records with the same KEY the newest `ok`, else the newest.
+def _is_record(row: Any) -> bool:
+    """Whether a line is one, as far as the package counts on it: names, and words and numbers
+    where it sorts, joins and adds."""
+    if not isinstance(row, dict) or not row.get("recipe_id") or not row.get("status"):
+        return False
+    return all(
+        row.get(name) is None or isinstance(row[name], kind) and not isinstance(row[name], bool)
+        for name, kind in _KINDS.items()
+    )
 
-    `.attrs["unreadable"]` counts the lines that could not be read (a power cut leaves one at most). A folder that does
-    not exist is an empty store.
-    """
+
+def load_runs(folder: str | os.PathLike) -> "pandas.DataFrame":
+    """The runs of a store, one row each: of several records with the same KEY the newest `ok`,
+    else the newest. A recipe that two machines ran has two rows.
+
+    `.attrs["unreadable"]` counts the lines that could not be read (a power cut leaves one at
+    most). A folder that does not exist is an empty store."""
     import pandas
 
     rows, unreadable = read_records(folder)
@@ -156,10 +191,8 @@ def save_arrays(folder: str | os.PathLike, run_id: str, arrays: dict[str, Any]) 
 
 def save_file(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    partial.write_bytes(content)
-    partial.replace(path)
+    with whole_file(path) as partial:
+        partial.write_bytes(content)
 
 
 def load_arrays(folder: str | os.PathLike, run_id: str) -> dict[str, Any]:
@@ -210,28 +243,97 @@ def over_seeds(
     by: Sequence[str] = ("data", "model", "precision"),
     digits: int = 3,
 ) -> "pandas.DataFrame":
-    """Mean over seeds of each column with its 95 % interval (Student's t) in brackets; failed runs are counted, not hidden."""
+    """Mean over seeds of each column with its 95 % interval (Student's t) in brackets; failed runs
+    are counted, not hidden.
+
+    A row stands for one recipe: ValueError names the fields beside the seed in which the runs of a
+    group differ. Where the runs come from several machines each machine has rows of its own, and
+    the index a level `machine`."""
     import pandas
 
     def row(group: "pandas.DataFrame") -> "pandas.Series":
         ok = group[group.status == "ok"]
+        failed = len(group) - len(ok)
         cells = {
-            heading(column, runs): _cell(_bounded(column, interval(ok[column])), digits)
+            heading(column, runs): _cell(
+                _bounded(column, interval(of_each_seed(ok, column))), digits
+            )
             for column in columns
         }
         return pandas.Series(
             {
-                "seeds": len(ok),
-                **({"failed": len(group) - len(ok)} if len(ok) < len(group) else {}),
+                "seeds": ok.seed.nunique() if "seed" in ok else len(ok),
+                **({"failed": failed} if failed else {}),
                 **cells,
             }
         )
 
-    runs = runs.assign(data=data_label(runs))
-    if "precision" in by:
-        runs = runs.assign(precision=precision_label(runs))
-    rows = {name: row(group) for name, group in runs.groupby(list(by), sort=False)}
-    return pandas.DataFrame(rows).T.rename_axis(list(by))
+    levels, groups = seed_groups(runs, by)
+    rows = {name: row(group) for name, group in groups.items()}
+    return pandas.DataFrame(rows).T.rename_axis(levels)
+
+
+def seed_groups(
+    runs: "pandas.DataFrame", by: Sequence[str]
+) -> "tuple[list[str], dict[tuple, pandas.DataFrame]]":
+    """`by`, and the runs of each of its combinations in the order of their first run: of one
+    recipe but for the seed, on one machine. Where there are several machines, "machine" is the
+    last of `by`. Raises ValueError as `over_seeds`."""
+    by = [by] if isinstance(by, str) else list(by)
+    runs = runs.assign(data=data_label(runs)) if "data_phantom" in runs else runs
+    runs = runs.assign(precision=precision_label(runs)) if "precision" in runs else runs
+    asked = [field.name for field in fields(Recipe) if field.name not in ("seed", *by)]
+    for name, group in runs.groupby(by, sort=False, dropna=False):
+        _refuse_others(group, asked, dict(zip(by, name)))
+    where = [name for name in MACHINE if name != "threads_used" or "threads" not in by]
+    ok, names = runs[runs.status == "ok"], None
+    if set(MACHINE) <= set(runs) and len(machines := ok[where].drop_duplicates()) > 1:
+        names = runs.device_name.fillna("unknown")
+        if machines.device_name.duplicated().any():
+            threads = runs.threads_used.astype(float).map("{:.0f}".format)
+            names = names + " (" + runs.cpu_flags.astype(str) + ", " + threads + " threads)"
+    if names is not None and "machine" not in by:
+        runs, by = runs.assign(machine=names), [*by, "machine"]
+    groups = dict(iter(runs.groupby(by, sort=False, dropna=False)))
+    for name, group in groups.items():
+        _refuse_others(group[group.status == "ok"], [*_SAW, *where], dict(zip(by, name)))
+    return by, groups
+
+
+_SAW = ("data_sha256", "weights_sha256", "teacher_sha256", "numerics", "precision_used")
+"""What a run of the same recipe may have seen or done otherwise."""
+
+
+def _refuse_others(group: "pandas.DataFrame", names: Sequence[str], where: dict[str, Any]) -> None:
+    """ValueError where one of the columns `names` has more than one value."""
+    told = {name: group[name].dropna().unique() for name in names if name in group}
+    differ = {n: v for n, v in told.items() if len(v) > 1 and not _goes_by_seed(group, n)}
+    if differ:
+        these = ", ".join(f"{name}={value}" for name, value in where.items())
+        values = ", ".join(f"{n} ({', '.join(map(str, v[:4]))})" for n, v in differ.items())
+        raise ValueError(
+            f"The runs of {these} differ in more than the seed: in {values}. A mean over them "
+            f"means nothing. Add {' and '.join(differ)} to by, or pick the runs of one value."
+        )
+
+
+def _goes_by_seed(group: "pandas.DataFrame", column: str) -> bool:
+    """Whether these are the runs that each seed builds on: ids that differ with the seed and not
+    within one."""
+    field = column.removesuffix("_sha256")
+    if field not in ("weights", "teacher") or not {field, "seed"} <= set(group):
+        return False
+    ids = group[field].str.fullmatch("r[0-9a-f]{10}").all() and group[field].nunique() > 1
+    return bool(ids and (group.groupby("seed")[column].nunique() <= 1).all())
+
+
+def of_each_seed(runs: "pandas.DataFrame", column: str) -> "pandas.Series":
+    """A column with one value per seed: a run that stands in a table twice, or was done twice, is
+    no second seed. A frame without seeds has one a row."""
+    if "seed" not in runs or runs.seed.is_unique:
+        return runs[column]
+    values = runs[column].astype(float).groupby(runs.seed)
+    return values.agg(lambda of_one: of_one.mean(skipna=False))
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
@@ -259,9 +361,12 @@ def _cell(values: tuple[float, ...], digits: int) -> str:
 
 
 def render_results(store: str | os.PathLike) -> str:
-    """The runs of a store as the Markdown table of the README: means over seeds with 95 % intervals."""
+    """The runs of a store as the Markdown table of the README: means over seeds with 95 %
+    intervals, of one recipe and machine a row. Raises ValueError as `over_seeds`."""
     runs = load_runs(store)
-    runs = runs[runs.status == "ok"].sort_values(["data", "model", "precision", "seed"])
+    by = ["data", "model", "precision", "epochs", "batch_size"]
+    runs = runs[runs.status == "ok"].sort_values([*by, "seed"])
+    levels, groups = seed_groups(runs, by)
     columns = [
         "data",
         "images",
@@ -269,6 +374,7 @@ def render_results(store: str | os.PathLike) -> str:
         "precision",
         "epochs",
         "batch",
+        *levels[len(by) :],
         "seeds",
         "test AUROC",
         "test accuracy",
@@ -277,35 +383,28 @@ def render_results(store: str | os.PathLike) -> str:
         "training, J (range)",
     ]
     lines = [columns, ["---"] * len(columns)]
-    by = ["data", "model", "precision", "epochs", "batch_size"]
-    for (data, model, precision, epochs, batch_size), group in runs.assign(
-        data=data_label(runs), precision=precision_label(runs)
-    ).groupby(by):
-        energy = [group[f"train_energy_{end}"].mean() for end in ("j", "low_j", "high_j")]
+    for (data, *named), group in groups.items():
+        mean = {
+            name: interval(of_each_seed(group, f"train_{name}"))[0]
+            for name in ("seconds", "energy_j", "energy_low_j", "energy_high_j")
+        }
         lines.append(
             [
                 data,
                 f"{group.train_n.iloc[0]:.0f}",
-                model,
-                precision,
-                str(epochs),
-                str(batch_size),
-                str(len(group)),
+                *map(str, named),
+                str(group.seed.nunique()),
                 *(
-                    _cell(_bounded(name, interval(group[name])), 3)
+                    _cell(_bounded(name, interval(of_each_seed(group, name))), 3)
                     for name in ("test_auroc", "test_accuracy")
                 ),
                 f"{group.test_majority_rate.iloc[0]:.3f}",
-                f"{group.train_seconds.mean():.0f}",
-                "{:.0f} ({:.0f}–{:.0f})".format(*energy),
+                f"{mean['seconds']:.0f}",
+                f"{mean['energy_j']:.0f} ({mean['energy_low_j']:.0f}–{mean['energy_high_j']:.0f})",
             ]
         )
-    machine = ", ".join(
-        f"{name} ({flags})"
-        for name, flags in runs[["device_name", "cpu_flags"]].drop_duplicates().values
-    )
+    machines = runs[["threads_used", "device_name", "cpu_flags"]].drop_duplicates()
+    named = ", ".join(f"{n:.0f} threads of {name} ({flags})" for n, name, flags in machines.values)
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return (
-        f"{table}\n\n{len(runs)} runs, {runs.threads_used.max():.0f} threads of {machine}; "
-        f"energy: {'; '.join(runs.energy_source.unique())}.\n"
-    )
+    sources = "; ".join(runs.energy_source.dropna().unique())
+    return f"{table}\n\n{len(runs)} runs, {named}; energy: {sources}.\n"

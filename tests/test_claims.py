@@ -89,3 +89,25 @@ def test_the_ledger_counts_what_notebooks_reported_and_what_none_did(tmp_path):
         last == f"| all | **0** | **1** | **0** | **0** | **{len(ledger()) - 1}** |"
         and len(VERDICTS) == 4
     )
+
+
+def test_seeds_without_a_number_leave_a_word():
+    """Theirs 0.901 ± 0.010: three seeds agree, and a fourth diverged."""
+    row = verdict([0.900, 0.901, 0.902, np.nan])
+    assert row.verdict == "inconclusive" and row.note == "1 of 4 seeds are NaN" and row.seeds == 3
+    lost = verdict([np.nan, None])
+    assert lost.verdict == "not testable here" and lost.note == "2 of 2 seeds are NaN"
+    assert verdict([0.900, 0.901, 0.902]).note == "" == verdict([]).note
+    assert verdict(Estimate(np.nan, 0.895, 0.907)).verdict == "not testable here"
+
+
+def test_a_report_shows_the_note_where_there_is_one(monkeypatch):
+    import IPython.display
+
+    from effml.claims import report
+
+    shown = []
+    monkeypatch.setattr(IPython.display, "display", lambda data, raw: shown.append(data))
+    report({"medmnist-breast-auroc": [0.9, 0.9, np.nan]})
+    report({"medmnist-breast-auroc": [0.9, 0.9, 0.9]})
+    assert "1 of 3 seeds are NaN" in shown[0]["text/plain"] and "note" not in shown[1]["text/plain"]

@@ -197,3 +197,134 @@ def test_the_cost_of_a_training_that_was_interrupted_is_unknown_not_small(monkey
         and record.infer_seconds > 0
         and record.train_peak_memory_bytes > 0
     )
+
+
+def test_foreign_rows_are_counted_and_disturb_nobody(tmp_path):
+    from effml.results import read_records
+    from effml.sweep import pending
+
+    good = json.dumps({**record(1), "run_id": "r1", "train_seconds": 1.0})
+    odd = [
+        {**record(2), "finished_utc": 20260101},
+        {**record(2), "run_id": ["r"]},
+        {**record(2), "data_sha256": {"a": 1}},
+        {**record(2), "numerics": "1"},
+        {**record(2), "seed": "two"},
+        {**record(2), "epochs": True},
+        {**record(2), "model": 5},
+        {**record(2), "train_seconds": "3 s"},
+        {**record(2), "recipe_id": None},
+        {"recipe_id": "r2"},
+        {"status": "ok"},
+        {"recipe_id": 5, "status": "ok"},
+        [],
+        "ok",
+    ]
+    lines = [good, *map(json.dumps, odd), "[" * 100_000]
+    (tmp_path / "runs-a.jsonl").write_text("\n".join(lines) + "\n")
+    (tmp_path / "runs-b.jsonl").mkdir()
+    bare = {"recipe_id": Recipe().id, "status": "ok"}  # an older record, say, without most columns
+    (tmp_path / "runs-c.jsonl").write_text(json.dumps(bare))
+    rows, unreadable = read_records(tmp_path)
+    assert len(rows) == 2 and unreadable == len(odd) + 2
+    runs = load_runs(tmp_path)
+    assert len(runs) == 2 and runs.attrs["unreadable"] == unreadable
+    assert len(pending([Recipe(), Recipe(seed=2)], tmp_path, keep_weights=True)) == 2
+    assert own_or_reference(tmp_path, lambda runs: runs[runs.seed == 1]).run_id.tolist() == ["r1"]
+
+
+def here(seed, name="laptop", threads=2, run_id=None, score=0.8, **fields):
+    row = Record(
+        Recipe(seed=seed, **fields),
+        status="ok",
+        finished_utc=f"2026-01-0{seed + 1}",
+        device="cpu",
+        numerics=1,
+        data_sha256="ab",
+        data_phantom=1,
+        train_n=100,
+        run_id=run_id or f"{name}-{threads}-{seed}-{Recipe(**fields).id}",
+        device_name=name,
+        cpu_flags="avx2",
+        threads_used=threads,
+        precision_used="fp32",
+        energy_source="TDP",
+        test_auroc=score,
+    )
+    values = dict.fromkeys(("test_accuracy", "test_majority_rate"), 0.5)
+    costs = ("train_seconds", "train_energy_j", "train_energy_low_j", "train_energy_high_j")
+    row.update(values | dict.fromkeys(costs, 10.0 if name == "laptop" else 1.0))
+    return row
+
+
+def stored(folder, *records):
+    with Writer(folder) as writer:
+        for row in records:
+            writer.append(row)
+    return load_runs(folder)
+
+
+def test_machines_stand_beside_each_other_and_are_not_averaged(tmp_path):
+    from effml.results import over_seeds, render_results
+
+    rows = [here(s, name) for s in range(3) for name in ("laptop", "server")]
+    runs = stored(tmp_path, *rows)
+    assert len(runs) == 6
+    table = over_seeds(runs, ["train_seconds"], digits=0)
+    assert table.index.names == ["data", "model", "precision", "machine"]
+    assert table["training time, s"].tolist() == ["10 [10, 10]", "1 [1, 1]"]
+    assert table.seeds.tolist() == [3, 3]
+    lines = render_results(tmp_path).splitlines()
+    assert "machine" in lines[0] and sorted(line.split(" | ")[-2] for line in lines[2:4]) == [
+        "1",
+        "10",
+    ]
+    one, two = stored(tmp_path / "t", here(0), here(0, threads=4)).threads_used
+    assert {one, two} == {2, 4}
+    apart = over_seeds(load_runs(tmp_path / "t"), ["test_auroc"])
+    assert [name[-1] for name in apart.index] == [
+        "laptop (avx2, 2 threads)",
+        "laptop (avx2, 4 threads)",
+    ]
+
+
+def test_a_table_over_seeds_refuses_what_else_differs(tmp_path):
+    from effml.results import over_seeds, render_results
+
+    rates = [here(s, learning_rate=rate, batch_size=32) for s in range(3) for rate in (1e-3, 1.0)]
+    runs = stored(tmp_path, *rates)
+    with pytest.raises(
+        ValueError, match=r"in learning_rate \(0.001, 1.0\).*Add learning_rate to by"
+    ):
+        over_seeds(runs, ["test_auroc"])
+    with pytest.raises(ValueError, match="learning_rate"):
+        render_results(tmp_path)
+    by = ["data", "learning_rate"]
+    assert over_seeds(runs, ["test_auroc"], by=by).seeds.tolist() == [3, 3]
+    own = runs.assign(rate=runs.learning_rate.map({1e-3: "low", 1.0: "high"}))
+    assert over_seeds(own, ["test_auroc"], by="rate").seeds.tolist() == [3, 3]
+    for name, values in (
+        ("data_sha256", "aab"),
+        ("numerics", (1, 2, 2)),
+        ("precision_used", ("fp32", "fp32", "amp_bf16")),
+        ("weights", ("a.safetensors", "b.safetensors", "c.safetensors")),
+        ("weights_sha256", "aab"),
+    ):
+        with pytest.raises(ValueError, match=f"in {name} "):
+            over_seeds(runs[runs.learning_rate == 1].assign(**{name: list(values)}), ["test_auroc"])
+
+
+def test_seeds_are_counted_not_rows(tmp_path):
+    from effml.results import over_seeds
+
+    runs = stored(tmp_path, *(here(s, score=0.7 + s / 10) for s in range(3)))
+    once = over_seeds(runs, ["test_auroc"])
+    assert once.seeds.tolist() == [3]
+    assert over_seeds(pandas.concat([runs, runs[runs.seed == 2]]), ["test_auroc"]).equals(once)
+    children = runs.assign(weights=[f"r{s:010x}" for s in range(3)], weights_sha256=list("abc"))
+    assert over_seeds(children, ["test_auroc"]).equals(once)  # each seed begins with its own parent
+    other = pandas.concat([children, children[:1].assign(weights=f"r{9:010x}")])
+    with pytest.raises(ValueError, match="in weights "):
+        over_seeds(other, ["test_auroc"])
+    with_a_gap = runs.assign(train_seconds=[1.0, 2.0, math.nan])
+    assert over_seeds(with_a_gap, ["train_seconds"]).iloc[0, 1] == "nan"  # unknown, not the rest

@@ -1,5 +1,7 @@
 """Compression and distillation through recipes: what the record says, what is kept, and what builds on it."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -186,3 +188,73 @@ def test_lineage_counts_each_run_once_and_says_when_it_does_not_know(store):
         and found["lineage_energy_j"] == 9
         and lineage(store, None) == {}
     )
+
+
+def stored(folder, name, seconds, status="ok", kept=True, **fields):
+    """A row of the store as an earlier run left it."""
+    row = {
+        "run_id": f"{name}-1",
+        "recipe_id": name,
+        "status": status,
+        "weights": "random",
+        "teacher": "none",
+        "train_seconds": seconds,
+        "train_energy_j": seconds,
+        "finished_utc": "2026",
+    } | fields
+    folder.mkdir(exist_ok=True)
+    with open(folder / "runs-a.jsonl", "a") as file:
+        file.write(json.dumps(row) + "\n")
+    if kept:
+        (folder / f"{row['run_id']}.safetensors").touch()
+    return row
+
+
+def child(*, seconds=10.0, lineage=None, **fields):
+    row = {"run_id": "c", "train_seconds": seconds, "train_energy_j": seconds}
+    return row | {"lineage_seconds": lineage, "lineage_energy_j": lineage} | fields
+
+
+def test_lineage_by_hand(tmp_path):
+    """Of a child that took 10 s: A took 100 s, B 1 000 s, C (from A) 5 s, U an unknown time."""
+    stored(tmp_path, "A", 100.0)
+    stored(tmp_path, "C", 5.0, weights="A", lineage_seconds=100.0, lineage_energy_j=100.0)
+    stored(tmp_path, "U", None)
+    stored(tmp_path, "P", 7.0, kept=False)  # its weights were deleted, its record is there
+    stored(tmp_path, "Q", None, kept=False)
+    nan = float("nan")
+    for row, expected in (
+        (child(weights="A", lineage=100.0), 110),
+        (child(weights="A", teacher="C", lineage=105.0), 115),  # A counts once
+        (child(weights="C", teacher="none", lineage=105.0), 115),
+        (child(weights="random"), 10),
+        (child(weights="imagenet"), 10),  # no run
+        # gone, record and all: the child's own sum is what is left
+        (child(weights="B", lineage=1000.0), 1010),
+        (child(weights="B", teacher="A", lineage=1100.0), 1110),
+        (child(weights="A", teacher="B", lineage=1100.0), 1110),
+        (child(weights="B", teacher="C", lineage=1105.0), 1115),
+        (child(weights="P", lineage=7.0), 17),
+        (child(weights="P", teacher="A", lineage=107.0), 117),
+        # unknown
+        (child(seconds=None, weights="random"), nan),
+        (child(weights="U"), nan),
+        (child(weights="B"), nan),
+        (child(weights="Q"), nan),
+        (child(weights="P"), nan),  # it began with another run of P, whose cost was unknown
+        (child(weights="A", teacher="B"), nan),
+        (child(weights="some/file.safetensors"), nan),
+    ):
+        found = lineage(tmp_path, row)
+        for name in ("lineage_seconds", "lineage_energy_j"):
+            assert found[name] == pytest.approx(expected, nan_ok=True), row
+    # two that began with the same run, whose record is lost: it counts once
+    twins = [child(weights="B", lineage=1000.0), child(weights="B", lineage=1000.0, run_id="d")]
+    assert lineage(tmp_path, *twins)["lineage_seconds"] == 1020
+
+
+def test_foreign_rows_are_no_ancestors(tmp_path):
+    stored(tmp_path, "A", 100.0)
+    for odd in ({"finished_utc": 5}, {"train_seconds": "long"}, {"run_id": None}):
+        stored(tmp_path, "A", 1.0, kept=False, **odd)
+    assert lineage(tmp_path, child(weights="A"))["lineage_seconds"] == 110

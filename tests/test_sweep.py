@@ -1,4 +1,5 @@
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -297,6 +298,10 @@ def test_a_run_killed_by_the_system_is_a_record(monkeypatch):
         lambda r, w, x, real=server.select.select: real([r[0], reading], w, x),
     )
     monkeypatch.setattr(server, "_job", lambda job: os.kill(os.getpid(), signal.SIGKILL))
+    answer = server._forked(job)  # somebody else's SIGKILL: the kernel counts no kill for memory
+    assert answer["status"] == "failed" and "signal 9" in answer["reason"]
+    counts = itertools.count()
+    monkeypatch.setattr(server, "_killed_for_memory", lambda: next(counts))
     assert server._forked(job)["status"] == "out of memory"
     monkeypatch.setattr(server, "_job", lambda job: os._exit(3))
     assert "exit status 3" in server._forked(job)["reason"]
@@ -329,3 +334,160 @@ def test_threads_spin_less_beside_a_busy_program_and_what_the_user_set_stays(mon
             executors, "measure", lambda: contextlib.nullcontext(SimpleNamespace(others_cpu=others))
         )
         assert executors._waits() == expected
+
+
+def dots_on_disk(file):
+    """An .npz learned at once but for some wrong labels, which importance sampling then goes for."""
+    from test_training import dots
+
+    arrays = {}
+    for name in ("train", "val", "test"):
+        split = getattr(dots(), name)
+        arrays |= {
+            f"{name}_images": split.images[:, 0].numpy(),
+            f"{name}_labels": split.labels.numpy(),
+        }
+    arrays["train_labels"][::29] ^= 1
+    np.savez(file, **arrays)
+    return str(file)
+
+
+def test_a_sweep_goes_on_with_an_interrupted_run_as_if_there_had_been_none(
+    tmp_path, monkeypatch, capfd
+):
+    from effml.training.checkpoints import Checkpoint
+
+    monkeypatch.setenv("EFFML_CHECKPOINT_SECONDS", "0")
+    data = dots_on_disk(tmp_path / "dots.npz")
+    plain = Recipe(data=data, model="mlp", epochs=4, batch_size=24, learning_rate=0.01, threads=1)
+    recipe, save = plain.but(sampler="importance", augment="flip"), Checkpoint.save
+
+    def interrupted(self, epoch):
+        save(self, epoch)
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "save", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(recipe, store=tmp_path / "a")
+    both = [recipe, recipe.but(seed=1)]
+    resumed, whole = sweep(both, tmp_path / "a"), sweep(both[:1], tmp_path / "b")
+    assert resumed.status.tolist() == ["ok", "ok"], resumed.reason.tolist()
+    assert resumed.resumed_epoch.tolist() == [2, 0] and whole.resumed_epoch.tolist() == [0]
+    assert np.isnan(resumed.train_seconds[0]) and "training time unknown" in capfd.readouterr().err
+    ours, theirs = (
+        load_arrays(tmp_path / name, runs.run_id[0])
+        for name, runs in (("a", resumed), ("b", whole))
+    )
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs) and len(ours) > 4
+    assert resumed.importance_steps[0] == whole.importance_steps[0] > 0
+    left = [p.name for p in (tmp_path / "a").iterdir() if p.suffix not in (".jsonl", ".npz")]
+    assert left == []  # no checkpoint, no lock, no half-written file
+
+
+def test_nothing_that_only_words_a_record_ends_a_sweep(tmp_path, monkeypatch, capsys):
+    from effml.sweep import plan
+
+    class Fake:
+        def submit(self, function, job):
+            odd = {"test_auroc": "high", "train_seconds": None}
+            return ThreadPoolExecutor(1).submit(lambda: {"status": "ok", **odd})
+
+    assert len(sweep(grid(QUICK, seed=range(3)), tmp_path, executor=Fake())) == 3
+    masks = Record(Recipe(), status="ok", test_dice=0.81, train_seconds=3.2)
+    assert plan._words(masks).endswith("ok, Dice 0.810, 3 s")
+    assert plan._words(Record(Recipe(), status="ok")).endswith(
+        "AUROC unknown, training time unknown"
+    )
+
+
+def test_only_what_effml_refuses_is_final():
+    """A fault in a line of effml, in numpy, or in the user's own code may be gone next time."""
+    from effml import experiment
+
+    def caught(text, filename):
+        try:
+            exec(compile(text, filename, "exec"), {"np": np})
+        except Exception as error:
+            return error
+
+    ours, theirs = str(experiment.PACKAGE / "models.py"), "/somewhere/mine.py"
+    for text, filename, status in (
+        ("raise ValueError('Choose from: a, b')", ours, "unsupported"),
+        (
+            "try:\n  int('x')\nexcept ValueError as e:\n  raise ValueError('no') from e",
+            ours,
+            "unsupported",
+        ),
+        ("raise ValueError('x')", theirs, "failed"),
+        ("int('x')", ours, "failed"),
+        ("a, b = [1]", ours, "failed"),
+        ("raise ValueError(f'{int(chr(120))}')", ours, "failed"),
+        ("np.zeros(2).reshape(3)", ours, "failed"),
+        ("try:\n  int('x')\nexcept ValueError:\n  raise", ours, "failed"),
+        ("raise NotImplementedError", theirs, "failed"),
+        ("raise NotImplementedError", ours, "not built"),
+        ("raise MemoryError", theirs, "out of memory"),
+        ("raise OSError(12, 'Cannot allocate memory')", theirs, "out of memory"),
+        ("raise RuntimeError('CUDA out of memory.')", theirs, "out of memory"),
+        ("raise ValueError('the class is named out of memory')", theirs, "failed"),
+    ):
+        assert experiment._status(caught(text, filename)) == status, text
+
+
+def test_an_internal_error_is_a_failure_with_its_traceback_and_asked_again(tmp_path, monkeypatch):
+    from effml import experiment
+
+    monkeypatch.setattr(experiment, "count", lambda *_: np.zeros(2).reshape(3))
+    record = run(QUICK)
+    assert record.status == "failed" and record.reason.startswith("ValueError: cannot reshape")
+    assert "Traceback" in record.reason and "in _do" in record.reason
+    assert str(Path.cwd()) not in record.reason and os.path.expanduser("~") not in record.reason
+    with Writer(tmp_path) as writer:
+        writer.append(record)
+    assert pending([QUICK], tmp_path) == [QUICK]
+
+
+def test_a_weights_file_that_was_overwritten_is_another_start(tmp_path):
+    from effml.models import build_model, weights_bytes
+
+    file, store = tmp_path / "mine.safetensors", tmp_path / "store"
+    file.write_bytes(weights_bytes(build_model("mlp", seed=1)))
+    recipe = QUICK.but(weights=str(file), epochs=0)
+    first = sweep([recipe], store).iloc[0]
+    assert first.status == "ok" and pending([recipe], store) == []
+    assert first.lineage_seconds is None  # a file does not say what it cost
+    file.write_bytes(weights_bytes(build_model("mlp", seed=2)))
+    assert pending([recipe], store) == [recipe]
+    second = sweep([recipe], store).iloc[0]
+    assert second.run_id != first.run_id and second.weights_sha256 != first.weights_sha256
+    assert len(load_runs(store)) == 2 and pending([recipe], store) == []
+    file.unlink()  # nothing contradicts the records
+    assert pending([recipe], store) == []
+
+
+def test_another_machine_is_done_and_this_one_is_shown(tmp_path):
+    from effml.machine import cpu
+    from effml.sweep import plan
+
+    name, flags = cpu()
+    about = dict(status="ok", device="cpu", data_sha256=plan._sha256(QUICK), numerics=NUMERICS)
+    with Writer(tmp_path) as writer:
+        for where, cpu_flags, finished in ((name, flags, "2020"), ("fast server", "amx", "2999")):
+            writer.append(
+                Record(
+                    QUICK.but(threads=1),
+                    run_id=where,
+                    device_name=where,
+                    cpu_flags=cpu_flags,
+                    threads_used=1,
+                    finished_utc=finished,
+                    **about,
+                )
+            )
+        writer.append(Record(QUICK.but(seed=5), run_id="s5", device_name="fast server", **about))
+    asked = [QUICK.but(threads=1), QUICK.but(seed=5)]
+    assert pending(asked, tmp_path, device="cpu") == []
+    assert sweep(asked, tmp_path, device="cpu").run_id.tolist() == [name, "s5"]
+    assert len(load_runs(tmp_path)) == 3

@@ -186,6 +186,123 @@ def test_kill_9_and_resume_gives_the_weights_of_an_undisturbed_run(
     )
 
 
+def interrupt(file, recipe, monkeypatch, after=1):
+    """Leave the checkpoint of a training that was interrupted."""
+    from effml.training.checkpoints import Checkpoint
+
+    save = Checkpoint.save
+
+    def die(self, epoch):
+        save(self, epoch)
+        if epoch == after:
+            raise KeyboardInterrupt
+
+    monkeypatch.setenv("EFFML_CHECKPOINT_SECONDS", "0")
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "save", die)
+        with pytest.raises(KeyboardInterrupt):
+            train(build_model("mlp"), dots(), recipe=recipe, checkpoint=file)
+
+
+def same_weights(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values()))
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *[{"schedule": name} for name in SCHEDULES],
+        {"optimizer": "adam8bit"},
+        {"optimizer": "sgd"},
+        {"optimizer": "adam", "stopping": "selvan2023", "precision": "bf16"},
+    ],
+    ids=str,
+)
+def test_every_part_of_the_state_is_restored(tmp_path, monkeypatch, fields):
+    file, recipe = tmp_path / "x.checkpoint", Recipe(epochs=3, batch_size=48, **fields)
+    interrupt(file, recipe, monkeypatch)
+    resumed, whole = build_model("mlp"), build_model("mlp")
+    history = train(resumed, dots(), recipe=recipe, checkpoint=file)
+    train(whole, dots(), recipe=recipe)
+    assert history.resumed_epoch == 1 and history.notes == [] and same_weights(resumed, whole)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize(
+    "harm", ["empty", "torn", "foreign", "of another recipe", "of fewer images", "misfit"]
+)
+def test_a_checkpoint_of_no_use_is_begun_anew_with_a_note(tmp_path, monkeypatch, capfd, harm):
+    file, recipe = tmp_path / "x.checkpoint", Recipe(epochs=2, batch_size=48)
+    interrupt(file, recipe.but(seed=1) if harm == "of another recipe" else recipe, monkeypatch)
+    content = file.read_bytes()
+    if harm in ("empty", "torn", "foreign"):
+        file.write_bytes(
+            {"empty": b"", "torn": content[: len(content) // 2], "foreign": b"[1]"}[harm]
+        )
+    elif harm != "of another recipe":
+        state = torch.load(file, weights_only=True)
+        state["run"] = [recipe.id, 144 - 9 * (harm == "of fewer images")]
+        if harm == "misfit":  # everything is loaded before the one that does not fit
+            state["history"].pop("val_loss")
+        torch.save(state, file)
+    begun, whole = build_model("mlp"), build_model("mlp")
+    history = train(begun, dots(), recipe=recipe, checkpoint=file)
+    undisturbed = train(whole, dots(), recipe=recipe)
+    assert history.resumed_epoch == 0 and "began anew" in history.notes[0]
+    assert "began anew" in capfd.readouterr().err
+    assert same_weights(begun, whole) and history.val_score == undisturbed.val_score
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_has_one_owner_at_a_time(tmp_path, monkeypatch):
+    from filelock import FileLock
+
+    monkeypatch.setenv("EFFML_CHECKPOINT_SECONDS", "0")
+    file, recipe = tmp_path / "x.checkpoint", Recipe(epochs=2)
+    with FileLock(f"{file}.lock"):  # stands for the other process
+        file.write_bytes(b"its state")
+        history = train(build_model("mlp"), dots(), recipe=recipe, checkpoint=file)
+        assert file.read_bytes() == b"its state"
+    assert "another process" in history.notes[0] and "no checkpoint" in history.notes[0]
+
+
+def test_a_checkpoint_is_named_by_all_that_its_state_depends_on(tmp_path):
+    from effml.recipe import Record
+    from effml.training.checkpoints import checkpoint_file
+
+    base = dict(data_sha256="a", precision_used="fp32", device="cpu", device_name="x", numerics=1)
+    base |= dict(cpu_flags="avx2", threads_used=2, torch="2", timm="1")
+    base |= dict(weights_sha256=None, teacher_sha256=None)
+    made = lambda **other: checkpoint_file(tmp_path, Record(Recipe(), **base | other))  # noqa: E731
+    others = {made(**{name: 3 if name == "numerics" else "other"}) for name in base}
+    assert len(others | {made()}) == len(base) + 1 and made() == made(run_id="any", notes="any")
+
+
+def test_a_failed_write_leaves_what_was_there_and_no_other_file(tmp_path, monkeypatch):
+    from effml.results import save_file
+
+    file = tmp_path / "x.checkpoint"
+    file.write_bytes(b"before")
+
+    def full(state, path):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(
+        "pathlib.Path.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "full"))
+    )
+    with pytest.raises(OSError):
+        save_file(file, b"after")
+    monkeypatch.setattr(torch, "save", full)
+    monkeypatch.setenv("EFFML_CHECKPOINT_SECONDS", "0")
+    with pytest.raises(OSError):
+        train(build_model("mlp"), dots(), recipe=Recipe(epochs=2), checkpoint=file)
+    assert file.read_bytes() == b"before"
+    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".lock"] == [file.name]
+
+
 def test_short_trainings_write_no_checkpoint(tmp_path):
     train(build_model("mlp"), dots(), recipe=Recipe(epochs=2), checkpoint=tmp_path / "x.checkpoint")
     assert not list(tmp_path.iterdir())

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from effml.metering.carbon import co2e_g
 from effml.metering.counters import apple, battery, nvml, rapl
-from effml.metering.declared import WATTS_PER_CPU, cpu_time, none, watts_per_cpu, wattmeter
+from effml.metering.declared import WATTS_PER_CPU, cpu_time, none, wattmeter, watts_per_cpu
 from effml.metering.window import (
     Energy,
     Finish,

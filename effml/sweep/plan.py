@@ -4,16 +4,20 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from effml.data import fingerprint
+from effml.machine import cpu
 from effml.recipe import NUMERICS, Recipe, Record
 from effml.results import Writer, load_runs, read_records
 from effml.sweep.executors import Executor, Here, run_fresh
+from effml.training.lineage import weights_sha256
 
 if TYPE_CHECKING:
     import pandas
@@ -41,22 +45,57 @@ def pending(
 ) -> list[Recipe]:
     """The recipes, each once, that this store holds no final record of for the same data, device and NUMERICS (and the
     weights, if they are to be kept)."""
-    done = {
-        (row["recipe_id"], row.get("data_sha256"), row.get("device"), row.get("numerics"))
-        for row in read_records(store)[0]
-        if row["status"] in FINAL
-        and (
-            not keep_weights
-            or row["status"] != "ok"
-            or (Path(store) / f"{row['run_id']}.safetensors").is_file()
-        )
-    }
-    device = _device(device)
+    recipes, rows = list(recipes), read_records(store)[0]
+    done: dict[tuple, list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["status"] in FINAL and (not keep_weights or _left_its_weights(row, store)):
+            done.setdefault(tuple(row.get(name) for name in SAME), []).append(row)
     return [
         recipe
-        for recipe in {recipe.id: recipe for recipe in recipes}.values()
-        if (recipe.id, _sha256(recipe), device, NUMERICS) not in done
+        for recipe, now in _current(recipes, store, device, rows).values()
+        if not any(_began_alike(row, now) for row in done.get(tuple(now[n] for n in SAME), []))
     ]
+
+
+SAME = ("recipe_id", "data_sha256", "device", "numerics")
+"""Where a record agrees with a recipe asked for now it answers it, whatever machine made it, …"""
+FILES = ("weights_sha256", "teacher_sha256")
+"""… unless the file that the recipe begins with or learns from has changed."""
+
+
+def _current(
+    recipes: Iterable[Recipe],
+    store: str | os.PathLike,
+    device: str,
+    rows: list[dict[str, Any]] | None = None,
+) -> dict[str, tuple[Recipe, dict[str, Any]]]:
+    """By id each recipe and what a record of it would hold in SAME and FILES, were it made now."""
+    rows, device = read_records(store)[0] if rows is None else rows, _device(device)
+    sha256 = cache(lambda asked: weights_sha256(asked, Path(store), rows))
+    return {
+        recipe.id: (
+            recipe,
+            {
+                "recipe_id": recipe.id,
+                "data_sha256": _sha256(recipe),
+                "device": device,
+                "numerics": NUMERICS,
+                "weights_sha256": sha256(recipe.weights),
+                "teacher_sha256": sha256(recipe.teacher),
+            },
+        )
+        for recipe in recipes
+    }
+
+
+def _began_alike(row: Mapping[str, Any], now: dict[str, Any]) -> bool:
+    """A file that is gone contradicts nobody."""
+    return all(now[name] in (None, row.get(name)) for name in FILES)
+
+
+def _left_its_weights(row: dict[str, Any], store: str | os.PathLike) -> bool:
+    file = Path(store) / f"{row.get('run_id')}.safetensors"
+    return row["status"] != "ok" or file.is_file()
 
 
 def sweep(
@@ -89,11 +128,12 @@ def sweep(
         ):
             writer.append(record)
             left = (time.monotonic() - started) / done * (len(todo) - done)
-            print(
-                f"[{done}/{len(todo)}] {_words(record)} · {left / 60:.1f} min left",
-                file=sys.stderr,
-                flush=True,
-            )
+            with suppress(Exception):  # nothing that only words a record may end a sweep
+                print(
+                    f"[{done}/{len(todo)}] {_words(record)} · {left / 60:.1f} min left",
+                    file=sys.stderr,
+                    flush=True,
+                )
     return _rows(recipes, folder, device)
 
 
@@ -124,12 +164,12 @@ def _records(
             running[executor.submit(run_fresh, job)] = recipe
         ended = [future for future in running if future.done()]
         for future in ended:
-            yield _record(running.pop(future), future, device)
+            yield _record(running.pop(future), future, folder, device)
         if full and not ended:
             time.sleep(0.02)
 
 
-def _record(recipe: Recipe, future: Any, device: str) -> Record:
+def _record(recipe: Recipe, future: Any, folder: Path, device: str) -> Record:
     try:
         answer = future.result()
     except Exception as error:  # a worker that was lost, a cluster that said no
@@ -142,24 +182,31 @@ def _record(recipe: Recipe, future: Any, device: str) -> Record:
         finished_utc=datetime.now(UTC).isoformat(timespec="milliseconds"),
     )
     record.update(answer)
-    if (
-        record.data_sha256 is None and record.status in FINAL
-    ):  # it ended before it could say: without these two it would
-        record.update(data_sha256=_sha256(recipe))  # never count as done
+    if record.data_sha256 is None and record.status in FINAL:
+        # it ended before it could say: without these it would never count as done
+        now = _current([recipe], folder, device)[recipe.id][1]
+        record.update({name: now[name] for name in ("data_sha256", *FILES)})
     return record
 
 
 def _rows(recipes: list[Recipe], store: Path, device: str) -> "pandas.DataFrame":
-    """A row per recipe: the newest `ok` for its data here and this device, else whatever was recorded last."""
+    """A row per recipe: an `ok` for its data and weights as they are now and this device, of this
+    machine if there is one, the newest; else whatever was recorded last."""
     runs = load_runs(store)
     runs = runs[runs.numerics == NUMERICS]
-    here = runs.recipe_id.map({recipe.id: _sha256(recipe) for recipe in recipes})
-    fits = (runs.data_sha256 == here) & (runs.device == _device(device))
-    order = runs.assign(fits=fits, fine=fits & (runs.status == "ok")).sort_values(
-        ["fits", "fine", "finished_utc"]
-    )
+    now = {name: asked for name, (_, asked) in _current(recipes, store, device).items()}
+    runs = runs[runs.recipe_id.isin(now)]
+    fits = [
+        all(row[name] == now[row["recipe_id"]][name] for name in SAME)
+        and _began_alike(row, now[row["recipe_id"]])
+        for row in runs.to_dict("records")
+    ]
+    order = runs.assign(fits=fits, fine=runs.status == "ok")
+    order = order.assign(fine=order.fits & order.fine, here=_here(runs))
+    keys = ["fits", "fine", "here", "finished_utc"]
     best = (
-        order.drop(columns=["fits", "fine"])
+        order.sort_values(keys)
+        .drop(columns=keys[:3])
         .drop_duplicates("recipe_id", keep="last")
         .set_index("recipe_id", drop=False)
     )
@@ -168,11 +215,27 @@ def _rows(recipes: list[Recipe], store: Path, device: str) -> "pandas.DataFrame"
     return table
 
 
+def _here(runs: "pandas.DataFrame") -> "pandas.Series | bool":
+    """Whether this machine made them, with the threads that it would take now. A GPU is not asked
+    for its name, which would start CUDA: there the CPU's instruction sets must do."""
+    if runs.recipe_id.is_unique:  # nothing to choose from
+        return False
+    import torch
+
+    name, flags = cpu()
+    threads = runs.threads.where(runs.threads > 0, torch.get_num_threads())
+    same = (runs.cpu_flags == flags) & (runs.threads_used == threads)
+    return same & ((runs.device_name == name) | (runs.device != "cpu"))
+
+
 def _words(record: Record) -> str:
     what = f"{record['model']} on {record['data']}, {record['precision']}, seed {record['seed']}: {record.status}"
     if record.status != "ok":
-        return f"{what} ({record.reason})"
-    return f"{what}, AUROC {float('nan') if record.test_auroc is None else record.test_auroc:.3f}, {record.train_seconds:.0f} s"
+        return f"{what} ({str(record.reason).partition(chr(10))[0]})"
+    name = "AUROC" if record.test_dice is None else "Dice"
+    score, seconds = record.get(f"test_{name.lower()}"), record.train_seconds
+    seconds = "training time unknown" if seconds is None else f"{seconds:.0f} s"
+    return f"{what}, {name} {'unknown' if score is None else f'{score:.3f}'}, {seconds}"
 
 
 def _sha256(recipe: Recipe) -> str | None:

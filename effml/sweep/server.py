@@ -10,6 +10,8 @@ import select
 import signal
 import sys
 import traceback
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from effml.machine import print_anything
@@ -47,6 +49,7 @@ def _import_all() -> None:
 def _forked(line: str) -> dict[str, Any]:
     """The record of one job, done in a fork; what killed the fork, if something did."""
     reading, writing = os.pipe()
+    before = _killed_for_memory()
     child = os.fork()
     if child == 0:
         status = 1
@@ -77,16 +80,40 @@ def _forked(line: str) -> dict[str, Any]:
     if status == 0:
         return json.loads(answer)
     code = os.waitstatus_to_exitcode(status)
-    if code == -signal.SIGKILL:
+    if code == -signal.SIGKILL and _killed_for_memory() > before:
         return {
             "status": "out of memory",
-            "reason": "The process was killed (signal 9), as the system does when memory runs "
-            "out. Use a smaller batch_size, size or model.",
+            "reason": "The system ran out of memory and killed the process (its count of such kills "
+            "rose). Use a smaller batch_size, size or model.",
+        }
+    if code < 0:
+        return {
+            "status": "failed",
+            "reason": f"The process was killed by signal {-code} ({signal.strsignal(-code)}). "
+            "The next sweep does it again.",
         }
     return {
         "status": "failed",
         "reason": f"The process ended with exit status {code} and no record.",
     }
+
+
+def _killed_for_memory() -> int:
+    """How many processes the kernel has killed for want of memory, in this group of processes
+    where it says so, else on this machine; 0 where it does not count."""
+    try:
+        group = Path("/proc/self/cgroup").read_text().strip().rpartition("::")[2]
+    except OSError:
+        group = ""
+    for file in (
+        f"/sys/fs/cgroup{group}/memory.events",
+        "/sys/fs/cgroup/memory.events",
+        "/proc/vmstat",
+    ):
+        with suppress(OSError, StopIteration):
+            lines = Path(file).read_text().splitlines()
+            return int(next(line.split()[1] for line in lines if line.startswith("oom_kill ")))
+    return 0
 
 
 def _job(job: dict[str, Any]) -> dict[str, Any]:

@@ -1,23 +1,52 @@
 """What a training needs to go on after a power cut as if there had been none."""
 
+import hashlib
+import json
 import os
-import secrets
+import sys
 import time
+import weakref
+from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from effml.machine import whole_file
+from effml.recipe import Recipe, Record
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 SECONDS = 30.0
 """Between two checkpoints at least, since epochs are often shorter and writing costs energy too. EFFML_CHECKPOINT_SECONDS
 changes it; 0 writes one after each epoch."""
 
+DEPENDS = (
+    "recipe_id data_sha256 weights_sha256 teacher_sha256 numerics precision_used device device_name "
+    "cpu_flags threads_used torch timm"
+).split()
+"""Columns of a record that the numbers of a training depend on (whether a precision is emulated
+follows from them)."""
+
+
+def checkpoint_file(store: Path, record: Record) -> Path:
+    """Where the training of this record keeps its state: whoever differs in one of DEPENDS has
+    another file."""
+    made = json.dumps([record.get(name) for name in DEPENDS])
+    return (
+        store / f"{record['recipe_id']}-{hashlib.sha256(made.encode()).hexdigest()[:12]}.checkpoint"
+    )
+
 
 class Checkpoint:
-    """Saves and restores everything that moves: weights, the best weights, optimiser, schedule, scaler, stopping, history and
-    the random numbers. Without a file it keeps the best weights only."""
+    """Saves and restores everything that moves: weights, the best weights, optimiser, schedule,
+    scaler, stopping, history and the random numbers. Without a file it keeps the best weights
+    only, and so it does where another process has the file."""
 
     def __init__(
         self,
         file: Path | None,
+        recipe: Recipe,
         model: Any,
         optimizer: Any,
         schedule: Any,
@@ -27,7 +56,7 @@ class Checkpoint:
         history: Any,
         sampler: Any,
     ) -> None:
-        self.file, self.best, self.saved = file, None, time.monotonic()
+        self.file, self.recipe, self.best, self.saved = file, recipe, None, time.monotonic()
         self.parts = {
             "model": model,
             "optimizer": optimizer,
@@ -38,23 +67,29 @@ class Checkpoint:
             order,
             {"stopping": stopping, "history": history, "sampler": sampler},
         )
+        self.cuda = next((p.device for p in model.parameters() if p.device.type == "cuda"), None)
 
     def resume(self) -> int:
-        """The epoch after which to go on, 0 without a file. A file that does not fit is an error, not a fresh start."""
-        if self.file is None or not self.file.is_file():
+        """The epoch after which to go on; 0 without a file, and, with a note in the history, where
+        the file is of no use."""
+        if self.file is None or not self._own() or not self.file.is_file():
             return 0
         import torch
 
-        state = torch.load(self.file, weights_only=True)
-        for name, part in self.parts.items():
-            part.load_state_dict(state[name])
-        for name, thing in self.plain.items():
-            vars(thing).update(state[name])
-        self.best = state["best"]
-        self.order.set_state(state["order"])
-        torch.set_rng_state(state["random"])
-        if state["cuda"] is not None:
-            torch.cuda.set_rng_state_all(state["cuda"])
+        try:
+            state = torch.load(self.file, map_location="cpu", weights_only=True)
+        except (
+            Exception
+        ):  # zipfile, pickle and torch each have errors of their own for a torn or foreign file
+            return self._begin("is empty, damaged or no checkpoint")
+        before = deepcopy(self._state(0))
+        try:
+            if state["run"] != self._run():
+                return self._begin("is of another recipe or number of images")
+            self._restore(state)
+        except Exception:  # what torch raises for other shapes and names, and a missing part
+            self._restore(before)
+            return self._begin("does not fit this model, optimizer and sampler")
         self.plain["history"].resumed_epoch = state["epoch"]
         return state["epoch"]
 
@@ -65,21 +100,76 @@ class Checkpoint:
             return
         import torch
 
-        state = {name: part.state_dict() for name, part in self.parts.items()}
-        state |= {name: dict(vars(thing)) for name, thing in self.plain.items()}
-        state |= {
-            "epoch": epoch,
-            "best": self.best,
-            "order": self.order.get_state(),
-            "random": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None,
-        }
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.file.with_name(f".{self.file.name}.{secrets.token_hex(4)}")
-        torch.save(state, partial)
-        partial.replace(self.file)
+        with whole_file(self.file) as partial:
+            torch.save(self._state(epoch), partial)
         self.saved = time.monotonic()
 
     def remove(self) -> None:
         if self.file is not None:
             self.file.unlink(missing_ok=True)
+            self._let_go()
+
+    def _run(self) -> list[Any]:
+        return [self.recipe.id, vars(self.plain["sampler"]).get("n")]
+
+    def _state(self, epoch: int) -> dict[str, Any]:
+        import torch
+
+        return {
+            **{name: part.state_dict() for name, part in self.parts.items()},
+            **{name: dict(vars(thing)) for name, thing in self.plain.items()},
+            "run": self._run(),
+            "epoch": epoch,
+            "best": self.best,
+            "order": self.order.get_state(),
+            "random": torch.get_rng_state(),
+            "cuda": self.cuda and torch.cuda.get_rng_state(self.cuda),
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        """`state`, whose tensors lie on the CPU, goes where the parts are. KeyError where
+        something is missing."""
+        import torch
+
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
+        for name, thing in self.plain.items():
+            vars(thing).update({known: state[name][known] for known in vars(thing)})
+        self.best = state["best"]
+        self.order.set_state(state["order"])
+        torch.set_rng_state(state["random"])
+        if self.cuda:
+            torch.cuda.set_rng_state(state["cuda"], self.cuda)
+
+    def _own(self) -> bool:
+        """Whether no other process trains with this file. The system lets go of the lock when a
+        process is killed."""
+        from filelock import FileLock, Timeout
+
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(f"{self.file}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            self._note(
+                f"another process trains with {self.file.name}: this one keeps no checkpoint"
+            )
+            self.file = None
+            return False
+        self._let_go = weakref.finalize(self, _release, lock)
+        return True
+
+    def _begin(self, why: str) -> int:
+        self._note(f"{self.file.name} {why}: training began anew")
+        return 0
+
+    def _note(self, text: str) -> None:
+        print(f"effml: {text}", file=sys.stderr)
+        self.plain["history"].notes.append(text)
+
+
+def _release(lock: "BaseFileLock") -> None:
+    """Also when training failed; who waits for the file of a lock that is gone tries again."""
+    with suppress(OSError):  # Windows does not remove open files
+        os.unlink(lock.lock_file)
+    lock.release()

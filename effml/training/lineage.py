@@ -1,5 +1,6 @@
 """What a run builds on: the weights that earlier runs left in the store, compressed or not, and what these runs cost."""
 
+import hashlib
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,28 +76,50 @@ def _shapes(weights: str) -> dict[str, list[int]]:
 
 
 def lineage(store: Path | None, *rows: dict[str, Any] | None) -> dict[str, float]:
-    """What the runs that this one builds on cost, and those that these build on: each run once, however many ways lead to it.
-    A cost that one of them does not know makes the sum unknown, NaN."""
+    """What the runs of these rows cost, and all that they build on: each run once, however many
+    ways lead to it. NaN where the cost of one of them is unknown: it was interrupted, say, or
+    began with a file.
+
+    Of parents that the store no longer has, the row that was made from them knows the sum."""
     waiting, costs = [row for row in rows if row], {}
     while waiting:
         row = waiting.pop()
-        parents = [_find(row.get(field) or "none", store)[0] for field in ("weights", "teacher")]
-        gone = not any(
-            parents
-        )  # no runs of this store, or no longer: their sum stands in the record
-        costs[row["run_id"]] = [
-            _known(row[f"train_{name}"]) + gone * (row.get(f"lineage_{name}") or 0)
-            for name in _COSTS
-        ]
-        waiting += [parent for parent in parents if parent and parent["run_id"] not in costs]
+        behind = _costs(row, "lineage")
+        asked = [name for name in map(row.get, _BUILDS_ON) if name not in _NO_RUN]
+        parents = {name: _parent(name, store, behind) for name in asked}
+        found = [parent for parent in parents.values() if parent]
+        gone = tuple(name for name in parents if not parents[name])
+        costs[row["run_id"]] = _costs(row, "train")
+        if gone or not found and not all(map(math.isnan, behind)):
+            known = lineage(store, *found)  # part of that sum, and counted run by run
+            costs[gone or ("before", row["run_id"])] = [
+                total - known.get(f"lineage_{name}", 0.0) for name, total in zip(_COSTS, behind)
+            ]
+        waiting += [parent for parent in found if parent["run_id"] not in costs]
     return {f"lineage_{name}": sum(column) for name, column in zip(_COSTS, zip(*costs.values()))}
 
 
+def _parent(asked: str, store: Path | None, behind: list[float]) -> dict[str, Any] | None:
+    """The run that left its weights. Where they are gone its record still tells the cost, unless
+    the child knew none: then another run of the recipe was its parent."""
+    kept, newest = _find(asked, store)
+    return kept or (None if any(map(math.isnan, behind)) else newest)
+
+
 _COSTS = ("seconds", "energy_j")
+_BUILDS_ON = ("weights", "teacher")
+_NO_RUN = (None, "none", "random", "imagenet")
+UNKNOWN = {f"lineage_{name}": math.nan for name in _COSTS}
 
 
-def _known(cost: float | None) -> float:
-    return math.nan if cost is None else cost
+def _costs(row: dict[str, Any], of: str) -> list[float]:
+    costs = [row.get(f"{of}_{name}") for name in _COSTS]
+    return [math.nan if cost is None else cost for cost in costs]
+
+
+def from_a_file(recipe: Recipe, parent: dict[str, Any] | None) -> bool:
+    """Whether the weights are those of a file, which does not say what it cost."""
+    return parent is None and recipe.weights not in _NO_RUN
 
 
 def ancestor(asked: str, store: Path | None) -> tuple[str, dict[str, Any] | None]:
@@ -114,12 +137,35 @@ def ancestor(asked: str, store: Path | None) -> tuple[str, dict[str, Any] | None
     )
 
 
-def _find(asked: str, store: Path | None) -> tuple[dict[str, Any] | None, bool]:
-    """Of the runs of a recipe id the newest that left its weights, and whether the store knows any."""
-    rows = [
+def weights_sha256(
+    asked: str, store: Path | None, rows: list[dict[str, Any]] | None = None
+) -> str | None:
+    """SHA-256 of the file that a recipe's `weights` or `teacher` stands for now; None for what is
+    no file. `rows` are the records of the store, where the caller has read them."""
+    if asked in _NO_RUN:
+        return None
+    kept = _find(asked, store, rows)[0]
+    try:
+        with open(store / f"{kept['run_id']}.safetensors" if kept else asked, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def _find(
+    asked: str, store: Path | None, rows: list[dict[str, Any]] | None = None
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Of the runs of a recipe id the newest that left its weights, and the newest of all; None
+    where there is none."""
+    rows = rows if rows is not None else read_records(store)[0] if store else []
+    runs = [
         row
-        for row in (read_records(store)[0] if store else [])
-        if row["recipe_id"] == asked and row["status"] == "ok"
+        for row in rows
+        if row["recipe_id"] == asked and row["status"] == "ok" and row.get("run_id")
     ]
-    kept = [row for row in rows if (store / f"{row['run_id']}.safetensors").is_file()]
-    return max(kept, key=lambda row: row["finished_utc"], default=None), bool(rows)
+    kept = [row for row in runs if (store / f"{row['run_id']}.safetensors").is_file()]
+    return _newest(kept), _newest(runs)
+
+
+def _newest(runs: list[dict[str, Any]]) -> dict[str, Any] | None:
+    return max(runs, key=lambda row: row.get("finished_utc") or "", default=None)

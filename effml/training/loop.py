@@ -33,7 +33,8 @@ class Diverged(RuntimeError):
 @dataclass
 class History:
     """What happened, epoch by epoch; the model is left with the weights of `best_epoch`. `val_score` is the AUROC, or for
-    masks the mean Dice; `dtypes` and `optimizer_state` what was found in memory after the first step."""
+    masks the mean Dice; `dtypes` and `optimizer_state` what was found in memory after the first step;
+    `notes` say what else the reader should know."""
 
     train_loss: list[float] = field(default_factory=list)
     val_loss: list[float] = field(default_factory=list)
@@ -44,6 +45,7 @@ class History:
     importance_steps: int = 0
     dtypes: dict[str, str] = field(default_factory=dict)
     optimizer_state: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def note(self, found: dict[str, float]) -> dict[str, float]:
         """Append what validation found."""
@@ -70,8 +72,8 @@ def train(
     `teacher` (for the same images and classes) are learned too (Hinton et al. 2015); recipe.class_weights weigh the labels alone.
     With recipe.epochs = 0 the model is only validated.
     With `checkpoint`, a file, the state after an epoch is kept there, and training goes on from it with the same results;
-    it is removed at the end. Raises Diverged when the loss is not finite and ValueError for a task without labels or masks,
-    or an unknown name.
+    it is removed at the end; `notes` say where it was of no use, or another process's. Raises
+    Diverged when the loss is not finite and ValueError for a task without labels or an unknown name.
     """
     import torch
 
@@ -113,7 +115,7 @@ def train(
         )
     guide = None if teacher is None else _guide(teacher, data, recipe, numbers)
     keep = Checkpoint(
-        checkpoint, model, optimizer, schedule, scaler, order, stopping, history, sampler
+        checkpoint, recipe, model, optimizer, schedule, scaler, order, stopping, history, sampler
     )
 
     def forward(images: "torch.Tensor") -> "torch.Tensor":
