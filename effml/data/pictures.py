@@ -1,4 +1,4 @@
-"""Image files to 8-bit pixels: PNG, JPEG, TIFF, BMP (by Pillow) and DICOM (by pydicom, if it is installed)."""
+"""Image files to 8-bit pixels: PNG, JPEG, TIFF, BMP, WebP (by Pillow) and DICOM (by pydicom, if it is installed)."""
 
 import hashlib
 import os
@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from effml.data.identity import key
 from effml.machine import available_memory_bytes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 Window = tuple[float, float] | str | None
-PLAIN = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+PLAIN = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 SUFFIXES = (*PLAIN, ".dcm", ".dicom")
 COLOURS = ("auto", "grey", "rgb")
 FITS = ("pad", "stretch")
@@ -28,6 +29,7 @@ _FORMATS = (
     "JPEG",
     "TIFF",
     "BMP",
+    "WEBP",
 )  # Pillow knows dozens more, some of them a risk and none of them hospital pictures
 _BLOCK = 128  # pictures decoded before their pixels are put in place
 _FRAMES = "it holds {} frames: export the one that counts as a picture of its own"
@@ -187,7 +189,7 @@ def _dicom(data: bytes, window: Window, done: list[str], about: dict[str, str]) 
             "text is burned into its pixels, perhaps a name (BurnedInAnnotation): blank it out first"
         )
     if identity := str(file.get("PatientID") or ""):
-        about["group"] = hashlib.sha256(identity.encode()).hexdigest()[:12]
+        about["group"] = hashlib.sha256(key(identity).encode()).hexdigest()[:12]
     if day := str(file.get("StudyDate") or ""):
         about["date"] = day
     pixels, kind = pixel_array(file), file.get("PhotometricInterpretation", "")
