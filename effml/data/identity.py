@@ -1,0 +1,42 @@
+"""When two spellings mean one thing: the rule by which names of patients, and of classes, are compared."""
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+_DASH = r"[\s_\-\u2010-\u2015\u2212]+"
+
+
+def key(value: Any) -> str:
+    """What is left of a name when everything is gone that people and programs spell differently.
+
+    Letters' case and composition, full-width and other digits, invisible signs, dots at the end, zeros before a number
+    (7, 007 and 7.0 are one) and the sign that parts words (P-7, P_7, P 7 and P7 are one; 1-23 and 12-3 are two).
+    It is for comparing only, never for showing.
+    """
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    text = "".join(
+        str(unicodedata.decimal(sign, sign)) for sign in text if unicodedata.category(sign) != "Cf"
+    )
+    text = re.sub(rf"(?<=[^\W_]){_DASH}(?=[^\W_])", "-", text).strip().rstrip(". ")
+    text = re.sub(r"(?<=[^\W\d_])-(?=\d)|(?<=\d)-(?=[^\W\d_])", "", text)
+    text = re.sub(r"(?<![\d.])0+(?=\d)", "", text)
+    return re.sub(r"(-?\d+)\.0+", r"\1", text) if re.fullmatch(r"-?\d+\.0+", text) else text
+
+
+def spellings(names: Iterable[Any]) -> dict[str, list[str]]:
+    """{the spelling that stands for all: every spelling, sorted} of each thing that `names` name."""
+    found = defaultdict(set)
+    for name in set(names):
+        found[key(name)].add(
+            name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
+        )
+    return {min(same): sorted(same) for same in found.values()}
+
+
+def listed(several: Iterable[list[str]], most: int = 5) -> str:
+    """The first few things by all their spellings: "P7 = p7, 7 = 7.0"."""
+    return ", ".join(" = ".join(same) for same in list(several)[:most])
