@@ -38,36 +38,31 @@ def in_order(names: Iterable[str]) -> list[str]:
         )
     if several := joined(names):
         raise ValueError(
-            f"The label {several!r} holds several findings, so that the task is multi-label: an import gives each "
-            "picture one class. Give one finding as label (a column of yes and no for it), or write the .npz "
-            "yourself, with {split}_labels (N, L) of 0 and 1."
-        )
-    if len(names) == 1:
-        raise ValueError(
-            f"All pictures that can be used have the label {names[0]}: there is nothing to tell apart. Give pictures "
-            "of two classes or more, or masks."
+            f"The label {several!r} joins several names. If these are findings of one picture, the task is multi-label, "
+            "and an import gives each picture one class: give one finding as label (a column of yes and no for it), or "
+            "write the .npz yourself, with {split}_labels (N, L) of 0 and 1. If it is one class, rename it."
         )
     return names
 
 
 def joined(names: Sequence[str]) -> str | None:
-    """A name that is a list of others: parts of it are classes, or are in another place elsewhere.
+    """A name that is a list of others: one with |, or with ; a part that is a class itself or in another place elsewhere.
 
-    With | or ; one such part tells; with a comma all must be, since "naevus, atypical" is one thing and its name.
+    With a comma all parts must be so, since "naevus, atypical" is one thing and its name.
     """
     for mark in "|;,":
-        places, alone = defaultdict(set), {name for name in names if mark not in name}
         lists = {
             name: [part.strip(" []()'\"") for part in name.split(mark)]
             for name in names
             if mark in name
         }
+        places = defaultdict(set)
         for parts in lists.values():
             for place, part in enumerate(parts):
                 places[part].add(place)
         for name, parts in lists.items():
-            known = [bool(part) and (part in alone or len(places[part]) > 1) for part in parts]
-            if all(known) or mark != "," and any(known):
+            known = [part in names or len(places[part]) > 1 for part in parts if part]
+            if len(known) > 1 and (mark == "|" or all(known) or mark == ";" and any(known)):
                 return name
     return None
 
@@ -76,7 +71,7 @@ def positive_of(names: Sequence[str]) -> tuple[int, str]:
     """Which of two classes sensitivity is about, by their names, and why: the other one of a normal or benign class."""
     rank = [_rank(name) for name in names]
     if rank[0] == rank[1]:
-        return 1, "assumed: the last class in sorted order"
+        return 1, "assumed: the last class"
     index = int(rank[1] > rank[0])
     return index, f"assumed: by its name, beside {names[1 - index]}"
 

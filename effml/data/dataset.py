@@ -305,10 +305,10 @@ def _positive(
 ) -> tuple[int | None, str]:
     if task != "binary":
         return None, "not binary"
+    if "positive" not in arrays and official:
+        return catalogue.positive_of(name), "MedMNIST's labels"
     if "positive" not in arrays:
-        return (
-            (catalogue.positive_of(name), "MedMNIST's labels") if official else positive_of(classes)
-        )
+        return positive_of(classes) if "label_names" in arrays else (1, "assumed: the last class")
     positive = arrays["positive"].ravel()
     if len(positive) != 1 or positive[0] not in (0, 1):
         raise ValueError(

@@ -18,9 +18,9 @@ def key(value: Any) -> str:
     """
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    text = "".join(
-        str(unicodedata.decimal(sign, sign)) for sign in text if unicodedata.category(sign) != "Cf"
-    )
+    if not text.isascii():
+        shown = (sign for sign in text if unicodedata.category(sign) != "Cf")
+        text = "".join(str(unicodedata.decimal(sign, sign)) for sign in shown)
     text = re.sub(rf"(?<=[^\W_]){_DASH}(?=[^\W_])", "-", text).strip().rstrip(". ")
     text = re.sub(r"(?<=[^\W\d_])-(?=\d)|(?<=\d)-(?=[^\W\d_])", "", text)
     text = re.sub(r"(?<![\d.])0+(?=\d)", "", text)

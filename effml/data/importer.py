@@ -66,8 +66,8 @@ def import_folder(
     (a pseudonym, no anonymity), and the StudyDate as date; nothing else of their headers is kept.
 
     `size` is in pixels; `window`, `colour` and `fit` are those of `read_picture`, `split_by` and `fractions` those of
-    `partition.split`; `positive` names the class sensitivity is about (default: by the names, else the last of two). The same input gives the
-    same bytes, in whatever order the file system lists it. `dry_run` reads the table and file sizes only and writes nothing.
+    `partition.split`; `positive` names the class sensitivity is about (default: by the names of the two, else the last). The same
+    input gives the same bytes, in whatever order the file system lists it. `dry_run` only reads the table and file sizes.
 
     A picture that cannot be used is refused with its reason, and the rest goes on. Raises ValueError, and writes nothing,
     if an option or the table is wrong, more than half of the pictures are refused, or the split cannot be made;
@@ -85,9 +85,10 @@ def import_folder(
         and all(path.suffix.lower() in PLAIN for path in rows.path)
     ):
         raise ValueError(_lacking(rows, split_by))
-    _classes(rows, positive)
+    _classes(rows, positive, refused)
     if dry_run:
         rows = _dated(rows, split_by, refused, notes)
+        _say(notes)
         return _plan(rows, refused, told, size, colour, split_by, fractions, seed)
     rows, pixels, facts = _read(rows, refused, size=size, window=window, colour=colour, fit=fit)
     if split_by in _NEEDED and split_by not in rows and len(rows):
@@ -128,7 +129,7 @@ def finish(
     positive: str | None = None,
 ) -> dict[str, Any]:
     """Split, look for copies, and write `out` and its report. The index of `rows` counts the rows of `pixels`."""
-    classes, index, why = _classes(rows, positive)
+    classes, index, why = _classes(rows, positive, refused)
     side, notes = _sides(rows, split_by, fractions, seed), []
     if "split" in rows and split_by != "column":
         notes.append('The given split was not used. Say split_by="column" to keep it.')
@@ -181,9 +182,13 @@ def finish(
     arrays |= {"label_names": np.array(classes)} if classes else {}
     arrays |= {} if index is None else {"positive": np.array(index)}
     _write(out, arrays | _columns(parts, pixels, classes), report)
+    _say(notes)
+    return report
+
+
+def _say(notes: list[str]) -> None:
     for note in notes:
         print(f"import: {typed(note)}", file=sys.stderr)
-    return report
 
 
 def _understood(
@@ -281,17 +286,28 @@ def _check(
 def _enough(rows: "pd.DataFrame", refused: Refused) -> None:
     asked = len(rows) + len(refused)
     if rows.empty or len(refused) > REFUSED_LIMIT * asked:
-        reasons = Counter(one["reason"] for one in refused).most_common(3)
         raise ValueError(
             f"{len(refused)} of {asked} pictures were refused, more than half; nothing was written. Most often: "
-            + "; ".join(f"{reason} ({count}×)" for reason, count in reasons)
-            + f". First: {refused[0]['file']}."
+            f"{_reasons(refused)}. First: {refused[0]['file']}."
         )
 
 
-def _classes(rows: "pd.DataFrame", positive: str | None) -> tuple[list[str], int | None, str]:
+def _reasons(refused: Refused) -> str:
+    reasons = Counter(one["reason"] for one in refused).most_common(3)
+    return "; ".join(f"{reason} ({count}×)" for reason, count in reasons)
+
+
+def _classes(
+    rows: "pd.DataFrame", positive: str | None, refused: Refused
+) -> tuple[list[str], int | None, str]:
     """Class names in order (numbers by value), which of two is positive, and who says so. No names without labels."""
     names = in_order(rows.get("label", ()))
+    if len(names) == 1:
+        raise ValueError(
+            f"All {len(rows)} pictures that can be used have the label {names[0]}: there is nothing to tell apart. Give "
+            "pictures of two classes or more, or masks. Refused: "
+            + (f"{len(refused)}, {_reasons(refused)}." if refused else "none.")
+        )
     if positive is not None and len(names) > 2:
         raise ValueError(
             f"positive={positive!r} is for two classes; here are {len(names)}: {', '.join(names[:9])}. Leave it out and "
