@@ -446,6 +446,14 @@ def test_the_split_of_ids_without_twins_is_what_it_was():
     ).all()
 
 
+def test_notes_do_not_depend_on_the_order_of_a_set():
+    """Notes name the same patients in every process: Python's own order of text differs from run to run."""
+    from effml.data.identity import spellings
+
+    names = [f"{letter}{k}" for letter in "pP" for k in range(30)]
+    assert list(spellings(names)) == sorted(f"P{k}" for k in range(30))
+
+
 def test_one_id_of_dicom_in_two_spellings_is_one_pseudonym(tmp_path):
     from test_pictures import dicom
 

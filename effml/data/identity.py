@@ -28,13 +28,12 @@ def key(value: Any) -> str:
 
 
 def spellings(names: Iterable[Any]) -> dict[str, list[str]]:
-    """{the spelling that stands for all: every spelling, sorted} of each thing that `names` name."""
+    """{the spelling that stands for all: every spelling, sorted} of each thing that `names` name, in order."""
     found = defaultdict(set)
     for name in set(names):
-        found[key(name)].add(
-            name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
-        )
-    return {min(same): sorted(same) for same in found.values()}
+        shown = name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
+        found[key(name)].add(shown)
+    return {same[0]: same for same in sorted(map(sorted, found.values()))}
 
 
 def listed(several: Iterable[list[str]], most: int = 5) -> str:

@@ -311,7 +311,7 @@ def _classes(
     if positive is not None and len(names) > 2:
         raise ValueError(
             f"positive={positive!r} is for two classes; here are {len(names)}: {', '.join(names[:9])}. Leave it out and "
-            f"score one class against the rest: effml.achieved with probabilities[:, c], labels == c and positive=1. Or "
+            "score one class against the rest in Python: effml.achieved, with probabilities[:, c] and labels == c. Or "
             f"give labels of two classes, such as {positive} and rest."
         )
     if positive is not None and positive not in names:
