@@ -91,7 +91,6 @@ def test_folders_that_name_a_split_are_the_split_and_no_classes(folder, sides, p
         (["scans/{}.png"], "All 30 pictures that can be used have the label scans"),
         (["a/b/{}.png"], "All 30 pictures that can be used have the label b"),
         (["{}.png"], "30 of 30 pictures were refused.*no label"),
-        (["a/{}.gif", "b/{}.gif"], "holds no pictures.*there: 30 files .gif"),
     ],
 )
 def test_folders_that_make_no_sense_are_refused(folder, places, words):
@@ -99,6 +98,14 @@ def test_folders_that_make_no_sense_are_refused(folder, places, words):
     with pytest.raises(ValueError, match=words):
         take(folder)
     assert not (folder.parent / "x.npz").exists()
+
+
+def test_a_folder_without_pictures_is_told_what_is_in_it(folder):
+    folder.mkdir()
+    for name in ("a.mat", "b.mat", "c.txt", ".hidden"):
+        (folder / name).touch()
+    with pytest.raises(ValueError, match="holds no pictures.*there: 2 files .mat, 1 files .txt"):
+        take(folder)
 
 
 def test_classes_may_be_called_test_and_control(folder):
@@ -211,7 +218,7 @@ def test_masks_are_paired_by_what_is_left_of_all_names(folder, picture, mask):
 @pytest.mark.parametrize(
     "masks, words",
     [
-        (["{}.gif"], "no masks that can be read .30 files .gif."),
+        (["{}.mat", "{}.xml"], "30 files .mat, 30 files .xml"),
         (["{}.npy"], "30 files .npy"),
         (["x_{}_y_{}.png"], "called like im 0.png, the masks like x_0_y_0.png"),
         ([], "no masks that can be read .no files."),
@@ -224,10 +231,7 @@ def test_masks_that_cannot_be_paired_are_named_on_both_sides(folder, masks, word
     for i in range(30):
         for name in masks:
             path = where / name.format(i, i)
-            if path.suffix == ".npy":
-                path.write_bytes(b"")
-            else:
-                square(path)
+            square(path) if path.suffix == ".png" else path.write_bytes(b"")
     with pytest.raises(ValueError, match=words):
         take(folder, masks=where)
 

@@ -242,16 +242,19 @@ def _masks(
 
 
 def _disjoint(name: str, splits: dict[str, Split]) -> dict[str, int] | None:
-    """How many groups each split has. No group may be on two sides, in whatever spelling: what is learnt by heart would
-    look like skill."""
+    """How many groups each split has, as they are spelt. None may be on two sides, in whatever spelling: what is learnt by
+    heart would look like skill."""
     groups = {
-        split: {key(one): names for one, names in spellings(part.groups.tolist()).items()}
+        split: set(part.groups.tolist())
         for split, part in splits.items()
         if part.groups is not None
     }
-    for one, other in combinations(groups, 2):
-        if leak := sorted(set(groups[one]) & set(groups[other])):
-            both = [sorted({*groups[one][group], *groups[other][group]}) for group in leak]
+    named = {
+        split: {key(one[0]): one for one in spellings(groups[split]).values()} for split in groups
+    }
+    for one, other in combinations(named, 2):
+        if leak := sorted(set(named[one]) & set(named[other])):
+            both = [sorted({*named[one][group], *named[other][group]}) for group in leak]
             raise ValueError(
                 f"{name}: {len(leak)} groups are in {one} and in {other}, such as {listed(both, 3)}. "
                 "Split by group, for instance with python -m effml data import."

@@ -22,8 +22,8 @@ def other_files(folder: Path) -> str:
     """What else lies in `folder` and below, counted by suffix, for a message: "30 files .gif" or "no files"."""
     names = (Path(name) for _, _, files in os.walk(folder) for name in files if name[0] != ".")
     counts = Counter(path.suffix.lower() or "without a suffix" for path in names)
-    kinds = (f"{count} files {suffix}" for suffix, count in counts.most_common(3))
-    return ", ".join(kinds) or "no files"
+    kinds = sorted(counts.items(), key=lambda kind: (-kind[1], kind[0]))[:3]
+    return ", ".join(f"{count} files {suffix}" for suffix, count in kinds) or "no files"
 
 
 def masks_beside(files: Iterable[str]) -> dict[str, str]:

@@ -66,8 +66,8 @@ def import_folder(
     (a pseudonym, no anonymity), and the StudyDate as date; nothing else of their headers is kept.
 
     `size` is in pixels; `window`, `colour` and `fit` are those of `read_picture`, `split_by` and `fractions` those of
-    `partition.split`; `positive` names the class sensitivity is about (default: by the names of the two, else the last). The same
-    input gives the same bytes, in whatever order the file system lists it. `dry_run` only reads the table and file sizes.
+    `partition.split`; `positive` names the class sensitivity is about (default: by their names, else the last of two).
+    The same input gives the same bytes, in whatever order files are listed. `dry_run` only reads the table and file sizes.
 
     A picture that cannot be used is refused with its reason, and the rest goes on. Raises ValueError, and writes nothing,
     if an option or the table is wrong, more than half of the pictures are refused, or the split cannot be made;
@@ -88,18 +88,16 @@ def import_folder(
     _classes(rows, positive, refused)
     if dry_run:
         rows = _dated(rows, split_by, refused, notes)
-        _say(notes)
         return _plan(rows, refused, told, size, colour, split_by, fractions, seed)
     rows, pixels, facts = _read(rows, refused, size=size, window=window, colour=colour, fit=fit)
     if split_by in _NEEDED and split_by not in rows and len(rows):
         raise ValueError(_lacking(rows, split_by))
-    rows = _dated(rows, split_by, refused, notes)
-    rows = filled(rows, {"group", split_by} & {"group", "date"} & set(rows), refused)
-    _enough(rows, refused)
+    rows, more = _understood(rows, split_by, positive, refused, notes)
     passport = {
         "source": source or "imported from a local folder",
         "licence": licence or "not stated",
         **facts,
+        **more,
         **told,
         "notes": notes,
     }
@@ -158,12 +156,21 @@ def finish(
         "counts": {name: len(part) for name, part in parts.items()},
         "refused": len(refused),
         "duplicates": {"exact": exact, "near": len(pairs) - exact},
-        "notes": (notes := [*notes, *passport.get("notes", [])]),
+        "notes": (notes := notes + passport.get("notes", [])),
         "made_with": f"effml {effml.__version__}",
     }
-    rows, more = _understood(rows, side, classes, index, why, notes)
-    passport |= more
-    parts = {SPLITS[s]: rows[side == s] for s in np.unique(side)}
+    if classes:
+        counts = {
+            name: {kind: int((part.label == kind).sum()) for kind in classes}
+            for name, part in parts.items()
+        }
+        passport |= {
+            "classes": counts,
+            "positive": None if index is None else classes[index],
+            "positive_from": why,
+        }
+    if "group" in rows:
+        passport["groups"] = {name: int(part.group.nunique()) for name, part in parts.items()}
     names = rows.file.to_numpy()
     report = {
         "passport": passport,
@@ -182,50 +189,9 @@ def finish(
     arrays |= {"label_names": np.array(classes)} if classes else {}
     arrays |= {} if index is None else {"positive": np.array(index)}
     _write(out, arrays | _columns(parts, pixels, classes), report)
-    _say(notes)
-    return report
-
-
-def _say(notes: list[str]) -> None:
     for note in notes:
         print(f"import: {typed(note)}", file=sys.stderr)
-
-
-def _understood(
-    rows: "pd.DataFrame",
-    side: np.ndarray,
-    classes: list[str],
-    index: int | None,
-    why: str,
-    notes: list[str],
-) -> tuple["pd.DataFrame", dict[str, Any]]:
-    """The rows with one spelling for each group, and what the passport says of classes, groups and days."""
-    told: dict[str, Any] = {}
-    sides = {SPLITS[s]: side == s for s in np.unique(side)}
-    if classes:
-        told["classes"] = {
-            name: {kind: int((rows.label[on] == kind).sum()) for kind in classes}
-            for name, on in sides.items()
-        }
-        told |= {"positive": None if index is None else classes[index], "positive_from": why}
-    if why.startswith("assumed"):
-        notes.append(
-            f'Sensitivity is taken to be about {classes[index]} ({why}). Say positive="{classes[1 - index]}" if it '
-            "is about the other class."
-        )
-    if "group" in rows:
-        groups, same = one_spelling(rows.group.to_numpy(str))
-        rows = rows.assign(group=groups)
-        if several := [names for names in same.values() if len(names) > 1]:
-            notes.append(
-                f"{len(several)} groups are spelt in several ways; each is taken as one: {listed(several)}."
-            )
-        told["groups"] = {name: len(set(groups[on])) for name, on in sides.items()}
-    if "date" in rows and len(days := sorted(set(rows.date) - {""})):
-        told["dates"] = f"{days[0]} to {days[-1]}"
-        if lacking := int((rows.date == "").sum()):
-            told["dates"] += f", none for {lacking} pictures"
-    return rows, told
+    return report
 
 
 def _columns(
@@ -417,6 +383,30 @@ def _with_masks(
 def _lacking(rows: "pd.DataFrame", split_by: str) -> str:
     keep = ' Or say split_by="column" to keep the given split.' if "split" in rows else ""
     return _NEEDED[split_by] + keep
+
+
+def _understood(
+    rows: "pd.DataFrame", split_by: str, positive: str | None, refused: Refused, notes: list[str]
+) -> tuple["pd.DataFrame", dict[str, str]]:
+    """The rows that the split can use, with days and one spelling for each group; for the passport the range of days."""
+    rows = _dated(rows, split_by, refused, notes)
+    rows = filled(rows, {"group", split_by} & {"group", "date"} & set(rows), refused)
+    _enough(rows, refused)
+    classes, index, why = _classes(rows, positive, refused)
+    if why.startswith("assumed"):
+        notes.append(
+            f'Sensitivity is taken to be about {classes[index]} ({why}). Say positive="{classes[1 - index]}" if it '
+            "is about the other class."
+        )
+    if "group" in rows:
+        groups, same = one_spelling(rows.group.to_numpy(str))
+        rows = rows.assign(group=groups)
+        if several := [names for names in same.values() if len(names) > 1]:
+            notes.append(
+                f"{len(several)} groups are spelt in several ways; each is taken as one: {listed(several)}."
+            )
+    days = sorted(set(rows.get("date", ())) - {""})
+    return rows, {"dates": f"{days[0]} to {days[-1]}"} if days else {}
 
 
 def _dated(
