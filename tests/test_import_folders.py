@@ -215,6 +215,28 @@ def test_masks_are_paired_by_what_is_left_of_all_names(folder, picture, mask):
     assert paired == (picture.partition(".")[0] != mask.partition(".")[0])
 
 
+def test_masks_of_some_pictures_and_two_for_one(folder):
+    draw(folder, ["a_{:02}.png", "b_{:02}.png"])
+    for i in range(
+        0, 30, 2
+    ):  # of the pictures a_… alone: what all masks begin with is not taken off
+        square(folder.parent / "m" / f"a_{i:02}_mask.png", area=(0, 1 + i // 2))
+    square(folder.parent / "m" / "a_04_mask.tif")
+    table = write_csv(
+        folder.parent / "t.csv", [("file",), *[(f"a_{i:02}.png",) for i in range(0, 30, 2)]]
+    )
+    passport, arrays = take(folder, masks=folder.parent / "m", table=table)
+    report = import_folder(
+        folder, folder.parent / "y.npz", masks=folder.parent / "m", table=table, **ALONE
+    )
+    assert report["refused"] == [
+        {"file": "a_04.png", "reason": "no mask of its name, or more than one"}
+    ]
+    order = {scene(i, (16, 16)).tobytes(): i for i in range(30)}
+    for image, cut in zip(everything(arrays, "images"), everything(arrays, "masks")):
+        assert cut.sum() == (1 + order[image.tobytes()] // 2) ** 2
+
+
 @pytest.mark.parametrize(
     "masks, words",
     [

@@ -101,11 +101,19 @@ def pair_masks(
     hits = [find(_without_suffix(name)) for name in pictures]
     if any(hits) or len(pictures) < 2 or len(masks) < 2:
         return hits, ""
-    ours, theirs = _affixes(pictures), _affixes(masks)
-    cores = {f"{_core(mask, theirs)}.png": mask for mask in masks}
-    find = finder(cores)
-    hits = [[cores[core] for core in find(_core(name, ours))] for name in pictures]
-    return hits, f"pictures {'…'.join(ours)}, masks {'…'.join(theirs)}" if any(hits) else ""
+    tried = []
+    for before, after in ((False, True), (True, False), (True, True)):
+        ours, theirs = (_affixes(names, before, after) for names in (pictures, masks))
+        cores = defaultdict(list)
+        for mask in masks:
+            cores[f"{_core(mask, theirs)}.png"].append(mask)
+        find = finder(cores)
+        hits = [
+            [mask for core in find(_core(name, ours)) for mask in cores[core]] for name in pictures
+        ]
+        tried.append((sum(len(found) == 1 for found in hits), hits, ours, theirs))
+    paired, hits, ours, theirs = max(tried, key=lambda one: one[0])
+    return hits, f"pictures {'…'.join(ours)}, masks {'…'.join(theirs)}" if paired else ""
 
 
 def _inside(paths: list[tuple[str, ...]], notes: list[str]) -> list[tuple[str, ...]]:
@@ -116,12 +124,12 @@ def _inside(paths: list[tuple[str, ...]], notes: list[str]) -> list[tuple[str, .
     return paths
 
 
-def _affixes(names: Sequence[str]) -> tuple[str, str]:
-    """What stands before and after in all stems, cut where a word ends, so that a number is not cut."""
+def _affixes(names: Sequence[str], before: bool, after: bool) -> tuple[str, str]:
+    """What stands before and after in all stems, cut where a word ends, so that no number is cut."""
     stems = [PurePosixPath(name).stem for name in names]
-    before = os.path.commonprefix(stems)
-    after = os.path.commonprefix([stem[::-1] for stem in stems])[::-1]
-    start, end = re.match(r"(?:.*[ _.-])?", before), re.search(r"[ _.-].*$", after)
+    first = os.path.commonprefix(stems) if before else ""
+    last = os.path.commonprefix([stem[::-1] for stem in stems])[::-1] if after else ""
+    start, end = re.match(r".*[ _.-]", first), re.search(r"[ _.-].*$", last)
     return start[0] if start else "", end[0] if end else ""
 
 
