@@ -182,6 +182,20 @@ def test_the_report_is_the_same_from_a_shell_and_from_python(here, capsys):
     assert first == [file.read_bytes() for file in files]
 
 
+def test_a_dry_run_says_what_it_would_take_for_what(here, capsys):
+    for i in range(N):
+        put_here(f"pictures/all/{('train', 'Test')[i % 3 > 1]}/{'ab'[i % 2]}/{i:02d}.png", i)
+        put_here(f"pictures/all/train/a/{i // 6 * 6:02d}_mask.png", i)
+    code, said, _ = call(capsys, "--split-by", "column", "--dry-run", table=False)
+    assert code == 0 and said["counts"] == "train 20, test 10" and said["classes"] == "a 15, b 15"
+    assert said["positive"] == "b (assumed: the last class)"
+    assert "folders Test, train are taken as the split" in said["notes"]
+    assert (
+        "5 files are masks by their names" in said["notes"] and "--masks pictures" in said["notes"]
+    )
+    assert not os.path.exists("out.npz")
+
+
 def test_what_is_printed_as_next_can_be_typed(here, capsys, monkeypatch):
     write(clinic())
     os.mkdir("my data, 2")

@@ -314,6 +314,7 @@ def test_labels_that_look_odd_and_are_classes(take, labels):
         ("tumour-free", "aa"),
         ("nevus", "melanoma"),
         ("False", "True"),
+        ("uninfected", "parasitized"),
     ],
 )
 def test_sensitivity_is_about_the_class_that_is_not_normal(take, negative, positive):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from effml.data.identity import listed, spellings
 
 _NO = {"no", "non", "not", "without", "negative", "neg", "normal", "healthy", "control", "controls"}
-_NO |= {"absent", "absence", "none", "false", "0", "well", "clear", "unremarkable"}
+_NO |= {"absent", "absence", "none", "false", "0", "well", "clear", "unremarkable", "uninfected"}
 _YES = {"yes", "true", "positive", "pos", "abnormal", "malignant", "malignancy", "ill", "sick"}
 _YES |= {"disease", "diseased", "cancer", "carcinoma", "tumour", "tumor", "lesion", "present"}
 _YES |= {

@@ -17,7 +17,7 @@ from effml.data.fetch import bytes_to_get, fetch, local_files, megabytes, missin
 from effml.data.load import is_phantom
 from effml.data.phantoms import PHANTOMS
 from effml.data.tables import places
-from effml.data.words import at_a_shell
+from effml.data.words import at_a_shell, typed
 
 _SHOWS = {
     "pathmnist": "colon pathology",
@@ -350,9 +350,10 @@ def _import(given: argparse.Namespace) -> int:
         )
     with at_a_shell(takes):
         report = work(**options)
-    if "passport" not in report:  # a dry run
-        print("\n".join(f"{key:14}{_text(value)}" for key, value in report.items()))
-        return 0
+        if "passport" not in report:  # a dry run
+            told = {key: _text(value) for key, value in report.items() if value is not None}
+            print("\n".join(f"{key:14}{typed(text)}" for key, text in told.items()))
+            return 0
     print("\n".join(f"{name:14}{text}" for name, text in _understood(report).items()))
     out = Path(given.out)
     print(f"{'written':14}{out.stat().st_size / 1e6:.1f} MB in {out}, the report beside it")
@@ -381,6 +382,8 @@ def _understood(report: dict[str, Any]) -> dict[str, str]:
 
 def _text(value: Any) -> str:
     """A value of the report in a line; of refused pictures the reasons, counted."""
+    if isinstance(value, list) and value and isinstance(value[0], str):
+        return " ".join(value)
     if isinstance(value, list):
         reasons = Counter(one["reason"] for one in value).most_common()
         return "; ".join([str(len(value)), *(f"{reason} ({count}×)" for reason, count in reasons)])

@@ -85,9 +85,11 @@ def import_folder(
         and all(path.suffix.lower() in PLAIN for path in rows.path)
     ):
         raise ValueError(_lacking(rows, split_by))
-    _classes(rows, positive, refused)
+    classes, index, why = _classes(rows, positive, refused)
     if dry_run:
         rows = _dated(rows, split_by, refused, notes)
+        told |= {"positive": f"{classes[index]} ({why})" if why != "not binary" else None}
+        told |= {"notes": notes}
         return _plan(rows, refused, told, size, colour, split_by, fractions, seed)
     rows, pixels, facts = _read(rows, refused, size=size, window=window, colour=colour, fit=fit)
     if split_by in _NEEDED and split_by not in rows and len(rows):
