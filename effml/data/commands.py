@@ -351,7 +351,7 @@ def _import(given: argparse.Namespace) -> int:
     with at_a_shell(takes):
         report = work(**options)
         if "passport" not in report:  # a dry run
-            told = {key: _text(value) for key, value in report.items() if value is not None}
+            told = {key: _text(value) for key, value in report.items() if key == "refused" or value}
             print("\n".join(f"{key:14}{typed(text)}" for key, text in told.items()))
             return 0
     print("\n".join(f"{name:14}{text}" for name, text in _understood(report).items()))

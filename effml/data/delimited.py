@@ -63,7 +63,8 @@ def _rows(text: str) -> Rows:
     if said := re.match(r'"?sep=(.)"?[;,\t ]*(?:\r\n|\r|\n)', text, re.IGNORECASE):
         text, first = text[said.end() :], 2
     tried = {}
-    for separator in [said[1]] if said else _SEPARATORS:
+    there = [separator for separator in _SEPARATORS if separator in text]
+    for separator in [said[1]] if said else there or [","]:
         rows, wrong = _parsed(text, separator, first)
         tried[separator] = len(rows[0][1]) if rows else 0, rows, wrong
     whole = {separator: found for separator, found in tried.items() if not found[2]}

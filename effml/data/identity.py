@@ -6,7 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-_DASH = r"[\s_\-\u2010-\u2015\u2212]+"
+_PARTS = re.compile(r"(?<=[^\W_])[\s_\-\u2010-\u2015\u2212]+(?=[^\W_])")
+_BESIDE_NUMBER = re.compile(r"(?<=[^\W\d_])-(?=\d)|(?<=\d)-(?=[^\W\d_])")
+_ZEROS = re.compile(r"(?<![\d.])0+(?=\d)")
+_WHOLE = re.compile(r"(-?\d+)\.0+")
 
 
 def key(value: Any) -> str:
@@ -17,14 +20,14 @@ def key(value: Any) -> str:
     It is for comparing only, never for showing.
     """
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    text = text.casefold()
     if not text.isascii():
+        text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
         shown = (sign for sign in text if unicodedata.category(sign) != "Cf")
         text = "".join(str(unicodedata.decimal(sign, sign)) for sign in shown)
-    text = re.sub(rf"(?<=[^\W_]){_DASH}(?=[^\W_])", "-", text).strip().rstrip(". ")
-    text = re.sub(r"(?<=[^\W\d_])-(?=\d)|(?<=\d)-(?=[^\W\d_])", "", text)
-    text = re.sub(r"(?<![\d.])0+(?=\d)", "", text)
-    return re.sub(r"(-?\d+)\.0+", r"\1", text) if re.fullmatch(r"-?\d+\.0+", text) else text
+    text = _BESIDE_NUMBER.sub("", _PARTS.sub("-", text).strip().rstrip(". "))
+    text = _ZEROS.sub("", text)
+    return whole[1] if (whole := _WHOLE.fullmatch(text)) else text
 
 
 def spellings(names: Iterable[Any]) -> dict[str, list[str]]:
