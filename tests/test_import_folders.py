@@ -1,4 +1,6 @@
-"""Folders as other people keep them: what their order says, which files are masks, and what makes no sense."""
+"""Folders as other people keep them: what their order says, which files are masks, and what makes
+no sense.
+"""
 
 import os
 

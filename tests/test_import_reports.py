@@ -1,4 +1,6 @@
-"""Reported troubles of users with tables and folders, on the command line; and what it says must be typed as it stands."""
+"""Reported troubles of users with tables and folders, on the command line; and what it says must be
+typed as it stands.
+"""
 
 import os
 import shlex

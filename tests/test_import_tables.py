@@ -1,4 +1,6 @@
-"""Tables as other people and programs write them: every case is read rightly, or refused with the fact."""
+"""Tables as other people and programs write them: every case is read rightly, or refused with the
+fact.
+"""
 
 import unicodedata
 from datetime import date
@@ -24,7 +26,9 @@ def pictures(tmp_path_factory):
 
 @pytest.fixture
 def take(pictures, tmp_path):
-    """Import the pictures with a table, which is a data frame or the bytes of a CSV; (report, arrays)."""
+    """Import the pictures with a table, which is a data frame or the bytes of a CSV; (report,
+    arrays).
+    """
 
     def work(table, **options):
         if not isinstance(table, pd.DataFrame):
@@ -448,7 +452,9 @@ def test_the_split_of_ids_without_twins_is_what_it_was():
 
 
 def test_notes_do_not_depend_on_the_order_of_a_set():
-    """Notes name the same patients in every process: Python's own order of text differs from run to run."""
+    """Notes name the same patients in every process: Python's own order of text differs from run to
+    run.
+    """
     from effml.data.identity import spellings
 
     names = [f"{letter}{k}" for letter in "pP" for k in range(30)]

@@ -1,4 +1,6 @@
-"""What the names of classes say: their order, which of two is the positive one, and what cannot be a class."""
+"""What the names of classes say: their order, which of two is the positive one, and what cannot be
+a class.
+"""
 
 import re
 from collections import defaultdict
@@ -24,7 +26,9 @@ _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """The classes, each once: numbers by value, other names as text. Raises ValueError for what cannot be classes."""
+    """The classes, each once: numbers by value, other names as text. Raises ValueError for what
+    cannot be classes.
+    """
     names = sorted(set(names))
     if all(_NUMBER.fullmatch(name) for name in names):
         names.sort(key=float)
@@ -46,7 +50,8 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 
 def joined(names: Sequence[str]) -> str | None:
-    """A name that is a list of others: one with |, or with ; a part that is a class itself or in another place elsewhere.
+    """A name that is a list of others: one with |, or with ; a part that is a class itself or in
+    another place elsewhere.
 
     With a comma all parts must be so, since "naevus, atypical" is one thing and its name.
     """
@@ -68,7 +73,9 @@ def joined(names: Sequence[str]) -> str | None:
 
 
 def positive_of(names: Sequence[str]) -> tuple[int, str]:
-    """Which of two classes sensitivity is about, by their names, and why: the other one of a normal or benign class."""
+    """Which of two classes sensitivity is about, by their names, and why: the other one of a normal
+    or benign class.
+    """
     rank = [_rank(name) for name in names]
     if rank[0] == rank[1]:
         return 1, "assumed: the last class"

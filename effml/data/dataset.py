@@ -242,8 +242,9 @@ def _masks(
 
 
 def _disjoint(name: str, splits: dict[str, Split]) -> dict[str, int] | None:
-    """How many groups each split has, as they are spelt. None may be on two sides, in whatever spelling: what is learnt by
-    heart would look like skill."""
+    """How many groups each split has, as they are spelt. None may be on two sides, in whatever
+    spelling: what is learnt by heart would look like skill.
+    """
     groups = {
         split: set(part.groups.tolist())
         for split, part in splits.items()

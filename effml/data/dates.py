@@ -13,10 +13,11 @@ _YEAR_LAST = re.compile(rf"(\d{{1,2}})([-/.])(\d{{1,2}})\2(\d{{4}}){_TIME}")
 
 
 def read_days(values: Iterable[str | None]) -> tuple[dict[str, str], str]:
-    """{text: YYYY-MM-DD} of the texts that can be read, and why others cannot, "" if all can. Empty ones count as none.
+    """{text: YYYY-MM-DD} of the texts that can be read, and why others cannot, "" if all can. Empty
+    ones count as none.
 
-    31.12.2021 and 12/31/2021 are read where the whole column has one order of day and month: dots mean that the day is
-    first; with - and / some number above 12 must show the order.
+    31.12.2021 and 12/31/2021 are read where the whole column has one order of day and month: dots
+    mean that the day is first; with - and / some number above 12 must show the order.
     """
     texts = sorted({text for text in values if text})
     last = {text: match for text in texts if (match := _YEAR_LAST.fullmatch(text))}

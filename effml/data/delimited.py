@@ -1,4 +1,6 @@
-"""CSV files as spreadsheets and other programs write them: read as they are meant, or refused by line."""
+"""CSV files as spreadsheets and other programs write them: read as they are meant, or refused by
+line.
+"""
 
 import codecs
 import csv
@@ -17,10 +19,12 @@ Rows = list[tuple[int, list[str]]]  # the line that a row begins in, and its fie
 
 
 def read_csv(path: str | os.PathLike) -> "pd.DataFrame":
-    """A CSV with , ; tab or | as text, so that the id 007 stays 007 and the class NA is a class; empty fields are None.
+    """A CSV with , ; tab or | as text, so that the id 007 stays 007 and the class NA is a class;
+    empty fields are None.
 
-    The separator is the one that gives every line as many fields as there are names, or Excel's line sep=. Rows without
-    any value are left out. FileNotFoundError and ValueError say what is wrong in which line, and what to do.
+    The separator is the one that gives every line as many fields as there are names, or Excel's
+    line sep=. Rows without any value are left out. FileNotFoundError and ValueError say what is
+    wrong in which line, and what to do.
     """
     import pandas as pd
 
@@ -81,7 +85,9 @@ def _rows(text: str) -> Rows:
 
 
 def _parsed(text: str, separator: str, first: int) -> tuple[Rows, str]:
-    """The rows that have a value, without empty fields after the last name; and what is wrong with one, or ""."""
+    """The rows that have a value, without empty fields after the last name; and what is wrong with
+    one, or "".
+    """
     lines = csv.reader(
         io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True
     )

@@ -1,4 +1,6 @@
-"""What the order of files and folders says: classes, the sides of a split, and which mask is of which picture."""
+"""What the order of files and folders says: classes, the sides of a split, and which mask is of
+which picture.
+"""
 
 import os
 import re
@@ -19,7 +21,9 @@ _MASK_FOLDER = re.compile(rf"(?:.*[ _.-])?{_MASK}", re.IGNORECASE)
 
 
 def other_files(folder: Path) -> str:
-    """What else lies in `folder` and below, counted by suffix, for a message: "30 files .gif" or "no files"."""
+    """What else lies in `folder` and below, counted by suffix, for a message: "30 files .gif" or
+    "no files".
+    """
     names = (Path(name) for _, _, files in os.walk(folder) for name in files if name[0] != ".")
     counts = Counter(path.suffix.lower() or "without a suffix" for path in names)
     kinds = sorted(counts.items(), key=lambda kind: (-kind[1], kind[0]))[:3]
@@ -43,10 +47,12 @@ def masks_beside(files: Iterable[str]) -> dict[str, str]:
 def by_folders(
     names: Sequence[str], folder: Path, *, classes: bool
 ) -> tuple[dict[str, list[str | None]], list[str]]:
-    """The columns label (if `classes` are wanted) and split, as far as the folders say them, and notes on how they are read.
+    """The columns label (if `classes` are wanted) and split, as far as the folders say them, and
+    notes on how they are read.
 
-    A folder around all others is passed over. Where all folders of a level are called train, val or test, they are the
-    split. The first folder of what is left is the class. Raises ValueError where this makes no sense.
+    A folder around all others is passed over. Where all folders of a level are called train, val or
+    test, they are the split. The first folder of what is left is the class. Raises ValueError where
+    this makes no sense.
     """
     notes: list[str] = []
     paths = _inside([PurePosixPath(name).parts[:-1] for name in names], notes)
@@ -87,10 +93,11 @@ def by_folders(
 def pair_masks(
     pictures: Sequence[str], masks: Sequence[str], beside: dict[str, str]
 ) -> tuple[list[list[str]], str]:
-    """For each picture the masks it may mean, and how they were paired where the names are not the same.
+    """For each picture the masks it may mean, and how they were paired where the names are not the
+    same.
 
-    Tried in turn: `beside` ({mask: picture}), the same name, and the same name without what all pictures and all masks
-    have before and after it, such as _segmentation.
+    Tried in turn: `beside` ({mask: picture}), the same name, and the same name without what all
+    pictures and all masks have before and after it, such as _segmentation.
     """
     if beside:
         hits = defaultdict(list)

@@ -1,4 +1,6 @@
-"""When two spellings mean one thing: the rule by which names of patients, and of classes, are compared."""
+"""When two spellings mean one thing: the rule by which names of patients, and of classes, are
+compared.
+"""
 
 import re
 import unicodedata
@@ -15,9 +17,9 @@ _WHOLE = re.compile(r"(-?\d+)\.0+")
 def key(value: Any) -> str:
     """What is left of a name when everything is gone that people and programs spell differently.
 
-    Letters' case and composition, full-width and other digits, invisible signs, dots at the end, zeros before a number
-    (7, 007 and 7.0 are one) and the sign that parts words (P-7, P_7, P 7 and P7 are one; 1-23 and 12-3 are two).
-    It is for comparing only, never for showing.
+    Letters' case and composition, full-width and other digits, invisible signs, dots at the end,
+    zeros before a number (7, 007 and 7.0 are one) and the sign that parts words (P-7, P_7, P 7 and
+    P7 are one; 1-23 and 12-3 are two). It is for comparing only, never for showing.
     """
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
     text = text.casefold()
@@ -31,7 +33,9 @@ def key(value: Any) -> str:
 
 
 def spellings(names: Iterable[Any]) -> dict[str, list[str]]:
-    """{the spelling that stands for all: every spelling, sorted} of each thing that `names` name, in order."""
+    """{the spelling that stands for all: every spelling, sorted} of each thing that `names` name,
+    in order.
+    """
     found = defaultdict(set)
     for name in set(names):
         shown = name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)

@@ -302,8 +302,9 @@ def _asked(
     refused: Refused,
     notes: list[str],
 ) -> tuple["pd.DataFrame", dict[str, Any]]:
-    """The rows that the table or the folders name, with their masks; and for the passport how many pictures no table
-    names, and which of its columns have other names."""
+    """The rows that the table or the folders name, with their masks; and for the passport how many
+    pictures no table names, and which of its columns have other names.
+    """
     import pandas as pd
 
     inner = None if masks is None else Path(masks).resolve()
@@ -352,7 +353,9 @@ def _with_masks(
     refused: Refused,
     notes: list[str],
 ) -> "pd.DataFrame":
-    """The rows which have a mask, with its path in a column mask; `there` and `beside` where masks lie among pictures."""
+    """The rows which have a mask, with its path in a column mask; `there` and `beside` where masks
+    lie among pictures.
+    """
     if not beside:
         pictures = {path.resolve() for path in rows.path}
         found = pictures_in(folder, refused)
@@ -390,7 +393,9 @@ def _lacking(rows: "pd.DataFrame", split_by: str) -> str:
 def _understood(
     rows: "pd.DataFrame", split_by: str, positive: str | None, refused: Refused, notes: list[str]
 ) -> tuple["pd.DataFrame", dict[str, str]]:
-    """The rows that the split can use, with days and one spelling for each group; for the passport the range of days."""
+    """The rows that the split can use, with days and one spelling for each group; for the passport
+    the range of days.
+    """
     rows = _dated(rows, split_by, refused, notes)
     rows = filled(rows, {"group", split_by} & {"group", "date"} & set(rows), refused)
     _enough(rows, refused)
@@ -414,7 +419,9 @@ def _understood(
 def _dated(
     rows: "pd.DataFrame", split_by: str, refused: Refused, notes: list[str]
 ) -> "pd.DataFrame":
-    """The rows with days as YYYY-MM-DD. What is no day is kept as it is written, or refused if the split needs it."""
+    """The rows with days as YYYY-MM-DD. What is no day is kept as it is written, or refused if the
+    split needs it.
+    """
     if "date" not in rows:
         return rows
     days, why = read_days(rows.date)
@@ -485,8 +492,9 @@ def _plan(
 def _read(
     rows: "pd.DataFrame", refused: Refused, **how: Any
 ) -> tuple["pd.DataFrame", Pixels, dict[str, Any]]:
-    """Read the rows' files; the rows that could be used, with group and date from DICOM, their pixels, and for the
-    passport what was converted and the masks' mean share of the picture."""
+    """Read the rows' files; the rows that could be used, with group and date from DICOM, their
+    pixels, and for the passport what was converted and the masks' mean share of the picture.
+    """
     total, have, show = (
         sum(path.stat().st_size for path in rows.path),
         0,
@@ -524,7 +532,9 @@ def _read(
 
 
 def _mask_area(masks: np.ndarray, index: list[int], shapes: np.ndarray, fit: str) -> float:
-    """The masks' mean share of their pictures (of the borders around these nothing counts). Refuses what is no mask."""
+    """The masks' mean share of their pictures (of the borders around these nothing counts). Refuses
+    what is no mask.
+    """
     size = masks.shape[-1]
     inside = np.maximum(1, np.round(shapes * size / shapes.max(1, keepdims=True))).prod(1)
     area = masks.sum((1, 2))[index] / (size * size if fit == "stretch" else inside)

@@ -83,7 +83,8 @@ def _drawn(label: str, base: str, size: int, options: dict[str, float]) -> files
 
 
 def at_hand(ladder: str, *, size: int = 28, root: str | os.PathLike | None = None) -> str:
-    """The first name of `"a|b|phantom-c"` whose data is on this machine. A damaged file is an error, not a rung.
+    """The first name of `"a|b|phantom-c"` whose data is on this machine. A damaged file is an
+    error, not a rung.
 
     A file that is there with | in its name is one name.
     """

@@ -21,7 +21,9 @@ _SPELLINGS = {
 
 
 def side_of(name: str) -> int | None:
-    """0, 1 or 2 for a name of train, val or test as people write it (Training, TEST, val_images); None for any other."""
+    """0, 1 or 2 for a name of train, val or test as people write it (Training, TEST, val_images);
+    None for any other.
+    """
     plain = re.sub(r"[ _.-]*(set|data|images|split|folder)$", "", name.strip().casefold())
     return _SPELLINGS.get(plain)
 

@@ -1,4 +1,6 @@
-"""Image files to 8-bit pixels: PNG, JPEG, TIFF, BMP, WebP (by Pillow) and DICOM (by pydicom, if it is installed)."""
+"""Image files to 8-bit pixels: PNG, JPEG, TIFF, BMP, WebP (by Pillow) and DICOM (by pydicom, if it
+is installed).
+"""
 
 import hashlib
 import os

@@ -26,11 +26,12 @@ _MISSING = {"date": "no date as YYYY-MM-DD", "mask": "no mask of its name, or mo
 
 
 def pictures_in(folder: Path, refused: Refused, *, without: Path | None = None) -> dict[str, Path]:
-    """The picture files in `folder` and below as {relative name (NFC, with /): path}, sorted by name, hidden ones left out.
+    """The picture files in `folder` and below as {relative name (NFC, with /): path}, sorted by
+    name, hidden ones left out.
 
-    A picture has one of SUFFIXES in any case, or is a DICOM file by its first bytes. Links to folders are followed, each
-    folder once. `without` is a folder to stay out of. Folders that cannot be opened are added to `refused`;
-    FileNotFoundError if `folder` is none.
+    A picture has one of SUFFIXES in any case, or is a DICOM file by its first bytes. Links to
+    folders are followed, each folder once. `without` is a folder to stay out of. Folders that
+    cannot be opened are added to `refused`; FileNotFoundError if `folder` is none.
     """
 
     def name(path: str | os.PathLike) -> str:
@@ -90,11 +91,12 @@ def rows_of(
     needed: set[str],
     refused: Refused,
 ) -> "pd.DataFrame":
-    """One row per picture, sorted by file: the columns file and path (from `files`), label, group, site, date and split as
-    text, as far as there are any, and those that `columns` adds. attrs["columns"] says what they are called in the table.
+    """One row per picture, sorted by file: the columns file and path (from `files`), label, group,
+    site, date and split as text, as far as there are any, and those that `columns` adds.
+    attrs["columns"] says what they are called in the table.
 
-    Rows without a file, or without a value in label, group or a column of `needed`, are added to `refused`. Raises
-    ValueError if columns are missing or two rows mean one file.
+    Rows without a file, or without a value in label, group or a column of `needed`, are added to
+    `refused`. Raises ValueError if columns are missing or two rows mean one file.
     """
     import pandas as pd
 
@@ -191,7 +193,9 @@ def _chosen(there: list[str], columns: dict[str, str], needed: set[str]) -> dict
 
 
 def _text(value: Any) -> str | None:
-    """A field as text without space around it; None if it is empty. NA and nan are text, unless a data frame's own."""
+    """A field as text without space around it; None if it is empty. NA and nan are text, unless a
+    data frame's own.
+    """
     import pandas as pd
 
     if not isinstance(value, str) and pd.api.types.is_scalar(value) and pd.isna(value):

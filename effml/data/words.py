@@ -1,4 +1,6 @@
-"""Advice as its reader must type it: Python's `split_by="image"` is `--split-by image` on a command line."""
+"""Advice as its reader must type it: Python's `split_by="image"` is `--split-by image` on a command
+line.
+"""
 
 import ast
 import re
@@ -13,7 +15,9 @@ _VALUE = r"""("[^"]*"|'[^']*'|\([^)]*\)|\{[^}]*\}|-?\w+(?:\.\w+)*)"""
 
 @contextmanager
 def at_a_shell(options: Iterable[str]) -> Iterator[None]:
-    """Within this block `typed` and the text of a ValueError speak to a shell whose options are these parameters."""
+    """Within this block `typed` and the text of a ValueError speak to a shell whose options are
+    these parameters.
+    """
     before = _OPTIONS.set(frozenset(options))
     try:
         yield
