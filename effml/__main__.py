@@ -4,6 +4,10 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas
 
 from effml.machine import print_anything
 
@@ -108,10 +112,20 @@ def _sweep(given: argparse.Namespace) -> int:
     from effml.sweep import grid
 
     axes = {
-        name: values.split(",")
-        for name, _, values in (word.partition("=") for word in given.fields)
+        name: _values(values) for name, _, values in (word.partition("=") for word in given.fields)
     }
     return _sweep_of(grid(Recipe(), **axes), given, whole=False)
+
+
+def _values(text: str) -> list[str]:
+    """The values between commas; a comma in the name of a file that is there parts nothing."""
+    words, values = text.split(","), []
+    while words:
+        ends = range(len(words), 0, -1)
+        end = next((end for end in ends if Path(",".join(words[:end])).exists()), 1)
+        values.append(",".join(words[:end]))
+        words = words[end:]
+    return values
 
 
 def _sweep_of(recipes: list, given: argparse.Namespace, *, whole: bool) -> int:
@@ -126,7 +140,7 @@ def _sweep_of(recipes: list, given: argparse.Namespace, *, whole: bool) -> int:
         "precision",
         "seed",
         "status",
-        "test_auroc",
+        *_scores(table),
         "train_seconds",
         "reason",
     ]
@@ -137,6 +151,13 @@ def _sweep_of(recipes: list, given: argparse.Namespace, *, whole: bool) -> int:
         else table[columns].to_string(index=False, max_colwidth=60)
     )
     return 0 if (table.status == "ok").all() else 1
+
+
+def _scores(runs: "pandas.DataFrame") -> list[str]:
+    """The columns of quality that any of the runs has: AUROC of classes, Dice of masks."""
+    return [name for name in ("test_auroc", "test_dice") if runs[name].notna().any()] or [
+        "test_auroc"
+    ]
 
 
 def _show(given: argparse.Namespace) -> int:
@@ -155,7 +176,7 @@ def _show(given: argparse.Namespace) -> int:
         "seed",
         "epochs",
         "status",
-        "test_auroc",
+        *_scores(runs),
         "train_seconds",
         "train_energy_j",
         "shared",

@@ -206,7 +206,7 @@ def test_split_by_date_keeps_time_and_patients_apart(clinic, tmp_path):
         "a later image of a patient who is on an earlier side"
     }
     assert len(report["refused"]) + sum(report["passport"]["counts"].values()) == 60
-    write_csv(table, [("file", "label", "date"), *[(row[0], row[1], "31.12.2020") for row in rows]])
+    write_csv(table, [("file", "label", "date"), *[(row[0], row[1], "autumn") for row in rows]])
     with pytest.raises(ValueError, match="no date as YYYY-MM-DD"):
         import_folder(folder, tmp_path / "x.npz", table=table, split_by="date")
 
@@ -455,8 +455,9 @@ def test_dicom_gives_pseudonyms_and_dates_and_no_names(tmp_path):
 
 
 def test_dicom_without_pydicom_says_what_to_install(tmp_path, monkeypatch):
-    (tmp_path / "p" / "a").mkdir(parents=True)
-    (tmp_path / "p" / "a" / "x.dcm").write_bytes(bytes(128) + b"DICM")
+    for name in "ab":
+        (tmp_path / "p" / name).mkdir(parents=True)
+        (tmp_path / "p" / name / "x.dcm").write_bytes(bytes(128) + b"DICM")
     monkeypatch.setitem(sys.modules, "pydicom", None)
     with pytest.raises(ValueError, match="pip install pydicom"):
         import_folder(tmp_path / "p", tmp_path / "x.npz")

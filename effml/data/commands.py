@@ -3,6 +3,8 @@
 import argparse
 import inspect
 import os
+import re
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ from effml.data.fetch import bytes_to_get, fetch, local_files, megabytes, missin
 from effml.data.load import is_phantom
 from effml.data.phantoms import PHANTOMS
 from effml.data.tables import places
+from effml.data.words import at_a_shell, typed
 
 _SHOWS = {
     "pathmnist": "colon pathology",
@@ -41,9 +44,10 @@ _CLASS = """Files which this machine has are served to a whole class by
 and each computer of the class gets them from there, without the internet, after
   export EFFML_MIRROR=http://<address of that computer>:8000
 EFFML_MIRROR may also name a folder, such as a USB stick. A download which broke off goes on where it stopped."""
-_IMPORT = """Without --table the classes are the names of the folders in FOLDER. The table is a CSV with the columns file, label
-and, where there are any, group (the patient), site, date and split; --columns label=diagnosis,group=patient says how
-they are called in yours. Write a window that starts below zero with =, as in --window=-600,1500."""
+_IMPORT = """Without --table the classes are the names of the folders in FOLDER; folders train, val and test are a split.
+The table is a CSV with the columns file, label and, where there are any, group (the patient), site, date and split;
+--columns label=diagnosis,group=patient says how they are called in yours. Write a window that starts below zero
+with =, as in --window=-600,1500."""
 
 
 class Found(NamedTuple):
@@ -343,27 +347,42 @@ def _import(given: argparse.Namespace) -> int:
             f"--kind {given.kind} has no --{strange[0].replace('_', '-')}. Choose from: "
             + ", ".join(f"--{key.replace('_', '-')}" for key in list(takes)[2:])
         )
-    report = work(**options)
-    if "passport" not in report:  # a dry run
-        print("\n".join(f"{key:14}{_text(value)}" for key, value in report.items()))
-        return 0
-    passport, refused = report["passport"], report["refused"]
-    shown = [
-        key
-        for key in ("counts", "classes", "positive", "groups", "split", "converted", "duplicates")
-        if passport.get(key)
-    ]
-    print("\n".join(f"{key:14}{_text(passport[key])}" for key in shown))
-    print(f"{'refused':14}{_text(refused)}")
-    print(
-        f'{Path(given.out).stat().st_size / 1e6:.1f} MB in {given.out}, the report beside it. Next: data="{given.out}" in a '
-        f"recipe, or\n  python -m effml run data={given.out}"
-    )
+    with at_a_shell(takes):
+        report = work(**options)
+        if "passport" not in report:  # a dry run
+            told = {key: _text(value) for key, value in report.items() if key == "refused" or value}
+            print("\n".join(f"{key:14}{typed(text)}" for key, text in told.items()))
+            return 0
+    print("\n".join(f"{name:14}{text}" for name, text in _understood(report).items()))
+    out = Path(given.out)
+    print(f"{'written':14}{out.stat().st_size / 1e6:.1f} MB in {out}, the report beside it")
+    print(f"{'next':14}python -m effml run {shlex.quote(f'data={out}')}")
     return 0
+
+
+def _understood(report: dict[str, Any]) -> dict[str, str]:
+    """What an import took its input for, in at most eight lines."""
+    told = dict(report["passport"])
+    if told.get("positive"):
+        told["positive"] += f" ({told['positive_from']})"
+    if "mask_area" in told:
+        told["masks"] = f"they cover {told['mask_area']:.1%} of their pictures on average"
+    told["refused"] = report["refused"]
+    names = ("classes" if told.get("classes") else "counts", "positive", "masks", "groups", "dates")
+    names += ("columns", "split", "converted", "duplicates")
+    said = {
+        name: _text(told[name]) for name in names if told.get(name) not in (None, {}, "nothing")
+    }
+    said["refused"] = _text(told["refused"])
+    if told.get("not_in_table"):
+        said["refused"] += f"; not in the table {told['not_in_table']}"
+    return said
 
 
 def _text(value: Any) -> str:
     """A value of the report in a line; of refused pictures the reasons, counted."""
+    if isinstance(value, list) and value and isinstance(value[0], str):
+        return " ".join(value)
     if isinstance(value, list):
         reasons = Counter(one["reason"] for one in value).most_common()
         return "; ".join([str(len(value)), *(f"{reason} ({count}×)" for reason, count in reasons)])
@@ -376,7 +395,8 @@ def _text(value: Any) -> str:
 
 
 def _columns(text: str) -> dict[str, str]:
-    pairs = [word.partition("=") for word in text.split(",")]
+    words = re.split(r",(?=[^,=]*=)", text)  # a name in the table may hold commas
+    pairs = [word.partition("=") for word in words]
     if not all(name and own for name, _, own in pairs):
         raise argparse.ArgumentTypeError(
             f"{text!r}: give pairs separated by commas, such as label=diagnosis,group=patient"

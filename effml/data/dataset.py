@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from effml.data import catalogue
+from effml.data.classes import positive_of
+from effml.data.identity import key, listed, spellings
 
 if TYPE_CHECKING:
     import torch
@@ -121,7 +123,7 @@ def assemble(
     if not named and "label_names" in arrays:
         raise ValueError(f"{name}: label_names is empty. Name every class, or leave it out.")
     classes, task = _classes(name, splits, named, info)
-    positive, why = _positive(name, task, arrays, bool(info))
+    positive, why = _positive(name, task, classes, arrays, bool(info))
     passport = {
         "name": name,
         "positive_from": why,
@@ -240,16 +242,22 @@ def _masks(
 
 
 def _disjoint(name: str, splits: dict[str, Split]) -> dict[str, int] | None:
-    """How many groups each split has. No group may be on two sides: what is learnt by heart would look like skill."""
+    """How many groups each split has, as they are spelt. None may be on two sides, in whatever
+    spelling: what is learnt by heart would look like skill.
+    """
     groups = {
         split: set(part.groups.tolist())
         for split, part in splits.items()
         if part.groups is not None
     }
-    for one, other in combinations(groups, 2):
-        if leak := sorted(groups[one] & groups[other], key=str):
+    named = {
+        split: {key(one[0]): one for one in spellings(groups[split]).values()} for split in groups
+    }
+    for one, other in combinations(named, 2):
+        if leak := sorted(set(named[one]) & set(named[other])):
+            both = [sorted({*named[one][group], *named[other][group]}) for group in leak]
             raise ValueError(
-                f"{name}: {len(leak)} groups are in {one} and in {other}, such as {', '.join(map(str, leak[:3]))}. "
+                f"{name}: {len(leak)} groups are in {one} and in {other}, such as {listed(both, 3)}. "
                 "Split by group, for instance with python -m effml data import."
             )
     return {split: len(found) for split, found in groups.items()} or None
@@ -297,16 +305,14 @@ def _classes(
 
 
 def _positive(
-    name: str, task: str, arrays: dict[str, np.ndarray], official: bool
+    name: str, task: str, classes: tuple[str, ...], arrays: dict[str, np.ndarray], official: bool
 ) -> tuple[int | None, str]:
     if task != "binary":
         return None, "not binary"
+    if "positive" not in arrays and official:
+        return catalogue.positive_of(name), "MedMNIST's labels"
     if "positive" not in arrays:
-        return (
-            (catalogue.positive_of(name), "MedMNIST's labels")
-            if official
-            else (1, "assumed: the last class")
-        )
+        return positive_of(classes) if "label_names" in arrays else (1, "assumed: the last class")
     positive = arrays["positive"].ravel()
     if len(positive) != 1 or positive[0] not in (0, 1):
         raise ValueError(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from effml.data.grey import Span, Unusable, Window, to_8_bit
+from effml.data.identity import key
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -66,7 +67,7 @@ def _picture(
 
     _check(file, data)
     if identity := str(file.get("PatientID") or ""):
-        about["group"] = hashlib.sha256(identity.encode()).hexdigest()[:12]
+        about["group"] = hashlib.sha256(key(identity).encode()).hexdigest()[:12]
     if day := str(file.get("StudyDate") or ""):
         about["date"] = day
     pixels, kind = _decoded(file), file.PhotometricInterpretation

@@ -5,18 +5,23 @@ import os
 import sys
 import zipfile
 from collections import Counter
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 import effml
+from effml.data.classes import in_order, positive_of
 from effml.data.copies import ACTIONS, Copies
 from effml.data.dataset import SPLITS
-from effml.data.partition import WAYS, split
+from effml.data.dates import read_days
+from effml.data.folders import by_folders, masks_beside, other_files, pair_masks
+from effml.data.identity import listed
+from effml.data.partition import WAYS, one_spelling, split
 from effml.data.pictures import COLOURS, FITS, PLAIN, SUFFIXES, Picture, Pixels, Window, read_all
-from effml.data.table import Refused, filled, finder, iso_dates, pictures_in, rows_of
+from effml.data.table import Refused, filled, pictures_in, rows_of
 from effml.data.transfer import Progress
+from effml.data.words import typed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
 REFUSED_LIMIT = (
     0.5  # a larger share of unusable pictures is a mistake in the call rather than in the pictures
 )
+FULL = 0.98  # masks that cover more than this share of their pictures are no masks
 _NEEDED = {
     "group": "There is no group column, so that one patient could be on both sides of the split. Add a column group (the "
     'patient) to the table, or say split_by="image" when each image is another patient.',
@@ -61,7 +67,7 @@ def import_folder(
     (a pseudonym, no anonymity), and the StudyDate as date; nothing else of their headers is kept.
 
     `size` is in pixels; `window`, `colour` and `fit` are those of `read_picture`, `split_by` and `fractions` those of
-    `partition.split`; `positive` names the class sensitivity is about (default: the last of two).
+    `partition.split`; `positive` names the class sensitivity is about (default: by their names, else the last).
     `copies`: "report", "group" (on one side) or "drop" all but one (all, where labels differ). Files'
     names are kept, row by row. The same input gives the same bytes; `dry_run` writes nothing.
 
@@ -72,38 +78,33 @@ def import_folder(
     out = npz_path(out)
     _check(size, split_by, fractions, window, colour, fit, copies)
     refused: Refused = []
-    files = pictures_in(
-        Path(folder), refused, without=None if masks is None else Path(masks).resolve()
-    )
-    if not files:
-        raise ValueError(
-            f"{folder} holds no pictures. Give a folder with {', '.join(SUFFIXES)} files in it or below."
-        )
-    needed = ({"label"} if masks is None else set()) | (
-        {"split"} if split_by == "column" else set()
-    )
-    rows = rows_of(files, table, columns or {}, needed=needed, refused=refused)
-    unlisted = len(files) - len(rows) - sum(one["file"] in files for one in refused)
-    if masks is not None:
-        rows = _with_masks(rows, Path(masks), refused)
+    notes: list[str] = []
+    rows, told = _asked(Path(folder), table, masks, columns or {}, split_by, refused, notes)
     _enough(rows, refused)
     if (
         split_by in _NEEDED
         and split_by not in rows
         and all(path.suffix.lower() in PLAIN for path in rows.path)
     ):
-        raise ValueError(_NEEDED[split_by])
-    _classes(rows, positive)
+        raise ValueError(_lacking(rows, split_by))
+    classes, index, why = _classes(rows, positive, refused)
     if dry_run:
-        return _plan(rows, refused, unlisted, size, colour, split_by, fractions, seed, copies)
-    rows, pixels, converted = _read(rows, refused, size=size, window=window, colour=colour, fit=fit)
+        rows = _dated(rows, split_by, refused, notes)
+        told |= {"positive": f"{classes[index]} ({why})" if why != "not binary" else None}
+        told |= {"notes": notes}
+        return _plan(rows, refused, told, size, colour, split_by, fractions, seed, copies)
+    rows, pixels, facts = _read(rows, refused, size=size, window=window, colour=colour, fit=fit)
     if split_by in _NEEDED and split_by not in rows and len(rows):
-        raise ValueError(_NEEDED[split_by])
-    rows = filled(rows, {"group", split_by} & {"group", "date"} & set(rows), refused)
-    _enough(rows, refused)
-    passport = {"source": source or "imported from a local folder"}
-    passport |= {"licence": licence or "not stated"}
-    passport |= {"converted": converted, "not_in_table": unlisted}
+        raise ValueError(_lacking(rows, split_by))
+    rows, more = _understood(rows, split_by, positive, refused, notes)
+    passport = {
+        "source": source or "imported from a local folder",
+        "licence": licence or "not stated",
+        **facts,
+        **more,
+        **told,
+        "notes": notes,
+    }
     return finish(
         out,
         rows,
@@ -136,14 +137,14 @@ def finish(
     side = _dealt(rows, found, refused, copies, split_by, fractions, seed)
     notes = found.notes(side, copies)
     if "split" in rows and split_by != "column":
-        notes.append('The table\'s split was not used. Say split_by="column" to keep it.')
+        notes.append('The given split was not used. Say split_by="column" to keep it.')
     if "group" in rows and split_by == "image":
         rows = rows.drop(columns="group")
         notes.append(
             "The split is by image although there are groups: one patient may be on two sides. They are left out."
         )
     parts = {SPLITS[s]: rows[side == s] for s in np.unique(side[side >= 0])}
-    classes, index, why = _classes(rows[side >= 0], positive)
+    classes, index, why = _classes(rows[side >= 0], positive, refused)
     shares = "/".join(f"{part:g}" for part in fractions)
     dealt = {"column": "as the table says", "date": f"{shares}, earlier days first"}
     passport |= {
@@ -151,7 +152,7 @@ def finish(
         "counts": {name: len(part) for name, part in parts.items()},
         "refused": len(refused),
         "duplicates": found.counts(side),
-        "notes": notes,
+        "notes": (notes := notes + passport.get("notes", [])),
         "made_with": f"effml {effml.__version__}",
     }
     if classes:
@@ -176,7 +177,7 @@ def finish(
     arrays |= {} if index is None else {"positive": np.array(index)}
     _write(out, arrays | _columns(parts, pixels, classes), report)
     for note in notes:
-        print(f"import: {note}", file=sys.stderr)
+        print(f"import: {typed(note)}", file=sys.stderr)
     return report
 
 
@@ -282,7 +283,8 @@ def _check(
         or abs(sum(fractions) - 1) > 1e-6
     ):
         raise ValueError(
-            f"fractions={fractions}: give three that add up to 1, for train (not 0), val and test: 0.7, 0.1, 0.2."
+            f"fractions={fractions}: give three that add up to 1, for train (not 0), val and test, such as "
+            "fractions=(0.7, 0.1, 0.2)."
         )
     if window not in (None, "max") and not (
         isinstance(window, tuple) and len(window) == 2 and window[0] < window[1]
@@ -293,43 +295,189 @@ def _check(
 def _enough(rows: "pd.DataFrame", refused: Refused) -> None:
     asked = len(rows) + len(refused)
     if rows.empty or len(refused) > REFUSED_LIMIT * asked:
-        reasons = Counter(one["reason"] for one in refused).most_common(3)
         raise ValueError(
             f"{len(refused)} of {asked} pictures were refused, more than half; nothing was written. Most often: "
-            + "; ".join(f"{reason} ({count}×)" for reason, count in reasons)
-            + f". First: {refused[0]['file']}."
+            f"{_reasons(refused)}. First: {refused[0]['file']}."
         )
 
 
-def _classes(rows: "pd.DataFrame", positive: str | None) -> tuple[list[str], int | None, str]:
+def _reasons(refused: Refused) -> str:
+    reasons = Counter(one["reason"] for one in refused).most_common(3)
+    return "; ".join(f"{reason} ({count}×)" for reason, count in reasons)
+
+
+def _classes(
+    rows: "pd.DataFrame", positive: str | None, refused: Refused
+) -> tuple[list[str], int | None, str]:
     """Class names in order (numbers by value), which of two is positive, and who says so. No names without labels."""
-    names = sorted(set(rows.get("label", ())))
-    if all(name.isdecimal() for name in names):
-        names.sort(key=int)
-    if len(names) > 256:
+    names = in_order(rows.get("label", ()))
+    if len(names) == 1:
         raise ValueError(
-            f"The label column holds {len(names)} values, such as {', '.join(names[:3])}: no classes. Give another."
+            f"All {len(rows)} pictures that can be used have the label {names[0]}: there is nothing to tell apart. Give "
+            "pictures of two classes or more, or masks. Refused: "
+            + (f"{len(refused)}, {_reasons(refused)}." if refused else "none.")
         )
-    if positive is not None and (positive not in names or len(names) != 2):
+    if positive is not None and len(names) > 2:
+        raise ValueError(
+            f"positive={positive!r} is for two classes; here are {len(names)}: {', '.join(names[:9])}. Leave it out and "
+            "score one class against the rest in Python: effml.achieved, with probabilities[:, c] and labels == c. Or "
+            f"give labels of two classes, such as {positive} and rest."
+        )
+    if positive is not None and positive not in names:
         raise ValueError(
             f"positive={positive!r} must be one of two classes. The classes here: {', '.join(names) or 'none'}."
         )
     if len(names) != 2:
         return names, None, "not binary"
-    return (
-        (names, 1, "assumed: the last class in sorted order")
-        if positive is None
-        else (names, names.index(positive), "given")
+    if positive is not None:
+        return names, names.index(positive), "given"
+    return names, *positive_of(names)
+
+
+def _asked(
+    folder: Path,
+    table: "str | os.PathLike | pd.DataFrame | None",
+    masks: str | os.PathLike | None,
+    columns: dict[str, str],
+    split_by: str,
+    refused: Refused,
+    notes: list[str],
+) -> tuple["pd.DataFrame", dict[str, Any]]:
+    """The rows that the table or the folders name, with their masks; and for the passport how many
+    pictures no table names, and which of its columns have other names.
+    """
+    import pandas as pd
+
+    inner = None if masks is None else Path(masks).resolve()
+    files = pictures_in(folder, refused, without=inner)
+    if not files:
+        raise ValueError(
+            f"{folder} holds no pictures. Give a folder with {', '.join(SUFFIXES)} files in it or below "
+            f"(there: {other_files(folder)})."
+        )
+    beside = masks_beside(files) if table is None or inner == folder.resolve() else {}
+    theirs = {name: files.pop(name) for name in beside}
+    if beside and masks is None:
+        notes.append(
+            f"{len(beside)} files are masks by their names, such as {next(iter(beside))}, and were left out. "
+            f'To import them say masks="{folder}".'
+        )
+    told: dict[str, Any] = {}
+    needed = ({"label"} if masks is None else set()) | (
+        {"split"} if split_by == "column" else set()
     )
+    if table is None:
+        by_folder, said = by_folders(list(files), folder, classes=masks is None)
+        notes += said
+        if "split" in needed - set(by_folder):
+            raise ValueError(
+                f'split_by="column" asks for a split, but there is no table, and the folders in {folder} are not '
+                "called train, val and test. Give a table with a column split, or another split_by."
+            )
+        rows = pd.DataFrame({"file": list(files)} | by_folder, dtype=object)
+        rows = rows_of(files, rows, columns, needed=needed, refused=refused)
+    else:
+        rows = rows_of(files, table, columns, needed=needed, refused=refused)
+        named = rows.attrs["columns"].items()
+        told["columns"] = {ours: str(theirs) for ours, theirs in named if ours != theirs}
+    told["not_in_table"] = len(files) - len(rows) - sum(one["file"] in files for one in refused)
+    if masks is not None:
+        rows = _with_masks(rows, Path(masks), theirs, beside, refused, notes)
+    return rows, told
 
 
-def _with_masks(rows: "pd.DataFrame", folder: Path, refused: Refused) -> "pd.DataFrame":
-    """The rows which have a mask, with its path in a column mask."""
-    there = pictures_in(folder, refused)
-    find = finder(there)
-    hits = [find(str(PurePosixPath(name).with_suffix(""))) for name in rows.file]
+def _with_masks(
+    rows: "pd.DataFrame",
+    folder: Path,
+    there: dict[str, Path],
+    beside: dict[str, str],
+    refused: Refused,
+    notes: list[str],
+) -> "pd.DataFrame":
+    """The rows which have a mask, with its path in a column mask; `there` and `beside` where masks
+    lie among pictures.
+    """
+    if not beside:
+        pictures = {path.resolve() for path in rows.path}
+        found = pictures_in(folder, refused)
+        there = {name: path for name, path in found.items() if path.resolve() not in pictures}
+        if found and not there:
+            raise ValueError(
+                f"The folder of masks, {folder}, holds the pictures themselves and no masks. Give the folder of masks."
+            )
+        if not there:
+            raise ValueError(
+                f"The folder of masks, {folder}, holds no masks that can be read ({other_files(folder)}). Save them "
+                "as PNG."
+            )
+    hits, how = pair_masks(list(rows.file), list(there), beside)
+    if not any(hits):
+        raise ValueError(
+            f"No mask has the name of a picture. The pictures are called like {rows.file[0]}, the masks like "
+            f"{next(iter(there))}. Give masks the stems of their pictures, with one ending after all of them if any."
+        )
+    if how:
+        notes.append(f"Masks are paired by what is left of the names of {how}.")
     rows = rows.assign(mask=[there[found[0]] if len(found) == 1 else None for found in hits])
-    return filled(rows, {"mask"}, refused).reset_index(drop=True)
+    rows = filled(rows, {"mask"}, refused).reset_index(drop=True)
+    if "label" in rows and rows.label.nunique() == 1:
+        notes.append(f"All labels are {rows.label[0]} and were left out: the task is the masks.")
+        rows = rows.drop(columns="label")
+    return rows
+
+
+def _lacking(rows: "pd.DataFrame", split_by: str) -> str:
+    keep = ' Or say split_by="column" to keep the given split.' if "split" in rows else ""
+    return _NEEDED[split_by] + keep
+
+
+def _understood(
+    rows: "pd.DataFrame", split_by: str, positive: str | None, refused: Refused, notes: list[str]
+) -> tuple["pd.DataFrame", dict[str, str]]:
+    """The rows that the split can use, with days and one spelling for each group; for the passport
+    the range of days.
+    """
+    rows = _dated(rows, split_by, refused, notes)
+    rows = filled(rows, {"group", split_by} & {"group", "date"} & set(rows), refused)
+    _enough(rows, refused)
+    classes, index, why = _classes(rows, positive, refused)
+    if why.startswith("assumed"):
+        notes.append(
+            f'Sensitivity is taken to be about {classes[index]} ({why}). Say positive="{classes[1 - index]}" if it '
+            "is about the other class."
+        )
+    if "group" in rows:
+        groups, same = one_spelling(rows.group.to_numpy(str))
+        rows = rows.assign(group=groups)
+        if several := [names for names in same.values() if len(names) > 1]:
+            notes.append(
+                f"{len(several)} groups are spelt in several ways; each is taken as one: {listed(several)}."
+            )
+    days = sorted(set(rows.get("date", ())) - {""})
+    return rows, {"dates": f"{days[0]} to {days[-1]}"} if days else {}
+
+
+def _dated(
+    rows: "pd.DataFrame", split_by: str, refused: Refused, notes: list[str]
+) -> "pd.DataFrame":
+    """The rows with days as YYYY-MM-DD. What is no day is kept as it is written, or refused if the
+    split needs it.
+    """
+    if "date" not in rows:
+        return rows
+    days, why = read_days(rows.date)
+    unread = (rows.date != "") & ~rows.date.isin(days.keys())
+    rows = rows.assign(date=rows.date.map(lambda text: days.get(text, text)))
+    if unread.any():
+        why = f"such as {rows.date[unread].iloc[0]}: {why}"
+    if unread.any() and split_by != "date":
+        notes.append(f"{unread.sum()} of {len(rows)} dates stay as they are written, {why}.")
+    elif unread.any():
+        refused += [
+            {"file": name, "reason": f"no date as YYYY-MM-DD ({why})"} for name in rows.file[unread]
+        ]
+        rows = rows[~unread]
+    return rows
 
 
 def _sides(
@@ -359,7 +507,7 @@ def _sides(
 def _plan(
     rows: "pd.DataFrame",
     refused: Refused,
-    unlisted: int,
+    told: dict[str, Any],
     size: int,
     colour: str,
     split_by: str,
@@ -382,7 +530,7 @@ def _plan(
         "channels": "1, or 3 if there is colour" if colour == "auto" else str(channels),
         "classes": dict(sorted(Counter(rows.get("label", ())).items())),
         "refused": refused,
-        "not_in_table": unlisted,
+        **told,
         "split_by": split_by,
         "counts": "known when the DICOM files are read"
         if side is None
@@ -392,10 +540,12 @@ def _plan(
     }
 
 
-def _read(rows: "pd.DataFrame", refused: Refused, **how: Any) -> tuple["pd.DataFrame", Pixels, str]:
-    """Read the rows' files; the rows that could be used, with group and date from DICOM, their pixels, what was converted."""
-    import pandas as pd
-
+def _read(
+    rows: "pd.DataFrame", refused: Refused, **how: Any
+) -> tuple["pd.DataFrame", Pixels, dict[str, Any]]:
+    """Read the rows' files; the rows that could be used, with group and date from DICOM, their
+    pixels, and for the passport what was converted and the masks' mean share of the picture.
+    """
     total, have, show = (
         sum(path.stat().st_size for path in rows.path),
         0,
@@ -422,13 +572,29 @@ def _read(rows: "pd.DataFrame", refused: Refused, **how: Any) -> tuple["pd.DataF
         if name not in rows and any(
             told := [getattr(picture, name) or "" for picture in good.values()]
         ):
-            rows[name] = iso_dates(pd.Series(told, rows.index)) if name == "date" else told
+            rows[name] = told
     done = Counter(what for picture in good.values() for what in picture.done)
-    return (
-        rows,
-        pixels,
-        "; ".join(f"{what} ({count}×)" for what, count in sorted(done.items())) or "nothing",
-    )
+    told = "; ".join(f"{what} ({count}×)" for what, count in sorted(done.items())) or "nothing"
+    facts: dict[str, Any] = {"converted": told}
+    if pixels.masks is not None and good:
+        shapes = np.array([picture.shape for picture in good.values()])
+        facts["mask_area"] = _mask_area(pixels.masks, list(good), shapes, how["fit"])
+    return rows, pixels, facts
+
+
+def _mask_area(masks: np.ndarray, index: list[int], shapes: np.ndarray, fit: str) -> float:
+    """The masks' mean share of their pictures (of the borders around these nothing counts). Refuses
+    what is no mask.
+    """
+    size = masks.shape[-1]
+    inside = np.maximum(1, np.round(shapes * size / shapes.max(1, keepdims=True))).prod(1)
+    area = masks.sum((1, 2))[index] / (size * size if fit == "stretch" else inside)
+    if area.mean() > FULL or not area.any():
+        raise ValueError(
+            f"The masks cover {area.mean():.0%} of their pictures on average: nothing is marked off. Give masks that are "
+            "white where the structure is and black elsewhere, in their grey values."
+        )
+    return round(float(area.mean()), 4)
 
 
 def _write(out: Path, arrays: dict[str, Any], report: dict[str, Any]) -> None:

@@ -83,7 +83,13 @@ def _drawn(label: str, base: str, size: int, options: dict[str, float]) -> files
 
 
 def at_hand(ladder: str, *, size: int = 28, root: str | os.PathLike | None = None) -> str:
-    """The first name of `"a|b|phantom-c"` whose data is on this machine. A damaged file is an error, not a rung."""
+    """The first name of `"a|b|phantom-c"` whose data is on this machine. A damaged file is an
+    error, not a rung.
+
+    A file that is there with | in its name is one name.
+    """
+    if Path(ladder).is_file():
+        return ladder
     names = [name.strip() for name in ladder.split("|") if name.strip()]
     for name in names:
         if is_phantom(name):

@@ -9,9 +9,9 @@ import numpy as np
 
 from effml.data.copies import Looks, look
 from effml.data.dataset import SPLITS
+from effml.data.delimited import read_csv
 from effml.data.importer import finish, import_folder, npz_path
 from effml.data.pictures import Pixels
-from effml.data.table import read_csv
 
 _RSNA = {
     "group": "patient_id",

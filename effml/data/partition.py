@@ -1,8 +1,11 @@
 """Who goes where: training, validation and test without a patient on two sides."""
 
+import re
+
 import numpy as np
 
 from effml.data.dataset import SPLITS
+from effml.data.identity import listed, spellings
 
 WAYS = ("group", "date", "column", "image")
 _SPELLINGS = {
@@ -14,6 +17,23 @@ _SPELLINGS = {
     "test": 2,
     "testing": 2,
 }
+
+
+def side_of(name: str) -> int | None:
+    """0, 1 or 2 for a name of train, val or test as people write it (Training, TEST, val_images);
+    None for any other.
+    """
+    plain = re.sub(r"[ _.-]*(set|data|images|split|folder)$", "", name.strip().casefold())
+    return _SPELLINGS.get(plain)
+
+
+def one_spelling(groups: np.ndarray) -> tuple[np.ndarray, dict[str, list[str]]]:
+    """Groups (N,) with one spelling for each (see `identity.key`), and all spellings by it."""
+    same = spellings(groups.tolist())
+    if all(len(names) == 1 for names in same.values()):
+        return groups, same
+    stands_for = {name: one for one, names in same.items() for name in names}
+    return np.array([stands_for[name] for name in groups.astype(str).tolist()]), same
 
 
 def split(
@@ -30,7 +50,7 @@ def split(
     """The side of every row, int (N,): 0 train, 1 val, 2 test, or -1 for a row that no side may have.
 
     labels (N,) are class names, all the same where there are none; groups, dates (ISO, so that text sorts as time) and
-    given (names of splits) are text (N,). `by` is
+    given (names of splits) are text (N,). Groups that differ only in spelling, such as P7 and p7, are one. `by` is
     "group": whole groups, so dealt that sizes and class shares follow `fractions` (see `_deal`); "image": the same with
     every image its own group; "column": what `given` says; "date": train before val before test, cut between the two days
     nearest to `fractions`, so that no test image is of or before the last training day. There a patient seen earlier keeps
@@ -40,6 +60,8 @@ def split(
     Raises ValueError if a group is on two sides of a given split, if a side with a fraction gets nothing, or if a side
     lacks a class that the others have.
     """
+    if groups is not None:
+        groups, same = one_spelling(groups)
     if by == "column":
         side = _sides(given)
     elif by == "date":
@@ -48,10 +70,8 @@ def split(
         units = groups if by == "group" else np.arange(len(labels))
         side = _deal(labels, units if together is None else together, fractions, seed)
     if groups is not None and by != "image":
-        _refuse_leaks(side, groups)
-    advice = (
-        "Give more data, other fractions (0.8, 0, 0.2 leaves validation out) or another split_by."
-    )
+        _refuse_leaks(side, groups, same)
+    advice = "Give more data, other fractions=(0.8, 0, 0.2), which leaves validation out, or another split_by."
     if by != "column" and (
         empty := [SPLITS[s] for s in range(3) if fractions[s] > 0 and not (side == s).any()]
     ):
@@ -114,8 +134,8 @@ def _by_date(
 
 
 def _sides(given: np.ndarray) -> np.ndarray:
-    known = [_SPELLINGS.get(str(name).strip().lower(), -1) for name in given]
-    if unknown := sorted({str(name) for name, side in zip(given, known) if side < 0}):
+    known = [side_of(str(name)) for name in given]
+    if unknown := sorted({str(name) for name, side in zip(given, known) if side is None}):
         raise ValueError(
             f"The split column says {', '.join(unknown[:5])}. Choose from: train, val, test (training, valid, "
             "validation and testing are understood too)."
@@ -123,12 +143,12 @@ def _sides(given: np.ndarray) -> np.ndarray:
     return np.array(known)
 
 
-def _refuse_leaks(side: np.ndarray, groups: np.ndarray) -> None:
+def _refuse_leaks(side: np.ndarray, groups: np.ndarray, same: dict[str, list[str]]) -> None:
     names, group = np.unique(groups, return_inverse=True)
     on = np.zeros((len(names), len(SPLITS)), dtype=bool)
     on[group[side >= 0], side[side >= 0]] = True
     if len(leaking := names[on.sum(1) > 1]):
         raise ValueError(
-            f"{len(leaking)} groups are on more than one side of the split: {', '.join(leaking[:5])}. Test figures "
-            'would be too good. Mend the split column, or say split_by="group".'
+            f"{len(leaking)} groups are on more than one side of the split: {listed(same[str(name)] for name in leaking)}. "
+            'Test figures would be too good. Mend the split column, or say split_by="group".'
         )

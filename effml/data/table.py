@@ -2,12 +2,12 @@
 
 import os
 import unicodedata
-import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
+from effml.data.delimited import read_csv
 from effml.data.pictures import SUFFIXES, is_dicom
 
 if TYPE_CHECKING:
@@ -26,10 +26,12 @@ _MISSING = {"date": "no date as YYYY-MM-DD", "mask": "no mask of its name, or mo
 
 
 def pictures_in(folder: Path, refused: Refused, *, without: Path | None = None) -> dict[str, Path]:
-    """The picture files in `folder` and below as {relative name (NFC, with /): path}, sorted by name, hidden ones left out.
+    """The picture files in `folder` and below as {relative name (NFC, with /): path}, sorted by
+    name, hidden ones left out.
 
-    A picture has one of SUFFIXES in any case, or is a DICOM file by its first bytes. `without` is a folder to stay out of.
-    Folders that cannot be opened are added to `refused`; FileNotFoundError if `folder` is none.
+    A picture has one of SUFFIXES in any case, or is a DICOM file by its first bytes. Links to
+    folders are followed, each folder once. `without` is a folder to stay out of. Folders that
+    cannot be opened are added to `refused`; FileNotFoundError if `folder` is none.
     """
 
     def name(path: str | os.PathLike) -> str:
@@ -39,9 +41,10 @@ def pictures_in(folder: Path, refused: Refused, *, without: Path | None = None) 
         raise FileNotFoundError(
             f"There is no folder {folder}. Check the path; relative paths start at {Path.cwd()}."
         )
-    found = {}
+    found, seen = {}, {folder.resolve(), without}
     for here, below, files in os.walk(
         folder,
+        followlinks=True,
         onerror=lambda error: refused.append(
             {
                 "file": name(error.filename),
@@ -49,11 +52,10 @@ def pictures_in(folder: Path, refused: Refused, *, without: Path | None = None) 
             }
         ),
     ):
-        below[:] = [
-            one
-            for one in below
-            if not one.startswith(".") and (without is None or Path(here, one).resolve() != without)
-        ]
+        # a link may lead back here, or to a folder that is reached without it: that one goes first
+        below.sort(key=lambda one: (os.path.islink(os.path.join(here, one)), one))
+        ways = {one: Path(here, one).resolve() for one in below if not one.startswith(".")}
+        below[:] = [one for one, way in ways.items() if not (way in seen or seen.add(way))]
         found |= {
             name(path): path
             for path in (Path(here, file) for file in files if not file.startswith("."))
@@ -81,89 +83,60 @@ def finder(files: Iterable[str]) -> Callable[[str], list[str]]:
     return find
 
 
-def read_csv(path: str | os.PathLike) -> "pd.DataFrame":
-    """A CSV with , ; or tab as text, so that the id 007 stays 007. FileNotFoundError and ValueError say what to do."""
-    import pandas as pd
-
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"There is no table {path}. Check the path; relative paths start at {Path.cwd()}."
-        )
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            header = file.readline()
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            return pd.read_csv(
-                path,
-                dtype=str,
-                sep=max(",;\t", key=header.count),
-                encoding="utf-8-sig",
-                index_col=False,
-            )
-    except (ValueError, pd.errors.ParserWarning) as error:
-        raise ValueError(
-            f"{path.name} cannot be read as a table ({error}). Save it as CSV in UTF-8, with a line of column "
-            "names and as many fields in every line."
-        ) from None
-
-
 def rows_of(
     files: dict[str, Path],
-    table: "str | os.PathLike | pd.DataFrame | None",
+    table: "str | os.PathLike | pd.DataFrame",
     columns: dict[str, str],
     *,
     needed: set[str],
     refused: Refused,
 ) -> "pd.DataFrame":
-    """One row per picture, sorted by file: the columns file and path (from `files`), label, group, site, date (ISO, "" where
-    unreadable), split, as far as there are any, and those that `columns` adds. Without a table the label is the first folder.
+    """One row per picture, sorted by file: the columns file and path (from `files`), label, group,
+    site, date and split as text, as far as there are any, and those that `columns` adds.
+    attrs["columns"] says what they are called in the table.
 
-    Rows without a file, or without a value in label, group or a column of `needed`, are added to `refused`. Raises
-    ValueError if columns are missing or two rows mean one file.
+    Rows without a file, or without a value in label, group or a column of `needed`, are added to
+    `refused`. Raises ValueError if columns are missing or two rows mean one file.
     """
     import pandas as pd
 
-    if table is None:
-        folders = [name.partition("/")[0] if "/" in name else None for name in files]
-        rows = pd.DataFrame(
-            {"file": list(files)} | ({"label": folders} if "label" in needed else {}), dtype=object
+    frame = table if isinstance(table, pd.DataFrame) else read_csv(table)
+    chosen = _chosen(list(frame.columns), columns, needed)
+    if frame.empty:
+        raise ValueError(
+            "The table has a line of column names and no rows. Give a row per picture."
         )
-    else:
-        frame = table if isinstance(table, pd.DataFrame) else read_csv(table)
-        chosen = _chosen(list(frame.columns), columns, needed)
-        rows = pd.DataFrame(
-            {ours: [_text(value) for value in frame[theirs]] for ours, theirs in chosen.items()},
-            dtype=object,
+    rows = pd.DataFrame(
+        {ours: [_text(value) for value in frame[theirs]] for ours, theirs in chosen.items()},
+        dtype=object,
+    )
+    find = finder(files)
+    means = [find(name) if name else [] for name in rows.file]
+    refused += [
+        {
+            "file": _said(name),
+            "reason": f"{len(hits)} files have this name: give the path in the folder"
+            if hits
+            else "named in the table, not in the folder",
+        }
+        for name, hits in zip(rows.file, means)
+        if len(hits) != 1
+    ]
+    rows = rows.assign(file=[hits[0] if len(hits) == 1 else None for hits in means]).dropna(
+        subset="file"
+    )
+    if len(twice := rows.file[rows.file.duplicated()].unique()):
+        raise ValueError(
+            f"The table has two rows or more for {', '.join(twice[:5])} ({len(twice)} files). Keep one each."
         )
-        find = finder(files)
-        means = [find(name) if name else [] for name in rows.file]
-        refused += [
-            {
-                "file": _said(name),
-                "reason": f"{len(hits)} files have this name: give the path in the folder"
-                if hits
-                else "named in the table, not in the folder",
-            }
-            for name, hits in zip(rows.file, means)
-            if len(hits) != 1
-        ]
-        rows = rows.assign(file=[hits[0] if len(hits) == 1 else None for hits in means]).dropna(
-            subset="file"
-        )
-        if len(twice := rows.file[rows.file.duplicated()].unique()):
-            raise ValueError(
-                f"The table has two rows or more for {', '.join(twice[:5])} ({len(twice)} files). Keep one each."
-            )
-    if "date" in rows:
-        rows["date"] = iso_dates(rows.date)
     rows = (
         filled(rows, needed | {"label", "group"} & set(rows), refused)
         .fillna("")
         .sort_values("file", ignore_index=True)
     )
-    return rows.assign(path=[files[name] for name in rows.file])
+    rows = rows.assign(path=[files[name] for name in rows.file])
+    rows.attrs["columns"] = chosen
+    return rows
 
 
 def filled(rows: "pd.DataFrame", columns: set[str], refused: Refused) -> "pd.DataFrame":
@@ -178,25 +151,18 @@ def filled(rows: "pd.DataFrame", columns: set[str], refused: Refused) -> "pd.Dat
     return rows
 
 
-def iso_dates(values: "pd.Series") -> "pd.Series":
-    """YYYY-MM-DD from text that starts so, or with YYYYMMDD as in DICOM; "" for anything else."""
-    import pandas as pd
-
-    parts = values.astype("str").str.extract(r"^(\d{4})-?(\d{2})-?(\d{2})")
-    days = pd.to_datetime(
-        parts[0] + "-" + parts[1] + "-" + parts[2], format="%Y-%m-%d", errors="coerce"
-    )
-    return days.dt.strftime("%Y-%m-%d").astype(object).fillna("")
-
-
 def _chosen(there: list[str], columns: dict[str, str], needed: set[str]) -> dict[str, str]:
     """{our name: the table's name} for the columns that are used."""
+    its = ", ".join(map(str, there))
+    if pictures := [name for name in there if Path(str(name)).suffix.lower() in SUFFIXES]:
+        raise ValueError(
+            f"The first line of the table holds {pictures[0]}, a picture, and no names of columns. Write such a line "
+            "above it: file,label,group."
+        )
     if missing := [
         f"{theirs} (for {ours})" for ours, theirs in columns.items() if theirs not in there
     ]:
-        raise ValueError(
-            f"The table has no column {', '.join(missing)}. Its columns: {', '.join(map(str, there))}."
-        )
+        raise ValueError(f"The table has no column {', '.join(missing)}. Its columns: {its}.")
     if bad := [
         ours
         for ours in columns
@@ -205,25 +171,36 @@ def _chosen(there: list[str], columns: dict[str, str], needed: set[str]) -> dict
         raise ValueError(
             f"columns cannot name {', '.join(bad)}. Choose from: {', '.join(_COLUMNS)}, or another plain word."
         )
-    low = {str(name).strip().lower(): name for name in reversed(there)}
+    low = defaultdict(list)
+    for name in there:
+        low[str(name).strip().lower()].append(name)
     found = {
-        ours: next((low[name] for name in names if name in low), None)
+        ours: next((low[name][0] for name in names if name in low), None)
         for ours, names in _COLUMNS.items()
     } | columns
+    for ours, theirs in found.items():
+        same = there.count(theirs) if ours in columns else len(low[str(theirs).strip().lower()])
+        if same > 1:
+            raise ValueError(
+                f"The table has two columns {theirs} (for {ours}). Its columns: {its}. Rename or delete one."
+            )
     if missing := sorted(name for name in {"file"} | needed if found[name] is None):
         raise ValueError(
-            f"The table has no column {', '.join(missing)}. Its columns: {', '.join(map(str, there))}. Rename them, "
-            f"or say columns={{'{missing[0]}': 'the name in the table'}}; on a command line "
-            f"--columns {missing[0]}=NAME."
+            f"The table has no column {', '.join(missing)}. Its columns: {its}. Rename them, "
+            f"or say columns={{'{missing[0]}': 'NAME'}} with the name in the table."
         )
     return {ours: theirs for ours, theirs in found.items() if theirs is not None}
 
 
 def _text(value: Any) -> str | None:
-    text = (
-        "" if value is None or value != value else unicodedata.normalize("NFC", str(value)).strip()
-    )
-    return text or None
+    """A field as text without space around it; None if it is empty. NA and nan are text, unless a
+    data frame's own.
+    """
+    import pandas as pd
+
+    if not isinstance(value, str) and pd.api.types.is_scalar(value) and pd.isna(value):
+        return None
+    return unicodedata.normalize("NFC", str(value)).strip() or None
 
 
 def _low(name: str) -> PurePosixPath:

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+ONE_VS_REST = "For class c of several against the rest pass probabilities[:, c] and labels == c, with positive=1."
 TASKS = ("binary", "multi-class", "ordinal", "multi-label")
 
 
@@ -15,7 +16,7 @@ def checked(
     if task == "binary" and positive not in (0, 1):
         raise ValueError(
             f"A binary task needs positive=0 or positive=1, got {positive!r}: name the class whose cases "
-            "sensitivity counts, as the data set's passport does (BreastMNIST: 0, malignant)."
+            f"sensitivity counts, as the data set's passport does (BreastMNIST: 0, malignant). {ONE_VS_REST}"
         )
     p, y = np.asarray(probabilities, dtype=float), np.asarray(labels)
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 and task != "multi-label" else y
@@ -29,6 +30,7 @@ def checked(
         raise ValueError(
             f"probabilities {np.shape(probabilities)} and labels {np.shape(labels)} do not fit {task}: "
             "pass (N, K), for binary (N, 2) or (N,), with labels (N,), for multi-label (N, K); N > 0."
+            + (f" {ONE_VS_REST}" if task == "binary" and p.ndim == 2 and p.shape[1] > 2 else "")
         )
     bad = ~(
         (p >= -1e-6) & (p <= 1 + 1e-6)
@@ -43,6 +45,7 @@ def checked(
         raise ValueError(
             f"labels must be integers from 0 to {classes[-1]}, got {np.setdiff1d(y, classes)[:5].tolist()}"
             ": number classes as the columns are, from 0, and drop images without a label."
+            + (f" {ONE_VS_REST}" if task == "binary" else "")
         )
     if task == "binary":
         return p[:, [int(positive) if p.shape[1] == 2 else 0]], (y == positive)[:, None]
