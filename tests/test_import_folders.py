@@ -134,10 +134,8 @@ def test_linked_folders_are_followed_once_and_without_end(folder, tmp_path):
     os.symlink(tmp_path / "disk" / "b", tmp_path / "disk" / "b" / "again")
     os.symlink(tmp_path / "nowhere", folder / "broken")
     passport, _ = take(folder)
-    assert sum(passport["counts"].values()) == 30 and passport["duplicates"] == {
-        "exact": 0,
-        "near": 0,
-    }
+    assert sum(passport["counts"].values()) == 30
+    assert not any(passport["duplicates"].values())  # each file once
 
 
 # masks

@@ -420,7 +420,7 @@ def test_files_that_cannot_be_opened_are_refused_by_a_fact(tmp_path, monkeypatch
 
 def test_a_mistake_of_our_own_is_called_one(tmp_path, monkeypatch):
     put(tmp_path / "x.png", GREY)
-    monkeypatch.setattr("effml.data.pictures.thumbnail", lambda image: {}["oops"])
+    monkeypatch.setattr("effml.data.pictures.look", lambda image: {}["oops"])
     _, found = read_all([tmp_path / "x.png"], None, int, size=16)
     assert found[0].startswith("effml failed on it, please report this (KeyError in test_rasters")
 

@@ -161,14 +161,14 @@ def _split(name: str, split: str, arrays: dict[str, np.ndarray]) -> Split:
             "px a side: put the colours last, leave out a channel axis of 1 and transparency."
         )
     rest = {
-        key.removeprefix(f"{split}_"): value
-        for key, value in arrays.items()
-        if key.startswith(f"{split}_") and key != f"{split}_images"
+        column.removeprefix(f"{split}_"): value
+        for column, value in arrays.items()
+        if column.startswith(f"{split}_") and column != f"{split}_images"
     }
-    for key, value in rest.items():
+    for column, value in rest.items():
         if value.shape[:1] != images.shape[:1]:
             raise ValueError(
-                f"{name}: {split}_{key} has {len(value) if value.ndim else 'no'} rows for {len(images)} images."
+                f"{name}: {split}_{column} has {len(value) if value.ndim else 'no'} rows for {len(images)} images."
             )
     maps = tuple(
         array._mmap for array in (images, rest.get("masks")) if isinstance(array, np.memmap)
