@@ -42,7 +42,7 @@ def channels_taylor(model: "nn.Module", keep: float, job: Job) -> Outcome:
     """`channels` where the loss says how important a channel is: the first-order change |w·dL/dw| if a weight went to 0, summed
     over the weights of each layer that go with the channel and averaged over the layers (Molchanov et al. 2019). It looks at
     `data`, and no label reaches a compressor: the loss is the cross-entropy with labels drawn from the model's own softmax
-    distribution (see `_gradients`)."""
+    distribution (see `_gradients`). So it is for one label an image, not for several."""
     import torch_pruning
 
     if job.data is None:
@@ -82,7 +82,9 @@ def _cut(
             warnings.filterwarnings(
                 "ignore", message="Unwrapped parameters"
             )  # position embeddings: its default is right
-            planned = plan(model, keep, job.example[:2], importance, output_layer(model))
+            planned = plan(
+                model, keep, job.example[:2], importance, output_layer(model, job.example)
+            )
         small, groups = fitted(model, planned, job.example[:1])
     except Exception as error:  # Torch-Pruning stumbles in many ways over models it cannot trace
         raise ValueError(
@@ -114,16 +116,19 @@ def _cut(
     return Outcome(small, left / total if total else 1.0, layers, notes)
 
 
-def output_layer(model: "nn.Module") -> "nn.Module":
-    """The layer that must keep its width: the head, or the last convolution of a model without one."""
+def output_layer(model: "nn.Module", example: "torch.Tensor | None" = None) -> "nn.Module":
+    """The layer that must keep its width: the head (a ModuleList of several), or the last linear layer, or else convolution,
+    of a model in which it is not to be found."""
     from torch import nn
 
     try:
-        return head(model)
+        return head(model, example)
     except ValueError:
-        return [layer for layer in model.modules() if isinstance(layer, nn.modules.conv._ConvNd)][
-            -1
+        layers = [
+            [layer for layer in model.modules() if isinstance(layer, kind)]
+            for kind in (nn.Linear, nn.modules.conv._ConvNd)
         ]
+        return (layers[0] or layers[1])[-1]
 
 
 def reestimate(model: "nn.Module", data: "torch.Tensor", batch: int = 64) -> None:

@@ -197,8 +197,9 @@ def _factorized(
     kept = total = 0
     layers: dict[str, dict[str, Any]] = {}
     candidates = [(name, layer) for name, layer in model.named_modules() if factorable(layer)]
-    last = _head(model) or (candidates[-1][1] if candidates else None)
-    candidates = [(name, layer) for name, layer in candidates if layer is not last]
+    last = _head(model, job.example) or (candidates[-1][1] if candidates else None)
+    answer = {*last.modules()} if last is not None else set()
+    candidates = [(name, layer) for name, layer in candidates if layer not in answer]
     if job.data is not None and not job.memo:
         grams = product_grams(model, dict(candidates), scheme, job.data)
     for name, layer in candidates:
@@ -225,9 +226,9 @@ def _factorized(
     return Outcome(model, kept / total if total else 1.0, layers, notes)
 
 
-def _head(model: "nn.Module") -> "nn.Module | None":
+def _head(model: "nn.Module", example: "torch.Tensor") -> "nn.Module | None":
     try:
-        return head(model)
+        return head(model, example)
     except ValueError:
         return None
 

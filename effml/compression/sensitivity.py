@@ -31,9 +31,9 @@ def sensitivity(
             f"keeps={wrong[0]} is the fraction kept: give more than 0 and at most 1, such as (0.75, 0.5, 0.25)."
         )
     model, rows = deepcopy(model).eval(), []
-    output, modules = output_layer(model), list(model.named_modules())
+    output, modules = {*output_layer(model).modules()}, list(model.named_modules())
     for place, (name, layer) in enumerate(modules):
-        if not isinstance(layer, (Conv1d, Conv2d, Conv3d, Linear)) or layer is output:
+        if not isinstance(layer, (Conv1d, Conv2d, Conv3d, Linear)) or layer in output:
             continue
         tensors = [
             layer.weight,
