@@ -78,11 +78,8 @@ def _do(recipe: Recipe, record: Record, store: Path | None, keep_weights: bool) 
         _refuse_data(data, recipe)
         precision, why = choose(recipe.precision, record.device)
         record.update(precision_used=precision, precision_why=why)
-        chosen = (
-            None
-            if recipe.selection == "none"
-            else select(data, recipe.but(precision=precision), device=record.device)
-        )
+        asked = recipe.but(precision=precision)
+        chosen = None if recipe.selection == "none" else select(data, asked, device=record.device)
         if chosen is not None:
             data = data.only(chosen)
         weights, parent = ancestor(recipe.weights, store)
@@ -100,7 +97,7 @@ def _do(recipe: Recipe, record: Record, store: Path | None, keep_weights: bool) 
         history = train(
             model,
             data,
-            recipe=recipe.but(precision=precision),
+            recipe=asked,
             teacher=teacher,
             checkpoint=unfinished,
         )
@@ -121,9 +118,8 @@ def _do(recipe: Recipe, record: Record, store: Path | None, keep_weights: bool) 
                 "val_labels": data.val.labels.numpy(),
                 "val_probabilities": predict(model, data.val, task=data.task, precision=precision),
             }
-    record.update(
-        scores.as_columns("test_"), notes="; ".join([*scores.notes, *history.notes]) or None
-    )
+    remarks = [data.passport.get("labels"), *scores.notes, *history.notes]
+    record.update(scores.as_columns("test_"), notes="; ".join(filter(None, remarks)) or None)
     example = normalize(data.train.images[:1].to(record.device)).to(next(model.parameters()).dtype)
     if data.task in ("binary", "multi-class", "ordinal"):
         record.update(

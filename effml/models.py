@@ -292,20 +292,24 @@ def _answering(model: "nn.Module", example: "torch.Tensor") -> "list[nn.Module]"
     """The layers of which the answer to `example` is a function: those known, where that is true of them, else Linear and
     convolution layers from the last called on, until no other parameter reaches the answer."""
     known = _known(model)
-    if known and not _trace(model, example, known).beside:
+    if known and not (trace := _trace(model, example, known)).beside and not trace.chained:
         return known
     heads: list[nn.Module] = []
-    while (trace := _trace(model, example, heads)).beside:
+    while True:
+        trace = _trace(model, example, heads)
         more = [m for m in trace.called if not trace.beside.isdisjoint(m.parameters())]
-        if not more or trace.chained:
-            names = [name for name, p in model.named_parameters() if p in trace.beside]
+        if trace.chained or trace.beside and not more:
+            names = [name for name, p in model.named_parameters() if p in trace.beside][:3]
+            why = "one of its last layers sees what another gives"
+            if not trace.chained:
+                why = f"{', '.join(names) or 'the image'} has a part in it behind or beside the last one"
             raise ValueError(
-                f"{type(model).__name__} has no last layer whose outputs alone are the answer: "
-                f"{', '.join(names[:3]) or 'its input'} has a part in it behind or beside the last one. Train all "
-                "of it, or choose a model that ends with a linear layer or a convolution."
+                f"{type(model).__name__} has no last layer whose outputs alone are the answer: {why}. Train all of "
+                "it, or choose a model that ends with a linear layer or a convolution."
             )
+        if not trace.beside:
+            return heads
         heads.insert(0, more[-1])
-    return heads
 
 
 @dataclass

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from effml.compression.surface import Job, Outcome, compressor
+from effml.machine import seeded
 from effml.models import head
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def as_matrix(layer: "nn.Module", scheme: str) -> "torch.Tensor":
     return weight.permute(0, 3, 1, 2).flatten(2).flatten(0, 1)  # (O, I, kh, kw) → (O·kw, I·kh)
 
 
+@seeded(0)  # torch draws new layers before they are filled
 def two_layers(layer: "nn.Module", rank: int, scheme: str) -> "nn.Sequential":
     """The two layers that stand for `layer`, of this rank, with weights still to be filled in."""
     from torch import nn

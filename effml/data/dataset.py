@@ -124,7 +124,9 @@ def assemble(
         raise ValueError(f"{name}: label_names is empty. Name every class, or leave it out.")
     if not info and (columns := _one_hot(splits)):
         splits, named = _numbered(name, splits, columns, named)
-        passport = passport | {"labels": f"one-hot, read as class numbers 0 to {columns - 1}"}
+        passport = passport | {
+            "labels": f"one-hot columns, read as class numbers 0 to {columns - 1}"
+        }
         _tell_once(
             f"{name}: in each row of the labels exactly one of {columns} columns is 1: taken for one class an image, "
             "not for several labels."
