@@ -173,8 +173,9 @@ def train(
             scale = scaler.get_scale()
             scaler.step(optimizer)
             scaler.update()
-            history.steps += scaler.get_scale() >= scale  # it falls where a step was skipped
-            schedule.step()
+            if scaler.get_scale() >= scale:  # it falls where the step was skipped
+                history.steps += 1
+                schedule.step()
             total += value * len(index)
             if weights is None and type(sampler) is not Uniform:
                 sampler.observe(_gradient_norm(outputs.detach().float(), goal))
