@@ -70,8 +70,8 @@ def import_timm() -> ModuleType:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Inside, torch's global generators (the CPU's, and CUDA's once CUDA is in use) begin at `seed`; afterwards, also after
-    an error, they are as the caller left them."""
+    """Inside, torch's global generators (the CPU's, and CUDA's once CUDA is in use) begin at
+    `seed`; afterwards, also after an error, they are as the caller left them."""
     import torch
 
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()

@@ -26,15 +26,16 @@ def build_model(
     weights: str = "random",
     seed: int | None = None,
 ) -> "nn.Module":
-    """A model with `classes` outputs (logits) for images (N, in_channels, size, size), in eval mode.
+    """A model with `classes` outputs (logits) for images (N, in_channels, size, size), in eval
+    mode.
 
-    `name` is one of MODELS or any architecture of timm. `weights` is `random` (drawn from `seed`), `imagenet` (timm's
-    own, from its cache or the network) or a .safetensors file; a head of another width is drawn anew. Without a `seed` it
-    is that of the caller's torch.manual_seed (below 2**32), or 0 where there was none. No global generator moves: two
-    calls with one seed give one model.
+    `name` is one of MODELS or any architecture of timm. `weights` is `random` (drawn from `seed`),
+    `imagenet` (timm's own, from its cache or the network) or a .safetensors file; a head of another
+    width is drawn anew. Without a `seed` it is that of the caller's torch.manual_seed (below
+    2**32), or 0 where there was none. No global generator moves: two calls with one seed give one
+    model.
 
-    Raises ValueError for an unknown name and WeightsUnavailable when the weights cannot be had.
-    """
+    Raises ValueError for an unknown name and WeightsUnavailable when the weights cannot be had."""
     import torch
 
     if seed is None:  # where nobody has seeded torch, its seed is a random number of 64 bits
@@ -243,15 +244,16 @@ def count(model: "nn.Module", example: "torch.Tensor") -> dict[str, int]:
 
 
 def head(model: "nn.Module", example: "torch.Tensor | None" = None) -> "nn.Module":
-    """The layer whose outputs are the answer, or a ModuleList of the layers where there are several: a distilled transformer
-    answers with the mean of two.
+    """The layer whose outputs are the answer, or a ModuleList of the layers where there are
+    several: a distilled transformer answers with the mean of two.
 
-    A model of timm says itself which they are (`get_classifier`, a linear layer or a convolution), and in a Sequential it is
-    the last layer. With an `example`, images as the model takes them, that is checked, and in every other model the layers
-    are found: the answer must be a function of their outputs alone, with nothing to train behind them.
+    A model of timm says itself which they are (`get_classifier`, a linear layer or a convolution),
+    and in a Sequential it is the last layer. With an `example`, images as the model takes them,
+    that is checked, and in every other model the layers are found: the answer must be a function of
+    their outputs alone, with nothing to train behind them.
 
-    Raises ValueError where there are no such layers, or where they cannot be found without an `example`.
-    """
+    Raises ValueError where there are no such layers, or where they cannot be found without an
+    `example`."""
     from torch import nn
 
     layers = _known(model) if example is None else _answering(model, example)
@@ -264,7 +266,8 @@ def head(model: "nn.Module", example: "torch.Tensor | None" = None) -> "nn.Modul
 
 
 def _known(model: "nn.Module") -> "list[nn.Module]":
-    """The layers which timm calls the classifier, or the last layer of a Sequential; none if it is another model."""
+    """The layers which timm calls the classifier, or the last layer of a Sequential; none if it is
+    another model."""
     from torch import nn
 
     if hasattr(model, "get_classifier"):
@@ -289,8 +292,9 @@ def _multiplies(layer: "nn.Module | None") -> bool:
 
 
 def _answering(model: "nn.Module", example: "torch.Tensor") -> "list[nn.Module]":
-    """The layers of which the answer to `example` is a function: those known, where that is true of them, else Linear and
-    convolution layers from the last called on, until no other parameter reaches the answer."""
+    """The layers of which the answer to `example` is a function: those known, where that is true of
+    them, else Linear and convolution layers from the last called on, until no other parameter
+    reaches the answer."""
     known = _known(model)
     if known and not (trace := _trace(model, example, known)).beside and not trace.chained:
         return known
@@ -314,9 +318,10 @@ def _answering(model: "nn.Module", example: "torch.Tensor") -> "list[nn.Module]"
 
 @dataclass
 class _Trace:
-    """What one image did: the `answer`; what the `heads` were given and gave in its course; the Linear and convolution layers
-    `called`, in that order; what has a part in the answer `beside` the outputs of the heads (parameters, or the image); and
-    whether one head is `chained` to another, whose outputs it sees."""
+    """What one image did: the `answer`; what the `heads` were given and gave in its course; the
+    Linear and convolution layers `called`, in that order; what has a part in the answer `beside`
+    the outputs of the heads (parameters, or the image); and whether one head is `chained` to
+    another, whose outputs it sees."""
 
     answer: "torch.Tensor"
     inputs: "list[torch.Tensor]"
@@ -327,8 +332,8 @@ class _Trace:
 
 
 def _trace(model: "nn.Module", example: "torch.Tensor", heads: "list[nn.Module]") -> _Trace:
-    """In eval mode with what the heads give cut off from what they were given, so that no gradient goes through them. The
-    model is left as it was."""
+    """In eval mode with what the heads give cut off from what they were given, so that no gradient
+    goes through them. The model is left as it was."""
     import torch
 
     inputs, outputs, called, hooks = [], [], [], []
@@ -380,8 +385,9 @@ def _reach(target: "torch.Tensor", sources: "list[torch.Tensor]") -> "set[torch.
 
 
 def check_linear(model: "nn.Module", example: "torch.Tensor") -> None:
-    """Raises ValueError unless the answer is W h + b of a single layer and h is what `embed` gives: for formulas about the
-    gradient of a last linear layer. A convolution is one where it sees each image in one place."""
+    """Raises ValueError unless the answer is W h + b of a single layer and h is what `embed` gives:
+    for formulas about the gradient of a last linear layer. A convolution is one where it sees each
+    image in one place."""
     from torch import nn
 
     layers = _answering(model, example)
@@ -411,8 +417,8 @@ def check_linear(model: "nn.Module", example: "torch.Tensor") -> None:
 def embed(
     model: "nn.Module", batch: "Callable[[slice], torch.Tensor]", n: int, size: int = 512
 ) -> "torch.Tensor":
-    """What the layers of `head` see, (n, D) float32, of n images which `batch` gives a slice at a time, as float. Where they
-    are several and see different things, these stand side by side."""
+    """What the layers of `head` see, (n, D) float32, of n images which `batch` gives a slice at a
+    time, as float. Where they are several and see different things, these stand side by side."""
     import torch
 
     weight, seen, rows = next(model.parameters()), [], []

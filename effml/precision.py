@@ -22,8 +22,8 @@ BF16 = {"avx512_bf16", "amx_bf16", "bf16"}  # CPU flags; without one of them bfl
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """How a model computes on `device` (cpu, cuda, cuda:1): the dtype of its weights, that of its matrix products, whether
-    the loss is scaled."""
+    """How a model computes on `device` (cpu, cuda, cuda:1): the dtype of its weights, that of its
+    matrix products, whether the loss is scaled."""
 
     device: str
     weights: str = "float32"

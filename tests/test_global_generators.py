@@ -1,4 +1,5 @@
-"""Nobody's random numbers move: the global generators of torch, numpy and Python are left as the caller had them."""
+"""Nobody's random numbers move: the global generators of torch, numpy and Python are left as the
+caller had them."""
 
 import random
 

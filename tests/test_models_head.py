@@ -15,7 +15,8 @@ IMAGES = torch.randn(3, 1, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
 class Net(nn.Module):
-    """Layers are registered in another order than they are called: the answer comes from `first`."""
+    """Layers are registered in another order than they are called: the answer comes from
+    `first`."""
 
     def __init__(self, *, beside=False, behind=False, chained=False):
         super().__init__()

@@ -35,8 +35,9 @@ def second_moment(state):
 
 
 class WrittenOut:
-    """AdamW in float64, a line per formula (Loshchilov & Hutter 2019, algorithm 2): the oracle. torch's fused kernels are
-    none, since they read a gradient that is set by hand in the memory order of its parameter."""
+    """AdamW in float64, a line per formula (Loshchilov & Hutter 2019, algorithm 2): the oracle.
+    torch's fused kernels are none, since they read a gradient that is set by hand in the memory
+    order of its parameter."""
 
     def __init__(self, parameters, rate, decay=0.0):
         self.parameters, self.rate, self.decay, self.t = parameters, rate, decay, 0

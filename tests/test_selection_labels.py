@@ -1,4 +1,5 @@
-"""What a score means: over all images when ranked within classes, for several labels an image, and over epochs."""
+"""What a score means: over all images when ranked within classes, for several labels an image, and
+over epochs."""
 
 from itertools import product
 
@@ -13,7 +14,8 @@ from effml.training import select
 
 
 def problem(n=400, classes=8, seed=0):
-    """Predictions of classes that are not alike: some are always predicted with confidence, others never."""
+    """Predictions of classes that are not alike: some are always predicted with confidence, others
+    never."""
     draw = torch.Generator().manual_seed(seed)
     labels = torch.randint(classes, (n,), generator=draw)
     sure = torch.linspace(0.5, 5, classes)[labels][:, None]
@@ -25,7 +27,8 @@ def problem(n=400, classes=8, seed=0):
 
 
 def clean_by_hand(p, labels):
-    """Confident learning with loops: the threshold of a class is the mean self-confidence of the images labelled so."""
+    """Confident learning with loops: the threshold of a class is the mean self-confidence of the
+    images labelled so."""
     threshold = [p[labels == k, k].mean() for k in range(p.shape[1])]
     scores = []
     for row, label in zip(p, labels):

@@ -1,4 +1,5 @@
-"""What a GPU, a finished class or a flat score would meet: skipped steps, the proxy's device, zero scores, patience."""
+"""What a GPU, a finished class or a flat score would meet: skipped steps, the proxy's device, zero
+scores, patience."""
 
 import math
 

@@ -117,8 +117,8 @@ def _cut(
 
 
 def output_layer(model: "nn.Module", example: "torch.Tensor | None" = None) -> "nn.Module":
-    """The layer that must keep its width: the head (a ModuleList of several), or the last linear layer, or else convolution,
-    of a model in which it is not to be found."""
+    """The layer that must keep its width: the head (a ModuleList of several), or the last linear
+    layer, or else convolution, of a model in which it is not to be found."""
     from torch import nn
 
     try:

@@ -230,7 +230,8 @@ def _labels(name: str, split: str, labels: np.ndarray | None) -> "torch.Tensor |
 
 
 def _one_hot(splits: dict[str, Split]) -> int:
-    """Of how many columns the labels are, if every row of every split holds one 1 and else 0; otherwise 0."""
+    """Of how many columns the labels are, if every row of every split holds one 1 and else 0;
+    otherwise 0."""
     labels = [part.labels for part in splits.values()]
     if any(part is None or part.ndim != 2 or not (part.sum(1) == 1).all() for part in labels):
         return 0
@@ -240,7 +241,8 @@ def _one_hot(splits: dict[str, Split]) -> int:
 def _numbered(
     name: str, splits: dict[str, Split], columns: int, named: list[str]
 ) -> tuple[dict[str, Split], list[str]]:
-    """The splits with the number of the column that holds the 1 as label, and a name for each column."""
+    """The splits with the number of the column that holds the 1 as label, and a name for each
+    column."""
     if named and len(named) != columns:
         raise ValueError(
             f"{name}: the labels have {columns} columns, but {len(named)} classes are named: {', '.join(named)}"

@@ -70,9 +70,9 @@ def get_selector(name: str) -> "Selector":
 
 
 def per_class(selector: "Selector") -> "Selector":
-    """`selector` within each class, which keeps its share of k (largest remainder; at least one image, if k allows it). The order
-    takes turns, so that a prefix has nearly the same shares. Scores are those of all images together: within a class they
-    are only ranked."""
+    """`selector` within each class, which keeps its share of k (largest remainder; at least one
+    image, if k allows it). The order takes turns, so that a prefix has nearly the same shares.
+    Scores are those of all images together: within a class they are only ranked."""
 
     @checked
     @functools.wraps(selector)

@@ -31,7 +31,8 @@ class Importance(Uniform):
     of the whole gradient's up to a constant. With g the scores of B images as shares, τ = √(B Σ g²) says by which factor a
     batch by importance is worth more than a uniform one. While its moving average is above `threshold`, PRESAMPLE × batch_size
     images are scored each step, in eval mode, and the batch is drawn from them by g, with weights 1 / (B g) that leave the
-    gradient unbiased. Where all of them score 0, the batch is uniform. By default it is (B + 3b) / 3b, where the theory sees the cost of scoring repaid.
+    gradient unbiased; where all of them score 0, the batch is uniform. By default it is
+    (B + 3b) / 3b, where the theory sees the cost of scoring repaid.
     """
 
     PRESAMPLE, MOMENTUM = 3, 0.9

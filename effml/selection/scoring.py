@@ -1,9 +1,10 @@
-"""What a proxy's predictions say of each training image, and selection by it: the largest score first.
+"""What a proxy's predictions say of each training image, and selection by it: the largest score
+first.
 
-`predictions` are probabilities of the training images, (N, K), or of every epoch of the proxy's training, (N, E, K);
-`labels` (N,) or (N, 1), or (N, L) of 0/1 where an image has several labels, whose L probabilities are then apart. Each
-function gives one score per image, (N,); the larger, the more worth keeping.
-"""
+`predictions` are probabilities of the training images, (N, K), or of every epoch of the proxy's
+training, (N, E, K); `labels` (N,) or (N, 1), or (N, L) of 0/1 where an image has several labels,
+whose L probabilities are then apart. Each function gives one score per image, (N,); the larger, the
+more worth keeping."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -19,8 +20,8 @@ Score = Callable[["torch.Tensor", "torch.Tensor", "torch.Tensor"], "torch.Tensor
 def least_confidence(
     predictions: "torch.Tensor", labels: "torch.Tensor", features: "torch.Tensor"
 ) -> "torch.Tensor":
-    """1 − the largest probability (Coleman et al. 2020). With several labels an answer is one of 2^L sets of labels, and its
-    probability the product over the labels."""
+    """1 − the largest probability (Coleman et al. 2020). With several labels an answer is one of
+    2^L sets of labels, and its probability the product over the labels."""
     p = _last(predictions)
     if several(labels):
         return 1 - p.maximum(1 - p).prod(1)
@@ -30,8 +31,8 @@ def least_confidence(
 def margin(
     predictions: "torch.Tensor", labels: "torch.Tensor", features: "torch.Tensor"
 ) -> "torch.Tensor":
-    """1 − (the largest probability − the second); with several labels, of the sets of labels as in `least_confidence`. The
-    second differs from the largest in the label that is least sure."""
+    """1 − (the largest probability − the second); with several labels, of the sets of labels as in
+    `least_confidence`. The second differs from the largest in the label that is least sure."""
     p = _last(predictions)
     if several(labels):
         sure = p.maximum(1 - p)
@@ -44,7 +45,8 @@ def margin(
 def entropy(
     predictions: "torch.Tensor", labels: "torch.Tensor", features: "torch.Tensor"
 ) -> "torch.Tensor":
-    """−Σ p log p, nats (Coleman et al. 2020); with several labels the sum of their binary entropies."""
+    """−Σ p log p, nats (Coleman et al. 2020); with several labels the sum of their binary
+    entropies."""
     import torch
 
     p = _last(predictions)
@@ -131,7 +133,8 @@ def by_score(score: Score, features_too: bool = False) -> Callable[..., "torch.T
 
 
 def _check(name: str, predictions: "torch.Tensor", labels: Any) -> None:
-    """Raises ValueError unless the predictions are probabilities of one class an image, or of as many labels as there are."""
+    """Raises ValueError unless the predictions are probabilities of one class an image, or of as
+    many labels as there are."""
     got, total = predictions.aminmax(), predictions.sum(-1)
     width = labels.shape[1] if several(labels) else None
     if got.min < 0 or got.max > 1.01 or width is None and not ((total - 1).abs() < 0.02).all():

@@ -34,9 +34,10 @@ class Diverged(RuntimeError):
 
 @dataclass
 class History:
-    """What happened, epoch by epoch; the model is left with the weights of `best_epoch`. `val_score` is the AUROC, or for
-    masks the mean Dice; `dtypes` and `optimizer_state` what was found in memory after the first step that the optimizer took
-    (a loss scale that is too large skips some); `steps` counts these, and `notes` say what a reader must know."""
+    """What happened, epoch by epoch; the model is left with the weights of `best_epoch`.
+    `val_score` is the AUROC, or for masks the mean Dice; `dtypes` and `optimizer_state` what was
+    found in memory after the first step that the optimizer took (a loss scale that is too large
+    skips some); `steps` counts these, and `notes` say what a reader must know."""
 
     train_loss: list[float] = field(default_factory=list)
     val_loss: list[float] = field(default_factory=list)
@@ -77,29 +78,21 @@ def train(
     checkpoint: Path | None = None,
     after_epoch: Callable[[], None] | None = None,
 ) -> History:
-    """Train `model` in place on `data.train` as the recipe says; keep the best epoch on the validation split (the last, if
-    there is none). The test split is not looked at.
+    """Train `model` in place on `data.train` as the recipe says; keep the best epoch on the
+    validation split (the last, if there is none). The test split is not looked at.
 
-    Batches are drawn by `sampler`, else as the recipe says; parameters that need no gradient stay as they are, and then the
-    model is not in training mode (a linear probe). `after_epoch` is called after each epoch, before validation. The logits of a
-    `teacher` (for the same images and classes) are learned too (Hinton et al. 2015); recipe.class_weights weigh the labels alone.
-    With recipe.epochs = 0 the model is only validated. torch's global generators, from which dropout is drawn, begin at
-    recipe.seed and are afterwards as they were.
-    With `checkpoint`, a file, the state after an epoch is kept there, and training goes on from it with the same results;
-    it is removed at the end. Raises Diverged when the loss is not finite and ValueError for a task without labels or masks,
-    or an unknown name.
-    """
+    Batches are drawn by `sampler`, else as the recipe says; parameters that need no gradient stay
+    as they are, and then the model is not in training mode (a linear probe). `after_epoch` is
+    called after each epoch, before validation. The logits of a `teacher` (for the same images and
+    classes) are learned too (Hinton et al. 2015); recipe.class_weights weigh the labels alone. With
+    recipe.epochs = 0 the model is only validated. Dropout is drawn from torch's global generators,
+    which begin at recipe.seed and are afterwards as they were. With `checkpoint`, a file, the state
+    after an epoch is kept there, and training goes on from it with the same results; it is removed
+    at the end. Raises Diverged when the loss is not finite and ValueError for a task without labels
+    or masks, or an unknown name."""
     import torch
 
-    target = "masks" if data.task == "segmentation" else "labels"
-    if data.train is None or getattr(data.train, target) is None:
-        raise ValueError(
-            f"{data.name} has no training images with {target} (its task is {data.task})."
-        )
-    if recipe.schedule not in SCHEDULES:
-        raise ValueError(
-            f"Unknown schedule {recipe.schedule!r}. Choose from: {', '.join(SCHEDULES)}"
-        )
+    target = _target(data, recipe)
     device = str(next(model.parameters()).device)
     numbers = arithmetic(recipe.precision, device)
     split, truth = data.train.to(device), getattr(data.train, target).to(device)
@@ -116,11 +109,8 @@ def train(
     schedule = SCHEDULES[recipe.schedule](
         optimizer, recipe.epochs * math.ceil(used / recipe.batch_size)
     )
-    order, stopping, history = (
-        torch.Generator().manual_seed(recipe.seed),
-        make_stopping(recipe),
-        History(),
-    )
+    order = torch.Generator().manual_seed(recipe.seed)
+    stopping, history = make_stopping(recipe), History()
     sampler = sampler or make_sampler(recipe.sampler, len(truth), recipe.batch_size)
     if type(sampler) is not Uniform and (target == "masks" or truth.ndim > 1):
         raise ValueError(
@@ -205,8 +195,24 @@ def train(
     return history
 
 
+def _target(data: Dataset, recipe: Recipe) -> str:
+    """What is learned, masks or labels; ValueError where there are none, or for an unknown
+    schedule."""
+    target = "masks" if data.task == "segmentation" else "labels"
+    if data.train is None or getattr(data.train, target) is None:
+        raise ValueError(
+            f"{data.name} has no training images with {target} (its task is {data.task})."
+        )
+    if recipe.schedule not in SCHEDULES:
+        raise ValueError(
+            f"Unknown schedule {recipe.schedule!r}. Choose from: {', '.join(SCHEDULES)}"
+        )
+    return target
+
+
 def _why(epoch: int, recipe: Recipe, scores: list[float]) -> list[str]:
-    """What must be said where patience ended a training whose validation score could not get better."""
+    """What must be said where patience ended a training whose validation score could not get
+    better."""
     told = f"stopped after epoch {epoch} by patience={recipe.patience}: the validation score "
     if all(map(math.isnan, scores)):
         return [told + "is not defined (NaN), and the last epoch is kept"]

@@ -25,12 +25,13 @@ class Look:
 
 
 def select(data: Dataset, recipe: Recipe, *, device: str = "cpu") -> "torch.Tensor":
-    """Indices of the training images that the recipe keeps, in the order picked. A proxy computes on `device`.
+    """Indices of the training images that the recipe keeps, in the order picked. A proxy computes
+    on `device`.
 
-    `recipe.proxy` is `none` (raw pixels), or a model's name with @ and the number of epochs it is trained for (@0: a random
-    network), or @imagenet. `recipe.scores` says what a selector by features sees: `pixels`, or `embedding`, the inputs of the
-    proxy's last layer; `none` means the embedding if there is a proxy. Raises ValueError for what does not fit together.
-    """
+    `recipe.proxy` is `none` (raw pixels), or a model's name with @ and the number of epochs it is
+    trained for (@0: a random network), or @imagenet. `recipe.scores` says what a selector by
+    features sees: `pixels`, or `embedding`, the inputs of the proxy's last layer; `none` means the
+    embedding if there is a proxy. Raises ValueError for what does not fit together."""
     selector, k = (
         get_selector(recipe.selection),
         max(1, round(recipe.train_fraction * len(data.train))),
@@ -77,29 +78,15 @@ def look(
     predictions: bool = True,
     linear: bool = False,
 ) -> Look:
-    """Features of the training images (pixels where no `embedding` is asked for) and, of a trained proxy, its probabilities
-    after each epoch, where these are asked for. `linear`: the proxy must end with one linear layer (`check_linear`)."""
+    """Features of the training images (pixels where no `embedding` is asked for) and, of a trained
+    proxy, its probabilities after each epoch, where these are asked for. `linear`: the proxy must
+    end with one linear layer (`check_linear`)."""
     import torch
 
-    if (
-        recipe.scores not in ("none", "pixels", "embedding")
-        or recipe.scores == "embedding"
-        and recipe.proxy == "none"
-    ):
-        raise ValueError(
-            f"scores={recipe.scores!r} with proxy={recipe.proxy!r}: choose scores from none, pixels, embedding; "
-            "an embedding is that of a proxy."
-        )
-    pixels = data.train.images.flatten(1)
+    epochs, pixels = _epochs(recipe), data.train.images.flatten(1)
     name, _, how = recipe.proxy.partition("@")
     if name == "none":
         return Look(pixels)
-    epochs = EPOCHS if not how else 0 if how == "imagenet" else int(how) if how.isdecimal() else -1
-    if epochs < 0:
-        raise ValueError(
-            f"proxy={recipe.proxy!r}: after @ comes a number of epochs, or imagenet, as in lenet5@5, "
-            "lenet5@0 (a random network) or mobilenetv3_small_100@imagenet."
-        )
     model = build_model(
         name,
         in_channels=data.train.images.shape[1],
@@ -139,3 +126,25 @@ def look(
         else embed(model, lambda part: normalize(data.train.take(part)), len(pixels))
     )
     return Look(features, torch.stack(history, 1) if history else None)
+
+
+def _epochs(recipe: Recipe) -> int:
+    """For how many epochs the proxy is trained; ValueError for what is no proxy, or no scores that
+    go with it."""
+    if (
+        recipe.scores not in ("none", "pixels", "embedding")
+        or recipe.scores == "embedding"
+        and recipe.proxy == "none"
+    ):
+        raise ValueError(
+            f"scores={recipe.scores!r} with proxy={recipe.proxy!r}: choose scores from none, pixels, embedding; "
+            "an embedding is that of a proxy."
+        )
+    _, _, how = recipe.proxy.partition("@")
+    epochs = EPOCHS if not how else 0 if how == "imagenet" else int(how) if how.isdecimal() else -1
+    if epochs < 0:
+        raise ValueError(
+            f"proxy={recipe.proxy!r}: after @ comes a number of epochs, or imagenet, as in lenet5@5, "
+            "lenet5@0 (a random network) or mobilenetv3_small_100@imagenet."
+        )
+    return epochs

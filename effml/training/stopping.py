@@ -17,9 +17,9 @@ class Stopping(Protocol):
 
 @dataclass
 class ByScore:
-    """As it should be: the epoch with the best score (AUROC, Dice) is kept, the later of equals; training stops when
-    `patience` epochs in a row brought no better one. A score that is NaN is no better: where there has been no other, as
-    without a validation split, the last epoch is kept."""
+    """As it should be: the epoch with the best score (AUROC, Dice) is kept, the later of equals;
+    training stops when `patience` epochs in a row brought no better one. A score that is NaN is no
+    better: where there has been no other, as without a validation split, the last epoch is kept."""
 
     patience: int
     best: float = -math.inf
@@ -38,10 +38,11 @@ class ByScore:
 
 @dataclass
 class Selvan2023:
-    """As Selvan et al. 2023 wrote it: the counter is reset when validation accuracy exceeds its best *or* loss is under its
-    best, but the best loss is only updated when accuracy did not improve in the same epoch; the epoch of the best accuracy is
-    kept. A better loss beside a better accuracy does not lower the bar, so training may go on longer than meant. Accuracies
-    that are NaN count as in `ByScore`."""
+    """As Selvan et al. 2023 wrote it: the counter is reset when validation accuracy exceeds its
+    best *or* loss is under its best, but the best loss is only updated when accuracy did not
+    improve in the same epoch; the epoch of the best accuracy is kept. A better loss beside a better
+    accuracy does not lower the bar, so training may go on longer than meant. Accuracies that are
+    NaN count as in `ByScore`."""
 
     patience: int
     accuracy: float = -math.inf
