@@ -100,9 +100,8 @@ def _do(recipe: Recipe, record: Record, store: Path | None, keep_weights: bool) 
             data_sha256=data.passport["sha256"], data_phantom=int(data.passport["phantom"])
         )
         _refuse_data(data, recipe)
-        chosen = (
-            None if recipe.selection == "none" else select(data, recipe.but(precision=precision))
-        )
+        asked = recipe.but(precision=precision)
+        chosen = None if recipe.selection == "none" else select(data, asked, device=record.device)
         if chosen is not None:
             data = data.only(chosen)
         weights, parent = ancestor(recipe.weights, store)
@@ -111,7 +110,7 @@ def _do(recipe: Recipe, record: Record, store: Path | None, keep_weights: bool) 
         record.update(UNKNOWN if from_a_file(recipe, parent) else lineage(store, parent, master))
         if recipe.trainable == "head":
             model.requires_grad_(False)
-            head(model).requires_grad_(True)
+            head(model, normalize(data.train.images[:1])).requires_grad_(True)
         model.to(record.device)
         model, reports = _compress(model, data, recipe)
         record.update(_achieved(reports))
@@ -120,7 +119,7 @@ def _do(recipe: Recipe, record: Record, store: Path | None, keep_weights: bool) 
         history = train(
             model,
             data,
-            recipe=recipe.but(precision=precision),
+            recipe=asked,
             teacher=teacher,
             checkpoint=unfinished,
         )
@@ -141,9 +140,8 @@ def _do(recipe: Recipe, record: Record, store: Path | None, keep_weights: bool) 
                 "val_labels": data.val.labels.numpy(),
                 "val_probabilities": predict(model, data.val, task=data.task, precision=precision),
             }
-    record.update(
-        scores.as_columns("test_"), notes="; ".join([*scores.notes, *history.notes]) or None
-    )
+    remarks = [data.passport.get("labels"), *scores.notes, *history.notes]
+    record.update(scores.as_columns("test_"), notes="; ".join(filter(None, remarks)) or None)
     example = normalize(data.train.images[:1].to(record.device)).to(next(model.parameters()).dtype)
     if data.task in ("binary", "multi-class", "ordinal"):
         record.update(
@@ -236,6 +234,11 @@ def _refuse_data(data: Dataset, recipe: Recipe) -> None:
     if axes == 3 and not masks:
         raise NotImplementedError(
             f"{data.name} holds volumes; the classifiers so far take 2-D images."
+        )
+    if recipe.prune == "channels_taylor" and data.task == "multi-label":
+        raise ValueError(
+            f"{data.name} has several labels an image, and channels_taylor is for one (it draws it from a softmax). "
+            "Choose prune='channels', 'channels_bn' or 'channels_random'."
         )
     if height != width and not masks:
         raise ValueError(f"{data.name} has images of {height}×{width} px; give square ones.")

@@ -113,6 +113,20 @@ def import_timm() -> ModuleType:
     return importlib.import_module("timm")
 
 
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Inside, torch's global generators (the CPU's, and CUDA's once CUDA is in use) begin at
+    `seed`; afterwards, also after an error, they are as the caller left them."""
+    import torch
+
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(gpus):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed a later CUDA too
+        if gpus:
+            torch.cuda.manual_seed_all(seed)
+        yield
+
+
 def offline() -> bool:
     """True if EFFML_OFFLINE asks that no socket be opened."""
     return os.environ.get("EFFML_OFFLINE", "").lower() in ("1", "true", "yes", "on")

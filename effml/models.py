@@ -1,11 +1,12 @@
 """Models by name, their weights, their size, and their embeddings."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from effml.machine import import_timm, offline, reachable
+from effml.machine import import_timm, offline, reachable, seeded
 
 if TYPE_CHECKING:
     import torch
@@ -23,29 +24,41 @@ def build_model(
     classes: int = 2,
     size: int = 28,
     weights: str = "random",
-    seed: int = 0,
+    seed: int | None = None,
 ) -> "nn.Module":
-    """A model with `classes` outputs (logits) for images (N, in_channels, size, size), in eval mode.
+    """A model with `classes` outputs (logits) for images (N, in_channels, size, size), in eval
+    mode.
 
-    `name` is one of MODELS or any architecture of timm. `weights` is `random` (drawn from `seed`), `imagenet` (timm's
-    own, from its cache or the network) or a .safetensors file; a head of another width is drawn anew.
+    `name` is one of MODELS or any architecture of timm. `weights` is `random` (drawn from `seed`),
+    `imagenet` (timm's own, from its cache or the network) or a .safetensors file; a head of another
+    width is drawn anew. Without a `seed` it is that of the caller's torch.manual_seed (below
+    2**32), or 0 where there was none. No global generator moves: two calls with one seed give one
+    model.
 
-    Raises ValueError for an unknown name and WeightsUnavailable when the weights cannot be had.
-    """
+    Raises ValueError for an unknown name and WeightsUnavailable when the weights cannot be had."""
     import torch
 
-    torch.manual_seed(seed)
-    if name in MODELS:
-        if weights == "imagenet":
-            raise WeightsUnavailable(
-                f"There are no ImageNet weights for {name}. Choose a model of timm, or weights='random'."
-            )
-        model = MODELS[name](in_channels, classes, size)
-        if weights != "random" and not _load_file(model, weights):
-            raise WeightsUnavailable(
-                f"{weights} does not fit {name} for {classes} classes of {in_channels}×{size}×{size} px."
-            )
-        return model.eval()
+    if seed is None:  # where nobody has seeded torch, its seed is a random number of 64 bits
+        seed = torch.initial_seed() if torch.initial_seed() < 2**32 else 0
+    with seeded(seed):
+        build = _own if name in MODELS else _timms
+        return build(name, in_channels, classes, size, weights).eval()
+
+
+def _own(name: str, in_channels: int, classes: int, size: int, weights: str) -> "nn.Module":
+    if weights == "imagenet":
+        raise WeightsUnavailable(
+            f"There are no ImageNet weights for {name}. Choose a model of timm, or weights='random'."
+        )
+    model = MODELS[name](in_channels, classes, size)
+    if weights != "random" and not _load_file(model, weights):
+        raise WeightsUnavailable(
+            f"{weights} does not fit {name} for {classes} classes of {in_channels}×{size}×{size} px."
+        )
+    return model
+
+
+def _timms(name: str, in_channels: int, classes: int, size: int, weights: str) -> "nn.Module":
     timm = import_timm()
     if not timm.is_model(name):
         near = get_close_matches(name, [*MODELS, *timm.list_models()], n=6)
@@ -56,13 +69,13 @@ def build_model(
     fit = {"in_chans": in_channels, "num_classes": classes, **_image_size(name, size)}
     model = timm.create_model(name, **fit)
     if weights == "random" or weights != "imagenet" and _load_file(model, weights):
-        return model.eval()
+        return model
     source = (
         {} if weights == "imagenet" else {"pretrained_cfg_overlay": {"file": weights}}
     )  # timm adapts stem and head
     _offline_unless_reachable()
     try:
-        return timm.create_model(name, **fit, pretrained=True, **source).eval()
+        return timm.create_model(name, **fit, pretrained=True, **source)
     except Exception as error:  # of many kinds, from the hub to the shapes
         raise WeightsUnavailable(
             f"The weights {weights!r} of {name} could not be loaded ({type(error).__name__}: {error}). "
@@ -230,36 +243,203 @@ def count(model: "nn.Module", example: "torch.Tensor") -> dict[str, int]:
     }
 
 
-def head(model: "nn.Module") -> "nn.Module":
-    """The last linear layer, which gives the logits."""
+def head(model: "nn.Module", example: "torch.Tensor | None" = None) -> "nn.Module":
+    """The layer whose outputs are the answer, or a ModuleList of the layers where there are
+    several: a distilled transformer answers with the mean of two.
+
+    A model of timm says itself which they are (`get_classifier`, a linear layer or a convolution),
+    and in a Sequential it is the last layer. With an `example`, images as the model takes them,
+    that is checked, and in every other model the layers are found: the answer must be a function of
+    their outputs alone, with nothing to train behind them.
+
+    Raises ValueError where there are no such layers, or where they cannot be found without an
+    `example`."""
     from torch import nn
 
-    layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
+    layers = _known(model) if example is None else _answering(model, example)
     if not layers:
         raise ValueError(
-            f"{type(model).__name__} has no linear layer at its end, so no embedding. Choose a classifier."
+            f"Which layer of {type(model).__name__} gives the answer cannot be told without an image. Give "
+            "example=, a batch as the model takes it, such as normalize(dataset.train.images[:1])."
         )
-    return layers[-1]
+    return layers[0] if len(layers) == 1 else nn.ModuleList(layers)
+
+
+def _known(model: "nn.Module") -> "list[nn.Module]":
+    """The layers which timm calls the classifier, or the last layer of a Sequential; none if it is
+    another model."""
+    from torch import nn
+
+    if hasattr(model, "get_classifier"):
+        found, waiting = [], [model.get_classifier()]
+        while waiting:
+            given = waiting.pop(0)
+            if isinstance(given, (tuple, list, nn.ModuleList)):
+                waiting = [*given, *waiting]
+            elif isinstance(given, nn.Module) and any(True for _ in given.parameters()):
+                found.append(given)
+        return found
+    layer = model
+    while isinstance(layer, nn.Sequential):
+        layer = next((m for m in reversed(layer) if any(True for _ in m.parameters())), None)
+    return [layer] if layer is not model and _multiplies(layer) else []
+
+
+def _multiplies(layer: "nn.Module | None") -> bool:
+    from torch import nn
+
+    return isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd))
+
+
+def _answering(model: "nn.Module", example: "torch.Tensor") -> "list[nn.Module]":
+    """The layers of which the answer to `example` is a function: those known, where that is true of
+    them, else Linear and convolution layers from the last called on, until no other parameter
+    reaches the answer."""
+    known = _known(model)
+    if known and not (trace := _trace(model, example, known)).beside and not trace.chained:
+        return known
+    heads: list[nn.Module] = []
+    while True:
+        trace = _trace(model, example, heads)
+        more = [m for m in trace.called if not trace.beside.isdisjoint(m.parameters())]
+        if trace.chained or trace.beside and not more:
+            names = [name for name, p in model.named_parameters() if p in trace.beside][:3]
+            why = "one of its last layers sees what another gives"
+            if not trace.chained:
+                why = f"{', '.join(names) or 'the image'} has a part in it behind or beside the last one"
+            raise ValueError(
+                f"{type(model).__name__} has no last layer whose outputs alone are the answer: {why}. Train all of "
+                "it, or choose a model that ends with a linear layer or a convolution."
+            )
+        if not trace.beside:
+            return heads
+        heads.insert(0, more[-1])
+
+
+@dataclass
+class _Trace:
+    """What one image did: the `answer`; what the `heads` were given and gave in its course; the
+    Linear and convolution layers `called`, in that order; what has a part in the answer `beside`
+    the outputs of the heads (parameters, or the image); and whether one head is `chained` to
+    another, whose outputs it sees."""
+
+    answer: "torch.Tensor"
+    inputs: "list[torch.Tensor]"
+    outputs: "list[torch.Tensor]"
+    called: "list[nn.Module]"
+    beside: "set[torch.Tensor]"
+    chained: bool
+
+
+def _trace(model: "nn.Module", example: "torch.Tensor", heads: "list[nn.Module]") -> _Trace:
+    """In eval mode with what the heads give cut off from what they were given, so that no gradient
+    goes through them. The model is left as it was."""
+    import torch
+
+    inputs, outputs, called, hooks = [], [], [], []
+
+    def cut(layer: "nn.Module", given: tuple, output: "torch.Tensor") -> "torch.Tensor":
+        inputs.append(given[0])
+        outputs.append(output.detach().requires_grad_())
+        return outputs[-1].clone()  # what follows may change it in place
+
+    parameters = list(model.parameters())
+    weight = parameters[0] if parameters else example.float()
+    x = example[:1].detach().to(weight, copy=True).requires_grad_()
+    modes = [(module, module.training) for module in model.modules()]
+    wanted = [p.requires_grad for p in parameters]
+    try:
+        for layer in filter(_multiplies, model.modules()):
+            hooks.append(layer.register_forward_hook(lambda layer, *_: called.append(layer)))
+        hooks += [layer.register_forward_hook(cut) for layer in heads]
+        model.eval().requires_grad_(True)
+        with torch.enable_grad(), seeded(0):
+            answer = model(x)
+        if not isinstance(answer, torch.Tensor):
+            raise ValueError(
+                f"{type(model).__name__} gives a {type(answer).__name__}, not one tensor of logits. Wrap it in a "
+                "module that gives the logits alone."
+            )
+        sources = [*outputs, x, *parameters]
+        parts = _reach(answer, sources)
+        chained = any(_reach(given, outputs) for given in inputs)
+        silent = set(outputs) - parts  # a head that has no part in the answer
+        return _Trace(answer, inputs, outputs, called, parts - {*outputs} | silent, chained)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, mode in modes:
+            module.training = mode
+        for p, grad in zip(parameters, wanted):
+            p.requires_grad_(grad)
+
+
+def _reach(target: "torch.Tensor", sources: "list[torch.Tensor]") -> "set[torch.Tensor]":
+    """Those of `sources` that `target` was computed from."""
+    import torch
+
+    if not target.requires_grad or not sources:
+        return set()
+    found = torch.autograd.grad(target.sum(), sources, retain_graph=True, allow_unused=True)
+    return {source for source, gradient in zip(sources, found) if gradient is not None}
+
+
+def check_linear(model: "nn.Module", example: "torch.Tensor") -> None:
+    """Raises ValueError unless the answer is W h + b of a single layer and h is what `embed` gives:
+    for formulas about the gradient of a last linear layer. A convolution is one where it sees each
+    image in one place."""
+    from torch import nn
+
+    layers = _answering(model, example)
+    trace, layer = _trace(model, example, layers), layers[0]
+    plain = type(layer) in (nn.Linear, nn.Conv2d) and len(layers) == len(trace.outputs) == 1
+    if plain:
+        h = trace.inputs[0]
+        whole = (
+            h.ndim == 2
+            if type(layer) is nn.Linear
+            else (
+                tuple(h.shape[2:]) == layer.kernel_size
+                and layer.groups == 1
+                and not any(layer.padding)
+            )
+        )
+        same = trace.outputs[0].flatten().equal(trace.answer.flatten())
+        plain = whole and same and layer.bias is not None
+    if not plain:
+        raise ValueError(
+            f"grand is exact for an answer W h + b of one linear layer, and {type(model).__name__} ends with "
+            f"{' and '.join(type(m).__name__ for m in layers)} and takes their outputs otherwise. Choose el2n, or "
+            "a proxy that ends with one linear layer, such as lenet5 or resnet18."
+        )
 
 
 def embed(
     model: "nn.Module", batch: "Callable[[slice], torch.Tensor]", n: int, size: int = 512
 ) -> "torch.Tensor":
-    """The inputs of the model's last linear layer, (n, D) float32, of n images which `batch` gives a slice at a time."""
+    """What the layers of `head` see, (n, D) float32, of n images which `batch` gives a slice at a
+    time, as float. Where they are several and see different things, these stand side by side."""
     import torch
 
-    seen: list[torch.Tensor] = []
-    hook = head(model).register_forward_pre_hook(
-        lambda layer, inputs: seen.append(inputs[0].flatten(1).float().cpu())
-    )
-    device = next(model.parameters()).device
+    weight, seen, rows = next(model.parameters()), [], []
+
+    def note(layer: "nn.Module", inputs: tuple) -> None:
+        if not any(inputs[0] is one for one in seen):
+            seen.append(inputs[0])
+
+    layers = _answering(model, batch(slice(0, 1)))
+    hooks = [layer.register_forward_pre_hook(note) for layer in layers]
     try:
         with torch.inference_mode():
             for start in range(0, n, size):
-                model.eval()(batch(slice(start, min(start + size, n))).to(device))
+                images = batch(slice(start, min(start + size, n))).to(weight)
+                model.eval()(images)
+                rows.append(torch.cat([h.reshape(len(images), -1) for h in seen], 1).float().cpu())
+                seen.clear()
     finally:
-        hook.remove()
-    return torch.cat(seen)
+        for hook in hooks:
+            hook.remove()
+    return torch.cat(rows)
 
 
 def weights_bytes(model: "nn.Module") -> bytes:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from effml.machine import BF16, cpu
+from effml.machine import BF16, cpu, seeded
 from effml.metering import measure
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ whatever the CPU can."""
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """How a model computes on `device`: the dtype of its weights, that of its matrix products, whether the loss is scaled."""
+    """How a model computes on `device` (cpu, cuda, cuda:1): the dtype of its weights, that of its
+    matrix products, whether the loss is scaled."""
 
     device: str
     weights: str = "float32"
@@ -38,7 +39,7 @@ class Arithmetic:
         return (
             nullcontext()
             if self.products == self.weights
-            else torch.autocast(self.device, getattr(torch, self.products))
+            else torch.autocast(torch.device(self.device).type, getattr(torch, self.products))
         )
 
     def prepare(self, model: "nn.Module") -> "nn.Module":
@@ -57,7 +58,7 @@ class Arithmetic:
         """Scales the loss so that fp16 gradients do not vanish (Micikevicius et al. 2018, §3.2); does nothing for the others."""
         import torch
 
-        return torch.amp.GradScaler(self.device, enabled=self.scaled)
+        return torch.amp.GradScaler(torch.device(self.device).type, enabled=self.scaled)
 
 
 def _fp32(device: str) -> Arithmetic:
@@ -210,8 +211,7 @@ def _probe(device: str, seconds: float = 1.5) -> dict[str, float]:
     import torch
     from torch import nn
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0):
         model = nn.Sequential(
             nn.Conv2d(3, 64, 3, stride=2),
             nn.ReLU(),

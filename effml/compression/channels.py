@@ -44,7 +44,7 @@ def channels_taylor(model: "nn.Module", keep: float, job: Job) -> Outcome:
     """`channels` where the loss says how important a channel is: the first-order change |w·dL/dw| if a weight went to 0, summed
     over the weights of each layer that go with the channel and averaged over the layers (Molchanov et al. 2019). It looks at
     `data`, and no label reaches a compressor: the loss is the cross-entropy with labels drawn from the model's own softmax
-    distribution (see `_gradients`)."""
+    distribution (see `_gradients`). So it is for one label an image, not for several."""
     import torch_pruning
 
     if job.data is None:

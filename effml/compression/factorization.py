@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from effml.compression.surface import Job, Outcome, compressor
+from effml.machine import seeded
 from effml.models import head
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def as_matrix(layer: "nn.Module", scheme: str) -> "torch.Tensor":
     return weight.permute(0, 3, 1, 2).flatten(2).flatten(0, 1)  # (O, I, kh, kw) → (O·kw, I·kh)
 
 
+@seeded(0)  # torch draws new layers before they are filled
 def two_layers(layer: "nn.Module", rank: int, scheme: str) -> "nn.Sequential":
     """The two layers that stand for `layer`, of this rank, with weights still to be filled in."""
     from torch import nn
@@ -197,8 +199,9 @@ def _factorized(
     kept = total = 0
     layers: dict[str, dict[str, Any]] = {}
     candidates = [(name, layer) for name, layer in model.named_modules() if factorable(layer)]
-    last = _head(model) or (candidates[-1][1] if candidates else None)
-    candidates = [(name, layer) for name, layer in candidates if layer is not last]
+    last = _head(model, job.example) or (candidates[-1][1] if candidates else None)
+    answer = {*last.modules()} if last is not None else set()
+    candidates = [(name, layer) for name, layer in candidates if layer not in answer]
     idle = _not_called(model, dict(candidates), job.example)
     candidates = [(name, layer) for name, layer in candidates if name not in idle]
     if job.data is not None and not job.memo:
@@ -255,9 +258,9 @@ def _not_called(
     return [name for name in layers if name not in called]
 
 
-def _head(model: "nn.Module") -> "nn.Module | None":
+def _head(model: "nn.Module", example: "torch.Tensor") -> "nn.Module | None":
     try:
-        return head(model)
+        return head(model, example)
     except ValueError:
         return None
 

@@ -1,6 +1,8 @@
 """What a data set is here: splits of uint8 tensors, a task, a passport; and every check it must pass to become one."""
 
+import functools
 import mmap
+import sys
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -122,6 +124,15 @@ def assemble(
     named = [str(label) for label in arrays.get("label_names", [*info.get("label", {}).values()])]
     if not named and "label_names" in arrays:
         raise ValueError(f"{name}: label_names is empty. Name every class, or leave it out.")
+    if not info and (columns := _one_hot(splits)):
+        splits, named = _numbered(name, splits, columns, named)
+        passport = passport | {
+            "labels": f"one-hot columns, read as class numbers 0 to {columns - 1}"
+        }
+        _tell_once(
+            f"{name}: in each row of the labels exactly one of {columns} columns is 1: taken for one class an image, "
+            "not for several labels."
+        )
     classes, task = _classes(name, splits, named, info)
     positive, why = _positive(name, task, classes, arrays, bool(info))
     passport = {
@@ -138,7 +149,8 @@ def assemble(
         "meta": sorted(first.meta),
     }
     if first.labels is not None and task != "multi-label":
-        count = np.bincount((splits.get("test") or first).labels.numpy(), minlength=len(classes))
+        shown = splits.get("test") or next(iter(splits.values()))
+        count = np.bincount(shown.labels.numpy(), minlength=len(classes))
         passport["majority_rate"] = float(count.max() / count.sum())
     return Dataset(
         name=name, task=task, classes=classes, positive=positive, passport=passport, **splits
@@ -217,6 +229,35 @@ def _labels(name: str, split: str, labels: np.ndarray | None) -> "torch.Tensor |
         )
     labels = torch.from_numpy(labels.astype(np.int64))
     return labels.squeeze(1) if labels.shape[1] == 1 else labels
+
+
+def _one_hot(splits: dict[str, Split]) -> int:
+    """Of how many columns the labels are, if every row of every split holds one 1 and else 0;
+    otherwise 0."""
+    labels = [part.labels for part in splits.values()]
+    if any(part is None or part.ndim != 2 or not (part.sum(1) == 1).all() for part in labels):
+        return 0
+    return labels[0].shape[1] if len({part.shape[1] for part in labels}) == 1 else 0
+
+
+def _numbered(
+    name: str, splits: dict[str, Split], columns: int, named: list[str]
+) -> tuple[dict[str, Split], list[str]]:
+    """The splits with the number of the column that holds the 1 as label, and a name for each
+    column."""
+    if named and len(named) != columns:
+        raise ValueError(
+            f"{name}: the labels have {columns} columns, but {len(named)} classes are named: {', '.join(named)}"
+        )
+    numbered = {
+        split: replace(part, labels=part.labels.argmax(1)) for split, part in splits.items()
+    }
+    return numbered, named or [str(k) for k in range(columns)]
+
+
+@functools.cache
+def _tell_once(note: str) -> None:
+    print(f"effml: {note}", file=sys.stderr)
 
 
 def _masks(

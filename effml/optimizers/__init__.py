@@ -80,8 +80,11 @@ OPTIMIZERS: dict[str, Callable[["Parameters", float], "torch.optim.Optimizer"]] 
 def make_optimizer(
     name: str, parameters: "Parameters", learning_rate: float, weight_decay: float = -1.0
 ) -> "torch.optim.Optimizer":
-    """The optimizer of that name for `parameters`, tensors or param groups; a weight decay below 0 means its own. Raises
-    ValueError for a name that is not there, ImportError for bitsandbytes' where that is not installed."""
+    """The optimizer of that name for `parameters`, tensors or param groups; a weight decay below 0
+    means its own. torch's fused ones (adamw, adam, sgd) read a gradient in the order of its
+    parameter in memory, as autograd lays it: one that is set by hand in another memory format gives
+    wrong steps. Raises ValueError for a name that is not there, ImportError for bitsandbytes' where
+    that is not installed."""
     if name not in OPTIMIZERS:
         raise ValueError(f"Unknown optimizer {name!r}. Choose from: {', '.join(OPTIMIZERS)}")
     optimizer = OPTIMIZERS[name](parameters, learning_rate)

@@ -70,8 +70,9 @@ def get_selector(name: str) -> "Selector":
 
 
 def per_class(selector: "Selector") -> "Selector":
-    """`selector` within each class, which keeps its share of k (largest remainder; at least one image, if k allows it). The order
-    takes turns, so that a prefix has nearly the same shares."""
+    """`selector` within each class, which keeps its share of k (largest remainder; at least one
+    image, if k allows it). The order takes turns, so that a prefix has nearly the same shares.
+    Scores are those of all images together: within a class they are only ranked."""
 
     @checked
     @functools.wraps(selector)
@@ -81,6 +82,8 @@ def per_class(selector: "Selector") -> "Selector":
         import torch
 
         labels, picked, place = one_label(labels), [], []
+        if hasattr(selector, "values"):
+            scores = selector.values(features, labels, scores)
         for label, quota in quotas(labels, k).items():
             index = (labels == label).nonzero()[:, 0]
             mine = selector(

@@ -72,6 +72,11 @@ def as_float(part: Any) -> "torch.Tensor":
     )
 
 
+def several(labels: Any) -> bool:
+    """Whether images have several labels each: (N, L) with L above 1."""
+    return labels is not None and len(labels.shape) == 2 and labels.shape[1] > 1
+
+
 def one_label(labels: Any) -> "torch.Tensor":
     """Labels (N,) or (N, 1) as (N,) whole numbers; ValueError for several labels per image."""
     import numpy as np
@@ -87,6 +92,7 @@ def one_label(labels: Any) -> "torch.Tensor":
     if labels.ndim != 1:
         raise ValueError(
             f"Labels have shape {tuple(labels.shape)}, but classes need one label per image. Choose a selection "
-            "that does not go by classes."
+            "that does not go by classes: random, kmeans, kcenter, herding, facility_location, entropy, margin or "
+            "least_confidence."
         )
     return labels.long()

@@ -31,7 +31,8 @@ class Importance(Uniform):
     of the whole gradient's up to a constant. With g the scores of B images as shares, τ = √(B Σ g²) says by which factor a
     batch by importance is worth more than a uniform one. While its moving average is above `threshold`, PRESAMPLE × batch_size
     images are scored each step, in eval mode, and the batch is drawn from them by g, with weights 1 / (B g) that leave the
-    gradient unbiased. By default it is (B + 3b) / 3b, where the theory sees the cost of scoring repaid.
+    gradient unbiased; where all of them score 0, the batch is uniform. By default it is
+    (B + 3b) / 3b, where the theory sees the cost of scoring repaid.
     """
 
     PRESAMPLE, MOMENTUM = 3, 0.9
@@ -50,6 +51,8 @@ class Importance(Uniform):
         pool = torch.randperm(self.n, generator=order)[: self.pool].to(index.device)
         scores = score(pool)
         self.observe(scores)
+        if not scores.sum() > 0:  # every image is learned already, or the scores are no numbers
+            return index, None
         share = (scores / scores.sum()).cpu()
         chosen = torch.multinomial(share, len(index), replacement=True, generator=order)
         return pool[chosen.to(index.device)], (1 / (len(pool) * share[chosen])).to(index.device)

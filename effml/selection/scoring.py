@@ -1,13 +1,15 @@
-"""What a proxy's predictions say of each training image, and selection by it: the largest score first.
+"""What a proxy's predictions say of each training image, and selection by it: the largest score
+first.
 
-`predictions` are probabilities of the training images, (N, K), or of every epoch of the proxy's training, (N, E, K);
-`labels` (N,) or (N, 1). Each function gives one score per image, (N,); the larger, the more worth keeping.
-"""
+`predictions` are probabilities of the training images, (N, K), or of every epoch of the proxy's
+training, (N, E, K); `labels` (N,) or (N, 1), or (N, L) of 0/1 where an image has several labels,
+whose L probabilities are then apart. Each function gives one score per image, (N,); the larger, the
+more worth keeping."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from effml.selection.checks import as_float, checked, one_label
+from effml.selection.checks import as_float, checked, one_label, several
 
 if TYPE_CHECKING:
     import torch
@@ -18,25 +20,38 @@ Score = Callable[["torch.Tensor", "torch.Tensor", "torch.Tensor"], "torch.Tensor
 def least_confidence(
     predictions: "torch.Tensor", labels: "torch.Tensor", features: "torch.Tensor"
 ) -> "torch.Tensor":
-    """1 − the largest probability (Coleman et al. 2020)."""
-    return 1 - _last(predictions).amax(1)
+    """1 − the largest probability (Coleman et al. 2020). With several labels an answer is one of
+    2^L sets of labels, and its probability the product over the labels."""
+    p = _last(predictions)
+    if several(labels):
+        return 1 - p.maximum(1 - p).prod(1)
+    return 1 - p.amax(1)
 
 
 def margin(
     predictions: "torch.Tensor", labels: "torch.Tensor", features: "torch.Tensor"
 ) -> "torch.Tensor":
-    """1 − (the largest probability − the second)."""
-    top = _last(predictions).topk(2, dim=1).values
+    """1 − (the largest probability − the second); with several labels, of the sets of labels as in
+    `least_confidence`. The second differs from the largest in the label that is least sure."""
+    p = _last(predictions)
+    if several(labels):
+        sure = p.maximum(1 - p)
+        least = sure.amin(1)
+        return 1 - sure.prod(1) * (2 - 1 / least)
+    top = p.topk(2, dim=1).values
     return 1 - (top[:, 0] - top[:, 1])
 
 
 def entropy(
     predictions: "torch.Tensor", labels: "torch.Tensor", features: "torch.Tensor"
 ) -> "torch.Tensor":
-    """−Σ p log p, nats (Coleman et al. 2020)."""
+    """−Σ p log p, nats (Coleman et al. 2020); with several labels the sum of their binary
+    entropies."""
     import torch
 
-    return torch.special.entr(_last(predictions)).sum(1)
+    p = _last(predictions)
+    other = torch.special.entr(1 - p).sum(1) if several(labels) else 0
+    return torch.special.entr(p).sum(1) + other
 
 
 def forgetting(
@@ -93,21 +108,45 @@ def clean(
 
 def by_score(score: Score, features_too: bool = False) -> Callable[..., "torch.Tensor"]:
     """The selector that takes the images with the largest `score` first; equal ones in random order. `features_too`: the score
-    is of the features as well."""
+    is of the features as well. `selector.values` gives the scores of all images, (N,)."""
+
+    def values(features: Any, labels: Any, scores: Any) -> "torch.Tensor":
+        scores = as_float(scores)
+        if scores.ndim == 1:
+            return scores
+        _check(score.__name__, scores, labels)
+        return score(scores, labels, features)
 
     def selector(
         features: Any, labels: Any, k: int, *, seed: int = 0, scores: Any = None
     ) -> "torch.Tensor":
         import torch
 
-        scores = as_float(scores)
-        values = scores if scores.ndim == 1 else score(scores, labels, features)
-        shuffled = torch.randperm(len(values), generator=torch.Generator().manual_seed(seed))
-        return shuffled[torch.argsort(values[shuffled], descending=True, stable=True)[:k]]
+        found = values(features, labels, scores)
+        shuffled = torch.randperm(len(found), generator=torch.Generator().manual_seed(seed))
+        return shuffled[torch.argsort(found[shuffled], descending=True, stable=True)[:k]]
 
     selector.__name__, selector.__doc__ = score.__name__, score.__doc__
     selector.needs_scores, selector.needs_features = True, features_too
+    selector.values = values
     return checked(selector)
+
+
+def _check(name: str, predictions: "torch.Tensor", labels: Any) -> None:
+    """Raises ValueError unless the predictions are probabilities of one class an image, or of as
+    many labels as there are."""
+    got, total = predictions.aminmax(), predictions.sum(-1)
+    width = labels.shape[1] if several(labels) else None
+    if got.min < 0 or got.max > 1.01 or width is None and not ((total - 1).abs() < 0.02).all():
+        raise ValueError(
+            f"{name}: scores must be probabilities, here from {got.min:g} to {got.max:g}, with sums from "
+            f"{total.min():g} to {total.max():g}. Give each image's softmax over the classes; where images have "
+            "several labels, the sigmoid of each, and labels (N, L) of 0 and 1."
+        )
+    if width not in (None, predictions.shape[-1]):
+        raise ValueError(
+            f"{name}: {predictions.shape[-1]} probabilities an image for {width} labels. Give one for each label."
+        )
 
 
 def _last(predictions: "torch.Tensor") -> "torch.Tensor":

@@ -1,5 +1,6 @@
 """The training loop: images stay uint8 tensors in memory, and a batch is an index."""
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ import numpy as np
 
 from effml.data import Dataset, Split, normalize
 from effml.evaluation import evaluate
+from effml.machine import seeded
 from effml.optimizers import make_optimizer, state_report
 from effml.precision import Arithmetic, arithmetic
 from effml.recipe import Recipe
@@ -32,9 +34,10 @@ class Diverged(RuntimeError):
 
 @dataclass
 class History:
-    """What happened, epoch by epoch; the model is left with the weights of `best_epoch`. `val_score` is the AUROC, or for
-    masks the mean Dice; `dtypes` and `optimizer_state` what was found in memory after the first step;
-    `notes` say what else the reader should know."""
+    """What happened, epoch by epoch; the model is left with the weights of `best_epoch`.
+    `val_score` is the AUROC, or for masks the mean Dice; `dtypes` and `optimizer_state` what was
+    found in memory after the first step that the optimizer took (a loss scale that is too large
+    skips some); `steps` counts these, and `notes` say what a reader must know."""
 
     train_loss: list[float] = field(default_factory=list)
     val_loss: list[float] = field(default_factory=list)
@@ -42,6 +45,7 @@ class History:
     val_score: list[float] = field(default_factory=list)
     best_epoch: int = 0
     resumed_epoch: int = 0
+    steps: int = 0
     importance_steps: int = 0
     dtypes: dict[str, str] = field(default_factory=dict)
     optimizer_state: dict[str, Any] = field(default_factory=dict)
@@ -54,6 +58,16 @@ class History:
         return found
 
 
+def _from_its_seed(train: Callable[..., History]) -> Callable[..., History]:
+    @functools.wraps(train)
+    def seeding(*given: Any, recipe: Recipe, **others: Any) -> History:
+        with seeded(recipe.seed):
+            return train(*given, recipe=recipe, **others)
+
+    return seeding
+
+
+@_from_its_seed
 def train(
     model: "nn.Module",
     data: Dataset,
@@ -64,29 +78,22 @@ def train(
     checkpoint: Path | None = None,
     after_epoch: Callable[[], None] | None = None,
 ) -> History:
-    """Train `model` in place on `data.train` as the recipe says; keep the best epoch on the validation split (the last, if
-    there is none). The test split is not looked at.
+    """Train `model` in place on `data.train` as the recipe says; keep the best epoch on the
+    validation split (the last, if there is none). The test split is not looked at.
 
-    Batches are drawn by `sampler`, else as the recipe says; parameters that need no gradient stay as they are, and then the
-    model is not in training mode (a linear probe). `after_epoch` is called after each epoch, before validation. The logits of a
-    `teacher` (for the same images and classes) are learned too (Hinton et al. 2015); recipe.class_weights weigh the labels alone.
-    With recipe.epochs = 0 the model is only validated.
-    With `checkpoint`, a file, the state after an epoch is kept there, and training goes on from it with the same results;
-    it is removed at the end; `notes` say where it was of no use, or another process's. Raises
-    Diverged when the loss is not finite and ValueError for a task without labels or an unknown name.
-    """
+    Batches are drawn by `sampler`, else as the recipe says; parameters that need no gradient stay
+    as they are, and then the model is not in training mode (a linear probe). `after_epoch` is
+    called after each epoch, before validation. The logits of a `teacher` (for the same images and
+    classes) are learned too (Hinton et al. 2015); recipe.class_weights weigh the labels alone. With
+    recipe.epochs = 0 the model is only validated. Dropout is drawn from torch's global generators,
+    which begin at recipe.seed and are afterwards as they were. With `checkpoint`, a file, the state
+    after an epoch is kept there, and training goes on from it with the same results; it is removed
+    at the end; `notes` say where it was of no use, or another process's. Raises Diverged when the
+    loss is not finite and ValueError for a task without labels or masks, or an unknown name."""
     import torch
 
-    target = "masks" if data.task == "segmentation" else "labels"
-    if data.train is None or getattr(data.train, target) is None:
-        raise ValueError(
-            f"{data.name} has no training images with {target} (its task is {data.task})."
-        )
-    if recipe.schedule not in SCHEDULES:
-        raise ValueError(
-            f"Unknown schedule {recipe.schedule!r}. Choose from: {', '.join(SCHEDULES)}"
-        )
-    device = next(model.parameters()).device.type
+    target = _target(data, recipe)
+    device = str(next(model.parameters()).device)
     numbers = arithmetic(recipe.precision, device)
     split, truth = data.train.to(device), getattr(data.train, target).to(device)
     numbers.prepare(_channels_last(model))
@@ -102,12 +109,8 @@ def train(
     schedule = SCHEDULES[recipe.schedule](
         optimizer, recipe.epochs * math.ceil(used / recipe.batch_size)
     )
-    order, stopping, history = (
-        torch.Generator().manual_seed(recipe.seed),
-        make_stopping(recipe),
-        History(),
-    )
-    torch.manual_seed(recipe.seed)  # dropout
+    order = torch.Generator().manual_seed(recipe.seed)
+    stopping, history = make_stopping(recipe), History()
     sampler = sampler or make_sampler(recipe.sampler, len(truth), recipe.batch_size)
     if type(sampler) is not Uniform and (target == "masks" or truth.ndim > 1):
         raise ValueError(
@@ -157,14 +160,18 @@ def train(
                 )
             optimizer.zero_grad()
             scaler.scale(loss).backward()
+            scale = scaler.get_scale()
             scaler.step(optimizer)
             scaler.update()
-            schedule.step()
+            if scaler.get_scale() >= scale:  # it falls where the step was skipped
+                history.steps += 1
+                schedule.step()
             total += value * len(index)
             if weights is None and type(sampler) is not Uniform:
                 sampler.observe(_gradient_norm(outputs.detach().float(), goal))
-            history.dtypes = history.dtypes or _dtypes(model, outputs, optimizer)
-            history.optimizer_state = history.optimizer_state or state_report(optimizer)
+            if history.steps and not history.dtypes:
+                history.dtypes = _dtypes(model, outputs, optimizer)
+                history.optimizer_state = state_report(optimizer)
         history.train_loss.append(total / used)
         if after_epoch:
             after_epoch()
@@ -172,22 +179,51 @@ def train(
         if stopping.better(found):
             history.best_epoch = epoch
             keep.best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        if stopping.enough(epoch - history.best_epoch):
+        if stopping.enough():
+            history.notes += _why(epoch, recipe, history.val_score)
             break
         keep.save(epoch)
     if not recipe.epochs:
         history.note(_validate(model, data, numbers, loss_of))
+    elif not history.steps:
+        history.notes.append(
+            f"not trained: gradients in {numbers.products} overflowed in every step, and none was taken"
+        )
     model.load_state_dict(keep.best or model.state_dict())
     model.eval()
     keep.remove()
     return history
 
 
+def _target(data: Dataset, recipe: Recipe) -> str:
+    """What is learned, masks or labels; ValueError where there are none, or for an unknown
+    schedule."""
+    target = "masks" if data.task == "segmentation" else "labels"
+    if data.train is None or getattr(data.train, target) is None:
+        raise ValueError(
+            f"{data.name} has no training images with {target} (its task is {data.task})."
+        )
+    if recipe.schedule not in SCHEDULES:
+        raise ValueError(
+            f"Unknown schedule {recipe.schedule!r}. Choose from: {', '.join(SCHEDULES)}"
+        )
+    return target
+
+
+def _why(epoch: int, recipe: Recipe, scores: list[float]) -> list[str]:
+    """What must be said where patience ended a training whose validation score could not get
+    better."""
+    told = f"stopped after epoch {epoch} by patience={recipe.patience}: the validation score "
+    if all(map(math.isnan, scores)):
+        return [told + "is not defined (NaN), and the last epoch is kept"]
+    return [told + f"was {scores[0]:g} in every epoch"] if len({*scores}) == 1 else []
+
+
 def predict(model: "nn.Module", split: Split, *, task: str, precision: str = "fp32") -> np.ndarray:
     """Probabilities of every image of a split, in its order: float32 (N, K), sigmoid per label if multi-label; for
     segmentation float16 (N, H, W) or (N, D, H, W), of the structure."""
     return _probabilities(
-        _logits(model, split, arithmetic(precision, next(model.parameters()).device.type), task),
+        _logits(model, split, arithmetic(precision, str(next(model.parameters()).device)), task),
         task,
     )
 

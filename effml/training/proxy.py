@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from effml.data import Dataset, normalize
-from effml.models import build_model, embed
+from effml.models import build_model, check_linear, embed
 from effml.recipe import Recipe
 from effml.selection import get_selector
 from effml.training.loop import predict, train
@@ -24,13 +24,14 @@ class Look:
     predictions: "torch.Tensor | None" = field(default=None)
 
 
-def select(data: Dataset, recipe: Recipe) -> "torch.Tensor":
-    """Indices of the training images that the recipe keeps, in the order picked.
+def select(data: Dataset, recipe: Recipe, *, device: str = "cpu") -> "torch.Tensor":
+    """Indices of the training images that the recipe keeps, in the order picked. A proxy computes
+    on `device`.
 
-    `recipe.proxy` is `none` (raw pixels), or a model's name with @ and the number of epochs it is trained for (@0: a random
-    network), or @imagenet. `recipe.scores` says what a selector by features sees: `pixels`, or `embedding`, the inputs of the
-    proxy's last layer; `none` means the embedding if there is a proxy. Raises ValueError for what does not fit together.
-    """
+    `recipe.proxy` is `none` (raw pixels), or a model's name with @ and the number of epochs it is
+    trained for (@0: a random network), or @imagenet. `recipe.scores` says what a selector by
+    features sees: `pixels`, or `embedding`, the inputs of the proxy's last layer; `none` means the
+    embedding if there is a proxy. Raises ValueError for what does not fit together."""
     selector, k = (
         get_selector(recipe.selection),
         max(1, round(recipe.train_fraction * len(data.train))),
@@ -41,12 +42,23 @@ def select(data: Dataset, recipe: Recipe) -> "torch.Tensor":
             f"selection={recipe.selection!r} goes by the scores of a trained proxy. Give a model and the "
             f"epochs it is trained for, such as proxy='lenet5@{EPOCHS}'."
         )
+    features = getattr(selector, "needs_features", True)
+    if needs and features and recipe.scores == "pixels":
+        raise ValueError(
+            f"selection={recipe.selection!r} is of the proxy's last layer: scores='pixels' does not go with it. "
+            "Leave scores, or give scores='embedding'."
+        )
     if data.train.labels is None:
         raise ValueError(
             f"{data.name} has no labels to train a proxy on or to select by. Leave selection='none'."
         )
     seen = look(
-        data, recipe, embedding=getattr(selector, "needs_features", True), predictions=needs
+        data,
+        recipe,
+        device=device,
+        embedding=features,
+        predictions=needs,
+        linear=needs and features,
     )
     return selector(
         seen.features,
@@ -58,31 +70,23 @@ def select(data: Dataset, recipe: Recipe) -> "torch.Tensor":
 
 
 def look(
-    data: Dataset, recipe: Recipe, *, embedding: bool = True, predictions: bool = True
+    data: Dataset,
+    recipe: Recipe,
+    *,
+    device: str = "cpu",
+    embedding: bool = True,
+    predictions: bool = True,
+    linear: bool = False,
 ) -> Look:
-    """Features of the training images (pixels where no `embedding` is asked for) and, of a trained proxy, its probabilities
-    after each epoch, where these are asked for."""
+    """Features of the training images (pixels where no `embedding` is asked for) and, of a trained
+    proxy, its probabilities after each epoch, where these are asked for. `linear`: the proxy must
+    end with one linear layer (`check_linear`)."""
     import torch
 
-    if (
-        recipe.scores not in ("none", "pixels", "embedding")
-        or recipe.scores == "embedding"
-        and recipe.proxy == "none"
-    ):
-        raise ValueError(
-            f"scores={recipe.scores!r} with proxy={recipe.proxy!r}: choose scores from none, pixels, embedding; "
-            "an embedding is that of a proxy."
-        )
-    pixels = data.train.images.flatten(1)
+    epochs, pixels = _epochs(recipe), data.train.images.flatten(1)
     name, _, how = recipe.proxy.partition("@")
     if name == "none":
         return Look(pixels)
-    epochs = EPOCHS if not how else 0 if how == "imagenet" else int(how) if how.isdecimal() else -1
-    if epochs < 0:
-        raise ValueError(
-            f"proxy={recipe.proxy!r}: after @ comes a number of epochs, or imagenet, as in lenet5@5, "
-            "lenet5@0 (a random network) or mobilenetv3_small_100@imagenet."
-        )
     model = build_model(
         name,
         in_channels=data.train.images.shape[1],
@@ -91,6 +95,9 @@ def look(
         weights="imagenet" if how == "imagenet" else "random",
         seed=recipe.seed,
     )
+    model.to(device)
+    if linear:
+        check_linear(model, normalize(data.train.images[:1]))
     history: list[torch.Tensor] = []
 
     def note() -> None:
@@ -119,3 +126,25 @@ def look(
         else embed(model, lambda part: normalize(data.train.take(part)), len(pixels))
     )
     return Look(features, torch.stack(history, 1) if history else None)
+
+
+def _epochs(recipe: Recipe) -> int:
+    """For how many epochs the proxy is trained; ValueError for what is no proxy, or no scores that
+    go with it."""
+    if (
+        recipe.scores not in ("none", "pixels", "embedding")
+        or recipe.scores == "embedding"
+        and recipe.proxy == "none"
+    ):
+        raise ValueError(
+            f"scores={recipe.scores!r} with proxy={recipe.proxy!r}: choose scores from none, pixels, embedding; "
+            "an embedding is that of a proxy."
+        )
+    _, _, how = recipe.proxy.partition("@")
+    epochs = EPOCHS if not how else 0 if how == "imagenet" else int(how) if how.isdecimal() else -1
+    if epochs < 0:
+        raise ValueError(
+            f"proxy={recipe.proxy!r}: after @ comes a number of epochs, or imagenet, as in lenet5@5, "
+            "lenet5@0 (a random network) or mobilenetv3_small_100@imagenet."
+        )
+    return epochs

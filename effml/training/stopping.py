@@ -12,34 +12,37 @@ class Stopping(Protocol):
     """Told of every epoch's validation `score`, `loss` and `accuracy`; plain numbers as state, so that it can be saved."""
 
     def better(self, found: dict[str, float]) -> bool: ...
-    def enough(self, since_best: int) -> bool: ...
+    def enough(self) -> bool: ...
 
 
 @dataclass
 class ByScore:
-    """As it should be: the epoch with the best score (AUROC, Dice) is kept, the later of equals; training stops when
-    `patience` epochs brought none. Without a validation split the last epoch is kept."""
+    """As it should be: the epoch with the best score (AUROC, Dice) is kept, the later of equals;
+    training stops when `patience` epochs in a row brought no better one. A score that is NaN is no
+    better: where there has been no other, as without a validation split, the last epoch is kept."""
 
     patience: int
     best: float = -math.inf
+    counter: int = 0
 
     def better(self, found: dict[str, float]) -> bool:
         score = found["score"]
-        if math.isnan(score):
-            return True
-        better = score >= self.best
-        self.best = max(self.best, score)
-        return better
+        self.counter = 0 if score > self.best else self.counter + 1
+        kept = score >= self.best or math.isnan(score) and self.best == -math.inf
+        self.best = max(self.best, score)  # a NaN behind the comma leaves it
+        return kept
 
-    def enough(self, since_best: int) -> bool:
-        return 0 < self.patience <= since_best
+    def enough(self) -> bool:
+        return 0 < self.patience <= self.counter
 
 
 @dataclass
 class Selvan2023:
-    """As Selvan et al. 2023 wrote it: the counter is reset when validation accuracy exceeds its best *or* loss is under its
-    best, but the best loss is only updated when accuracy did not improve in the same epoch; the epoch of the best accuracy is
-    kept. A better loss beside a better accuracy does not lower the bar, so training may go on longer than meant."""
+    """As Selvan et al. 2023 wrote it: the counter is reset when validation accuracy exceeds its
+    best *or* loss is under its best, but the best loss is only updated when accuracy did not
+    improve in the same epoch; the epoch of the best accuracy is kept. A better loss beside a better
+    accuracy does not lower the bar, so training may go on longer than meant. Accuracies that are
+    NaN count as in `ByScore`."""
 
     patience: int
     accuracy: float = -math.inf
@@ -47,16 +50,16 @@ class Selvan2023:
     counter: int = 0
 
     def better(self, found: dict[str, float]) -> bool:
-        if found["accuracy"] > self.accuracy or math.isnan(found["accuracy"]):
+        if found["accuracy"] > self.accuracy:
             self.accuracy, self.counter = found["accuracy"], 0
             return True
         if found["loss"] < self.loss:
             self.loss, self.counter = found["loss"], 0
         else:
             self.counter += 1
-        return False
+        return math.isnan(found["accuracy"]) and self.accuracy == -math.inf
 
-    def enough(self, since_best: int) -> bool:
+    def enough(self) -> bool:
         return 0 < self.patience <= self.counter
 
 

@@ -56,7 +56,7 @@ def _stepper(
 ) -> Callable[[], float]:
     from torch.nn.functional import cross_entropy
 
-    numbers = arithmetic(precision, images.device.type)
+    numbers = arithmetic(precision, str(images.device))
     numbers.prepare(_channels_last(model)).train()
     updates, scaler = make_optimizer(optimizer, model.parameters(), 1e-4), numbers.scaler()
 

@@ -1,0 +1,151 @@
+"""What a GPU, a finished class or a flat score would meet: skipped steps, the proxy's device, zero
+scores, patience."""
+
+import math
+
+import pytest
+import torch
+from test_training import dots
+
+from effml import Recipe, run
+from effml.data import Dataset, Split
+from effml.models import build_model
+from effml.precision import Arithmetic
+from effml.selection.importance import Importance
+from effml.training import loop, proxy, train
+
+
+class Overflowing(torch.amp.GradScaler):
+    """The scaler of a GPU on the CPU: the first `left` losses overflow when scaled."""
+
+    def __init__(self, left):
+        super().__init__("cpu", init_scale=8.0)
+        self.left = left
+
+    def scale(self, loss):
+        self.left -= 1
+        return super().scale(loss) * (math.inf if self.left >= 0 else 1)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "adam8bit"])
+def test_steps_that_the_loss_scale_skips_end_no_run(monkeypatch, optimizer):
+    recipe = Recipe(epochs=1, batch_size=16, optimizer=optimizer)
+    for skipped, steps in ((1, 8), (99, 0)):
+        monkeypatch.setattr(Arithmetic, "scaler", lambda self, n=skipped: Overflowing(n))
+        model = build_model("mlp")
+        before = model[1].weight.clone()
+        history = train(model, dots(), recipe=recipe)
+        assert history.steps == steps and model[1].weight.isfinite().all()
+        assert torch.equal(before, model[1].weight) == (steps == 0)
+        assert bool(history.optimizer_state) == bool(history.dtypes) == (steps > 0)
+        assert any("not trained" in note for note in history.notes) == (steps == 0)
+    assert history.dtypes == {} and len(history.train_loss) == 1
+
+
+def test_a_proxy_trains_on_the_device_of_the_run(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        proxy, "train", lambda model, data, **_: seen.append(next(model.parameters()).device.type)
+    )
+    recipe = Recipe(selection="kmeans", scores="pixels", proxy="mlp@1", train_fraction=0.1)
+    for device in ("meta", "cpu"):
+        proxy.select(dots(), recipe, device=device)
+    assert seen == ["meta", "cpu"]
+    asked = []
+    monkeypatch.setattr(
+        "effml.experiment.select",
+        lambda data, recipe, **others: asked.append(others) or torch.arange(64),
+    )
+    record = run(Recipe(model="mlp", epochs=0, selection="random", train_fraction=0.1))
+    assert asked == [{"device": record.device}] and record.train_n == 64
+
+
+class Watched(torch.nn.Sequential):
+    def forward(self, x):
+        self.seen.append((self.training, torch.is_grad_enabled()))
+        return super().forward(x)
+
+
+def test_after_scoring_the_model_trains_in_training_mode_and_a_frozen_one_does_not():
+    for frozen in (False, True):
+        model = Watched(torch.nn.Flatten(), torch.nn.Linear(784, 8), torch.nn.Linear(8, 2))
+        model.seen, sampler = [], Importance(144, 16)
+        model[1].requires_grad_(not frozen)
+        sampler.threshold = 0.0
+        history = train(model, dots(), recipe=Recipe(epochs=2, batch_size=16), sampler=sampler)
+        assert history.importance_steps > 10
+        learned = [training for training, gradients in model.seen if gradients]
+        looked = [training for training, gradients in model.seen if not gradients]
+        assert learned == [not frozen] * 18 and len(looked) >= history.importance_steps
+        assert not any(looked)
+
+
+@pytest.mark.parametrize("value", [0.0, math.nan])
+def test_scores_that_are_all_zero_or_no_numbers_leave_the_batch_uniform(value):
+    sampler, order = Importance(300, 100), torch.Generator().manual_seed(0)
+    sampler.tau = 99.0
+    index, weights = sampler.draw(
+        torch.arange(100), lambda pool: torch.full((len(pool),), value), order
+    )
+    assert weights is None and torch.equal(index, torch.arange(100))
+
+
+def test_importance_sampling_goes_on_when_everything_is_learned(monkeypatch):
+    monkeypatch.setattr(loop, "_gradient_norm", lambda logits, labels: torch.zeros(len(labels)))
+    sampler = Importance(144, 16)
+    sampler.threshold, sampler.tau = -1.0, 5.0
+    history = train(
+        build_model("mlp"), dots(), recipe=Recipe(epochs=1, batch_size=16), sampler=sampler
+    )
+    assert history.importance_steps == 0 and math.isfinite(history.train_loss[0])
+
+
+@pytest.mark.parametrize("stopping", ["score", "selvan2023"])
+def test_patience_ends_a_run_without_a_score(stopping):
+    data, recipe = dots(), Recipe(epochs=9, batch_size=144, patience=3, stopping=stopping)
+    blind = Dataset("dots", "binary", data.classes, 1, {}, data.train)
+    history = train(build_model("mlp"), blind, recipe=recipe)
+    assert len(history.train_loss) == history.best_epoch == 3
+    assert "stopped after epoch 3 by patience=3" in history.notes[0] and "NaN" in history.notes[0]
+    history = train(build_model("mlp"), blind, recipe=recipe.but(patience=0))
+    assert len(history.train_loss) == history.best_epoch == 9 and not history.notes
+
+
+def test_one_class_in_validation_ends_by_patience_too():
+    data = dots()
+    ones = data.val.labels == 1
+    val = Split(data.val.images[ones], data.val.labels[ones])
+    one = Dataset("dots", "binary", data.classes, 1, {}, data.train, val)
+    history = train(build_model("mlp"), one, recipe=Recipe(epochs=9, batch_size=144, patience=2))
+    assert len(history.train_loss) == 2 and "not defined (NaN)" in history.notes[0]
+
+
+@pytest.mark.parametrize(
+    "stopping, scores, epochs, kept, words",
+    [
+        ("score", [0.5] * 9, 4, 4, "was 0.5 in every epoch"),
+        ("score", [0.5, 0.7, 0.7, 0.7, 0.7, 0.9], 5, 5, None),  # of equals the later
+        ("score", [0.7, math.nan, math.nan, math.nan, 0.9], 4, 1, None),
+        ("score", [math.nan, 0.6, 0.5, 0.5, 0.5, 0.9], 5, 2, None),
+        (
+            "selvan2023",
+            [0.5] * 9,
+            5,
+            1,
+            "was 0.5 in every epoch",
+        ),  # its loss counts from epoch 2
+    ],
+)
+def test_patience_counts_epochs_that_are_no_better(
+    monkeypatch, stopping, scores, epochs, kept, words
+):
+    values = iter(scores)
+
+    def validate(*_):
+        return dict.fromkeys(("score", "accuracy"), next(values)) | {"loss": 1.0}
+
+    monkeypatch.setattr(loop, "_validate", validate)
+    recipe = Recipe(epochs=len(scores), batch_size=144, patience=3, stopping=stopping)
+    history = train(build_model("mlp"), dots(), recipe=recipe)
+    assert (len(history.val_score), history.best_epoch) == (epochs, kept)
+    assert (words in history.notes[0]) if words else not history.notes
