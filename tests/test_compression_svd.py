@@ -161,3 +161,21 @@ def test_magnitude_keeps_the_largest_of_each_layer_or_of_all():
     whole, report = COMPRESSORS["magnitude_global"](model, 0.5, example=example)
     assert whole[1].weight.tolist() == [[0, 0, 3, -4], [5, -6, 7, -8]] and not whole[3].weight.any()
     assert report.layers["3"]["nonzero"] == 0
+
+
+@pytest.mark.parametrize(
+    "name, keep, left",
+    [
+        ("magnitude", 0.7, [14, 7]),
+        ("magnitude_global", 0.7, [11, 10]),  # of equals the first of the first layer go
+        ("magnitude", 0.01, [1, 1]),
+        ("magnitude_global", 0.01, [0, 1]),
+    ],
+)
+def test_magnitude_keeps_as_many_as_asked_of_equal_weights(name, keep, left):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 5), nn.Linear(5, 2))
+    for layer in (model[1], model[2]):
+        layer.weight.data.sign_()  # as weights of one bit are
+    small, report = COMPRESSORS[name](model, keep, example=torch.ones(1, 1, 2, 2))
+    assert [int(layer.weight.count_nonzero()) for layer in (small[1], small[2])] == left
+    assert report.kept == sum(left) / 30

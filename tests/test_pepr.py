@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from effml.pepr import NORMALIZATIONS, best_pepr, normalize, pareto_front, pepr_curve, pepr_score
+from effml.pepr.scores import resource
 
 COSTS = {"pepr_e": "energy", "pepr_c": "co2", "pepr_m": "memR", "pepr_t": "train_time"}
 
@@ -31,9 +32,11 @@ def test_a_cost_is_normalised_over_what_was_measured():
         [0.0, 0.0]
     ).tolist() == [0, 0]
     assert normalize([10.0], lo=0, hi=8).tolist() == [1.25]  # a new model in an old experiment
+    for bound in ({}, {"lo": 0}, {"hi": 3}):  # a column that nobody measured
+        assert np.isnan(normalize([np.nan, np.nan], **bound)).all()
     with_hole = normalize([1.0, np.nan, 3.0, 2.0])
     assert np.isnan(with_hole[1]) and with_hole[[0, 2, 3]].tolist() == [0, 1, 0.5]
-    assert np.isnan(normalize([np.nan, np.nan])).all() and normalize([]).shape == (0,)
+    assert normalize([]).shape == (0,)
     table = normalize(pd.DataFrame({"a": [1, 2, 3], "b": [5, 5, 5]}, index=list("xyz")))
     assert (
         table.a.tolist() == [0, 0.5, 1]
@@ -126,6 +129,19 @@ def test_the_best_point_is_the_cheapest_of_equals_in_any_order():
     assert list(pepr_curve([0.2, 0.9], [1, 1]).index) == [1, 0]
     with pytest.raises(ValueError, match="no best one"):
         best_pepr([np.nan], [1.0])
+
+
+@pytest.mark.parametrize("alpha, place", [(1, 1), (5, 1), (100, 2)])
+def test_the_best_point_of_costs_as_measured_moves_with_alpha(alpha, place):
+    p, cost = np.array([0.5, 0.8, 0.9]), np.array([2.0, 3.0, 12.0])  # R = 0, 0.1, 1
+    r = (cost - 2) / 10
+    score = alpha * p / (alpha + r)
+    best = best_pepr(p, cost, alpha=alpha)
+    assert best == pytest.approx((place, r[place], p[place], score[place])) and place == np.argmax(
+        score
+    )
+    assert pepr_curve(p, cost, alpha=alpha).pepr.to_numpy() == pytest.approx(score)
+    assert resource(cost) == pytest.approx(r)
 
 
 def test_the_pareto_front_is_what_brute_force_finds():

@@ -39,6 +39,35 @@ def test_balanced_weights_are_those_of_scikit_learn():
         make_loss("binary", labels, 3, "heavy")
 
 
+@pytest.mark.parametrize("weights", ["none", "balanced"])
+def test_losses_of_masks_of_several_labels_and_of_weighted_images_by_hand(weights):
+    draw = torch.Generator().manual_seed(0)
+    logits, masks = (
+        torch.randn(4, 2, 5, 5, generator=draw),
+        torch.randint(2, (4, 5, 5), generator=draw),
+    )
+    p, pixel = logits.softmax(1)[:, 1], torch.where(masks == 1, logits.softmax(1)[:, 1], 0)
+    entropy = -torch.where(masks == 1, p, 1 - p).log().mean()
+    dice = 1 - (2 * pixel.sum() + 1) / (p.sum() + masks.sum() + 1)
+    assert make_loss("segmentation", masks, 2, weights)(logits, masks).item() == pytest.approx(
+        (entropy + dice).item(), rel=1e-5
+    )
+    truth = (torch.arange(40)[:, None] < torch.tensor([4, 20, 36])).long()
+    logits = torch.randn(40, 3, generator=draw)
+    factor = torch.tensor([9, 1, 1 / 9]) if weights == "balanced" else torch.ones(3)
+    expected = -(factor * truth * logits.sigmoid().log() + (1 - truth) * (-logits).sigmoid().log())
+    loss = make_loss("multi-label", truth, 3, weights)
+    assert loss(logits, truth).item() == pytest.approx(expected.mean().item(), rel=1e-5)
+    none = torch.zeros(40, 3)  # a label that no image has
+    assert torch.isfinite(make_loss("multi-label", none, 3, weights)(logits, none))
+    labels, each = torch.tensor([0] * 30 + [1] * 10), torch.rand(40, generator=draw)
+    factor = torch.tensor([2 / 3, 2.0, 0]) if weights == "balanced" else torch.ones(3)
+    surprise = -logits.log_softmax(1)[torch.arange(40), labels]
+    assert make_loss("multi-class", labels, 3, weights)(
+        logits, labels, each
+    ).item() == pytest.approx((each * factor[labels] * surprise).mean().item(), rel=1e-5)
+
+
 def test_soft_dice_by_hand_and_with_empty_masks():
     logits, masks = torch.zeros(1, 2, 2, 2), torch.tensor([[[1, 0], [0, 0]]])
     assert soft_dice_loss(logits, masks).item() == pytest.approx(1 - (2 * 0.5 + 1) / (2 + 1 + 1))
@@ -69,12 +98,21 @@ def test_augmentation_moves_images_and_masks_alike_and_repeats(name, shape):
     assert augment(name, images, None, torch.Generator())[1] is None
 
 
-def test_a_shift_is_at_most_a_fourteenth_of_the_side():
-    images = torch.zeros(200, 1, 28, 28, dtype=torch.uint8)
-    images[:, :, 14, 14] = 255
+def test_mirroring_is_fair_and_both_axes_are_independent():
+    images = torch.arange(6, dtype=torch.uint8).reshape(1, 1, 2, 3).expand(800, 1, 2, 3)
+    for name, ways in (("flip", ((), (-1,))), ("flips", ((), (-1,), (-2,), (-2, -1)))):
+        new = augment(name, images, None, torch.Generator().manual_seed(0))[0]
+        shares = [(new == images.flip(way)).flatten(1).all(1).float().mean() for way in ways]
+        assert shares == pytest.approx([1 / len(ways)] * len(ways), abs=0.07), name
+
+
+@pytest.mark.parametrize("side, reach", [(28, 2), (112, 8), (9, 1)])
+def test_a_shift_is_at_most_a_fourteenth_of_the_side(side, reach):
+    images, middle = torch.zeros(200, 1, side, side, dtype=torch.uint8), side // 2
+    images[:, :, middle, middle] = 255
     moved = augment("shift", images, None, torch.Generator().manual_seed(0))[0].flatten(1).argmax(1)
-    rows, columns = moved // 28 - 14, moved % 28 - 14
-    assert set(rows.tolist()) == set(columns.tolist()) == {-2, -1, 0, 1, 2}
+    rows, columns = moved // side - middle, moved % side - middle
+    assert set(rows.tolist()) == set(columns.tolist()) == {*range(-reach, reach + 1)}
     with pytest.raises(ValueError, match="Choose from: none, flip"):
         augment("mixup", images, None, torch.Generator())
 

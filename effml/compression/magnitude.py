@@ -19,9 +19,8 @@ NOTE = (
 def magnitude(model: "nn.Module", keep: float, job: Job) -> Outcome:
     """The smallest weights of each linear layer and convolution are set to zero, the fraction `keep` of each is left (Han et
     al. 2015). Biases and normalisation stay. A budget of parameters counts those that are not zero."""
-    layers = _weights(model)
     return _zeroed(
-        model, {name: _threshold(weight.abs().flatten(), keep) for name, weight in layers.items()}
+        model, {name: _smallest(weight.flatten(), keep) for name, weight in _weights(model).items()}
     )
 
 
@@ -31,8 +30,9 @@ def magnitude_global(model: "nn.Module", keep: float, job: Job) -> Outcome:
     import torch
 
     layers = _weights(model)
-    threshold = _threshold(torch.cat([weight.abs().flatten() for weight in layers.values()]), keep)
-    return _zeroed(model, dict.fromkeys(layers, threshold))
+    going = _smallest(torch.cat([weight.flatten() for weight in layers.values()]), keep)
+    parts = going.split([weight.numel() for weight in layers.values()])
+    return _zeroed(model, dict(zip(layers, parts)))
 
 
 def _weights(model: "nn.Module") -> "dict[str, torch.Tensor]":
@@ -51,18 +51,23 @@ def _weights(model: "nn.Module") -> "dict[str, torch.Tensor]":
     return found
 
 
-def _threshold(sizes: "torch.Tensor", keep: float) -> float:
-    """The largest of the sizes that go; −1 if none goes."""
+def _smallest(weights: "torch.Tensor", keep: float) -> "torch.Tensor":
+    """Which of `weights` (n,) go, as bool (n,): as many as `keep` asks, and of equal sizes the first."""
+    sizes = weights.abs()
     gone = len(sizes) - max(1, round(keep * len(sizes)))
-    return float(sizes.kthvalue(gone).values) if gone else -1.0
+    largest = sizes.kthvalue(max(1, gone)).values  # of those that go
+    going = sizes < largest
+    equal = (sizes == largest).nonzero().flatten()
+    going[equal[: gone - int(going.sum())]] = True
+    return going
 
 
-def _zeroed(model: "nn.Module", thresholds: dict[str, float]) -> Outcome:
+def _zeroed(model: "nn.Module", going: "dict[str, torch.Tensor]") -> Outcome:
     kept = total = 0
     layers = {}
-    for name, threshold in thresholds.items():
+    for name, flat in going.items():
         weight = model.get_submodule(name).weight.data
-        weight[weight.abs() <= threshold] = 0
+        weight[flat.view_as(weight)] = 0
         left = int(weight.count_nonzero())
         layers[name] = {"kind": "sparse", "nonzero": left}
         kept, total = kept + left, total + weight.numel()
