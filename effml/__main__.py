@@ -184,8 +184,8 @@ def _report(given: argparse.Namespace) -> int:
 
 
 def _readme(given: argparse.Namespace) -> int:
-    from effml.machine import ROOT
     from effml.claims import render_claims
+    from effml.machine import ROOT
     from effml.results import render_results
 
     path = ROOT / "README.md"

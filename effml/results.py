@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from effml.machine import ROOT
-from effml.recipe import COLUMNS, Record, Recipe
+from effml.recipe import COLUMNS, Recipe, Record
 
 if TYPE_CHECKING:
     import pandas

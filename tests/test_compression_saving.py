@@ -12,7 +12,6 @@ import torch
 from effml.compression import COMPRESSORS, load_compressed, save_compressed
 from effml.models import build_model
 
-
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 

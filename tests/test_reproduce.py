@@ -150,6 +150,7 @@ def test_pictures_are_stored_small_and_look_the_same():
 
     import numpy as np
     from PIL import Image
+
     from effml.reproduce import _smaller
 
     ramp = np.zeros((200, 300, 3), np.uint8)

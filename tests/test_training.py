@@ -7,7 +7,6 @@ import torch
 from effml import load_dataset
 from effml.data import Dataset, Split
 from effml.models import build_model
-from effml.precision import arithmetic
 from effml.recipe import Recipe
 from effml.training import SCHEDULES, Diverged, predict, train
 

@@ -221,7 +221,6 @@ def histogram_mode(values: "torch.Tensor") -> float:
 
 def pairs(model: "nn.Module", *, convolutions: bool) -> Iterator[Pair]:
     """The hidden layers of a plain nn.Sequential, front to back, each with the layer it feeds. ValueError for anything else."""
-    import torch
     from torch import nn
 
     homogeneous = (
