@@ -18,8 +18,12 @@ from pepr.conclusions import (
 from pepr.drawing import both_ways, by_size, pepr_shading, rank_moves
 from pepr.phantom import DEFECTS, phantom_tables
 from pepr.published import (
+    ACCURACIES,
     COSTS,
+    DRAWN_OVERHEAD_WH,
     FULL,
+    RUNS,
+    SMALL,
     SMALL_BELOW,
     as_corrected,
     as_published,
@@ -32,10 +36,14 @@ from pepr.repair import repair
 from pepr.tables import published_table, published_tables, tables_at_hand
 
 __all__ = [
+    "ACCURACIES",
     "CHECKS",
     "COSTS",
     "DEFECTS",
+    "DRAWN_OVERHEAD_WH",
     "FULL",
+    "RUNS",
+    "SMALL",
     "SMALL_BELOW",
     "as_corrected",
     "as_published",
