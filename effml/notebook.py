@@ -30,29 +30,6 @@ def data_passport(data: Any) -> pandas.DataFrame:
     )
 
 
-def tables_at_hand(ladder: str = "published|phantom") -> tuple[dict[str, pandas.DataFrame], str]:
-    """The PePR tables to show, and a word on whose they are: the authors' where they lie on this machine, else made-up ones of
-    the same form with the same kinds of defects. A damaged file is an error, not a rung; so is a ladder without a way down.
-    """
-    from effml.data import published_tables
-    from effml.pepr import DEFECTS, phantom_tables
-
-    rungs = [rung.strip() for rung in ladder.split("|")]
-    if unknown := [rung for rung in rungs if rung not in ("published", "phantom")]:
-        raise ValueError(
-            f"tables={ladder!r} names {unknown[0]!r}. Choose from: published, phantom, published|phantom"
-        )
-    if rungs[0] == "published":
-        try:
-            return published_tables(), "the authors' tables"
-        except FileNotFoundError:
-            if "phantom" not in rungs:
-                raise
-    return phantom_tables(
-        defects=DEFECTS
-    ), "phantom (made-up) tables; the authors': python -m effml data get pepr"
-
-
 def live(draw: Callable[..., Any], **controls: tuple[float, float, float] | list) -> Any:
     """Draw anew whenever a control moves. A control is (first value, least, largest) for a slider, or a list to choose from.
 

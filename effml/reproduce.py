@@ -284,7 +284,10 @@ def _fingerprint(plan: Plan) -> str:
 
     cells = [(cell["cell_type"], "".join(cell["source"])) for cell in _load(plan.path)["cells"]]
     sources = [
-        path for path in sorted((ROOT / "effml").rglob("*")) if path.suffix in (".py", ".csv")
+        path
+        for folder in (ROOT / "effml", NOTEBOOKS)
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in (".py", ".csv")
     ]
     seen: list[Any] = [
         cells,
@@ -299,9 +302,13 @@ def _fingerprint(plan: Plan) -> str:
         except (FileNotFoundError, ValueError) as error:
             seen.append(str(error))
     if "tables" in values:
-        from effml.data.fetch import local_files
+        from effml.data.catalogue import folders
 
-        seen.append([str(path.name) for path in local_files("pepr")])
+        places = [
+            place for f in folders() for place in (f / "pepr", f / "tables", f.parent / "tables")
+        ]
+        found = {path for place in places for path in place.glob("*.csv")}
+        seen.append(sorted((path.name, path.stat().st_size) for path in found))
     if plan.cost["runs"] == 0:
         stores = (LOCAL, ROOT / "results" / "reference")
         seen += [

@@ -15,13 +15,15 @@ if os.environ.get("EFFML_DATA"):
         (ROOT / os.environ["EFFML_DATA"]).resolve()
     )  # tests change folders
 os.environ["EFFML_OFFLINE"] = "1"
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    filter(None, [str(ROOT / "tests" / "blocked"), os.environ.get("PYTHONPATH")])
-)
+SHARED = [
+    str(ROOT / "tests" / "blocked"),
+    str(ROOT / "notebooks"),
+]  # what notebooks import lies beside them
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [*SHARED, os.environ.get("PYTHONPATH")]))
 os.environ["EFFML_CACHE"] = tempfile.mkdtemp(prefix="effml-cache-")
 atexit.register(shutil.rmtree, os.environ["EFFML_CACHE"], ignore_errors=True)
 os.environ["OMP_NUM_THREADS"] = "2"  # thread counts change sums
-sys.path.insert(0, str(ROOT / "tests" / "blocked"))
+sys.path[:0] = SHARED
 import sitecustomize  # noqa: E402, F401
 
 sitecustomize.block()

@@ -145,12 +145,9 @@ def test_every_room_is_on_a_floor_and_every_public_name_resolves_with_a_docstrin
         ("selection", "SELECTORS"),
         ("selection.importance", "SAMPLERS"),
         ("metering", "METERS"),
-        ("metering.peers", "PEERS"),
         ("data.phantoms", "PHANTOMS"),
         ("evaluation.points", "AIMS"),
-        ("pepr.scores", "NORMALIZATIONS"),
-        ("pepr.audit", "CHECKS"),
-        ("pepr.phantom", "DEFECTS"),
+        ("pepr", "NORMALIZATIONS"),
     ],
 )
 def test_registries_are_dict_literals_of_callables_of_one_signature(room, registry):

@@ -4,8 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from effml.pepr import NORMALIZATIONS, best_pepr, normalize, pareto_front, pepr_curve, pepr_score
-from effml.pepr.scores import resource
+from effml.pepr import (
+    NORMALIZATIONS,
+    best_pepr,
+    normalize,
+    pareto_front,
+    pepr_curve,
+    pepr_score,
+    resource,
+)
 
 COSTS = {"pepr_e": "energy", "pepr_c": "co2", "pepr_m": "memR", "pepr_t": "train_time"}
 
@@ -181,13 +188,13 @@ def test_the_score_equals_every_published_one():
 
 def published(name):
     """A table of the authors, where it is on this machine."""
-    from effml.data import published_table
+    from pepr import published_table
 
     try:
         return published_table(name)
     except FileNotFoundError:
         pytest.skip(
-            "the PePR tables are not on this machine: python -m effml data get pepr, or set EFFML_DATA"
+            "the PePR tables are not on this machine: pepr.fetch_tables(), or set EFFML_DATA"
         )
 
 

@@ -3,21 +3,21 @@
 import numpy as np
 import pandas as pd
 import pytest
-from test_pepr import published
-
-from effml.pepr import (
+from pepr import (
     CHECKS,
     DEFECTS,
     as_corrected,
     as_published,
     audit,
-    normalize,
     phantom_tables,
     printed_table,
     repair,
     summary,
 )
-from effml.pepr.published import RUNS, plausible_watts
+from pepr.published import RUNS, plausible_watts
+from test_pepr import published
+
+from effml.pepr import normalize
 
 NAMES = ["all_results", RUNS, "full_data_pepr_imagenet", "results-imagenet", "model_names"]
 

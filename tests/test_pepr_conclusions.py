@@ -3,13 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
-from test_pepr import published
-from test_pepr_audit import NAMES
-
-from effml.claims import Estimate, ledger, verdicts
-from effml.pepr import pepr_score, phantom_tables, repair
-from effml.pepr.conclusions import (
+from pepr import phantom_tables, repair
+from pepr.conclusions import (
     _redraw,
     conclusions,
     constant_predictor,
@@ -22,7 +17,13 @@ from effml.pepr.conclusions import (
     size_adjusted,
     unpaired,
 )
-from effml.pepr.published import RUNS
+from pepr.published import RUNS
+from scipy import stats
+from test_pepr import published
+from test_pepr_audit import NAMES
+
+from effml.claims import Estimate, ledger, verdicts
+from effml.pepr import pepr_score
 
 RNG = np.random.default_rng(0)
 A, B = RNG.normal(0.8, 0.05, 40), RNG.normal(0.78, 0.05, 40)

@@ -9,13 +9,15 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pandas as pd
+import pepr
 import pytest
+from pepr import epoch_points, per_million, phantom_tables, repair_regions
+from pepr.published import ACCURACIES, RUNS
+from pepr.regions import HOLDERS
 from test_pepr import published
 
 import effml
-from effml.pepr import epoch_points, pepr_score, per_million, phantom_tables, repair_regions
-from effml.pepr.published import ACCURACIES, RUNS
-from effml.pepr.regions import HOLDERS
+from effml.pepr import pepr_score
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOKS = sorted(path for path in (ROOT / "notebooks").glob("7[0-57]_*.ipynb"))
@@ -90,11 +92,11 @@ def test_epochs_against_a_loop():
 
 
 def test_one_mark_per_known_model_in_both_groups():
-    figure, axes = effml.both_ways(2, whose="nobody")
+    figure, axes = pepr.both_ways(2, whose="nobody")
     points = pd.DataFrame(
         {"num_param": [1e6, 2e6, 3e7, 4e7], "y": [0.1, np.nan, 0.3, 0.4], "marker": [1, 1, 0, 0]}
     )
-    effml.by_size(axes[1, 0], points, "y")
+    pepr.by_size(axes[1, 0], points, "y")
     marks = [line for line in axes[1, 0].lines if line.get_marker() not in ("None", "")]
     assert {tuple(line.get_ydata()) for line in marks} == {(0.1,), (0.3, 0.4)} and axes[
         1, 0
@@ -108,8 +110,8 @@ def test_one_mark_per_known_model_in_both_groups():
 
 
 def test_the_shading_is_the_score():
-    figure, axes = effml.both_ways()
-    drawn = effml.pepr_shading(axes[0, 0], alpha=2.0, low=0.5)
+    figure, axes = pepr.both_ways()
+    drawn = pepr.pepr_shading(axes[0, 0], alpha=2.0, low=0.5)
     assert drawn.zmax == 1 and drawn.zmin == pytest.approx(
         pepr_score([0.5], [1.0], alpha=2.0, normalized=True)[0]
     )
@@ -120,7 +122,7 @@ def test_lines_go_from_the_old_rank_to_the_new():
         pd.Series([0.9, 0.8, 0.7, np.nan], list("abcd")),
         pd.Series([0.1, 0.3, 0.2, 0.9], list("abcd")),
     )
-    figure = effml.rank_moves(before, after, top=2)
+    figure = pepr.rank_moves(before, after, top=2)
     ends = {(tuple(line.get_ydata()), line.get_marker()) for line in figure.axes[0].lines}
     assert ends == {((1, 3), "v"), ((2, 1), "^"), ((3, 2), "^")}  # d has no rank
 

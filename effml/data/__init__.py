@@ -1,10 +1,9 @@
-"""Named data sets as uint8 tensors with a passport, and the tables that others published."""
+"""Named data sets as uint8 tensors with a passport."""
 
 from effml.data.dataset import Dataset, Split, normalize
 from effml.data.fetch import fetch
 from effml.data.importer import import_folder
 from effml.data.load import at_hand, fingerprint, load_dataset
-from effml.data.tables import published_table, published_tables
 
 __all__ = [
     "Dataset",
@@ -15,6 +14,4 @@ __all__ = [
     "import_folder",
     "load_dataset",
     "normalize",
-    "published_table",
-    "published_tables",
 ]

@@ -39,20 +39,6 @@ _MNIST_URLS = (
     "http://yann.lecun.com/exdb/mnist/",
 )
 
-PEPR_FILES = {  # tables of the PePR authors at commit ce087aa: MD5 and bytes
-    "all_results": ("6ed17e211d0e9a24ab8d85e1a0bab560", 368_654),
-    "full_data_pepr_dataset_level": ("97638cd70d2abd60c1a67d61101e7fe1", 529_989),
-    "full_data_pepr_imagenet": ("a7be9d12453873e9751b4af28357b17e", 15_913),
-    "model_names": ("abbb3839fa03cd755975ae5d8659d69e", 8_305),
-    "results-imagenet": ("b9c63e97b0f128371f25b97090f74520", 113_785),
-    "regions_papers_data_2013": ("3d93f51342d6164baa51f10e6cb0a4fa", 11_884),
-    "regions_papers_data_2023": ("09f86ac61ed1b365bf43c39b0441bce5", 13_587),
-}
-_PEPR_URLS = (
-    "https://raw.githubusercontent.com/saintslab/PePR/ce087aa/data/",
-    "https://github.com/saintslab/PePR/raw/ce087aa/data/",
-)
-
 _LIKE = {
     "pneumoniamnist_reordered": ("pneumoniamnist", "the official images, training order shuffled")
 }
@@ -117,13 +103,6 @@ def remote_files(name: str, *, size: int = 28) -> list[RemoteFile]:
                 inside,
             )
             for file, (md5, inside) in MNIST_FILES.items()
-        ]
-    if name == "pepr":
-        return [
-            RemoteFile(
-                f"pepr/{table}.csv", tuple(f"{url}{table}.csv" for url in _PEPR_URLS), md5, count
-            )
-            for table, (md5, count) in PEPR_FILES.items()
         ]
     info = medmnist_info().get(name)
     if not info:
@@ -229,10 +208,6 @@ def find(name: str, *, size: int = 28, root: str | os.PathLike | None = None) ->
         )
     if name == "mnist":
         return _find_mnist(root)
-    if name == "pepr":
-        raise ValueError(
-            'pepr is a set of tables, not of images. Read one: effml.data.published_table("all_results")'
-        )
     remote = remote_files(name, size=size)
     file = remote[0].path if remote else f"{name}.npz"
     damaged = []
@@ -264,11 +239,7 @@ def _find_mnist(root: str | os.PathLike | None) -> Path:
 
 def advice(name: str, remote: list[RemoteFile], root: str | os.PathLike | None = None) -> str:
     """How to come by a set that is not here: the command, four steps by hand, or a phantom."""
-    other = (
-        "read phantom tables: effml.pepr.phantom_tables()"
-        if name == "pepr"
-        else f"choose a phantom: {', '.join(PHANTOMS)}"
-    )
+    other = f"choose a phantom: {', '.join(PHANTOMS)}"
     if not remote:
         return f"Set EFFML_DATA to the folder which holds it, give a path, or {other}"
     target = folders(root)[0]

@@ -16,7 +16,6 @@ from effml.data.catalogue import RemoteFile, valid
 from effml.data.fetch import bytes_to_get, fetch, local_files, megabytes, missing
 from effml.data.load import is_phantom
 from effml.data.phantoms import PHANTOMS
-from effml.data.tables import places
 from effml.data.words import at_a_shell, typed
 
 _SHOWS = {
@@ -185,18 +184,6 @@ def _list(given: argparse.Namespace) -> int:
         else:
             count, ask = _to_get(catalogue.remote_files(name, size=given.size), given.root, ask)
             rows.append([*row, f"{'' if ask else '≤ '}{count / 1e6:.1f} MB"])
-    count, ask = _to_get(missing("pepr", root=given.root), given.root, ask)
-    rows.append(
-        [
-            "pepr",
-            "tables of 131 models (PePR, 2024)",
-            "none",
-            "",
-            "no" if count else "yes",
-            "MIT",
-            f"{'' if ask else '≤ '}{count / 1e6:.1f} MB" if count else "nothing",
-        ]
-    )
     rows += [
         [
             name,
@@ -328,9 +315,6 @@ def _found(root: str | os.PathLike | None) -> Iterator[Found]:
             if (path.suffix == ".npz" or path.name in known) and path.resolve() not in seen:
                 seen.add(path.resolve())
                 yield Found(path, *known.get(path.name, (path.stem,)))
-    for file in catalogue.remote_files("pepr"):
-        for path in filter(Path.is_file, dict.fromkeys(map(Path.resolve, places(file, root)))):
-            yield Found(path, "pepr", None, file)
 
 
 def _import(given: argparse.Namespace) -> int:

@@ -15,7 +15,6 @@ from filelock import FileLock, Timeout
 from effml.data import catalogue
 from effml.data.catalogue import RemoteFile, valid
 from effml.data.load import is_phantom
-from effml.data.tables import local_tables
 from effml.data.transfer import Patience, Progress, Unusable, bytes_of, insist, size_at
 
 
@@ -59,15 +58,13 @@ def missing(
     if not remote:
         raise ValueError(
             f"{name!r} is no set with public files. Choose from: "
-            f"{', '.join([*catalogue.medmnist_info(), 'mnist', 'pepr'])}"
+            f"{', '.join([*catalogue.medmnist_info(), 'mnist'])}"
         )
     return [file for file in remote if not valid(catalogue.folders(root)[0] / file.path, file)]
 
 
 def local_files(name: str, *, size: int = 28, root: str | os.PathLike | None = None) -> list[Path]:
     """The files of a set on this machine, if all are here with the right MD5; else none."""
-    if name == "pepr":
-        return local_tables(root)
     remote = catalogue.remote_files(name, size=size)
     try:
         place = catalogue.find(name, size=size, root=root)

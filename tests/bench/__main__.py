@@ -6,6 +6,7 @@ python -m tests.bench data       only those about data
 
 import importlib
 import sys
+from pathlib import Path
 
 BENCHES = (
     "training",
@@ -19,6 +20,9 @@ BENCHES = (
 )
 
 if __name__ == "__main__":
+    sys.path.append(
+        str(Path(__file__).parents[2] / "notebooks")
+    )  # the peers' meters lie beside theirs
     for name in sys.argv[1:] or BENCHES:
         if name not in BENCHES:
             sys.exit(f"Unknown bench {name!r}. Choose from: {', '.join(BENCHES)}")

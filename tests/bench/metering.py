@@ -1,6 +1,6 @@
 """Metering: what starting and stopping costs, and what another busy program does to the joules of the same work.
 
-Every meter runs in a process of its own (effml.metering.peers), offline, with ours around the same work inside it. The work is a
+Every meter runs in a process of its own (notebooks/peers.py), offline, with ours around the same work inside it. The work is a
 fixed number of matrix products on all CPUs; the load is one busy process for each two CPUs, alone and beside it in turn.
 """
 
@@ -10,8 +10,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from peers import PEERS, lacking, metered
+
 from effml.metering import measure
-from effml.metering.peers import PEERS, lacking, metered
 
 SETUP = "import torch; torch.manual_seed(0); a = torch.randn(1024, 1024) / 32"
 PRODUCTS = "b = a\nfor _ in range({}): b = b @ a"

@@ -7,7 +7,8 @@ column `energy_from` says so.
 import numpy as np
 import pandas
 
-from effml.pepr.published import (
+from effml.pepr import normalize, pepr_score
+from pepr.published import (
     ACCURACIES,
     COSTS,
     RUNS,
@@ -17,7 +18,6 @@ from effml.pepr.published import (
     printed_table,
     right_row,
 )
-from effml.pepr.scores import normalize, pepr_score
 
 TEST_IMAGES = {"derma": 2005, "lidc": 3020, "pneumonia": 624}
 """Images in the test split; batches of 32, the last incomplete one dropped."""

@@ -4,9 +4,8 @@ import math
 import os
 import sys
 
+import peers
 import pytest
-
-from effml.metering import peers
 
 FAKE = """
 import socket

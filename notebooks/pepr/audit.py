@@ -7,7 +7,8 @@ do not say), why. No finding means that nothing is wrong.
 import numpy as np
 import pandas
 
-from effml.pepr.published import (
+from effml.pepr import pepr_score
+from pepr.published import (
     ACCURACIES,
     COSTS,
     POINTS,
@@ -19,8 +20,7 @@ from effml.pepr.published import (
     printed_table,
     right_row,
 )
-from effml.pepr.repair import WATTS, copied, copied_from_elsewhere, grid, off_grid, repeated
-from effml.pepr.scores import pepr_score
+from pepr.repair import WATTS, copied, copied_from_elsewhere, grid, off_grid, repeated
 
 Findings = pandas.DataFrame
 COLUMNS = ["model", "dataset", "column", "found", "expected", "why"]

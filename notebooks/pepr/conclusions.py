@@ -9,9 +9,9 @@ import numpy as np
 import pandas
 from numpy.typing import ArrayLike, NDArray
 
-from effml.pepr.published import ACCURACIES, FULL, RUNS, SMALL, SMALL_BELOW, Tables, three_set_mean
-from effml.pepr.repair import grid
-from effml.pepr.scores import NORMALIZATIONS, pepr_score
+from effml.pepr import NORMALIZATIONS, pepr_score
+from pepr.published import ACCURACIES, FULL, RUNS, SMALL, SMALL_BELOW, Tables, three_set_mean
+from pepr.repair import grid
 
 
 class Effect(NamedTuple):

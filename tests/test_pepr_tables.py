@@ -3,22 +3,18 @@
 import hashlib
 
 import pandas as pd
+import pepr.tables
 import pytest
-
-from effml.data import catalogue, published_table, published_tables
-from effml.data.fetch import fetch, local_files, missing
+from pepr import published_table, published_tables, tables_at_hand
+from pepr.tables import fetch_tables
 
 
 @pytest.fixture
 def stand_ins(no_data, tmp_path, monkeypatch):
     """Two small files in the place of the seven, and a folder of them."""
     contents = {"all_results": b"model,energy\na,1.5\n", "model_names": b"model\na\n"}
-    monkeypatch.setattr(
-        catalogue,
-        "PEPR_FILES",
-        {name: (hashlib.md5(text).hexdigest(), len(text)) for name, text in contents.items()},
-    )
-    monkeypatch.setattr("effml.data.tables.PEPR_FILES", catalogue.PEPR_FILES)
+    known = {name: (hashlib.md5(text).hexdigest(), len(text)) for name, text in contents.items()}
+    monkeypatch.setattr(pepr.tables, "FILES", known)
     mirror = tmp_path / "stick"
     mirror.mkdir()
     for name, text in contents.items():
@@ -36,16 +32,16 @@ def stand_ins(no_data, tmp_path, monkeypatch):
     ],
 )
 def test_a_table_is_found_where_it_may_lie(stand_ins, tmp_path, place, root):
-    for name in catalogue.PEPR_FILES:
+    for name in pepr.tables.FILES:
         path = tmp_path / place.format(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes((stand_ins / f"{name}.csv").read_bytes())
     assert published_table("all_results", root=root).energy.tolist() == [1.5]
-    assert (
-        set(published_tables(root=root)) == set(catalogue.PEPR_FILES)
-        and missing("pepr", root=root) == []
-    )
-    assert fetch("pepr", root=root) == local_files("pepr", root=root)
+    assert list(published_tables(root=root)) == list(pepr.tables.FILES)
+    here = [
+        tmp_path / place.format(name) for name in pepr.tables.FILES
+    ]  # nothing is fetched: no network here
+    assert [path.resolve() for path in fetch_tables(root=root)] == here
 
 
 def test_a_changed_table_is_an_error_and_may_be_read_deliberately(stand_ins, tmp_path):
@@ -65,8 +61,7 @@ def test_a_changed_table_is_an_error_and_may_be_read_deliberately(stand_ins, tmp
 
 def test_the_tables_are_fetched_like_any_set(stand_ins, tmp_path, monkeypatch):
     monkeypatch.setenv("EFFML_MIRROR", str(stand_ins))
-    assert len(missing("pepr")) == 2
-    paths = fetch("pepr", root=tmp_path / "new", quiet=True)
+    paths = fetch_tables(root=tmp_path / "new")
     assert [str(path.relative_to(tmp_path)) for path in paths] == [
         "new/pepr/all_results.csv",
         "new/pepr/model_names.csv",
@@ -81,26 +76,19 @@ def test_errors_say_what_to_do(no_data):
         published_table("results")
     with pytest.raises(
         FileNotFoundError,
-        match=r"(?s)data get pepr.*1\. Get https.*saintslab/PePR/ce087aa/data/model_names.csv.*"
-        r"2\. Check its MD5.*3\. Put it into.*4\. Say python -m effml data verify pepr",
+        match=r"pepr\.fetch_tables\(\)\. By hand: get https.*saintslab/PePR/ce087aa/data/model_names.csv "
+        r"\(MD5 abbb.*\) and put it there as pepr/model_names.csv\. Or .*pepr\.phantom_tables\(\)",
     ):
         published_table("model_names")
-    with pytest.raises(
-        ConnectionError,
-        match=r"(?s)1\. Get these files.*2\. Check their MD5.*3\. Put them.*4\. Say.*phantom_tables",
-    ):
-        fetch("pepr", quiet=True)
-    with pytest.raises(ValueError, match="pepr is a set of tables"):
-        catalogue.find("pepr")
+    with pytest.raises(ConnectionError, match=r"(?s)could not be fetched.*EFFML_OFFLINE"):
+        fetch_tables()
 
 
 def test_the_tables_to_show_are_phantoms_where_theirs_are_not(no_data, tmp_path):
-    from effml.notebook import tables_at_hand
-
     tables, whose = tables_at_hand("published|phantom")
     assert whose.startswith("phantom") and len(tables["model_names"]) == 24
     assert tables_at_hand("phantom")[0]["model_names"].equals(tables["model_names"])
-    with pytest.raises(FileNotFoundError, match="data get pepr"):
+    with pytest.raises(FileNotFoundError, match="pepr.fetch_tables"):
         tables_at_hand("published")
     with pytest.raises(ValueError, match="names 'mine'. Choose from: published, phantom"):
         tables_at_hand("mine")

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 Steps = Iterator[dict[str, Any]]
@@ -144,7 +145,10 @@ def metered(
     """
     if lacking(name):
         raise RuntimeError(lacking(name))
-    begin = "import time; t = time.perf_counter(); from effml.metering import peers; peers._child(time.perf_counter() - t)"
+    begin = (
+        f"import sys, time; t = time.perf_counter(); sys.path.insert(0, {str(Path(__file__).parent)!r}); "
+        "import peers; peers._child(time.perf_counter() - t)"
+    )
     rows: list[dict[str, Any]] = []
     busy: list[subprocess.Popen] = []
     with (

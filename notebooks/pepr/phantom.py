@@ -8,7 +8,8 @@ from collections.abc import Collection
 import numpy as np
 import pandas
 
-from effml.pepr.published import (
+from effml.pepr import normalize, pepr_score
+from pepr.published import (
     ACCURACIES,
     COSTS,
     FULL,
@@ -18,8 +19,7 @@ from effml.pepr.published import (
     as_published,
     right_row,
 )
-from effml.pepr.repair import MEASURED, grid
-from effml.pepr.scores import normalize, pepr_score
+from pepr.repair import MEASURED, grid
 
 _VARIANTS = {
     "derma": 1.0,
