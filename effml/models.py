@@ -345,7 +345,9 @@ def _trace(model: "nn.Module", example: "torch.Tensor", heads: "list[nn.Module]"
 
     parameters = list(model.parameters())
     weight = parameters[0] if parameters else example.float()
-    x = example[:1].detach().to(weight, copy=True).requires_grad_()
+    x = example[:1].detach().to(weight.device, copy=True)
+    if x.is_floating_point():  # token ids are whole numbers, and have no gradient
+        x = x.to(weight.dtype).requires_grad_()
     modes = [(module, module.training) for module in model.modules()]
     wanted = [p.requires_grad for p in parameters]
     try:
@@ -360,7 +362,7 @@ def _trace(model: "nn.Module", example: "torch.Tensor", heads: "list[nn.Module]"
                 f"{type(model).__name__} gives a {type(answer).__name__}, not one tensor of logits. Wrap it in a "
                 "module that gives the logits alone."
             )
-        sources = [*outputs, x, *parameters]
+        sources = [*outputs, *([x] if x.requires_grad else []), *parameters]
         parts = _reach(answer, sources)
         chained = any(_reach(given, outputs) for given in inputs)
         silent = set(outputs) - parts  # a head that has no part in the answer

@@ -729,7 +729,7 @@ def test_import_reports_what_was_made_and_what_is_next(tmp_path, capsys, monkeyp
     assert cli(*words) == 0
     out = capsys.readouterr().out
     assert (
-        "counts        train 12, val 6, test 6" in out
+        "classes       train (ill 6, well 6), val (ill 3, well 3), test (ill 3, well 3)" in out
         and "positive      ill" in out
         and "data=out.npz" in out
     )

@@ -23,10 +23,10 @@ LABELS, P = np.arange(40) % 2, np.linspace(0.1, 0.9, 80).reshape(40, 2) / 1.0
 P /= P.sum(1, keepdims=True)
 DATA, STORE = dots(), effml.machine.ROOT / "results" / "reference"
 UNTRIED = {  # a network, a process of its own, or tables and figures of records that are not here
-    *("fetch", "import_folder", "sweep", "warm_up", "published_table", "published_tables"),
-    *("data_label", "tables_at_hand", "own_or_reference", "load_arrays", "report", "over_seeds"),
-    *("show_source", "live", "save_figure", "compare", "both_ways", "by_size", "pepr_shading"),
-    *("rank_moves", "radar", "tradeoff", "roc"),
+    *("fetch", "import_folder", "sweep", "warm_up"),
+    *("data_label", "own_or_reference", "load_arrays", "report", "over_seeds"),
+    *("show_source", "live", "save_figure", "compare"),
+    *("radar", "tradeoff", "roc"),
     *("predictive_values", "Record", "NUMERICS"),
 }
 

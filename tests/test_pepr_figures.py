@@ -130,7 +130,7 @@ def test_lines_go_from_the_old_rank_to_the_new():
 def test_equal_scores_share_a_rank_and_are_drawn_one_below_the_other():
     before = pd.Series([0.9, 0.5, 0.1 + 0.2, 0.3, 0.1], list("abcde"))
     after = pd.Series([0.9, 0.9, 0.2, 0.4, 0.1], list("abcde"))
-    axes = effml.rank_moves(before, after, top=5).axes[0]
+    axes = pepr.rank_moves(before, after, top=5).axes[0]
     right = {t.get_text() for t in axes.texts if t.xy[0] == 1}
     assert right == {"1  a", "1  b  (was 2)", "3  d", "4  c  (was 3)", "5  e"}
     assert sorted(t.xy[1] for t in axes.texts if t.xy[0] == 1) == [1, 2, 3, 4, 5]
