@@ -92,8 +92,9 @@ def test_a_scaled_duplicate_is_not_one_under_tanh_but_a_plain_one_is(after):
             scale * model[1].weight[2],
             scale * model[1].bias[2],
         )
-        small, _ = COMPRESSORS["merge"](model, 11.4 / 12, example=EXAMPLE)
+        small, report = COMPRESSORS["merge"](model, 11.4 / 12, example=EXAMPLE)
         assert torch.allclose(outputs(small), outputs(model), atol=1e-6) == same
+        assert ({2, 7} <= {*report.layers["1"]["out"]}) != same
 
 
 def test_a_duplicated_channel_merges_through_pooling_and_flattening():

@@ -204,7 +204,8 @@ def test_magnitude_keeps_the_largest_of_each_layer_or_of_all():
     "name, keep, left",
     [
         ("magnitude", 0.7, [14, 7]),
-        ("magnitude_global", 0.7, [11, 10]),  # of equals the first of the first layer go
+        ("magnitude_global", 0.7, [12, 9]),  # of equals the first of the first layer go
+        ("magnitude", 0.99, [20, 10]),
         ("magnitude", 0.01, [1, 1]),
         ("magnitude_global", 0.01, [0, 1]),
     ],
@@ -213,6 +214,7 @@ def test_magnitude_keeps_as_many_as_asked_of_equal_weights(name, keep, left):
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 5), nn.Linear(5, 2))
     for layer in (model[1], model[2]):
         layer.weight.data.sign_()  # as weights of one bit are
+        layer.weight.data[1, 1] /= 2
     small, report = COMPRESSORS[name](model, keep, example=torch.ones(1, 1, 2, 2))
     assert [int(layer.weight.count_nonzero()) for layer in (small[1], small[2])] == left
-    assert report.kept == sum(left) / 30
+    assert report.kept == sum(left) / 30 and (keep == 0.99 or small[1].weight[1, 1] == 0)

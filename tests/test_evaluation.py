@@ -328,6 +328,9 @@ def test_one_case_of_a_class_has_a_point_without_interval():
     s = evaluate([0.9, 0.2, 0.3, 0.95], [1, 0, 0, 0], task="binary", positive=1)
     assert s.auroc == pytest.approx(2 / 3) and np.isnan([s.auroc_low, s.auroc_high]).all()
     assert s.notes == ("AUROC interval undefined: a class has a single case",)
+    p, y = multiclass(np.random.default_rng(15), (20, 0, 1))  # besides, one class is absent
+    s = evaluate(p, y, task="multi-class")
+    assert np.isnan(s.auroc_low) and len(s.notes) == 2 and "single case" in s.notes[1]
 
 
 def test_columns_are_plain_numbers():

@@ -54,6 +54,12 @@ def test_the_first_step_is_that_of_adam_and_the_following_stay_near_it(ours, the
         )
 
 
+def test_what_is_not_asked_is_as_in_adam():
+    (p,) = tensors(sizes=((10,),))
+    ours, theirs = eight_bit.adam8bit()([p]).defaults, torch.optim.Adam([p]).defaults
+    assert ours == {name: theirs[name] for name in ours}
+
+
 def test_tensors_too_small_for_codes_are_torch_s_own():
     ours, theirs = (
         tensors(sizes=((10, 10), (SMALLEST - 1,))),
