@@ -82,16 +82,19 @@ def test_a_duplicated_neuron_merges_without_a_change_of_output_also_scaled_under
     assert report.kept == 19 / 20 and report.after["params"] == report.before["params"] - 785 - 8
 
 
-def test_a_scaled_duplicate_is_not_one_under_tanh_but_a_plain_one_is():
+@pytest.mark.parametrize("after", [nn.Identity, nn.Tanh])
+def test_a_scaled_duplicate_is_not_one_under_tanh_but_a_plain_one_is(after):
     for scale, same in ((1.0, True), (3.7, False)):
         model = small_net()
         model[2] = nn.Tanh()
+        model.insert(3, after())  # one layer that is not homogeneous is enough
         model[1].weight.data[7], model[1].bias.data[7] = (
             scale * model[1].weight[2],
             scale * model[1].bias[2],
         )
-        small, _ = COMPRESSORS["merge"](model, 11.4 / 12, example=EXAMPLE)
+        small, report = COMPRESSORS["merge"](model, 11.4 / 12, example=EXAMPLE)
         assert torch.allclose(outputs(small), outputs(model), atol=1e-6) == same
+        assert ({2, 7} <= {*report.layers["1"]["out"]}) != same
 
 
 def test_a_duplicated_channel_merges_through_pooling_and_flattening():
@@ -111,6 +114,21 @@ def test_a_duplicated_channel_merges_through_pooling_and_flattening():
         small[7].out_features,
     ) == (5, 15, 375, 109)
     assert torch.allclose(outputs(small), outputs(model), atol=1e-6)
+
+
+def test_neurons_without_biases_merge_too():
+    model = small_net()
+    model[1], model[3] = (nn.Linear(n, m, bias=False) for n, m in ((784, 12), (12, 8)))
+    model[1].weight.data[7] = 3.7 * model[1].weight[2]
+    small, _ = COMPRESSORS["merge"](model, 11.4 / 12, example=EXAMPLE)
+    assert small[1].out_features == 11 and torch.allclose(outputs(small), outputs(model), atol=1e-6)
+
+
+def test_the_report_names_the_inputs_that_stay_behind_a_flattened_convolution():
+    model = build_model("lenet5", classes=3, seed=1)
+    _, report = COMPRESSORS["merge_conv"](model, 0.5, example=EXAMPLE)
+    channels = report.layers["3"]["out"]
+    assert report.layers["7"]["in"] == [25 * c + place for c in channels for place in range(25)]
 
 
 def test_permuting_neurons_changes_nothing():

@@ -179,6 +179,16 @@ def test_two_classes_are_binary():
     assert triple(macro, "auroc") == pytest.approx(delong(p, y, scale="logit"), abs=1e-12)
 
 
+@pytest.mark.parametrize("decimals", [None, 1])
+def test_the_logit_interval_is_that_of_the_delta_method(decimals):
+    p, y = binary(np.random.default_rng(21), 90, decimals)
+    value, low, high = delong(p, y)
+    error = (high - low) / 2 / 1.959964
+    centre, half = np.log(value / (1 - value)), 1.959964 * error / (value * (1 - value))
+    expected = 1 / (1 + np.exp([half - centre, -half - centre]))
+    assert high < 1 and delong(p, y, scale="logit") == pytest.approx((value, *expected), abs=1e-12)
+
+
 def test_interval_is_clipped():
     p, y = np.array([0.1, 0.2, 0.3, 0.45, 0.4, 0.6, 0.7, 0.8]), np.repeat([0, 1], 4)
     point, low, high = delong(p, y)
@@ -318,6 +328,9 @@ def test_one_case_of_a_class_has_a_point_without_interval():
     s = evaluate([0.9, 0.2, 0.3, 0.95], [1, 0, 0, 0], task="binary", positive=1)
     assert s.auroc == pytest.approx(2 / 3) and np.isnan([s.auroc_low, s.auroc_high]).all()
     assert s.notes == ("AUROC interval undefined: a class has a single case",)
+    p, y = multiclass(np.random.default_rng(15), (20, 0, 1))  # besides, one class is absent
+    s = evaluate(p, y, task="multi-class")
+    assert np.isnan(s.auroc_low) and len(s.notes) == 2 and "single case" in s.notes[1]
 
 
 def test_columns_are_plain_numbers():

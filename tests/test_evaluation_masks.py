@@ -118,6 +118,7 @@ def test_order_axes_and_types_do_not_matter():
         evaluate_masks(p[:, None].astype(np.float32), masks.astype(np.uint8))
         == s
         == evaluate_masks(p >= 0.5, masks[:, None])
+        == evaluate_masks(p.tolist(), masks.tolist())
     )
     turned = [x[:, ::-1].swapaxes(1, 2) for x in (p, masks)]
     for other in (evaluate_masks(p[order], masks[order]), evaluate_masks(*turned)):

@@ -99,6 +99,19 @@ def test_too_few_cases_are_noted():
     assert "48 negative cases on validation, fewer than 100" in strict.notes[0]
     p, y = sample(0, n=200, prevalence=0.5)
     assert operating_point(p, y, positive=0, at_least=0.9).notes == ()
+    for positives, noted in ((19, True), (20, False)):
+        p, y = np.linspace(0, 1, 60), np.repeat([1, 0], (60 - positives, positives))
+        for how in ({}, {"at_least": 0.8}, {"aim": "youden"}):
+            assert bool(operating_point(p, y, positive=0, **how).notes) == noted
+
+
+def test_where_no_threshold_is_specific_enough_the_highest_is_taken():
+    p, y = np.array([0.3, 1, 0.6, 0.4, 0.2, 1]), np.array([0, 0, 0, 1, 1, 1])
+    point = operating_point(p, y, positive=0, aim="confirmation")
+    assert (point.threshold, point.sensitivity, point.specificity) == pytest.approx(
+        (1, 1 / 3, 2 / 3)
+    )
+    assert any("no threshold has specificity >= 0.95" in note for note in point.notes)
 
 
 @pytest.mark.parametrize("aim", AIMS)

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy.optimize import brentq
 from scipy.stats import beta, binom
 
 from effml.evaluation import achieved, evaluate, operating_point, predictive_values, promise, wilson
@@ -55,6 +56,11 @@ def test_confidence_keeps_the_promise_for_either_aim():
         point = operating_point(p, y, positive=1, confidence=0.95)
         assert any("it takes 59" in note for note in point.notes) == noted
         assert point.sensitivity == (1 if n < 93 else 92 / 93)
+        spared = operating_point(
+            1 - p, 1 - y, positive=1, aim="confirmation", confidence=0.95
+        )  # the mirror: n negatives
+        assert any(f"{n} negative cases cannot promise" in x for x in spared.notes) == noted
+        assert spared.specificity == point.sensitivity
     assert promise(1, 93) >= 0.95 > promise(1, 92)
     plain = operating_point(p, y, positive=1)
     assert plain.threshold > point.threshold and plain.sensitivity >= 0.95 and plain.notes == ()
@@ -98,6 +104,11 @@ def test_achieved_is_what_its_parts_say():
         table.promise["youden"]
     )
     assert table.promise["confirmation"] == pytest.approx(float(promise(7, 140)))
+    row = achieved(val, test, positive=0, aims=["screening"], at_least=0.8).loc["screening"]
+    point = operating_point(*val, positive=0, at_least=0.8)
+    assert (row.threshold, row.val_sensitivity) == (point.threshold, point.sensitivity)
+    assert row.promise == pytest.approx(float(promise(12, 60, at_least=0.8)))
+    assert row.kept == (row.sensitivity >= 0.8)
 
 
 def test_predictive_values_are_bayes_and_lie_in_their_intervals():
@@ -113,6 +124,22 @@ def test_predictive_values_are_bayes_and_lie_in_their_intervals():
     mirrored = predictive_values(rates(100, 80, 40, 36), [0.99, 0.8, 0.5])
     assert table[["ppv", "ppv_low", "ppv_high"]].values == pytest.approx(
         mirrored[["npv", "npv_low", "npv_high"]].values
+    )
+
+
+def test_predictive_intervals_are_where_the_interval_of_a_difference_reaches_zero():
+    """Donner & Zou: the ratio of shares a / b is at least θ where a - θ b, with both intervals put together, is above 0."""
+    known = rates(40, 36, 100, 80)
+    found, spared = (
+        [getattr(known, name + end) for end in ("_low", "", "_high")]
+        for name in ("sensitivity", "specificity")
+    )
+    (a_low, a, a_high), (b_low, b, b_high) = [1 - x for x in spared[::-1]], found
+    low = brentq(lambda t: a - t * b - np.hypot(a - a_low, t * (b_high - b)), 0, a / b)
+    high = brentq(lambda t: a - t * b + np.hypot(a_high - a, t * (b - b_low)), a / b, 9)
+    row = predictive_values(known, 0.2).iloc[0]
+    assert (row.ppv_low, row.ppv, row.ppv_high) == pytest.approx(
+        [1 / (1 + 4 * ratio) for ratio in (high, a / b, low)]
     )
 
 

@@ -146,6 +146,19 @@ def test_a_site_scores_as_its_images_alone(task):
     assert not by_group(p, y, site, fewest=1000, **how).worst.any()
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_a_site_has_enough_from_ten_images_of_each_answer_on(task):
+    counts = (10, 10, 9, 30, 30, 9, 12, 0)  # of class 0 and of class 1 in a, b, c, d
+    y, site = np.repeat([0, 1] * 4, counts), np.repeat([*"aabbccdd"], counts)
+    p = np.random.default_rng(4).random(len(y))
+    p, how = np.column_stack([p, 1 - p]), dict(task=task, positive=1 if task == "binary" else None)
+    table = by_group(p, np.eye(2, dtype=int)[y] if task == "multi-label" else y, site, **how)
+    assert table.enough.to_dict() == {"a": True, "b": False, "c": False, "d": False}
+    if task == "binary":
+        low = by_group(p, y, site, thresholds=0.2, **how)
+        assert (low.threshold == 0.2).all() and low.sensitivity["b"] > table.sensitivity["b"]
+
+
 @pytest.mark.parametrize(
     "groups, change, message",
     [

@@ -86,6 +86,12 @@ def test_tensors_too_small_for_codes_step_as_adam_does(name):
     assert all(torch.allclose(a, b, rtol=1e-5, atol=1e-6) for a, b in zip(ours, theirs))
 
 
+def test_what_is_not_asked_is_as_in_adam():
+    (p,) = tensors(sizes=((10,),))
+    ours, theirs = eight_bit.adam8bit()([p]).defaults, torch.optim.Adam([p]).defaults
+    assert ours == {name: theirs[name] for name in ours}
+
+
 def test_the_mean_of_squares_is_followed_through_many_steps_smaller_than_a_code():
     p = torch.nn.Parameter(torch.zeros(4, SMALLEST))
     optimizer = make_optimizer("adam8bit", [p], 1e-9)

@@ -160,6 +160,11 @@ def test_kcenter_is_greedy_in_many_dimensions_to_round_off():
         assert reach[following] >= reach.max() * (1 - 1e-5)
 
 
+def test_the_mean_that_is_taken_off_is_right_to_the_last_bit():
+    x = torch.rand(5000, 99, generator=torch.Generator().manual_seed(0)) + 1e5
+    assert torch.equal(coverage.Rows(x).mean, x.double().mean(0).float())
+
+
 def test_kmeans_finds_the_clusters_and_takes_the_row_nearest_to_each_centre():
     draw = torch.Generator().manual_seed(0)
     centres = torch.randn(8, 16, generator=draw) * 20

@@ -57,7 +57,7 @@ def _smallest(weights: "torch.Tensor", keep: float) -> "torch.Tensor":
     gone = len(sizes) - max(1, round(keep * len(sizes)))
     largest = sizes.kthvalue(max(1, gone)).values  # of those that go
     going = sizes < largest
-    equal = (sizes == largest).nonzero().flatten()
+    equal = (sizes == largest).nonzero()
     going[equal[: gone - int(going.sum())]] = True
     return going
 
