@@ -8,7 +8,10 @@ import traceback
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import nn
 
 from effml import machine
 from effml.compression import Report, get_compressor, save_compressed
@@ -18,7 +21,7 @@ from effml.metering import Cost, measure
 from effml.models import SEGMENTING, WeightsUnavailable, count, head, weights_bytes
 from effml.precision import choose, emulated
 from effml.recipe import NUMERICS, Recipe, Record
-from effml.results import save_arrays, save_file
+from effml.results import save_arrays, save_file, weights_sha256
 from effml.training import Diverged, predict, select, train
 from effml.training.checkpoints import checkpoint_file
 from effml.training.lineage import (
@@ -29,11 +32,7 @@ from effml.training.lineage import (
     from_a_file,
     lineage,
     shape,
-    weights_sha256,
 )
-
-if TYPE_CHECKING:
-    from torch import nn
 
 PACKAGE = Path(machine.__file__).parent
 
@@ -53,7 +52,6 @@ def run(
     With a `store` the probabilities and epoch curves are written beside its records (and the weights, if they are to be
     kept). The record itself is returned, not written. It never raises for what the recipe asks: see Record.status.
     """
-    import torch
 
     record = Record(
         recipe,
@@ -244,11 +242,8 @@ def _refuse_data(data: Dataset, recipe: Recipe) -> None:
         raise ValueError(f"{data.name} has images of {height}×{width} px; give square ones.")
 
 
-def _compress(
-    model: "nn.Module", data: Dataset, recipe: Recipe
-) -> "tuple[nn.Module, list[Report]]":
+def _compress(model: nn.Module, data: Dataset, recipe: Recipe) -> tuple[nn.Module, list[Report]]:
     """Merge, prune, factorise as the recipe says, looking at some training images but at no label."""
-    import torch
 
     order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(recipe.seed))
     seen = (
@@ -274,7 +269,7 @@ def _compress(
     return model, reports
 
 
-def _achieved(reports: "list[Report]") -> dict[str, float]:
+def _achieved(reports: list[Report]) -> dict[str, float]:
     if not reports:
         return {}
     before, after = reports[0].before, reports[-1].after

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from effml.machine import import_timm, offline, reachable, seeded
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
 
 
 class WeightsUnavailable(RuntimeError):
@@ -25,7 +25,7 @@ def build_model(
     size: int = 28,
     weights: str = "random",
     seed: int | None = None,
-) -> "nn.Module":
+) -> nn.Module:
     """A model with `classes` outputs (logits) for images (N, in_channels, size, size), in eval
     mode.
 
@@ -36,7 +36,6 @@ def build_model(
     model.
 
     Raises ValueError for an unknown name and WeightsUnavailable when the weights cannot be had."""
-    import torch
 
     if seed is None:  # where nobody has seeded torch, its seed is a random number of 64 bits
         seed = torch.initial_seed() if torch.initial_seed() < 2**32 else 0
@@ -45,7 +44,7 @@ def build_model(
         return build(name, in_channels, classes, size, weights).eval()
 
 
-def _own(name: str, in_channels: int, classes: int, size: int, weights: str) -> "nn.Module":
+def _own(name: str, in_channels: int, classes: int, size: int, weights: str) -> nn.Module:
     if weights == "imagenet":
         raise WeightsUnavailable(
             f"There are no ImageNet weights for {name}. Choose a model of timm, or weights='random'."
@@ -58,7 +57,7 @@ def _own(name: str, in_channels: int, classes: int, size: int, weights: str) -> 
     return model
 
 
-def _timms(name: str, in_channels: int, classes: int, size: int, weights: str) -> "nn.Module":
+def _timms(name: str, in_channels: int, classes: int, size: int, weights: str) -> nn.Module:
     timm = import_timm()
     if not timm.is_model(name):
         near = get_close_matches(name, [*MODELS, *timm.list_models()], n=6)
@@ -95,9 +94,8 @@ def _image_size(name: str, size: int) -> dict[str, int]:
     )
 
 
-def _lenet5(in_channels: int, classes: int, size: int) -> "nn.Module":
+def _lenet5(in_channels: int, classes: int, size: int) -> nn.Module:
     """LeNet-5 (LeCun et al. 1998): 6-16-120-84 with average pooling, and ReLU where it had a scaled tanh."""
-    from torch import nn
 
     side = (size // 2 - 4) // 2
     if side < 1:
@@ -118,10 +116,9 @@ def _lenet5(in_channels: int, classes: int, size: int) -> "nn.Module":
     )
 
 
-def _lenet_srinivas(in_channels: int, classes: int, size: int) -> "nn.Module":
+def _lenet_srinivas(in_channels: int, classes: int, size: int) -> nn.Module:
     """The LeNet of Srinivas & Babu (2015), which is Caffe's: 20-50-500 with maximum pooling; theirs had a ReLU after fc500 only,
     ours after each convolution as well."""
-    from torch import nn
 
     side = ((size - 4) // 2 - 4) // 2
     if side < 1:
@@ -141,8 +138,7 @@ def _lenet_srinivas(in_channels: int, classes: int, size: int) -> "nn.Module":
 
 
 def _perceptron(*hidden: int):
-    def build(in_channels: int, classes: int, size: int) -> "nn.Module":
-        from torch import nn
+    def build(in_channels: int, classes: int, size: int) -> nn.Module:
 
         widths = [in_channels * size * size, *hidden]
         layers = [
@@ -153,9 +149,8 @@ def _perceptron(*hidden: int):
     return build
 
 
-def _resnet18_medmnist(in_channels: int, classes: int, size: int) -> "nn.Module":
+def _resnet18_medmnist(in_channels: int, classes: int, size: int) -> nn.Module:
     """ResNet-18 with MedMNIST's stem for small images: one 3×3 convolution of stride 1 and no pooling (Yang et al. 2023)."""
-    from torch import nn
 
     model = import_timm().create_model("resnet18", in_chans=in_channels, num_classes=classes)
     model.conv1 = nn.Conv2d(in_channels, 64, 3, padding=1, bias=False)
@@ -165,12 +160,9 @@ def _resnet18_medmnist(in_channels: int, classes: int, size: int) -> "nn.Module"
 
 
 def _residual_unet(axes: int):
-    def build(in_channels: int, classes: int, size: int) -> "nn.Module":
+    def build(in_channels: int, classes: int, size: int) -> nn.Module:
         """Residual U-Net (Zhang et al. 2018; four levels of 16 to 128 channels): logits (N, classes, H, W) or (N, classes, D,
         H, W) for images of any size from 8 px on, since each level up takes the size of its way down."""
-        import torch
-        from torch import nn
-        from torch.nn import functional
 
         convolution, normalization = (
             (nn.Conv2d, nn.BatchNorm2d) if axes == 2 else (nn.Conv3d, nn.BatchNorm3d)
@@ -229,10 +221,8 @@ MODELS = {
 SEGMENTING = ("unet", "unet3d")
 
 
-def count(model: "nn.Module", example: "torch.Tensor") -> dict[str, int]:
+def count(model: nn.Module, example: torch.Tensor) -> dict[str, int]:
     """Parameters, parameters that are not zero, and MACs of one image; `example` is (1,C,H,W) float32."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
 
     with torch.no_grad(), FlopCounterMode(display=False) as flops:
         model(example)
@@ -243,7 +233,7 @@ def count(model: "nn.Module", example: "torch.Tensor") -> dict[str, int]:
     }
 
 
-def head(model: "nn.Module", example: "torch.Tensor | None" = None) -> "nn.Module":
+def head(model: nn.Module, example: torch.Tensor | None = None) -> nn.Module:
     """The layer whose outputs are the answer, or a ModuleList of the layers where there are
     several: a distilled transformer answers with the mean of two.
 
@@ -254,7 +244,6 @@ def head(model: "nn.Module", example: "torch.Tensor | None" = None) -> "nn.Modul
 
     Raises ValueError where there are no such layers, or where they cannot be found without an
     `example`."""
-    from torch import nn
 
     layers = _known(model) if example is None else _answering(model, example)
     if not layers:
@@ -265,10 +254,9 @@ def head(model: "nn.Module", example: "torch.Tensor | None" = None) -> "nn.Modul
     return layers[0] if len(layers) == 1 else nn.ModuleList(layers)
 
 
-def _known(model: "nn.Module") -> "list[nn.Module]":
+def _known(model: nn.Module) -> list[nn.Module]:
     """The layers which timm calls the classifier, or the last layer of a Sequential; none if it is
     another model."""
-    from torch import nn
 
     if hasattr(model, "get_classifier"):
         found, waiting = [], [model.get_classifier()]
@@ -285,13 +273,12 @@ def _known(model: "nn.Module") -> "list[nn.Module]":
     return [layer] if layer is not model and _multiplies(layer) else []
 
 
-def _multiplies(layer: "nn.Module | None") -> bool:
-    from torch import nn
+def _multiplies(layer: nn.Module | None) -> bool:
 
     return isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd))
 
 
-def _answering(model: "nn.Module", example: "torch.Tensor") -> "list[nn.Module]":
+def _answering(model: nn.Module, example: torch.Tensor) -> list[nn.Module]:
     """The layers of which the answer to `example` is a function: those known, where that is true of
     them, else Linear and convolution layers from the last called on, until no other parameter
     reaches the answer."""
@@ -323,22 +310,21 @@ class _Trace:
     the outputs of the heads (parameters, or the image); and whether one head is `chained` to
     another, whose outputs it sees."""
 
-    answer: "torch.Tensor"
-    inputs: "list[torch.Tensor]"
-    outputs: "list[torch.Tensor]"
-    called: "list[nn.Module]"
-    beside: "set[torch.Tensor]"
+    answer: torch.Tensor
+    inputs: list[torch.Tensor]
+    outputs: list[torch.Tensor]
+    called: list[nn.Module]
+    beside: set[torch.Tensor]
     chained: bool
 
 
-def _trace(model: "nn.Module", example: "torch.Tensor", heads: "list[nn.Module]") -> _Trace:
+def _trace(model: nn.Module, example: torch.Tensor, heads: list[nn.Module]) -> _Trace:
     """In eval mode with what the heads give cut off from what they were given, so that no gradient
     goes through them. The model is left as it was."""
-    import torch
 
     inputs, outputs, called, hooks = [], [], [], []
 
-    def cut(layer: "nn.Module", given: tuple, output: "torch.Tensor") -> "torch.Tensor":
+    def cut(layer: nn.Module, given: tuple, output: torch.Tensor) -> torch.Tensor:
         inputs.append(given[0])
         outputs.append(output.detach().requires_grad_())
         return outputs[-1].clone()  # what follows may change it in place
@@ -376,9 +362,8 @@ def _trace(model: "nn.Module", example: "torch.Tensor", heads: "list[nn.Module]"
             p.requires_grad_(grad)
 
 
-def _reach(target: "torch.Tensor", sources: "list[torch.Tensor]") -> "set[torch.Tensor]":
+def _reach(target: torch.Tensor, sources: list[torch.Tensor]) -> set[torch.Tensor]:
     """Those of `sources` that `target` was computed from."""
-    import torch
 
     if not target.requires_grad or not sources:
         return set()
@@ -386,11 +371,10 @@ def _reach(target: "torch.Tensor", sources: "list[torch.Tensor]") -> "set[torch.
     return {source for source, gradient in zip(sources, found) if gradient is not None}
 
 
-def check_linear(model: "nn.Module", example: "torch.Tensor") -> None:
+def check_linear(model: nn.Module, example: torch.Tensor) -> None:
     """Raises ValueError unless the answer is W h + b of a single layer and h is what `embed` gives:
     for formulas about the gradient of a last linear layer. A convolution is one where it sees each
     image in one place."""
-    from torch import nn
 
     layers = _answering(model, example)
     trace, layer = _trace(model, example, layers), layers[0]
@@ -417,15 +401,14 @@ def check_linear(model: "nn.Module", example: "torch.Tensor") -> None:
 
 
 def embed(
-    model: "nn.Module", batch: "Callable[[slice], torch.Tensor]", n: int, size: int = 512
-) -> "torch.Tensor":
+    model: nn.Module, batch: Callable[[slice], torch.Tensor], n: int, size: int = 512
+) -> torch.Tensor:
     """What the layers of `head` see, (n, D) float32, of n images which `batch` gives a slice at a
     time, as float. Where they are several and see different things, these stand side by side."""
-    import torch
 
     weight, seen, rows = next(model.parameters()), [], []
 
-    def note(layer: "nn.Module", inputs: tuple) -> None:
+    def note(layer: nn.Module, inputs: tuple) -> None:
         if not any(inputs[0] is one for one in seen):
             seen.append(inputs[0])
 
@@ -444,7 +427,7 @@ def embed(
     return torch.cat(rows)
 
 
-def weights_bytes(model: "nn.Module") -> bytes:
+def weights_bytes(model: nn.Module) -> bytes:
     """The state dict as safetensors: no pickle, the same bytes for the same weights."""
     from safetensors.torch import save
 
@@ -453,7 +436,7 @@ def weights_bytes(model: "nn.Module") -> bytes:
     )
 
 
-def _load_file(model: "nn.Module", weights: str) -> bool:
+def _load_file(model: nn.Module, weights: str) -> bool:
     """Load a file into `model` if every tensor fits; else leave the model as it is and return False."""
     from safetensors.torch import load_file
 

@@ -8,14 +8,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
 
 from effml.machine import BF16, cpu, seeded
 from effml.metering import measure
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
 
 NO_BF16 = ("sse41", "avx", "avx2", "avx2_vnni", "avx2_vnni_2", "avx512_core", "avx512_core_vnni")
 """Values of ONEDNN_MAX_CPU_ISA under which torch's library of convolutions emulates bfloat16,
@@ -34,7 +32,6 @@ class Arithmetic:
 
     def context(self) -> AbstractContextManager:
         """Autocast where products and weights differ, else nothing."""
-        import torch
 
         return (
             nullcontext()
@@ -42,21 +39,18 @@ class Arithmetic:
             else torch.autocast(torch.device(self.device).type, getattr(torch, self.products))
         )
 
-    def prepare(self, model: "nn.Module") -> "nn.Module":
+    def prepare(self, model: nn.Module) -> nn.Module:
         """The model's weights in their dtype, in place."""
-        import torch
 
         return model.to(getattr(torch, self.weights))
 
-    def cast(self, images: "torch.Tensor") -> "torch.Tensor":
+    def cast(self, images: torch.Tensor) -> torch.Tensor:
         """Normalised images in the dtype of the weights."""
-        import torch
 
         return images.to(getattr(torch, self.weights))
 
-    def scaler(self) -> "torch.amp.GradScaler":
+    def scaler(self) -> torch.amp.GradScaler:
         """Scales the loss so that fp16 gradients do not vanish (Micikevicius et al. 2018, §3.2); does nothing for the others."""
-        import torch
 
         return torch.amp.GradScaler(torch.device(self.device).type, enabled=self.scaled)
 
@@ -122,7 +116,6 @@ def emulated(precision: str, device: str) -> bool:
 def has_bf16(device: str) -> bool:
     """Whether this GPU (compute capability 8.0 and newer) or CPU computes in bfloat16, and torch is
     not told otherwise. ATEN_CPU_CAPABILITY changes nothing: products and convolutions are oneDNN's."""
-    import torch
 
     if device.startswith("cuda"):
         return torch.cuda.get_device_capability() >= (8, 0)
@@ -171,7 +164,6 @@ def native_precision(device: str = "auto") -> str:
     """`amp_bf16` where this GPU or CPU has bfloat16 arithmetic worth using, else `fp32`; measured once (see `probe`).
 
     It is the faster of the two for most convolutional nets, not for all: depthwise ones (MobileNet) may lose by it."""
-    import torch
 
     return choose("auto", "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")[0]
 
@@ -181,7 +173,6 @@ def probe(device: str = "cpu") -> float | None:
     at most 2 s in all. None where other programs took more than a tenth of the CPU, which tells nothing.
 
     Remembered by CPU flags (GPU name), torch version and threads in `EFFML_CACHE`, else ~/.cache/effml."""
-    import torch
 
     where = torch.cuda.get_device_name() if device == "cuda" else " ".join(cpu())
     key = hashlib.sha256(
@@ -208,8 +199,6 @@ def probe(device: str = "cpu") -> float | None:
 def _probe(device: str, seconds: float = 1.5) -> dict[str, float]:
     """Training steps of three convolutions, in both formats by turns after a warm-up; the fastest counts, since what others
     do on the machine only ever adds."""
-    import torch
-    from torch import nn
 
     with seeded(0):
         model = nn.Sequential(

@@ -4,6 +4,7 @@ A writer opens a new file with a name of its own and only appends, so nothing is
 the run in progress, and merging the work of five computers is copying their files into one folder.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -178,6 +179,44 @@ def own_or_reference(
     raise FileNotFoundError(
         f"Neither {store} nor results/reference holds these runs. Run the notebook they come from first."
     )
+
+
+NO_RUN = (None, "none", "random", "imagenet")
+"""What `weights` and `teacher` say where they are no file and no run."""
+
+
+def weights_sha256(
+    asked: str, store: Path | None, rows: list[dict[str, Any]] | None = None
+) -> str | None:
+    """SHA-256 of the file that a recipe's `weights` or `teacher` stands for now; None for what is
+    no file. `rows` are the records of the store, where the caller has read them."""
+    if asked in NO_RUN:
+        return None
+    kept = find_run(asked, store, rows)[0]
+    try:
+        with open(store / f"{kept['run_id']}.safetensors" if kept else asked, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def find_run(
+    asked: str, store: Path | None, rows: list[dict[str, Any]] | None = None
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Of the runs of a recipe id the newest that left its weights, and the newest of all; None
+    where there is none."""
+    rows = rows if rows is not None else read_records(store)[0] if store else []
+    runs = [
+        row
+        for row in rows
+        if row["recipe_id"] == asked and row["status"] == "ok" and row.get("run_id")
+    ]
+    kept = [row for row in runs if (store / f"{row['run_id']}.safetensors").is_file()]
+    return _newest(kept), _newest(runs)
+
+
+def _newest(runs: list[dict[str, Any]]) -> dict[str, Any] | None:
+    return max(runs, key=lambda row: row.get("finished_utc") or "", default=None)
 
 
 def save_arrays(folder: str | os.PathLike, run_id: str, arrays: dict[str, Any]) -> None:

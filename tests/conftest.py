@@ -22,7 +22,7 @@ SHARED = [
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [*SHARED, os.environ.get("PYTHONPATH")]))
 os.environ["EFFML_CACHE"] = tempfile.mkdtemp(prefix="effml-cache-")
 atexit.register(shutil.rmtree, os.environ["EFFML_CACHE"], ignore_errors=True)
-os.environ["OMP_NUM_THREADS"] = "2"  # thread counts change sums
+os.environ["OMP_NUM_THREADS"] = "1"  # sums depend on it, and two workers share the cores
 sys.path[:0] = SHARED
 import sitecustomize  # noqa: E402, F401
 

@@ -5,7 +5,8 @@ what its arguments mean is said once, in `surface.compressor`.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+
+from torch import nn
 
 from effml.compression import channels, factorization, magnitude, merging
 from effml.compression.choice import smallest_keep
@@ -14,12 +15,10 @@ from effml.compression.saving import load_compressed, save_compressed
 from effml.compression.sensitivity import sensitivity
 from effml.compression.surface import Report
 
-if TYPE_CHECKING:
-    from torch import nn
+Compressor = Callable[..., tuple[nn.Module, Report]]
 
-    Compressor = Callable[..., tuple[nn.Module, Report]]
 
-COMPRESSORS: "dict[str, Compressor]" = {
+COMPRESSORS: dict[str, Compressor] = {
     "merge": merging.merge,
     "merge_conv": merging.merge_conv,
     "merge_random": merging.merge_random,
@@ -54,7 +53,7 @@ RECIPE = {
 }  # field of a recipe: what serves it
 
 
-def get_compressor(name: str, field: str | None = None) -> "Compressor":
+def get_compressor(name: str, field: str | None = None) -> Compressor:
     """The entry of COMPRESSORS. Raises ValueError for a name that is not there, or that does not serve this field of a recipe."""
     rooms = [room.__name__ for room in RECIPE[field]] if field else []
     fitting = [

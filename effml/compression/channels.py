@@ -2,21 +2,20 @@
 
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from effml.compression.dependencies import Misfit, Plan, fitted, kept, plan
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from effml.compression.dependencies import Group, Misfit, Plan, fitted, kept, plan
 from effml.compression.silencing import Differs, Likeness
 from effml.compression.surface import Job, Outcome, compressor
 
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-    from effml.compression.dependencies import Group
-
 
 @compressor()
-def channels(model: "nn.Module", keep: float, job: Job) -> Outcome:
+def channels(model: nn.Module, keep: float, job: Job) -> Outcome:
     """Channels with small weights (Euclidean norm over all layers that share the channel) are cut; each group of layers keeps the
     fraction `keep` of its channels, the head keeps all classes. With `data`, batch-norm statistics are then re-estimated on
     them, without labels."""
@@ -26,11 +25,10 @@ def channels(model: "nn.Module", keep: float, job: Job) -> Outcome:
 
 
 @compressor()
-def channels_bn(model: "nn.Module", keep: float, job: Job) -> Outcome:
+def channels_bn(model: nn.Module, keep: float, job: Job) -> Outcome:
     """`channels` where the scale of batch normalisation says how important a channel is (Liu et al. 2017). Groups of layers
     without any keep all their channels."""
     import torch_pruning
-    from torch.nn.modules.batchnorm import _BatchNorm
 
     if not any(isinstance(layer, _BatchNorm) and layer.affine for layer in model.modules()):
         raise ValueError(
@@ -40,7 +38,7 @@ def channels_bn(model: "nn.Module", keep: float, job: Job) -> Outcome:
 
 
 @compressor()
-def channels_taylor(model: "nn.Module", keep: float, job: Job) -> Outcome:
+def channels_taylor(model: nn.Module, keep: float, job: Job) -> Outcome:
     """`channels` where the loss says how important a channel is: the first-order change |w·dL/dw| if a weight went to 0, summed
     over the weights of each layer that go with the channel and averaged over the layers (Molchanov et al. 2019). It looks at
     `data`, and no label reaches a compressor: the loss is the cross-entropy with labels drawn from the model's own softmax
@@ -60,22 +58,20 @@ def channels_taylor(model: "nn.Module", keep: float, job: Job) -> Outcome:
 
 
 @compressor()
-def channels_random(model: "nn.Module", keep: float, job: Job) -> Outcome:
+def channels_random(model: nn.Module, keep: float, job: Job) -> Outcome:
     """Baseline: random channels."""
-    import torch
 
     generator = torch.Generator().manual_seed(job.seed)
 
-    def importance(group: Any) -> "torch.Tensor":
+    def importance(group: Any) -> torch.Tensor:
         return torch.rand(len(group[0].idxs), generator=generator)
 
     return _cut(model, keep, job, importance)
 
 
 def _cut(
-    model: "nn.Module", keep: float, job: Job, importance: "Callable[[Any], torch.Tensor]"
+    model: nn.Module, keep: float, job: Job, importance: Callable[[Any], torch.Tensor]
 ) -> Outcome:
-    from torch import nn
 
     wanted = [p.requires_grad for p in model.parameters()]
     model.requires_grad_(True)  # the dependencies are found by tracing gradients
@@ -109,7 +105,7 @@ def _cut(
 
 
 def _notes(
-    planned: Plan, keep: float, groups: "list[Group]", whole: "dict[str, list[Group]]"
+    planned: Plan, keep: float, groups: list[Group], whole: dict[str, list[Group]]
 ) -> list[str]:
     """What a reader must know of the groups that do not keep what was asked, by the name of their
     first layer."""
@@ -139,11 +135,9 @@ def _listed(names: list[str], most: int = 8) -> str:
     return ", ".join(names[:most]) + more
 
 
-def reestimate(model: "nn.Module", data: "torch.Tensor", batch: int = 64) -> None:
+def reestimate(model: nn.Module, data: torch.Tensor, batch: int = 64) -> None:
     """Batch-norm means and variances anew, as averages over the batches of `data` (M, C, H, W), in place and without labels;
     the rest of the model stays in eval mode. After a cut the old statistics belong to channels that saw more."""
-    import torch
-    from torch.nn.modules.batchnorm import _BatchNorm
 
     layers = [
         layer
@@ -170,16 +164,14 @@ def reestimate(model: "nn.Module", data: "torch.Tensor", batch: int = 64) -> Non
 
 
 def _gradients(
-    model: "nn.Module", data: "torch.Tensor", seed: int, batch: int = 16
-) -> "list[torch.Tensor]":
+    model: nn.Module, data: torch.Tensor, seed: int, batch: int = 16
+) -> list[torch.Tensor]:
     """Per parameter, the root mean square over batches of `data` (M, C, H, W) of the gradient of the cross-entropy; without
     labels.
 
     The answers a model gives are of no use as labels: where it is sure, their gradient vanishes. Labels drawn from its softmax
     keep it: the mean gradient is then zero and the mean square is the diagonal of the Fisher information over `batch`, which
     says how fast the distribution of answers moves. One output is taken for the logit of the second of two classes."""
-    import torch
-    from torch.nn import functional
 
     generator = torch.Generator().manual_seed(seed)
     parameters, parts = list(model.parameters()), data.split(batch)

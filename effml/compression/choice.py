@@ -3,26 +3,24 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
 
 from effml.compression.surface import Report
 
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
 
 def smallest_keep(
-    compress: "Callable[..., tuple[nn.Module, Report]]",
-    model: "nn.Module",
-    score: "Callable[[nn.Module], float]",
+    compress: Callable[..., tuple[nn.Module, Report]],
+    model: nn.Module,
+    score: Callable[[nn.Module], float],
     *,
     tolerance: float,
-    example: "torch.Tensor",
-    data: "torch.Tensor | None" = None,
+    example: torch.Tensor,
+    data: torch.Tensor | None = None,
     seed: int = 0,
     steps: int = 5,
-) -> "tuple[nn.Module, Report]":
+) -> tuple[nn.Module, Report]:
     """The smallest `keep` whose score is at least the model's own minus `tolerance`, found by bisection to 1 / 2**steps.
 
     `compress` is an entry of COMPRESSORS; `score(model) -> float`, higher is better, must look at validation only, and may
@@ -57,7 +55,7 @@ def smallest_keep(
     return small, replace(report, notes=(*report.notes, f"{said}; scores: {told}"))
 
 
-def _scored(score: "Callable[[nn.Module], float]", model: "nn.Module", keep: float) -> float:
+def _scored(score: Callable[[nn.Module], float], model: nn.Module, keep: float) -> float:
     if not math.isfinite(found := float(score(model))):
         raise ValueError(
             f"The score of the model at keep={keep:g} is {found}: give a function that returns a finite number, "

@@ -12,17 +12,16 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas
+import torch
+from torch import nn
 
 from effml.compression import COMPRESSORS, Report, load_compressed, save_compressed
 from effml.compression.silencing import alive, silenced
 from effml.machine import import_timm
 from effml.models import build_model
-
-if TYPE_CHECKING:
-    import pandas
-    import torch
-    from torch import nn
 
 COLUMNS = {
     "name": "architecture, as build_model takes it",
@@ -47,7 +46,7 @@ def coverage(
     timeout: float = 300,
     method: str = "channels",
     workers: int = 1,
-) -> "pandas.DataFrame":
+) -> pandas.DataFrame:
     """A row for each architecture, with random weights (no network), columns as in COLUMNS. What takes longer than `timeout`
     seconds is a row that says so, as is what fails; `workers` processes run at a time."""
     import pandas
@@ -79,7 +78,7 @@ def coverage(
         return pandas.DataFrame(list(pool.map(own_process, names)), columns=list(COLUMNS))
 
 
-def reference() -> "pandas.DataFrame":
+def reference() -> pandas.DataFrame:
     """The stored table: the 131 architectures of the PePR list (Selvan et al.), keep 0.5, images of 64 px."""
     import pandas
 
@@ -113,9 +112,8 @@ def row(name: str, keep: float = 0.5, size: int = 64, method: str = "channels") 
     return found
 
 
-def _alive(name: str, size: int) -> "tuple[nn.Module, torch.Tensor]":
+def _alive(name: str, size: int) -> tuple[nn.Module, torch.Tensor]:
     """A model whose channels all matter, as after training, and four images it takes."""
-    import torch
 
     model, images = None, torch.randn(4, 1, size, size)
     try:
@@ -134,10 +132,9 @@ def _alive(name: str, size: int) -> "tuple[nn.Module, torch.Tensor]":
 
 
 def _checked(
-    model: "nn.Module", small: "nn.Module", report: Report, images: "torch.Tensor", name: str
+    model: nn.Module, small: nn.Module, report: Report, images: torch.Tensor, name: str
 ) -> dict[str, Any]:
     """Is it smaller, does it run, learn, and come back from disk? Raises AssertionError with what does not hold."""
-    import torch
 
     if report.ratios["params"] > SMALLER:
         return {

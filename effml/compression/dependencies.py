@@ -10,20 +10,19 @@ are cut: see `fitted`.
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import nn
 
 from effml.compression.silencing import Differs, Likeness
 from effml.compression.surface import attention_scale
 from effml.compression.tracing import Runaway, exact, inseparable, kind_around, makers, walled
 
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-    Group = dict[tuple[str, str], "Loss"]
-    """What a group loses: by (name of a module or parameter, "out" or "in")."""
-    Loss = tuple[Callable[..., Any], int, list[int]]
-    """The function of Torch-Pruning that cuts it, the dimension (of a parameter), and the indices that go."""
+Group = dict[tuple[str, str], "Loss"]
+"""What a group loses: by (name of a module or parameter, "out" or "in")."""
+Loss = tuple[Callable[..., Any], int, list[int]]
+"""The function of Torch-Pruning that cuts it, the dimension (of a parameter), and the indices that go."""
 
 
 @dataclass
@@ -32,11 +31,11 @@ class Plan:
     many channels it has, and how many go together at least; and the kinds of modules through which
     channels could not be followed."""
 
-    groups: "list[Group]"
+    groups: list[Group]
     widths: dict[str, tuple[int, int]]
     walls: list[str]
 
-    def deviations(self, keep: float, groups: "list[Group]") -> dict[str, tuple[int, int]]:
+    def deviations(self, keep: float, groups: list[Group]) -> dict[str, tuple[int, int]]:
         """Where these groups are cut: by first layer, how many channels are kept of how many, if
         that is not what was asked, the fraction `keep` to a whole number of channels."""
         lost, found = together(groups), {}
@@ -48,10 +47,10 @@ class Plan:
 
 
 def plan(
-    model: "nn.Module",
+    model: nn.Module,
     keep: float,
-    example: "torch.Tensor",
-    importance: "Callable[[Any], torch.Tensor]",
+    example: torch.Tensor,
+    importance: Callable[[Any], torch.Tensor],
 ) -> Plan:
     """The groups to cut so that each keeps the fraction `keep` of its channels, those of least
     importance gone; what makes the model's outputs keeps its width. The model is not changed: all
@@ -69,13 +68,12 @@ def plan(
 
 
 def _groups(
-    model: "nn.Module",
+    model: nn.Module,
     keep: float,
-    example: "torch.Tensor",
-    importance: "Callable[[Any], torch.Tensor]",
+    example: torch.Tensor,
+    importance: Callable[[Any], torch.Tensor],
     wall: dict[type, Any],
 ) -> Plan:
-    import torch
     import torch_pruning
 
     names = {module: name for name, module in model.named_modules()}
@@ -91,7 +89,7 @@ def _groups(
             widths[names[root]] = n, pruner._get_channel_groups(group)
         return can_be_cut(group)
 
-    def scored(group: Any) -> "torch.Tensor | None":
+    def scored(group: Any) -> torch.Tensor | None:
         parts = pruner._get_channel_groups(group)
         if any(type(dep.target.module) in wall for dep, _ in group):
             return None
@@ -129,12 +127,11 @@ def _groups(
     return Plan(found, widths, walls)
 
 
-def _losses(graph: Any, names: "dict[nn.Module, str]", group: Any) -> "Group":
+def _losses(graph: Any, names: dict[nn.Module, str], group: Any) -> Group:
     """What a group of Torch-Pruning loses, by the names of modules and parameters."""
-    import torch
     import torch_pruning
 
-    losses: "Group" = {}
+    losses: Group = {}
     for dep, indices in group:
         target, handler = dep.target.module, dep.handler
         is_parameter = isinstance(target, torch.nn.Parameter)
@@ -146,10 +143,9 @@ def _losses(graph: Any, names: "dict[nn.Module, str]", group: Any) -> "Group":
     return losses
 
 
-def output_layers(model: "nn.Module", example: "torch.Tensor") -> list[str]:
+def output_layers(model: nn.Module, example: torch.Tensor) -> list[str]:
     """The names of the layers whose channels are the model's outputs, and of what lies behind
     them."""
-    import torch
     import torch_pruning
 
     traced = deepcopy(model).requires_grad_(True)
@@ -161,9 +157,8 @@ def output_layers(model: "nn.Module", example: "torch.Tensor") -> list[str]:
     return [name for name, layer in traced.named_modules() if any(layer is one for one in found)]
 
 
-def attentions(model: "nn.Module") -> "Iterator[tuple[nn.Module, nn.Module]]":
+def attentions(model: nn.Module) -> Iterator[tuple[nn.Module, nn.Module]]:
     """Attention modules and their linear layer `qkv`, whose outputs are queries, keys and values of all heads."""
-    from torch import nn
 
     for module in model.modules():
         if isinstance(getattr(module, "qkv", None), nn.Linear) and hasattr(module, "num_heads"):
@@ -175,7 +170,7 @@ def _blur_pruner() -> Any:
     from torch_pruning.pruner.function import BasePruningFunc
 
     class Blur(BasePruningFunc):
-        def prune_out_channels(self, layer: "nn.Module", idxs: list[int]) -> "nn.Module":
+        def prune_out_channels(self, layer: nn.Module, idxs: list[int]) -> nn.Module:
             if layer.channels is not None:
                 layer.channels -= len(idxs)
                 layer.filt = layer.filt[[n for n in range(len(layer.filt)) if n not in set(idxs)]]
@@ -183,7 +178,7 @@ def _blur_pruner() -> Any:
 
         prune_in_channels = prune_out_channels
 
-        def get_out_channels(self, layer: "nn.Module") -> int | None:
+        def get_out_channels(self, layer: nn.Module) -> int | None:
             return layer.channels
 
         get_in_channels = get_out_channels
@@ -199,9 +194,8 @@ class Misfit(RuntimeError):
         self.name = name
 
 
-def carve(model: "nn.Module", groups: "list[Group]") -> "nn.Module":
+def carve(model: nn.Module, groups: list[Group]) -> nn.Module:
     """A copy of the model without what the groups lose."""
-    from torch import nn
 
     small = deepcopy(model)
     for (name, way), (handler, dim, gone) in together(groups).items():
@@ -218,7 +212,7 @@ def carve(model: "nn.Module", groups: "list[Group]") -> "nn.Module":
     return small
 
 
-def together(groups: "list[Group]") -> "Group":
+def together(groups: list[Group]) -> Group:
     """What all groups lose (a layer behind a concatenation loses inputs by several)."""
     lost: Group = {}
     for key, (handler, dim, gone) in (item for group in groups for item in group.items()):
@@ -226,7 +220,7 @@ def together(groups: "list[Group]") -> "Group":
     return lost
 
 
-def width(module: "nn.Module", way: str, handler: Callable[..., Any]) -> int:
+def width(module: nn.Module, way: str, handler: Callable[..., Any]) -> int:
     """Channels of a module on that side."""
     pruner = handler.__self__
     return pruner.get_out_channels(module) if way == "out" else pruner.get_in_channels(module)
@@ -251,7 +245,7 @@ def _check(name: str, layer: Any, way: str, gone: list[int]) -> None:
         raise Misfit(name, f"the {parts} groups of {name} would lose different channels")
 
 
-def kept(model: "nn.Module", groups: "list[Group]") -> dict[str, dict[str, Any]]:
+def kept(model: nn.Module, groups: list[Group]) -> dict[str, dict[str, Any]]:
     """By module, the indices of its channels that are kept, "in" and "out", in the words of a
     report."""
     layers: dict[str, dict[str, Any]] = {}
@@ -264,8 +258,8 @@ def kept(model: "nn.Module", groups: "list[Group]") -> dict[str, dict[str, Any]]
 
 
 def fitted(
-    model: "nn.Module", groups: "list[Group]", likeness: Likeness
-) -> "tuple[nn.Module, list[Group], dict[str, list[Group]]]":
+    model: nn.Module, groups: list[Group], likeness: Likeness
+) -> tuple[nn.Module, list[Group], dict[str, list[Group]]]:
     """The model without what the groups lose, the groups that were cut, and by reason those that
     keep their width: without their channels the model does not run, or is not the model with those
     channels silenced.
@@ -302,7 +296,7 @@ STOPS = "without their channels the model does not run"
 DIFFERS = "cut, they are not what the model is with their channels silenced"
 
 
-def _fault(likeness: Likeness, groups: "list[Group]") -> "tuple[Exception | None, str]":
+def _fault(likeness: Likeness, groups: list[Group]) -> tuple[Exception | None, str]:
     """What is wrong with this cut, if anything, and the innermost module in which it shows."""
     small = None
     try:
@@ -313,7 +307,7 @@ def _fault(likeness: Likeness, groups: "list[Group]") -> "tuple[Exception | None
         return error, _place(error, small)
 
 
-def _place(error: Exception, model: "nn.Module | None") -> str:
+def _place(error: Exception, model: nn.Module | None) -> str:
     """The innermost module of the model in which the error was raised."""
     if isinstance(error, (Misfit, Differs)):
         return error.name
@@ -326,10 +320,10 @@ def _place(error: Exception, model: "nn.Module | None") -> str:
     return place
 
 
-def _smaller(groups: "list[Group]", place: str) -> "Iterator[list[Group]]":
+def _smaller(groups: list[Group], place: str) -> Iterator[list[Group]]:
     """The groups less some that touch `place`."""
 
-    def touches(group: "Group", scope: str) -> bool:
+    def touches(group: Group, scope: str) -> bool:
         return any(not scope or name == scope or name.startswith(scope + ".") for name, _ in group)
 
     for group in sorted((group for group in groups if place and touches(group, place)), key=len):

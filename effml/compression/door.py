@@ -1,11 +1,11 @@
 """What every compressor asks of a model and its inputs, checked once, before anything is done. A
 refusal says what to do."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
+import torch
+from torch import nn
+from torch.nn.utils import prune
 
 INPUTS = (
     "a batch of images as the model takes them, (N, C, H, W), or of vectors (N, D), sequences "
@@ -16,7 +16,6 @@ INPUTS = (
 def check_model(name: str, model: Any) -> None:
     """Raises ValueError unless `model` is made of plain, dense, finite, floating-point tensors,
     each parameter in one place."""
-    import torch
 
     if not isinstance(model, torch.nn.Module):
         raise ValueError(
@@ -46,9 +45,8 @@ def check_model(name: str, model: Any) -> None:
             )
 
 
-def _check_layer(name: str, layer_name: str, layer: "nn.Module") -> None:
+def _check_layer(name: str, layer_name: str, layer: nn.Module) -> None:
     """Its weights are its own tensors: nothing computes or packs them."""
-    from torch.nn.utils import prune
 
     hooks = [type(hook).__name__ for hook in layer._forward_pre_hooks.values()]
     if hasattr(layer, "parametrizations"):
@@ -79,8 +77,7 @@ def _check_layer(name: str, layer_name: str, layer: "nn.Module") -> None:
         )
 
 
-def _check_tensor(name: str, tensor_name: str, tensor: "torch.Tensor", learned: bool) -> None:
-    import torch
+def _check_tensor(name: str, tensor_name: str, tensor: torch.Tensor, learned: bool) -> None:
 
     if torch.nn.parameter.is_lazy(tensor):
         raise ValueError(
@@ -109,18 +106,17 @@ def _check_tensor(name: str, tensor_name: str, tensor: "torch.Tensor", learned: 
             )
 
 
-def _marks(tensor: "torch.Tensor") -> bool:
+def _marks(tensor: torch.Tensor) -> bool:
     """Whether the infinities are those of an attention mask: minus infinity, nothing else that is
     not finite."""
     return bool((tensor.isfinite() | tensor.isneginf()).all())
 
 
-def check_inputs(name: str, model: "nn.Module", example: Any, data: Any) -> "tuple[Any, Any]":
+def check_inputs(name: str, model: nn.Module, example: Any, data: Any) -> tuple[Any, Any]:
     """`example` and `data` on the device of the model (in eval mode): images of uint8 normalised,
     numbers in the model's type, token ids as they are. Raises ValueError for what is no batch, is
     not finite, or is not taken by the model, and for a model that gives anything but one finite
     tensor."""
-    import torch
 
     weight = next(model.parameters())
     example, data = (
@@ -149,8 +145,7 @@ def check_inputs(name: str, model: "nn.Module", example: Any, data: Any) -> "tup
     return example, data
 
 
-def _prepared(name: str, what: str, batch: Any, weight: "torch.Tensor") -> "torch.Tensor":
-    import torch
+def _prepared(name: str, what: str, batch: Any, weight: torch.Tensor) -> torch.Tensor:
 
     from effml.data import normalize
 

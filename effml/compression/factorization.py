@@ -6,24 +6,25 @@ a kh×1 and a 1×kw convolution.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.functional import conv2d, linear, pad
 
 from effml.compression.surface import Job, Outcome, compressor
 from effml.machine import seeded
 from effml.models import head
 
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
+Spectra = dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
 
-    Spectra = dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
 
 SCHEMES = ("channel", "spatial")
 IMAGES = 128  # of `data` are enough to weigh the inputs with
 
 
 @compressor()
-def svd(model: "nn.Module", keep: float, job: Job) -> Outcome:
+def svd(model: nn.Module, keep: float, job: Job) -> Outcome:
     """Linear and convolutional layers in two (convolutions by channel), of rank `keep` × outputs, at most the full rank. A layer
     that would not get smaller, and the head, stay. With `data` the error of the outputs on them is minimised, not that of the
     weights."""
@@ -31,24 +32,24 @@ def svd(model: "nn.Module", keep: float, job: Job) -> Outcome:
 
 
 @compressor()
-def svd_spatial(model: "nn.Module", keep: float, job: Job) -> Outcome:
+def svd_spatial(model: nn.Module, keep: float, job: Job) -> Outcome:
     """`svd` with convolutions as kh×1 and 1×kw, of rank `keep` × output channels."""
     return _factorized(model, job, "spatial", lambda full, energies: round(keep * full))
 
 
 @compressor()
-def svd_energy(model: "nn.Module", keep: float, job: Job) -> Outcome:
+def svd_energy(model: nn.Module, keep: float, job: Job) -> Outcome:
     """`svd` where `keep` is the fraction of the energy (squared singular values): layers get the rank they need."""
     return _factorized(model, job, "channel", lambda full, energies: rank_of_energy(energies, keep))
 
 
 @compressor()
-def svd_spatial_energy(model: "nn.Module", keep: float, job: Job) -> Outcome:
+def svd_spatial_energy(model: nn.Module, keep: float, job: Job) -> Outcome:
     """`svd_energy` with convolutions as kh×1 and 1×kw."""
     return _factorized(model, job, "spatial", lambda full, energies: rank_of_energy(energies, keep))
 
 
-def rank_of_energy(energies: "torch.Tensor", keep: float) -> int:
+def rank_of_energy(energies: torch.Tensor, keep: float) -> int:
     """The smallest rank whose energies (largest first) sum to the fraction `keep` of all."""
     share = energies.clamp(min=0).cumsum(0) / energies.clamp(min=0).sum()
     return int((share < keep - 1e-12).sum()) + 1
@@ -60,8 +61,8 @@ def break_even(outputs: int, inputs: int) -> float:
 
 
 def low_rank(
-    matrix: "torch.Tensor", gram: "torch.Tensor | None" = None
-) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor]":
+    matrix: torch.Tensor, gram: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Left factor U (m, s), right factor V (s, n) and energies (s,), largest first, of W (m, n): U[:, :r] V[:r] is the best
     approximation of rank r, s the full rank.
 
@@ -70,7 +71,6 @@ def low_rank(
     the `gram` matrix E[(W x)(W x)ᵀ] (m, m) of the products, E‖(W − UV) x‖² is least (Denton et al. 2014, §3.2, with the data's
     covariance); its eigenvectors in its own precision, since it was summed from products as inexact as that.
     """
-    import torch
 
     weight = matrix.detach().double()
     m, n = weight.shape
@@ -88,7 +88,7 @@ def low_rank(
     return vectors, vectors.T @ weight, energies.flip(0).double()
 
 
-def as_matrix(layer: "nn.Module", scheme: str) -> "torch.Tensor":
+def as_matrix(layer: nn.Module, scheme: str) -> torch.Tensor:
     """The weights of a linear layer or a convolution as (outputs, inputs) of the scheme."""
     weight = layer.weight.detach()
     if weight.ndim == 2 or scheme == "channel":
@@ -97,9 +97,8 @@ def as_matrix(layer: "nn.Module", scheme: str) -> "torch.Tensor":
 
 
 @seeded(0)  # torch draws new layers before they are filled
-def two_layers(layer: "nn.Module", rank: int, scheme: str) -> "nn.Sequential":
+def two_layers(layer: nn.Module, rank: int, scheme: str) -> nn.Sequential:
     """The two layers that stand for `layer`, of this rank, with weights still to be filled in."""
-    from torch import nn
 
     biased, like = (
         layer.bias is not None,
@@ -155,8 +154,8 @@ def two_layers(layer: "nn.Module", rank: int, scheme: str) -> "nn.Sequential":
 
 
 def factorize_layer(
-    layer: "nn.Module", rank: int, scheme: str = "channel", *, factors: Any = None
-) -> "nn.Sequential":
+    layer: nn.Module, rank: int, scheme: str = "channel", *, factors: Any = None
+) -> nn.Sequential:
     """`layer` as two of this rank, whether that is smaller or not (`factors` from `low_rank`, if they are known). At full rank
     the outputs are the same. Raises ValueError for a rank or a scheme that does not exist, and for a layer that has no such
     factors."""
@@ -185,15 +184,14 @@ def factorize_layer(
     return pair.train(layer.training)
 
 
-def factorable(layer: "nn.Module") -> bool:
+def factorable(layer: nn.Module) -> bool:
     """Whether a layer has these factors: exactly Linear or Conv2d (a subclass may compute something else), of one group."""
-    from torch import nn
 
     return type(layer) is nn.Linear or type(layer) is nn.Conv2d and layer.groups == 1
 
 
 def _factorized(
-    model: "nn.Module", job: Job, scheme: str, choose: "Callable[[int, torch.Tensor], int]"
+    model: nn.Module, job: Job, scheme: str, choose: Callable[[int, torch.Tensor], int]
 ) -> Outcome:
     """`choose(full, energies)` gives each layer's rank; `full` is the number of its outputs, or its rank if that is less."""
     kept = total = 0
@@ -234,17 +232,14 @@ def _factorized(
     return Outcome(model, kept / total if total else 1.0, layers, notes)
 
 
-def _not_called(
-    model: "nn.Module", layers: "dict[str, nn.Module]", example: "torch.Tensor"
-) -> list[str]:
+def _not_called(model: nn.Module, layers: dict[str, nn.Module], example: torch.Tensor) -> list[str]:
     """The layers whose forward does not run: some models read the weights of a layer themselves,
     and two layers have none. Watched without hooks, in whose presence torch's encoder layers take
     another way."""
-    import torch
 
     called = set()
 
-    def watched(name: str, forward: "Callable[..., torch.Tensor]") -> "Callable[..., torch.Tensor]":
+    def watched(name: str, forward: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
         return lambda *inputs: called.add(name) or forward(*inputs)
 
     for name, layer in layers.items():
@@ -258,7 +253,7 @@ def _not_called(
     return [name for name in layers if name not in called]
 
 
-def _head(model: "nn.Module", example: "torch.Tensor") -> "nn.Module | None":
+def _head(model: nn.Module, example: torch.Tensor) -> nn.Module | None:
     try:
         return head(model, example)
     except ValueError:
@@ -266,17 +261,15 @@ def _head(model: "nn.Module", example: "torch.Tensor") -> "nn.Module | None":
 
 
 def product_grams(
-    model: "nn.Module", layers: "dict[str, nn.Module]", scheme: str, data: "torch.Tensor"
-) -> "dict[str, torch.Tensor]":
+    model: nn.Module, layers: dict[str, nn.Module], scheme: str, data: torch.Tensor
+) -> dict[str, torch.Tensor]:
     """E[(W x)(W x)ᵀ] (m, m) of each layer's matrix W (m, n) over what the layer sees of the first IMAGES images, in one pass.
     For the spatial scheme W x is what a kh×1 convolution gives, whose columns are weighed as if they were independent."""
-    import torch
-    from torch.nn.functional import conv2d, linear, pad
 
     sums: dict[str, list[Any]] = {name: [0.0, 0] for name in layers}
 
-    def look_for(name: str) -> "Callable[..., None]":
-        def look(layer: "nn.Module", inputs: "tuple[torch.Tensor, ...]") -> None:
+    def look_for(name: str) -> Callable[..., None]:
+        def look(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
             weight, x = as_matrix(layer, scheme), inputs[0]
             if layer.weight.ndim == 2:
                 rows = linear(x, weight).flatten(0, -2)

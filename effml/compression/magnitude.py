@@ -1,13 +1,12 @@
 """Unstructured magnitude pruning: small weights become zeros. The model does not get smaller or faster, and the report says
 so."""
 
-from typing import TYPE_CHECKING
+import torch
+from torch import nn
+from torch.nn import Linear
+from torch.nn.modules.conv import _ConvNd
 
 from effml.compression.surface import Job, Outcome, compressor
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
 
 NOTE = (
     "Zeros are stored and multiplied like other numbers: parameters, file, MACs and latency stay. Only a sparse format "
@@ -16,7 +15,7 @@ NOTE = (
 
 
 @compressor(counts="nonzero_params")
-def magnitude(model: "nn.Module", keep: float, job: Job) -> Outcome:
+def magnitude(model: nn.Module, keep: float, job: Job) -> Outcome:
     """The smallest weights of each linear layer and convolution are set to zero, the fraction `keep` of each is left (Han et
     al. 2015). Biases and normalisation stay. A budget of parameters counts those that are not zero."""
     return _zeroed(
@@ -25,9 +24,8 @@ def magnitude(model: "nn.Module", keep: float, job: Job) -> Outcome:
 
 
 @compressor(counts="nonzero_params")
-def magnitude_global(model: "nn.Module", keep: float, job: Job) -> Outcome:
+def magnitude_global(model: nn.Module, keep: float, job: Job) -> Outcome:
     """`magnitude` with one threshold for all layers, so that layers of small weights lose more."""
-    import torch
 
     layers = _weights(model)
     going = _smallest(torch.cat([weight.flatten() for weight in layers.values()]), keep)
@@ -35,9 +33,7 @@ def magnitude_global(model: "nn.Module", keep: float, job: Job) -> Outcome:
     return _zeroed(model, dict(zip(layers, parts)))
 
 
-def _weights(model: "nn.Module") -> "dict[str, torch.Tensor]":
-    from torch.nn import Linear
-    from torch.nn.modules.conv import _ConvNd
+def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
 
     found = {
         name: layer.weight.detach()
@@ -51,7 +47,7 @@ def _weights(model: "nn.Module") -> "dict[str, torch.Tensor]":
     return found
 
 
-def _smallest(weights: "torch.Tensor", keep: float) -> "torch.Tensor":
+def _smallest(weights: torch.Tensor, keep: float) -> torch.Tensor:
     """Which of `weights` (n,) go, as bool (n,): as many as `keep` asks, and of equal sizes the first."""
     sizes = weights.abs()
     gone = len(sizes) - max(1, round(keep * len(sizes)))
@@ -62,7 +58,7 @@ def _smallest(weights: "torch.Tensor", keep: float) -> "torch.Tensor":
     return going
 
 
-def _zeroed(model: "nn.Module", going: "dict[str, torch.Tensor]") -> Outcome:
+def _zeroed(model: nn.Module, going: dict[str, torch.Tensor]) -> Outcome:
     kept = total = 0
     layers = {}
     for name, flat in going.items():

@@ -3,16 +3,15 @@
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import nn
 
 from effml.compression.silencing import Differs, Likeness
 from effml.compression.surface import Job, Outcome, compressor
 
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-    Choice = Callable[..., tuple[torch.Tensor, torch.Tensor]]
+Choice = Callable[..., tuple[torch.Tensor, torch.Tensor]]
 
 
 @dataclass
@@ -20,17 +19,16 @@ class Pair:
     """A layer whose units may go, the one they feed, and whether what lies between is homogeneous: f(c·x) = c·f(x) for c > 0."""
 
     name: str
-    layer: "nn.Module"
+    layer: nn.Module
     next_name: str
-    after: "nn.Module"
+    after: nn.Module
     homogeneous: bool
     positions: (
         int  # inputs of the next layer per unit: above 1 where a convolution is flattened before it
     )
 
-    def incoming(self) -> "torch.Tensor":
+    def incoming(self) -> torch.Tensor:
         """(n, d + 1) float64: each unit's weights, its bias last."""
-        import torch
 
         weight = self.layer.weight.detach().double().flatten(1)
         bias = (
@@ -40,21 +38,19 @@ class Pair:
         )
         return torch.cat([weight, bias[:, None]], 1)
 
-    def outgoing(self) -> "torch.Tensor":
+    def outgoing(self) -> torch.Tensor:
         """(n, m) float64: what the next layer multiplies each unit with, over its units (and positions)."""
         weight = self.after.weight.detach().double()
         return weight.unflatten(1, (-1, self.positions)).transpose(0, 1).flatten(1)
 
-    def scale(self) -> "torch.Tensor":
+    def scale(self) -> torch.Tensor:
         """(n,) the norm α of each unit's weights that moves on through a homogeneous activation; 1 elsewhere and for norm 0."""
-        import torch
 
         norm = self.incoming()[:, :-1].norm(dim=1)
         return torch.where(norm > 0, norm, 1.0) if self.homogeneous else torch.ones_like(norm)
 
-    def shrink(self, kept: "torch.Tensor", outgoing: "torch.Tensor") -> None:
+    def shrink(self, kept: torch.Tensor, outgoing: torch.Tensor) -> None:
         """Leave units `kept` (k,) in place, with `outgoing` (k, m)."""
-        from torch import nn
 
         layer, after, inputs = self.layer, self.after, len(kept) * self.positions
         layer.weight = nn.Parameter(layer.weight.detach()[kept].clone())
@@ -69,16 +65,15 @@ class Pair:
         setattr(after, "in_features" if isinstance(after, nn.Linear) else "in_channels", inputs)
 
 
-def saliencies(incoming: "torch.Tensor", outgoing: "torch.Tensor") -> "torch.Tensor":
+def saliencies(incoming: torch.Tensor, outgoing: torch.Tensor) -> torch.Tensor:
     """(n, n): entry i, j is s_ij = ⟨a_j²⟩ ‖W_i − W_j‖², the price of unit j if i takes over its outgoing weights a_j (Srinivas &
     Babu 2015, eq. 5; ⟨·⟩ is the mean over the next layer); infinite on the diagonal."""
     return squared_distances(incoming) * outgoing.square().mean(1)
 
 
-def squared_distances(rows: "torch.Tensor") -> "torch.Tensor":
+def squared_distances(rows: torch.Tensor) -> torch.Tensor:
     """(n, n) of rows (n, d), infinite on the diagonal. By a matrix product: in float64 its round-off is 1e-16 of the squared
     norms."""
-    import torch
 
     return (
         torch.cdist(rows, rows, compute_mode="use_mm_for_euclid_dist")
@@ -88,8 +83,8 @@ def squared_distances(rows: "torch.Tensor") -> "torch.Tensor":
 
 
 def merge_down(
-    incoming: "torch.Tensor", outgoing: "torch.Tensor", k: int
-) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor]":
+    incoming: torch.Tensor, outgoing: torch.Tensor, k: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Merge units, incoming (n, d) and outgoing (n, m), until k are left: the cheapest pair at a time, j into i: a_i += a_j.
 
     Returns the units kept (k,) in their order, their outgoing weights (k, m) and the saliency of each step (n − k,). A step
@@ -97,7 +92,6 @@ def merge_down(
     nearest has gone.
     """
     import numpy as np
-    import torch
 
     distances, moved = (
         squared_distances(incoming).cpu().numpy(),
@@ -127,14 +121,13 @@ def merge_down(
     )
 
 
-def _merged(pair: Pair, k: int, seed: int) -> "tuple[torch.Tensor, torch.Tensor]":
+def _merged(pair: Pair, k: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     scale = pair.scale()[:, None]
     kept, outgoing, _ = merge_down(pair.incoming() / scale, pair.outgoing() * scale, k)
     return kept, outgoing / scale[kept]
 
 
-def _random(pair: Pair, k: int, seed: int) -> "tuple[torch.Tensor, torch.Tensor]":
-    import torch
+def _random(pair: Pair, k: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 
     kept = (
         torch.randperm(len(pair.layer.weight), generator=torch.Generator().manual_seed(seed))[:k]
@@ -144,7 +137,7 @@ def _random(pair: Pair, k: int, seed: int) -> "tuple[torch.Tensor, torch.Tensor]
     return kept, pair.outgoing()[kept]
 
 
-def _largest(pair: Pair, k: int, seed: int) -> "tuple[torch.Tensor, torch.Tensor]":
+def _largest(pair: Pair, k: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     kept = (
         pair.incoming()[:, :-1].norm(dim=1).argsort(descending=True, stable=True)[:k].sort().values
     )
@@ -152,32 +145,32 @@ def _largest(pair: Pair, k: int, seed: int) -> "tuple[torch.Tensor, torch.Tensor
 
 
 @compressor()
-def merge(model: "nn.Module", keep: float, job: Job) -> Outcome:
+def merge(model: nn.Module, keep: float, job: Job) -> Outcome:
     """Neurons of fully connected hidden layers, the most alike merged, without data (Srinivas & Babu 2015). Each layer keeps
     the fraction `keep` of its neurons, one at least. Needs a plain nn.Sequential; ValueError for what is none."""
     return _remove(model, keep, job, _merged, convolutions=False)
 
 
 @compressor()
-def merge_conv(model: "nn.Module", keep: float, job: Job) -> Outcome:
+def merge_conv(model: nn.Module, keep: float, job: Job) -> Outcome:
     """`merge` for the channels of convolutions too: a channel's weights are its kernel, its outgoing ones a slice of the next."""
     return _remove(model, keep, job, _merged, convolutions=True)
 
 
 @compressor()
-def merge_random(model: "nn.Module", keep: float, job: Job) -> Outcome:
+def merge_random(model: nn.Module, keep: float, job: Job) -> Outcome:
     """Baseline of the paper: random neurons of fully connected hidden layers are deleted, and nothing takes over for them."""
     return _remove(model, keep, job, _random, convolutions=False)
 
 
 @compressor()
-def merge_smallest(model: "nn.Module", keep: float, job: Job) -> Outcome:
+def merge_smallest(model: nn.Module, keep: float, job: Job) -> Outcome:
     """Baseline of the paper: the neurons with the smallest weights (Euclidean norm) are deleted."""
     return _remove(model, keep, job, _largest, convolutions=False)
 
 
 def _remove(
-    model: "nn.Module", keep: float, job: Job, choose: "Choice", *, convolutions: bool
+    model: nn.Module, keep: float, job: Job, choose: Choice, *, convolutions: bool
 ) -> Outcome:
     layers: dict[str, dict[str, Any]] = {}
     before = after = 0
@@ -206,7 +199,7 @@ def _remove(
     return Outcome(model, after / before, layers)
 
 
-def data_free_fraction(model: "nn.Module", *, share: float = 1.0) -> float:
+def data_free_fraction(model: nn.Module, *, share: float = 1.0) -> float:
     """The fraction of neurons to keep that the saliencies themselves propose (Srinivas & Babu 2015), over the fully connected
     hidden layers: merging goes on while a step costs at most `share` times the mode of the histogram of saliencies (for large
     nets the authors take a share of 0.25, 0.5 or 0.75). We take the saliencies of all pairs before the first step, on a log
@@ -222,7 +215,7 @@ def data_free_fraction(model: "nn.Module", *, share: float = 1.0) -> float:
     return kept / total
 
 
-def histogram_mode(values: "torch.Tensor") -> float:
+def histogram_mode(values: torch.Tensor) -> float:
     """The (geometric) middle of the fullest bin of log values, bins by NumPy's rule "auto"; zeros and infinities are left out."""
     import numpy as np
 
@@ -234,9 +227,8 @@ def histogram_mode(values: "torch.Tensor") -> float:
     return float(np.exp(edges[top : top + 2].mean()))
 
 
-def pairs(model: "nn.Module", *, convolutions: bool) -> Iterator[Pair]:
+def pairs(model: nn.Module, *, convolutions: bool) -> Iterator[Pair]:
     """The hidden layers of a plain nn.Sequential, front to back, each with the layer it feeds. ValueError for anything else."""
-    from torch import nn
 
     homogeneous = (
         nn.ReLU,

@@ -10,16 +10,15 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import nn
 
 from effml.compression.dependencies import attentions
 from effml.compression.factorization import SCHEMES, factorable, two_layers
 from effml.compression.surface import SIZES, Report, attention_scale, is_channels_last
 from effml.models import build_model
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
 
 FORMAT = "effml-compressed-1"
 BUILD = {
@@ -31,7 +30,7 @@ BUILD = {
 
 def save_compressed(
     path: str | os.PathLike,
-    model: "nn.Module",
+    model: nn.Module,
     reports: Report | Sequence[Report | dict[str, Any]],
     *,
     base: str,
@@ -74,12 +73,12 @@ def save_compressed(
     return path.with_suffix(".json")
 
 
-def load_compressed(path: str | os.PathLike) -> "nn.Module":
+def load_compressed(path: str | os.PathLike) -> nn.Module:
     """The model of `load_with_recipe`, without its recipe."""
     return load_with_recipe(path)[0]
 
 
-def load_with_recipe(path: str | os.PathLike) -> "tuple[nn.Module, dict[str, Any]]":
+def load_with_recipe(path: str | os.PathLike) -> tuple[nn.Module, dict[str, Any]]:
     """The model that `save_compressed` wrote, in eval mode, with the same outputs to the bit (and the same memory format, which
     decides in what order is summed). Nothing in the files is executed.
 
@@ -169,7 +168,7 @@ def _digest(recipe: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
 
 
-def _rebuild(recipe: dict[str, Any], tensors: "dict[str, torch.Tensor]", what: str) -> "nn.Module":
+def _rebuild(recipe: dict[str, Any], tensors: dict[str, torch.Tensor], what: str) -> nn.Module:
     """The base with the structure of the recipe and these tensors; ValueError where that is not possible."""
     try:
         if set(recipe["build"]) != set(BUILD) or not all(
@@ -183,8 +182,6 @@ def _rebuild(recipe: dict[str, Any], tensors: "dict[str, torch.Tensor]", what: s
         _fill(model, tensors)
         _verify(model, recipe["steps"])
         if recipe.get("memory_format") == "channels_last":
-            import torch
-
             model.to(memory_format=torch.channels_last)
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
         reason = f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
@@ -199,7 +196,7 @@ def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
-def _cut(model: "nn.Module", name: str, done: dict[str, Any]) -> None:
+def _cut(model: nn.Module, name: str, done: dict[str, Any]) -> None:
     """Sizes of a module; its tensors come with the weights."""
     module = model.get_submodule(name)
     for key, value in done.get("set", {}).items():
@@ -227,7 +224,7 @@ def _cut(model: "nn.Module", name: str, done: dict[str, Any]) -> None:
             attention_scale(owner)
 
 
-def _svd(model: "nn.Module", name: str, done: dict[str, Any]) -> None:
+def _svd(model: nn.Module, name: str, done: dict[str, Any]) -> None:
     layer = model.get_submodule(name)
     if (
         not factorable(layer)
@@ -240,16 +237,15 @@ def _svd(model: "nn.Module", name: str, done: dict[str, Any]) -> None:
     setattr(model.get_submodule(parent), child, two_layers(layer, done["rank"], done["scheme"]))
 
 
-def _sparse(model: "nn.Module", name: str, done: dict[str, Any]) -> None:
+def _sparse(model: nn.Module, name: str, done: dict[str, Any]) -> None:
     model.get_submodule(name)
 
 
 _KINDS = {"cut": _cut, "svd": _svd, "sparse": _sparse}
 
 
-def _fill(model: "nn.Module", tensors: "dict[str, torch.Tensor]") -> None:
+def _fill(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
     """These tensors as parameters and buffers: the same names, of the same shape or smaller."""
-    from torch import nn
 
     own = model.state_dict()
     if own.keys() != tensors.keys():
@@ -270,9 +266,8 @@ def _fill(model: "nn.Module", tensors: "dict[str, torch.Tensor]") -> None:
             setattr(module, child, tensor)
 
 
-def _verify(model: "nn.Module", steps: list[dict[str, Any]]) -> None:
+def _verify(model: nn.Module, steps: list[dict[str, Any]]) -> None:
     """Each layer's tensors have the sizes the layer says, and the indices kept are as many."""
-    from torch import nn
 
     for name, layer in model.named_modules():
         expected: tuple[int, ...] | None = None

@@ -2,17 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import Conv1d, Conv2d, Conv3d, Linear
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from effml.compression.dependencies import output_layers
 
-if TYPE_CHECKING:
-    from torch import nn
-
 
 def sensitivity(
-    model: "nn.Module",
-    score: "Callable[[nn.Module], float]",
+    model: nn.Module,
+    score: Callable[[nn.Module], float],
     *,
     keeps: Sequence[float] = (0.75, 0.5, 0.25),
 ) -> list[dict[str, Any]]:
@@ -26,8 +28,6 @@ def sensitivity(
     left as it is: `score` is called with a copy in eval mode. Raises ValueError for an impossible
     keep.
     """
-    import torch
-    from torch.nn import Conv1d, Conv2d, Conv3d, Linear
 
     if wrong := [keep for keep in keeps if not 0 < keep <= 1]:
         raise ValueError(
@@ -66,9 +66,8 @@ def sensitivity(
     return [row for row in rows if row["layer"] not in outputs]
 
 
-def _normalization(rest: "list[tuple[str, nn.Module]]", width: int) -> "list[Any]":
+def _normalization(rest: list[tuple[str, nn.Module]], width: int) -> list[Any]:
     """Scale and shift of the batch normalisation that follows at once, if it is as wide."""
-    from torch.nn.modules.batchnorm import _BatchNorm
 
     found = next(
         (

@@ -2,16 +2,15 @@
 
 from collections.abc import Callable
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import nn
 
 from effml.compression.surface import Report
 
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-    Layers = dict[str, dict[str, Any]]
-    """By name of a layer, which of its channels are kept: "in" and "out", lists of indices."""
+Layers = dict[str, dict[str, Any]]
+"""By name of a layer, which of its channels are kept: "in" and "out", lists of indices."""
 
 
 class Differs(RuntimeError):
@@ -23,7 +22,7 @@ class Differs(RuntimeError):
         self.name = name
 
 
-def silenced(model: "nn.Module", small: "nn.Module", report: Report) -> "nn.Module":
+def silenced(model: nn.Module, small: nn.Module, report: Report) -> nn.Module:
     """A copy of the parent, in eval mode, where what the report does not keep is zero where it
     leaves a layer, and again where the next one reads it (behind an activation with f(0) ≠ 0); what
     normalises over channels sees the kept ones only."""
@@ -32,9 +31,8 @@ def silenced(model: "nn.Module", small: "nn.Module", report: Report) -> "nn.Modu
     return parent
 
 
-def silence(parent: "nn.Module", small: "nn.Module", layers: "Layers") -> "list[Any]":
+def silence(parent: nn.Module, small: nn.Module, layers: Layers) -> list[Any]:
     """`silenced` in place, by hooks, which are returned."""
-    from torch import nn
 
     hooks = []
     for name, done in layers.items():
@@ -49,27 +47,25 @@ def silence(parent: "nn.Module", small: "nn.Module", layers: "Layers") -> "list[
     return hooks
 
 
-def _axis(layer: "nn.Module") -> int:
+def _axis(layer: nn.Module) -> int:
     """The axis of its channels."""
-    from torch import nn
 
     last = (nn.Linear, nn.RNNBase, nn.Embedding, nn.LayerNorm, nn.MultiheadAttention)
     return -1 if isinstance(layer, last) and not type(layer).__name__.endswith("2d") else 1
 
 
-def _masked(x: "torch.Tensor", axis: int, kept: list[int]) -> "torch.Tensor":
-    import torch
+def _masked(x: torch.Tensor, axis: int, kept: list[int]) -> torch.Tensor:
 
     index = torch.tensor(kept, device=x.device)
     return torch.zeros_like(x).index_copy(axis, index, x.index_select(axis, index))
 
 
-def _mask_inputs(layer: "nn.Module", kept: list[int]) -> Callable[..., Any]:
+def _mask_inputs(layer: nn.Module, kept: list[int]) -> Callable[..., Any]:
     return lambda module, inputs: (_masked(inputs[0], _axis(layer), kept), *inputs[1:])
 
 
-def _mask_outputs(layer: "nn.Module", kept: list[int]) -> Callable[..., Any]:
-    def mask(module: "nn.Module", inputs: Any, output: Any) -> Any:
+def _mask_outputs(layer: nn.Module, kept: list[int]) -> Callable[..., Any]:
+    def mask(module: nn.Module, inputs: Any, output: Any) -> Any:
         if isinstance(
             output, tuple
         ):  # of a recurrent layer or of attention: the outputs come first
@@ -79,10 +75,9 @@ def _mask_outputs(layer: "nn.Module", kept: list[int]) -> Callable[..., Any]:
     return mask
 
 
-def _normalize_kept(layer: "nn.Module", own: "nn.Module", kept: list[int]) -> Callable[..., Any]:
-    import torch
+def _normalize_kept(layer: nn.Module, own: nn.Module, kept: list[int]) -> Callable[..., Any]:
 
-    def norm(module: "nn.Module", inputs: Any, output: "torch.Tensor") -> "torch.Tensor":
+    def norm(module: nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
         index, axis = torch.tensor(kept, device=output.device), _axis(layer)
         few = own(inputs[0].index_select(axis, index))
         return torch.zeros_like(output).index_copy(axis, index, few)
@@ -97,8 +92,7 @@ class Likeness:
     fault behind a scale of zero or a unit that never fires. Raises ValueError for a model that
     gives other outputs each time."""
 
-    def __init__(self, model: "nn.Module", example: "torch.Tensor") -> None:
-        import torch
+    def __init__(self, model: nn.Module, example: torch.Tensor) -> None:
 
         errors, one = [], example[:1]
         for dtype, draw in (
@@ -129,10 +123,10 @@ class Likeness:
         if not self._alike(self._run(self.model), self.outputs):
             raise ValueError("in eval mode it gives other outputs each time for the same input")
 
-    def check(self, small: "nn.Module", layers: "Layers") -> None:
+    def check(self, small: nn.Module, layers: Layers) -> None:
         """Raises Differs if `small`, a cut copy of `self.model` that keeps `layers`, is not that
         model silenced."""
-        seen: list[dict[str, list["torch.Tensor"]]] = [{}, {}]
+        seen: list[dict[str, list[torch.Tensor]]] = [{}, {}]
         hooks = silence(self.model, small, layers)
         try:
             for model, means in zip((self.model, small), seen):
@@ -151,24 +145,23 @@ class Likeness:
         if not self._alike(got, expected):
             raise Differs("")
 
-    def _run(self, model: "nn.Module") -> "torch.Tensor":
-        import torch
+    def _run(self, model: nn.Module) -> torch.Tensor:
 
         with torch.no_grad():
             return model.eval()(self.inputs)
 
-    def _alike(self, a: "torch.Tensor", b: "torch.Tensor") -> bool:
+    def _alike(self, a: torch.Tensor, b: torch.Tensor) -> bool:
         return a.shape == b.shape and bool(
             ((a - b).abs().max() <= self.tolerance * b.abs().max().clamp(min=1e-30)).all()
         )
 
 
-def _watch(model: "nn.Module", layers: "Layers", means: "dict[str, list[Any]]") -> "list[Any]":
+def _watch(model: nn.Module, layers: Layers, means: dict[str, list[Any]]) -> list[Any]:
     """Hooks that write the mean of each channel (N, C) that a layer reads, call by call, to
     `means`."""
 
     def look(name: str) -> Callable[..., None]:
-        def see(layer: "nn.Module", inputs: Any) -> None:
+        def see(layer: nn.Module, inputs: Any) -> None:
             x = inputs[0].movedim(_axis(layer), 1)
             means.setdefault(name, []).append(x.flatten(2).mean(2) if x.ndim > 2 else x)
 
@@ -178,10 +171,9 @@ def _watch(model: "nn.Module", layers: "Layers", means: "dict[str, list[Any]]") 
     return [model.get_submodule(name).register_forward_pre_hook(look(name)) for name in names]
 
 
-def _random_like(x: "torch.Tensor", generator: "torch.Generator") -> "torch.Tensor":
+def _random_like(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """A random tensor of its shape, type and range: numbers of its mean and spread, token ids
     between its least and its most."""
-    import torch
 
     if x.is_floating_point():
         noise = torch.randn(x.shape, generator=generator).to(x)
@@ -189,13 +181,11 @@ def _random_like(x: "torch.Tensor", generator: "torch.Generator") -> "torch.Tens
     return torch.randint(int(x.min()), int(x.max()) + 1, x.shape, generator=generator).to(x)
 
 
-def _redraw(model: "nn.Module", generator: "torch.Generator") -> None:
+def _redraw(model: nn.Module, generator: torch.Generator) -> None:
     """Random weights of a spread that keeps the size of what goes through, in place; scales, shifts
     and variances about 1."""
-    import torch
-    from torch import nn
 
-    def draw(tensor: "torch.Tensor") -> None:
+    def draw(tensor: torch.Tensor) -> None:
         if tensor.ndim < 2:
             drawn = 0.5 + torch.rand(tensor.shape, generator=generator)
         else:
@@ -211,10 +201,9 @@ def _redraw(model: "nn.Module", generator: "torch.Generator") -> None:
                 draw(layer.running_var)
 
 
-def alive(model: "nn.Module", images: "torch.Tensor") -> "nn.Module":
+def alive(model: nn.Module, images: torch.Tensor) -> nn.Module:
     """The model with scales, shifts and statistics of its own in every normalisation, as after training: in a fresh one many
     branches end in zeros, and what is wrong in them would not show."""
-    from torch import nn
 
     from effml.compression.channels import reestimate
 

@@ -7,14 +7,13 @@ import time
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import nn
 
 from effml.compression.door import check_inputs, check_model
 from effml.models import count, weights_bytes
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
 
 SIZES = (
     "in_channels",
@@ -41,8 +40,8 @@ class Job:
     """What a method may look at besides the model: a batch `example`, images `data` or None, the `seed`, and a `memo` that
     lasts for one call of the compressor, for what the steps of a bisection need again."""
 
-    example: "torch.Tensor"
-    data: "torch.Tensor | None"
+    example: torch.Tensor
+    data: torch.Tensor | None
     seed: int
     memo: dict[Any, Any] = field(default_factory=dict)
 
@@ -52,7 +51,7 @@ class Outcome:
     """What a method hands over: the changed model, the fraction kept of what it removes, and per layer what was done to it,
     in the words of a recipe file (see `saving`)."""
 
-    model: "nn.Module"
+    model: nn.Module
     kept: float
     layers: dict[str, dict[str, Any]]
     notes: list[str] = field(default_factory=list)
@@ -100,7 +99,7 @@ class Report:
 
 def compressor(
     counts: str = "params",
-) -> "Callable[[Callable[..., Outcome]], Callable[..., tuple[nn.Module, Report]]]":
+) -> Callable[[Callable[..., Outcome]], Callable[..., tuple[nn.Module, Report]]]:
     """Makes `method(copy of the model, keep, job) -> Outcome` an entry of COMPRESSORS:
 
     `compress(model, keep, *, example, data=None, seed=0, budget="fraction") -> (model, Report)`.
@@ -112,17 +111,16 @@ def compressor(
     ValueError for what cannot be done, with what can (see `door`).
     """
 
-    def decorate(method: Callable[..., Outcome]) -> "Callable[..., tuple[nn.Module, Report]]":
+    def decorate(method: Callable[..., Outcome]) -> Callable[..., tuple[nn.Module, Report]]:
         def compress(
-            model: "nn.Module",
+            model: nn.Module,
             keep: float,
             *,
-            example: "torch.Tensor",
-            data: "torch.Tensor | None" = None,
+            example: torch.Tensor,
+            data: torch.Tensor | None = None,
             seed: int = 0,
             budget: str = "fraction",
-        ) -> "tuple[nn.Module, Report]":
-            import torch
+        ) -> tuple[nn.Module, Report]:
 
             name = method.__name__
             _check_arguments(name, keep, budget)
@@ -153,9 +151,8 @@ def compressor(
     return decorate
 
 
-def is_channels_last(model: "nn.Module") -> bool:
+def is_channels_last(model: nn.Module) -> bool:
     """Were its weights put into torch's memory format channels_last?"""
-    import torch
 
     return any(
         p.ndim == 4 and not p.is_contiguous() and p.is_contiguous(memory_format=torch.channels_last)
@@ -163,7 +160,7 @@ def is_channels_last(model: "nn.Module") -> bool:
     )
 
 
-def sizes(module: "nn.Module") -> dict[str, Any]:
+def sizes(module: nn.Module) -> dict[str, Any]:
     """Those of SIZES that a module has, tuples as lists (as JSON has them)."""
     found = {name: vars(module)[name] for name in SIZES if name in vars(module)}
     return {
@@ -171,11 +168,10 @@ def sizes(module: "nn.Module") -> dict[str, Any]:
     }
 
 
-def attention_scale(module: "nn.Module", parent: "nn.Module | None" = None) -> None:
+def attention_scale(module: nn.Module, parent: nn.Module | None = None) -> None:
     """After a cut of `module.qkv`: its sizes and the scale that belong to the new width of its heads, d**-0.5, which is what
     the fused attention of torch divides by. With the `parent`, whose scale was that of its own wider heads, the queries make up
     for the difference, so that the products of queries and keys are the parent's."""
-    import torch
 
     new = max(1, module.qkv.out_features // (3 * module.num_heads))
     old = parent.qkv.out_features // (3 * parent.num_heads) if parent is not None else new
@@ -191,7 +187,7 @@ def attention_scale(module: "nn.Module", parent: "nn.Module | None" = None) -> N
 
 
 def _with_sizes(
-    original: "nn.Module", small: "nn.Module", layers: dict[str, dict[str, Any]]
+    original: nn.Module, small: nn.Module, layers: dict[str, dict[str, Any]]
 ) -> dict[str, dict[str, Any]]:
     """`layers` with the new sizes (`set`) of every module that a cut has changed."""
     old = dict(original.named_modules())
@@ -214,7 +210,7 @@ def _check_arguments(name: str, keep: Any, budget: str) -> None:
         raise ValueError(f"{name}: unknown budget {budget!r}. Choose from: {', '.join(BUDGETS)}")
 
 
-def _in_modes_of(model: "nn.Module", small: "nn.Module") -> "nn.Module":
+def _in_modes_of(model: nn.Module, small: nn.Module) -> nn.Module:
     """`small` with each module in training or eval mode as in the model; one that is new, as the
     module around it."""
     modes = {name: module.training for name, module in model.named_modules()}
@@ -223,14 +219,14 @@ def _in_modes_of(model: "nn.Module", small: "nn.Module") -> "nn.Module":
     return small
 
 
-def _size(model: "nn.Module", counts: str) -> int:
+def _size(model: nn.Module, counts: str) -> int:
     return sum(
         p.numel() if counts == "params" else int(p.count_nonzero()) for p in model.parameters()
     )
 
 
 def _fit(
-    name: str, work: "Callable[..., Outcome]", model: "nn.Module", most: float, counts: str
+    name: str, work: Callable[..., Outcome], model: nn.Module, most: float, counts: str
 ) -> Outcome:
     """The outcome with the largest `keep` whose size is at most `most`: ten steps of bisection (to a thousandth)."""
     low, high, best, smallest = 0.0, 1.0, None, float("inf")
@@ -253,9 +249,8 @@ def _fit(
 
 
 def _measure(
-    original: "nn.Module", small: "nn.Module", example: "torch.Tensor"
+    original: nn.Module, small: nn.Module, example: torch.Tensor
 ) -> list[dict[str, float]]:
-    import torch
 
     seconds: list[list[float]] = [[], []]
     layout = (

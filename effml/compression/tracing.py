@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import accumulate
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from unittest.mock import patch
 
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
+import torch
+from torch import nn
 
 MOST = 64  # times that a group comes to one side of a layer with other indices: beyond, it runs in circles
 
@@ -78,14 +77,13 @@ def exact() -> Iterator[None]:
 
 
 @contextmanager
-def walled(model: "nn.Module", kinds: "set[type]") -> Iterator[dict[type, Any]]:
+def walled(model: nn.Module, kinds: set[type]) -> Iterator[dict[type, Any]]:
     """Within it, modules of these kinds are walls for the trace: nothing is known of what is inside, and what leads to one or
     from one is not to be cut. Yields Torch-Pruning's entry for walls."""
-    import torch
     from torch_pruning.pruner.function import BasePruningFunc
 
     class Wall(torch.nn.Module):
-        def forward(self, outputs: "torch.Tensor", *inputs: Any) -> "torch.Tensor":
+        def forward(self, outputs: torch.Tensor, *inputs: Any) -> torch.Tensor:
             return outputs + 0 * sum(
                 x.mean() for x in inputs if isinstance(x, torch.Tensor) and x.requires_grad
             )
@@ -102,8 +100,8 @@ def walled(model: "nn.Module", kinds: "set[type]") -> Iterator[dict[type, Any]]:
 
         get_in_channels = get_out_channels
 
-    def blind(module: "nn.Module", forward: Callable[..., Any]) -> Callable[..., Any]:
-        def see(*args: Any) -> "torch.Tensor":
+    def blind(module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
+        def see(*args: Any) -> torch.Tensor:
             with torch.no_grad():
                 outputs = forward(*args)
             return module.wall(outputs, *args)
@@ -120,7 +118,7 @@ def walled(model: "nn.Module", kinds: "set[type]") -> Iterator[dict[type, Any]]:
             del module.wall, module.forward
 
 
-def kind_around(model: "nn.Module", name: str, known: "set[type]") -> "type | None":
+def kind_around(model: nn.Module, name: str, known: set[type]) -> type | None:
     """The kind of the innermost module around the layer `name` that is no container of torch and not known yet."""
     while name:
         name = name.rpartition(".")[0]
@@ -148,13 +146,12 @@ def makers(graph: Any) -> list[Any]:
     return found
 
 
-def inseparable(group: Any, values: "torch.Tensor", parts: int) -> "tuple[torch.Tensor, int]":
+def inseparable(group: Any, values: torch.Tensor, parts: int) -> tuple[torch.Tensor, int]:
     """`values` (n,), the importance of the channels of a group, as ranks where some channels must
     go together (the two halves of a gate, say): they have the mean of the values and follow each
     other, so that the least of the ranks are whole sets. And how many there are in the largest set:
     1, and `values` as they are, where each channel can go alone. Where the channels lie in `parts`,
     the same of each part go anyway."""
-    import torch
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -179,7 +176,6 @@ def inseparable(group: Any, values: "torch.Tensor", parts: int) -> "tuple[torch.
 
 def _along_channels(graph: Any) -> None:
     """A convolution of one channel that runs along the channels (ECA) takes as many as come: it only hands their numbers on."""
-    from torch import nn
     from torch_pruning import ops
 
     def one(node: Any) -> bool:

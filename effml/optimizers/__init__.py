@@ -1,55 +1,49 @@
 """Optimisers by name, and what their state weighs in memory."""
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from effml.optimizers.eight_bit import adam8bit
 
-if TYPE_CHECKING:
-    import torch
-
-    Parameters = Iterable[torch.nn.Parameter]
+Parameters = Iterable[torch.nn.Parameter]
 
 
-def _adamw(parameters: "Parameters", learning_rate: float) -> "torch.optim.Optimizer":
+def _adamw(parameters: Parameters, learning_rate: float) -> torch.optim.Optimizer:
     """AdamW (Loshchilov & Hutter 2019), fused: one pass over the parameters, the strong fp32 baseline."""
-    import torch
 
     return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01, fused=True)
 
 
-def _adam(parameters: "Parameters", learning_rate: float) -> "torch.optim.Optimizer":
+def _adam(parameters: Parameters, learning_rate: float) -> torch.optim.Optimizer:
     """Adam (Kingma & Ba 2015), fused, without weight decay."""
-    import torch
 
     return torch.optim.Adam(parameters, lr=learning_rate, fused=True)
 
 
-def _sgd(parameters: "Parameters", learning_rate: float) -> "torch.optim.Optimizer":
+def _sgd(parameters: Parameters, learning_rate: float) -> torch.optim.Optimizer:
     """Stochastic gradient descent with momentum 0.9, fused, without weight decay."""
-    import torch
 
     return torch.optim.SGD(parameters, lr=learning_rate, momentum=0.9, fused=True)
 
 
-def _adam8bit(parameters: "Parameters", learning_rate: float) -> "torch.optim.Optimizer":
+def _adam8bit(parameters: Parameters, learning_rate: float) -> torch.optim.Optimizer:
     """Adam in 2 bytes of state per parameter instead of 8 (Dettmers et al. 2022): ours on a CPU, bitsandbytes' on a GPU."""
     return _eight_bit(parameters, learning_rate, 0.0)
 
 
-def _adamw8bit(parameters: "Parameters", learning_rate: float) -> "torch.optim.Optimizer":
+def _adamw8bit(parameters: Parameters, learning_rate: float) -> torch.optim.Optimizer:
     """AdamW, weight decay 0.01, in 2 bytes of state per parameter instead of 8: ours on a CPU, bitsandbytes' on a GPU."""
     return _eight_bit(parameters, learning_rate, 0.01)
 
 
-def _adam8bit_bnb(parameters: "Parameters", learning_rate: float) -> "torch.optim.Optimizer":
+def _adam8bit_bnb(parameters: Parameters, learning_rate: float) -> torch.optim.Optimizer:
     """Adam8bit of bitsandbytes as it is, on any device, to compare with."""
     return _bitsandbytes().Adam8bit(parameters, lr=learning_rate)
 
 
-def _eight_bit(
-    parameters: "Parameters", learning_rate: float, decay: float
-) -> "torch.optim.Optimizer":
+def _eight_bit(parameters: Parameters, learning_rate: float, decay: float) -> torch.optim.Optimizer:
     ours = adam8bit()(parameters, lr=learning_rate, weight_decay=decay)
     if ours.param_groups[0]["params"][0].is_cuda:
         return _bitsandbytes().AdamW8bit(ours.param_groups, lr=learning_rate, weight_decay=decay)
@@ -67,7 +61,7 @@ def _bitsandbytes() -> Any:
     return bitsandbytes.optim
 
 
-OPTIMIZERS: dict[str, Callable[["Parameters", float], "torch.optim.Optimizer"]] = {
+OPTIMIZERS: dict[str, Callable[[Parameters, float], torch.optim.Optimizer]] = {
     "adamw": _adamw,
     "adam": _adam,
     "sgd": _sgd,
@@ -78,8 +72,8 @@ OPTIMIZERS: dict[str, Callable[["Parameters", float], "torch.optim.Optimizer"]] 
 
 
 def make_optimizer(
-    name: str, parameters: "Parameters", learning_rate: float, weight_decay: float = -1.0
-) -> "torch.optim.Optimizer":
+    name: str, parameters: Parameters, learning_rate: float, weight_decay: float = -1.0
+) -> torch.optim.Optimizer:
     """The optimizer of that name for `parameters`, tensors or param groups; a weight decay below 0
     means its own. torch's fused ones (adamw, adam, sgd) read a gradient in the order of its
     parameter in memory, as autograd lays it: one that is set by hand in another memory format gives
@@ -93,14 +87,13 @@ def make_optimizer(
     return optimizer
 
 
-def state_report(optimizer: "torch.optim.Optimizer") -> dict[str, Any]:
+def state_report(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """The state of any torch optimiser as it lies in memory: its storages are counted, each once, whatever is said of them.
 
     `bytes`; `parameters`, how many have state, and `bytes_per_parameter`; `tensors`, how many hold these parameters, and
     `tensors_quantised`, for how many of them one byte per value was found; `fraction_quantised`, of the parameters;
     `dtypes`, the bytes of each dtype. Raises ValueError before the first step, when there is no state yet.
     """
-    import torch
 
     if not optimizer.state:
         raise ValueError(

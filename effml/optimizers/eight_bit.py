@@ -15,10 +15,9 @@ The paper's codes are looked up in a table. These are arithmetic, which on a CPU
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import torch
+import torch
 
 BLOCK = 256
 """Values that share a scale, as in bitsandbytes; 2048 in the paper."""
@@ -30,13 +29,12 @@ _SHIFT = 20  # bits of mantissa that v goes without
 _SPAN = 255 << _SHIFT  # between the smallest and the largest v of a block, in float32 bits
 _TINY = 0x0DA24260  # 1e-30 in float32 bits: v is never less. Its root, 1e-15, vanishes beside eps
 _PARTS = "exp_avg", "exp_avg_sq", "scale", "base"
-_Tensors = list["torch.Tensor"]
+_Tensors = list[torch.Tensor]
 
 
 @functools.cache
-def adam8bit() -> "type[torch.optim.Optimizer]":
+def adam8bit() -> type[torch.optim.Optimizer]:
     """The class `Adam8bit`, made when it is first asked for, because its base class needs torch."""
-    import torch
 
     class Adam8bit(torch.optim.Optimizer):
         """AdamW, and with `weight_decay` 0 Adam, in 2.03 bytes of state per parameter; 8 in tensors of fewer than SMALLEST.
@@ -59,9 +57,7 @@ def adam8bit() -> "type[torch.optim.Optimizer]":
             )
 
         @torch.no_grad()
-        def step(
-            self, closure: Callable[[], "torch.Tensor"] | None = None
-        ) -> "torch.Tensor | None":
+        def step(self, closure: Callable[[], torch.Tensor] | None = None) -> torch.Tensor | None:
             loss = None
             if closure:
                 with torch.enable_grad():
@@ -88,9 +84,8 @@ def adam8bit() -> "type[torch.optim.Optimizer]":
     return Adam8bit
 
 
-def _start(p: "torch.Tensor") -> dict[str, Any]:
+def _start(p: torch.Tensor) -> dict[str, Any]:
     """Zero moments in the order in which the values of `p` lie in memory; `layout` is that order, as strides."""
-    import torch
 
     if p.grad.is_sparse or p.is_complex():
         raise ValueError(
@@ -111,9 +106,8 @@ def _start(p: "torch.Tensor") -> dict[str, Any]:
     return state
 
 
-def _step(pairs: list[tuple["torch.Tensor", dict[str, Any]]], group: dict[str, Any]) -> None:
+def _step(pairs: list[tuple[torch.Tensor, dict[str, Any]]], group: dict[str, Any]) -> None:
     """One step of these parameters, each with its state, all on one device."""
-    import torch
 
     beta1, beta2 = group["betas"]
     kernel = functools.partial(
@@ -148,16 +142,15 @@ def _step(pairs: list[tuple["torch.Tensor", dict[str, Any]]], group: dict[str, A
             p.copy_(new)
 
 
-def _laid(t: "torch.Tensor", layout: tuple[int, ...]) -> "torch.Tensor":
+def _laid(t: torch.Tensor, layout: tuple[int, ...]) -> torch.Tensor:
     """`t` in float32 with these strides: itself, if it is so, or a copy."""
-    import torch
 
     if t.dtype == torch.float32 and t.stride() == layout:
         return t
     return torch.empty_strided(t.shape, layout, dtype=torch.float32, device=t.device).copy_(t)
 
 
-def _chunks(rows: list[tuple[_Tensors, "torch.Tensor"]]) -> Iterator[tuple[_Tensors, ...]]:
+def _chunks(rows: list[tuple[_Tensors, torch.Tensor]]) -> Iterator[tuple[_Tensors, ...]]:
     """Whole tensors or pieces of them, each beginning a block, as many together as fill a chunk: few long passes."""
     pieces, room = [], CHUNK
     for row, step in rows:
@@ -182,10 +175,9 @@ def _dither(step: int) -> int:
 
 
 def _widen(
-    m: _Tensors, v: _Tensors, scale: _Tensors, base: _Tensors, work: "torch.Tensor"
+    m: _Tensors, v: _Tensors, scale: _Tensors, base: _Tensors, work: torch.Tensor
 ) -> tuple[_Tensors, _Tensors]:
     """The moments in float32, as views of `work`, in which each tensor begins a block."""
-    import torch
 
     sizes = [
         size for code, rows in zip(m, scale) for size in (len(code), BLOCK * len(rows) - len(code))
@@ -209,11 +201,10 @@ def _narrow(
     scale: _Tensors,
     base: _Tensors,
     wide: tuple[_Tensors, _Tensors],
-    work: "torch.Tensor",
+    work: torch.Tensor,
     dither: int,
 ) -> None:
     """The codes of `wide`, which lies in `work`, into `m` and `v`; what they are counted in and from into `scale` and `base`."""
-    import torch
 
     lengths = [len(rows) for rows in scale]
     first, second, root = work[:, : BLOCK * sum(lengths)].view(3, -1, BLOCK)

@@ -7,15 +7,15 @@ proxy's probabilities, (N, K) or (N, E, K) over epochs.
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from effml.selection import coverage, scoring
 from effml.selection.checks import as_float, checked, one_label
 
-if TYPE_CHECKING:
-    import torch
+Selector = Callable[..., torch.Tensor]
 
-    Selector = Callable[..., torch.Tensor]
 
 PER_CLASS = "_per_class"
 """Behind a selector's name: each class keeps its share."""
@@ -24,9 +24,8 @@ PER_CLASS = "_per_class"
 @checked
 def random(
     features: Any, labels: Any, k: int, *, seed: int = 0, scores: Any = None
-) -> "torch.Tensor":
+) -> torch.Tensor:
     """Any k images: the baseline that is hard to beat (Guo et al. 2022)."""
-    import torch
 
     return torch.randperm(len(features), generator=torch.Generator().manual_seed(seed))[:k]
 
@@ -34,15 +33,14 @@ def random(
 @checked
 def class_balanced(
     features: Any, labels: Any, k: int, *, seed: int = 0, scores: Any = None
-) -> "torch.Tensor":
+) -> torch.Tensor:
     """Random images, as many of each class as it has, up to the same number for all: rare classes are kept whole first."""
-    import torch
 
     shuffled = torch.randperm(len(features), generator=torch.Generator().manual_seed(seed))
     return shuffled[torch.argsort(_turn(one_label(labels)[shuffled]), stable=True)[:k]]
 
 
-SELECTORS: "dict[str, Selector]" = {
+SELECTORS: dict[str, Selector] = {
     "random": random,
     "class_balanced": class_balanced,
     "kmeans": coverage.kmeans,
@@ -59,7 +57,7 @@ SELECTORS: "dict[str, Selector]" = {
 }
 
 
-def get_selector(name: str) -> "Selector":
+def get_selector(name: str) -> Selector:
     """The entry of SELECTORS; with `_per_class` behind its name, class by class, each keeping its share."""
     plain = name.removesuffix(PER_CLASS)
     if plain not in SELECTORS:
@@ -69,7 +67,7 @@ def get_selector(name: str) -> "Selector":
     return per_class(SELECTORS[plain]) if plain != name else SELECTORS[plain]
 
 
-def per_class(selector: "Selector") -> "Selector":
+def per_class(selector: Selector) -> Selector:
     """`selector` within each class, which keeps its share of k (largest remainder; at least one
     image, if k allows it). The order takes turns, so that a prefix has nearly the same shares.
     Scores are those of all images together: within a class they are only ranked."""
@@ -78,8 +76,7 @@ def per_class(selector: "Selector") -> "Selector":
     @functools.wraps(selector)
     def select(
         features: Any, labels: Any, k: int, *, seed: int = 0, scores: Any = None
-    ) -> "torch.Tensor":
-        import torch
+    ) -> torch.Tensor:
 
         labels, picked, place = one_label(labels), [], []
         if hasattr(selector, "values"):
@@ -102,7 +99,6 @@ def per_class(selector: "Selector") -> "Selector":
 
 def quotas(labels: Any, k: int) -> dict[int, int]:
     """How many of k images each class gets: its share, rounded by largest remainder, and one at least where k allows it."""
-    import torch
 
     classes, counts = one_label(labels).unique(return_counts=True)
     share = counts.double() * k / counts.sum()
@@ -116,7 +112,7 @@ def quotas(labels: Any, k: int) -> dict[int, int]:
 class _Part:
     """Rows `index` of features that are not in memory, read when they are asked for."""
 
-    def __init__(self, features: Any, index: "torch.Tensor") -> None:
+    def __init__(self, features: Any, index: torch.Tensor) -> None:
         self.features, self.index, self.shape = (
             features,
             index.numpy(),
@@ -130,15 +126,13 @@ class _Part:
         return self.features[self.index[rows]]
 
 
-def _part(features: Any, index: "torch.Tensor") -> Any:
-    import torch
+def _part(features: Any, index: torch.Tensor) -> Any:
 
     return features[index] if isinstance(features, torch.Tensor) else _Part(features, index)
 
 
-def _turn(labels: "torch.Tensor") -> "torch.Tensor":
+def _turn(labels: torch.Tensor) -> torch.Tensor:
     """Of each image, how many before it have its label."""
-    import torch
 
     turn = torch.empty_like(labels)
     for label in labels.unique():

@@ -2,16 +2,15 @@
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import torch
+import torch
 
 LARGEST = 1e16
 """The squared distance of two rows of a hundred thousand such numbers is still a float32."""
 
 
-def checked(select: "Callable[..., torch.Tensor]") -> "Callable[..., torch.Tensor]":
+def checked(select: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     """`select` behind the checks of its arguments. Raises ValueError for k outside 1…N, features that are not (N, D), not
     finite or beyond LARGEST, labels of another length, and, where they are needed, labels or scores that are missing, of another
     length or not finite."""
@@ -19,8 +18,7 @@ def checked(select: "Callable[..., torch.Tensor]") -> "Callable[..., torch.Tenso
     @functools.wraps(select)
     def wrapper(
         features: Any, labels: Any, k: int, *, seed: int = 0, scores: Any = None
-    ) -> "torch.Tensor":
-        import torch
+    ) -> torch.Tensor:
 
         name, n = select.__name__, len(features)
         if isinstance(k, bool) or k not in range(1, n + 1):
@@ -60,10 +58,9 @@ def checked(select: "Callable[..., torch.Tensor]") -> "Callable[..., torch.Tenso
     return wrapper
 
 
-def as_float(part: Any) -> "torch.Tensor":
+def as_float(part: Any) -> torch.Tensor:
     """Rows of a tensor, an array or a memory map as float32."""
     import numpy as np
-    import torch
 
     return (
         part.detach().float()
@@ -77,10 +74,9 @@ def several(labels: Any) -> bool:
     return labels is not None and len(labels.shape) == 2 and labels.shape[1] > 1
 
 
-def one_label(labels: Any) -> "torch.Tensor":
+def one_label(labels: Any) -> torch.Tensor:
     """Labels (N,) or (N, 1) as (N,) whole numbers; ValueError for several labels per image."""
     import numpy as np
-    import torch
 
     if labels is None:
         raise ValueError(

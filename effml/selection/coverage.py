@@ -6,12 +6,11 @@ holds some numbers per row and one chunk times a block of rows, never N × N. Di
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from effml.selection.checks import as_float, checked
-
-if TYPE_CHECKING:
-    import torch
 
 CHUNK = 2048
 """Rows read at a time."""
@@ -23,16 +22,14 @@ class Rows:
     """Features (N, D) less their mean, a chunk of float32 at a time."""
 
     def __init__(self, features: Any) -> None:
-        import torch
 
         self.features, self.n = features, len(features)
         self.mean = torch.zeros(features.shape[1])
         self.mean = sum(x.sum(0, dtype=torch.float64) for _, x in self.chunks()).div(self.n).float()
 
-    def chunks(self) -> Iterator[tuple[slice, "torch.Tensor"]]:
+    def chunks(self) -> Iterator[tuple[slice, torch.Tensor]]:
         """Each chunk lies in the same memory and is gone when the next is asked for."""
         import numpy as np
-        import torch
 
         room = torch.empty(min(CHUNK, self.n), len(self.mean))
         for start in range(0, self.n, CHUNK):
@@ -44,18 +41,16 @@ class Rows:
                 np.copyto(x.numpy(), values, casting="unsafe")
             yield part, x.sub_(self.mean)
 
-    def squares(self) -> "torch.Tensor":
+    def squares(self) -> torch.Tensor:
         """Squared lengths, (N,). What is kept of a chunk goes into memory taken beforehand: between temporary blocks it would
         keep them from being used again, and the heap would grow to the size of the features."""
-        import torch
 
         found = torch.empty(self.n)
         for part, x in self.chunks():
             found[part] = x.square().sum(1)
         return found
 
-    def __getitem__(self, index: "torch.Tensor") -> "torch.Tensor":
-        import torch
+    def __getitem__(self, index: torch.Tensor) -> torch.Tensor:
 
         return (
             as_float(
@@ -68,7 +63,7 @@ class Rows:
 @checked
 def kcenter(
     features: Any, labels: Any, k: int, *, seed: int = 0, scores: Any = None
-) -> "torch.Tensor":
+) -> torch.Tensor:
     """k-center greedy (Gonzalez 1985; Sener & Savarese 2018): a random first row, then always the row farthest from all chosen.
 
     Exact, to float32's round-off, but not a step at a time: among the BLOCK farthest rows the greedy choice is made from their
@@ -76,7 +71,6 @@ def kcenter(
     matrix product brings the distances of all rows up to date. Memory: 2 numbers a row, and CHUNK × BLOCK.
     """
     import numpy as np
-    import torch
 
     rows = Rows(features)
     squares = rows.squares()
@@ -113,11 +107,10 @@ def kcenter(
 @checked
 def kmeans(
     features: Any, labels: Any, k: int, *, seed: int = 0, scores: Any = None
-) -> "torch.Tensor":
+) -> torch.Tensor:
     """The row nearest to each of k centres of k-means (Lloyd 1982), rows of the largest clusters first: representativeness, as in
     Yuan 2025. It is a row of the centre's own cluster; where rows repeat, clusters may be empty, and the rows left that are
     nearest to their own centres take their place. Memory: 10 numbers a row, 3 × k × D and BLOCK times CHUNK or BLOCK."""
-    import torch
 
     rows = Rows(features)
     assigned, distance = _lloyd(rows, k, seed)
@@ -136,13 +129,10 @@ def kmeans(
     return torch.cat([chosen, left[: k - len(chosen)]])
 
 
-def _lloyd(
-    rows: Rows, k: int, seed: int, iterations: int = 3
-) -> tuple["torch.Tensor", "torch.Tensor"]:
+def _lloyd(rows: Rows, k: int, seed: int, iterations: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
     """Of each row its cluster, 0 to k - 1, and the squared distance to the cluster's centre, after a few rounds: from a good
     start the error falls by 2 % in the second and by 1 % in the third. An empty cluster is begun anew at the row farthest from
     its own centre."""
-    import torch
 
     assigned, distance = _spread(rows, k, seed)
     for _ in range(iterations):
@@ -157,9 +147,8 @@ def _lloyd(
     return assigned, distance
 
 
-def _nearest(x: "torch.Tensor", centres: "torch.Tensor") -> tuple["torch.Tensor", "torch.Tensor"]:
+def _nearest(x: torch.Tensor, centres: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Of each row of x its least squared distance to a centre, and the centre's number; BLOCK centres at a time."""
-    import torch
 
     least, which = torch.full((len(x),), torch.inf), torch.zeros(len(x), dtype=torch.long)
     for start in range(0, len(centres), BLOCK):
@@ -170,9 +159,7 @@ def _nearest(x: "torch.Tensor", centres: "torch.Tensor") -> tuple["torch.Tensor"
     return least.add_(x.square().sum(1)).clamp_(min=0), which
 
 
-def _spread(
-    rows: Rows, k: int, seed: int, rounds: int = 5
-) -> tuple["torch.Tensor", "torch.Tensor"]:
+def _spread(rows: Rows, k: int, seed: int, rounds: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
     """Of each row the nearest of k rows to begin from, as its number 0 to k - 1, and the squared distance. The k rows are those
     of greedy k-means++ (Arthur & Vassilvitskii 2007): each is drawn with a chance in proportion to its squared distance to
     those before it, and is the one of 2 + ln k drawn that lowers the sum of these distances most.
@@ -182,7 +169,6 @@ def _spread(
     several times BLOCK), not k times.
     """
     import numpy as np
-    import torch
 
     draw, trial = torch.Generator().manual_seed(seed), np.random.default_rng(seed % 2**64)
     near, owner = torch.full((rows.n,), torch.inf), torch.zeros(rows.n, dtype=torch.long)
@@ -227,10 +213,9 @@ def _spread(
 @checked
 def herding(
     features: Any, labels: Any, k: int, *, seed: int = 0, scores: Any = None
-) -> "torch.Tensor":
+) -> torch.Tensor:
     """Herding (Welling 2009, in the form of Rebuffi et al. 2017, algorithm 4): each row brings the mean of the chosen as near as
     it can to the mean of all. One matrix–vector product a row chosen; `seed` is not used. Memory: 2 numbers a row."""
-    import torch
 
     rows = Rows(features)
     squares = rows.squares()
@@ -249,7 +234,7 @@ def herding(
 @checked
 def facility_location(
     features: Any, labels: Any, k: int, *, seed: int = 0, scores: Any = None
-) -> "torch.Tensor":
+) -> torch.Tensor:
     """Facility location (Wei et al. 2015): greedily the rows that raise most the sum over all rows of the likeness to their
     nearest chosen row; likeness is (1 + cosine) / 2 of the features less their mean.
 
@@ -257,12 +242,11 @@ def facility_location(
     is above the best gain found are computed anew, a block at a time. `seed` is not used. Memory: 2 numbers a row and
     CHUNK × 256.
     """
-    import torch
 
     rows = Rows(features)
     best, bound, order = torch.zeros(rows.n), torch.full((rows.n,), torch.inf), []
 
-    def gain(index: "torch.Tensor") -> "torch.Tensor":
+    def gain(index: torch.Tensor) -> torch.Tensor:
         columns, total = _unit(rows[index]), torch.zeros(len(index), dtype=torch.float64)
         for part, x in rows.chunks():
             total += (
@@ -299,5 +283,5 @@ def facility_location(
     return torch.tensor(order)
 
 
-def _unit(x: "torch.Tensor") -> "torch.Tensor":
+def _unit(x: torch.Tensor) -> torch.Tensor:
     return x / x.norm(dim=1, keepdim=True).clamp(min=1e-12)

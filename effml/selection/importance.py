@@ -1,13 +1,11 @@
 """How batches are drawn during training: uniformly, or by importance."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import torch
+import torch
 
-    Scorer = Callable[[torch.Tensor], torch.Tensor]
-    Draw = tuple[torch.Tensor, torch.Tensor | None]
+Scorer = Callable[[torch.Tensor], torch.Tensor]
+Draw = tuple[torch.Tensor, torch.Tensor | None]
 
 
 class Uniform:
@@ -16,11 +14,11 @@ class Uniform:
     def __init__(self, n: int, batch_size: int) -> None:
         self.n, self.batch_size = n, batch_size
 
-    def draw(self, index: "torch.Tensor", score: "Scorer", order: "torch.Generator") -> "Draw":
+    def draw(self, index: torch.Tensor, score: Scorer, order: torch.Generator) -> Draw:
         """The images of the next step and the weight of each one's loss (None: all 1), given the uniform batch `index`."""
         return index, None
 
-    def observe(self, scores: "torch.Tensor") -> None:
+    def observe(self, scores: torch.Tensor) -> None:
         """Scores of a uniform batch that was trained on, which its forward pass gave for nothing."""
 
 
@@ -43,8 +41,7 @@ class Importance(Uniform):
         self.threshold = (self.pool + 3 * batch_size) / (3 * batch_size)
         self.tau = 0.0
 
-    def draw(self, index: "torch.Tensor", score: "Scorer", order: "torch.Generator") -> "Draw":
-        import torch
+    def draw(self, index: torch.Tensor, score: Scorer, order: torch.Generator) -> Draw:
 
         if self.tau <= self.threshold:
             return index, None
@@ -57,11 +54,11 @@ class Importance(Uniform):
         chosen = torch.multinomial(share, len(index), replacement=True, generator=order)
         return pool[chosen.to(index.device)], (1 / (len(pool) * share[chosen])).to(index.device)
 
-    def observe(self, scores: "torch.Tensor") -> None:
+    def observe(self, scores: torch.Tensor) -> None:
         self.tau += (1 - self.MOMENTUM) * (tau(scores) - self.tau)
 
 
-def tau(scores: "torch.Tensor") -> float:
+def tau(scores: torch.Tensor) -> float:
     """√(B Σ g²) of B scores with shares g: 1 where all are equal (or 0), √B where one has everything."""
     total = float(scores.sum())
     return float((len(scores) * (scores / total).square().sum()).sqrt()) if total > 0 else 1.0

@@ -7,19 +7,18 @@ whose L probabilities are then apart. Each function gives one score per image, (
 more worth keeping."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from effml.selection.checks import as_float, checked, one_label, several
 
-if TYPE_CHECKING:
-    import torch
-
-Score = Callable[["torch.Tensor", "torch.Tensor", "torch.Tensor"], "torch.Tensor"]
+Score = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def least_confidence(
-    predictions: "torch.Tensor", labels: "torch.Tensor", features: "torch.Tensor"
-) -> "torch.Tensor":
+    predictions: torch.Tensor, labels: torch.Tensor, features: torch.Tensor
+) -> torch.Tensor:
     """1 − the largest probability (Coleman et al. 2020). With several labels an answer is one of
     2^L sets of labels, and its probability the product over the labels."""
     p = _last(predictions)
@@ -28,9 +27,7 @@ def least_confidence(
     return 1 - p.amax(1)
 
 
-def margin(
-    predictions: "torch.Tensor", labels: "torch.Tensor", features: "torch.Tensor"
-) -> "torch.Tensor":
+def margin(predictions: torch.Tensor, labels: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
     """1 − (the largest probability − the second); with several labels, of the sets of labels as in
     `least_confidence`. The second differs from the largest in the label that is least sure."""
     p = _last(predictions)
@@ -43,11 +40,10 @@ def margin(
 
 
 def entropy(
-    predictions: "torch.Tensor", labels: "torch.Tensor", features: "torch.Tensor"
-) -> "torch.Tensor":
+    predictions: torch.Tensor, labels: torch.Tensor, features: torch.Tensor
+) -> torch.Tensor:
     """−Σ p log p, nats (Coleman et al. 2020); with several labels the sum of their binary
     entropies."""
-    import torch
 
     p = _last(predictions)
     other = torch.special.entr(1 - p).sum(1) if several(labels) else 0
@@ -55,10 +51,9 @@ def entropy(
 
 
 def forgetting(
-    predictions: "torch.Tensor", labels: "torch.Tensor", features: "torch.Tensor"
-) -> "torch.Tensor":
+    predictions: torch.Tensor, labels: torch.Tensor, features: torch.Tensor
+) -> torch.Tensor:
     """How often an image was right after one epoch and wrong after the next (Toneva et al. 2019); never right: more than any."""
-    import torch
 
     if predictions.ndim != 3:
         raise ValueError(
@@ -69,19 +64,14 @@ def forgetting(
     return torch.where(right.any(1), forgotten, predictions.shape[1]).float()
 
 
-def el2n(
-    predictions: "torch.Tensor", labels: "torch.Tensor", features: "torch.Tensor"
-) -> "torch.Tensor":
+def el2n(predictions: torch.Tensor, labels: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
     """‖p − y‖₂, mean over the epochs given (Paul et al. 2021, definition 2.3, whose mean is over networks at one epoch)."""
     return _error(predictions, labels).norm(dim=-1).reshape(len(predictions), -1).mean(1)
 
 
-def grand(
-    predictions: "torch.Tensor", labels: "torch.Tensor", features: "torch.Tensor"
-) -> "torch.Tensor":
+def grand(predictions: torch.Tensor, labels: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
     """Norm of the loss's gradient (Paul et al. 2021, definition 2.1), of the last linear layer alone, where it is exactly
     ‖p − y‖ √(‖h‖² + 1) with `features` h, the inputs of that layer."""
-    import torch
 
     inputs = torch.cat(
         [as_float(features[i : i + 8192]).square().sum(1) for i in range(0, len(features), 8192)]
@@ -89,13 +79,10 @@ def grand(
     return _error(_last(predictions), labels).norm(dim=1) * (inputs + 1).sqrt()
 
 
-def clean(
-    predictions: "torch.Tensor", labels: "torch.Tensor", features: "torch.Tensor"
-) -> "torch.Tensor":
+def clean(predictions: torch.Tensor, labels: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
     """Noise removal by confident learning (Northcutt et al. 2021): the probability of the label, less the largest other one,
     each over the mean confidence of its class. Images whose label is likely wrong come last. The predictions should be of a
     model that did not see the image with its label (cross-validation), or saw it for few epochs."""
-    import torch
 
     p = _last(predictions)
     mine = torch.nn.functional.one_hot(one_label(labels), p.shape[1]).bool()
@@ -106,11 +93,11 @@ def clean(
     return ratio[mine] - ratio.masked_fill(mine, -torch.inf).amax(1)
 
 
-def by_score(score: Score, features_too: bool = False) -> Callable[..., "torch.Tensor"]:
+def by_score(score: Score, features_too: bool = False) -> Callable[..., torch.Tensor]:
     """The selector that takes the images with the largest `score` first; equal ones in random order. `features_too`: the score
     is of the features as well. `selector.values` gives the scores of all images, (N,)."""
 
-    def values(features: Any, labels: Any, scores: Any) -> "torch.Tensor":
+    def values(features: Any, labels: Any, scores: Any) -> torch.Tensor:
         scores = as_float(scores)
         if scores.ndim == 1:
             return scores
@@ -119,8 +106,7 @@ def by_score(score: Score, features_too: bool = False) -> Callable[..., "torch.T
 
     def selector(
         features: Any, labels: Any, k: int, *, seed: int = 0, scores: Any = None
-    ) -> "torch.Tensor":
-        import torch
+    ) -> torch.Tensor:
 
         found = values(features, labels, scores)
         shuffled = torch.randperm(len(found), generator=torch.Generator().manual_seed(seed))
@@ -132,7 +118,7 @@ def by_score(score: Score, features_too: bool = False) -> Callable[..., "torch.T
     return checked(selector)
 
 
-def _check(name: str, predictions: "torch.Tensor", labels: Any) -> None:
+def _check(name: str, predictions: torch.Tensor, labels: Any) -> None:
     """Raises ValueError unless the predictions are probabilities of one class an image, or of as
     many labels as there are."""
     got, total = predictions.aminmax(), predictions.sum(-1)
@@ -149,12 +135,11 @@ def _check(name: str, predictions: "torch.Tensor", labels: Any) -> None:
         )
 
 
-def _last(predictions: "torch.Tensor") -> "torch.Tensor":
+def _last(predictions: torch.Tensor) -> torch.Tensor:
     return predictions if predictions.ndim == 2 else predictions[:, -1]
 
 
-def _error(predictions: "torch.Tensor", labels: "torch.Tensor") -> "torch.Tensor":
-    import torch
+def _error(predictions: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
     target = torch.nn.functional.one_hot(one_label(labels), predictions.shape[-1])
     return predictions - (target if predictions.ndim == 2 else target[:, None])

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 from effml.data import fingerprint
 from effml.machine import cpu
 from effml.recipe import NUMERICS, Recipe, Record
-from effml.results import Writer, load_runs, read_records
+from effml.results import Writer, load_runs, read_records, weights_sha256
 from effml.sweep.executors import Executor, Here, run_fresh
-from effml.training.lineage import weights_sha256
 
 if TYPE_CHECKING:
     import pandas

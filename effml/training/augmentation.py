@@ -4,17 +4,15 @@ Images (N,C,H,W) or (N,C,D,H,W); masks (N,H,W) or (N,D,H,W) go the same way. Dra
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import torch
+import torch
 
-Pair = tuple["torch.Tensor", "torch.Tensor | None"]
+Pair = tuple[torch.Tensor, torch.Tensor | None]
 REACH = 1 / 14  # of the side that an image is shifted at most: 2 of 28 pixels
 
 
 def augment(
-    name: str, images: "torch.Tensor", masks: "torch.Tensor | None", generator: "torch.Generator"
+    name: str, images: torch.Tensor, masks: torch.Tensor | None, generator: torch.Generator
 ) -> Pair:
     """The batch as `name` changes it. ValueError for an unknown name."""
     if name not in AUGMENTATIONS:
@@ -22,34 +20,25 @@ def augment(
     return AUGMENTATIONS[name](images, masks, generator)
 
 
-def _none(
-    images: "torch.Tensor", masks: "torch.Tensor | None", generator: "torch.Generator"
-) -> Pair:
+def _none(images: torch.Tensor, masks: torch.Tensor | None, generator: torch.Generator) -> Pair:
     return images, masks
 
 
-def _flip(
-    images: "torch.Tensor", masks: "torch.Tensor | None", generator: "torch.Generator"
-) -> Pair:
+def _flip(images: torch.Tensor, masks: torch.Tensor | None, generator: torch.Generator) -> Pair:
     """Half of the images mirrored left to right: right for all but anatomy with a side."""
     return _mirror(images, masks, generator, -1)
 
 
-def _flips(
-    images: "torch.Tensor", masks: "torch.Tensor | None", generator: "torch.Generator"
-) -> Pair:
+def _flips(images: torch.Tensor, masks: torch.Tensor | None, generator: torch.Generator) -> Pair:
     """Mirrored along both axes of the image independently: for cells, tissue, skin, which have no up and no side."""
     return _mirror(*_mirror(images, masks, generator, -1), generator, -2)
 
 
-def _shift(
-    images: "torch.Tensor", masks: "torch.Tensor | None", generator: "torch.Generator"
-) -> Pair:
+def _shift(images: torch.Tensor, masks: torch.Tensor | None, generator: torch.Generator) -> Pair:
     """Each image moved by up to REACH of its side along both axes; the border repeats."""
     for axis in (-1, -2):
         side = images.shape[axis]
         reach = max(1, round(REACH * side))
-        import torch
 
         move = torch.randint(-reach, reach + 1, (len(images), 1), generator=generator)
         index = (torch.arange(side) + move).clamp(0, side - 1).to(images.device)
@@ -61,12 +50,12 @@ def _shift(
 
 
 def _flip_shift(
-    images: "torch.Tensor", masks: "torch.Tensor | None", generator: "torch.Generator"
+    images: torch.Tensor, masks: torch.Tensor | None, generator: torch.Generator
 ) -> Pair:
     return _shift(*_flip(images, masks, generator), generator)
 
 
-def _along(tensor: "torch.Tensor", index: "torch.Tensor", axis: int) -> "torch.Tensor":
+def _along(tensor: torch.Tensor, index: torch.Tensor, axis: int) -> torch.Tensor:
     """tensor[n, …, index[n], …] along one of the last two axes."""
     shape = [1] * tensor.ndim
     shape[0], shape[axis] = index.shape
@@ -74,13 +63,12 @@ def _along(tensor: "torch.Tensor", index: "torch.Tensor", axis: int) -> "torch.T
 
 
 def _mirror(
-    images: "torch.Tensor", masks: "torch.Tensor | None", generator: "torch.Generator", axis: int
+    images: torch.Tensor, masks: torch.Tensor | None, generator: torch.Generator, axis: int
 ) -> Pair:
-    import torch
 
     turned = (torch.rand(len(images), generator=generator) < 0.5).to(images.device)
 
-    def mirrored(tensor: "torch.Tensor") -> "torch.Tensor":
+    def mirrored(tensor: torch.Tensor) -> torch.Tensor:
         return torch.where(turned.reshape(-1, *[1] * (tensor.ndim - 1)), tensor.flip(axis), tensor)
 
     return mirrored(images), None if masks is None else mirrored(masks)

@@ -9,13 +9,13 @@ import weakref
 from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from filelock import BaseFileLock
 
 from effml.machine import whole_file
 from effml.recipe import Recipe, Record
-
-if TYPE_CHECKING:
-    from filelock import BaseFileLock
 
 SECONDS = 30.0
 """Between two checkpoints at least, since epochs are often shorter and writing costs energy too. EFFML_CHECKPOINT_SECONDS
@@ -74,7 +74,6 @@ class Checkpoint:
         the file is of no use."""
         if self.file is None or not self._own() or not self.file.is_file():
             return 0
-        import torch
 
         try:
             state = torch.load(self.file, map_location="cpu", weights_only=True)
@@ -98,7 +97,6 @@ class Checkpoint:
         least = float(os.environ.get("EFFML_CHECKPOINT_SECONDS") or SECONDS)
         if self.file is None or time.monotonic() - self.saved < least:
             return
-        import torch
 
         with whole_file(self.file) as partial:
             torch.save(self._state(epoch), partial)
@@ -113,7 +111,6 @@ class Checkpoint:
         return [self.recipe.id, vars(self.plain["sampler"]).get("n")]
 
     def _state(self, epoch: int) -> dict[str, Any]:
-        import torch
 
         return {
             **{name: part.state_dict() for name, part in self.parts.items()},
@@ -129,7 +126,6 @@ class Checkpoint:
     def _restore(self, state: dict[str, Any]) -> None:
         """`state`, whose tensors lie on the CPU, goes where the parts are. KeyError where
         something is missing."""
-        import torch
 
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
@@ -168,7 +164,7 @@ class Checkpoint:
         self.plain["history"].notes.append(text)
 
 
-def _release(lock: "BaseFileLock") -> None:
+def _release(lock: BaseFileLock) -> None:
     """Also when training failed; who waits for the file of a lock that is gone tries again."""
     with suppress(OSError):  # Windows does not remove open files
         os.unlink(lock.lock_file)

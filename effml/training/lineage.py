@@ -1,18 +1,16 @@
 """What a run builds on: the weights that earlier runs left in the store, compressed or not, and what these runs cost."""
 
-import hashlib
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import nn
 
 from effml.compression.saving import load_with_recipe
 from effml.data import Dataset
 from effml.models import WeightsUnavailable, build_model
 from effml.recipe import Recipe
-from effml.results import read_records
-
-if TYPE_CHECKING:
-    from torch import nn
+from effml.results import NO_RUN, find_run
 
 
 def shape(data: Dataset) -> dict[str, int]:
@@ -26,7 +24,7 @@ def shape(data: Dataset) -> dict[str, int]:
 
 def build_for(
     name: str, data: Dataset, weights: str, seed: int
-) -> "tuple[nn.Module, list[dict[str, Any]]]":
+) -> tuple[nn.Module, list[dict[str, Any]]]:
     """A model, and the steps in which it was compressed if `weights` are those of a compressed one."""
     if not (weights.endswith(".safetensors") and Path(weights).with_suffix(".json").is_file()):
         return build_model(name, **shape(data), weights=weights, seed=seed), []
@@ -41,7 +39,7 @@ def build_for(
 
 def find_teacher(
     recipe: Recipe, data: Dataset, store: Path | None
-) -> "tuple[nn.Module | None, dict[str, Any] | None]":
+) -> tuple[nn.Module | None, dict[str, Any] | None]:
     """The model that the run `recipe.teacher` of this store left, and its record; two None where no teacher is asked for.
 
     Raises WeightsUnavailable where there is no such run or its weights were not kept, ValueError where it answers for other
@@ -85,7 +83,7 @@ def lineage(store: Path | None, *rows: dict[str, Any] | None) -> dict[str, float
     while waiting:
         row = waiting.pop()
         behind = _costs(row, "lineage")
-        asked = [name for name in map(row.get, _BUILDS_ON) if name not in _NO_RUN]
+        asked = [name for name in map(row.get, _BUILDS_ON) if name not in NO_RUN]
         parents = {name: _parent(name, store, behind) for name in asked}
         found = [parent for parent in parents.values() if parent]
         gone = tuple(name for name in parents if not parents[name])
@@ -102,13 +100,12 @@ def lineage(store: Path | None, *rows: dict[str, Any] | None) -> dict[str, float
 def _parent(asked: str, store: Path | None, behind: list[float]) -> dict[str, Any] | None:
     """The run that left its weights. Where they are gone its record still tells the cost, unless
     the child knew none: then another run of the recipe was its parent."""
-    kept, newest = _find(asked, store)
+    kept, newest = find_run(asked, store)
     return kept or (None if any(map(math.isnan, behind)) else newest)
 
 
 _COSTS = ("seconds", "energy_j")
 _BUILDS_ON = ("weights", "teacher")
-_NO_RUN = (None, "none", "random", "imagenet")
 UNKNOWN = {f"lineage_{name}": math.nan for name in _COSTS}
 
 
@@ -119,12 +116,12 @@ def _costs(row: dict[str, Any], of: str) -> list[float]:
 
 def from_a_file(recipe: Recipe, parent: dict[str, Any] | None) -> bool:
     """Whether the weights are those of a file, which does not say what it cost."""
-    return parent is None and recipe.weights not in _NO_RUN
+    return parent is None and recipe.weights not in NO_RUN
 
 
 def ancestor(asked: str, store: Path | None) -> tuple[str, dict[str, Any] | None]:
     """The weights file that an earlier run left, and its record. Other weights pass through, without a record."""
-    parent, known = _find(asked, store)
+    parent, known = find_run(asked, store)
     if parent is None and known:
         raise WeightsUnavailable(
             f"The run {asked} is in the store, but its weights were not kept: sweep it again with "
@@ -135,37 +132,3 @@ def ancestor(asked: str, store: Path | None) -> tuple[str, dict[str, Any] | None
         if parent is None
         else (str(store / f"{parent['run_id']}.safetensors"), parent)
     )
-
-
-def weights_sha256(
-    asked: str, store: Path | None, rows: list[dict[str, Any]] | None = None
-) -> str | None:
-    """SHA-256 of the file that a recipe's `weights` or `teacher` stands for now; None for what is
-    no file. `rows` are the records of the store, where the caller has read them."""
-    if asked in _NO_RUN:
-        return None
-    kept = _find(asked, store, rows)[0]
-    try:
-        with open(store / f"{kept['run_id']}.safetensors" if kept else asked, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return None
-
-
-def _find(
-    asked: str, store: Path | None, rows: list[dict[str, Any]] | None = None
-) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """Of the runs of a recipe id the newest that left its weights, and the newest of all; None
-    where there is none."""
-    rows = rows if rows is not None else read_records(store)[0] if store else []
-    runs = [
-        row
-        for row in rows
-        if row["recipe_id"] == asked and row["status"] == "ok" and row.get("run_id")
-    ]
-    kept = [row for row in runs if (store / f"{row['run_id']}.safetensors").is_file()]
-    return _newest(kept), _newest(runs)
-
-
-def _newest(runs: list[dict[str, Any]]) -> dict[str, Any] | None:
-    return max(runs, key=lambda row: row.get("finished_utc") or "", default=None)

@@ -5,9 +5,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, MultiStepLR, OneCycleLR
 
 from effml.data import Dataset, Split, normalize
 from effml.evaluation import evaluate
@@ -20,10 +23,6 @@ from effml.training.augmentation import augment
 from effml.training.checkpoints import Checkpoint
 from effml.training.losses import distillation_loss, make_loss
 from effml.training.stopping import make_stopping
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
 
 EVAL_PIXELS = 2_000_000  # of a batch that is only looked at: 512 images up to 62 px, 39 of 224 px
 
@@ -69,12 +68,12 @@ def _from_its_seed(train: Callable[..., History]) -> Callable[..., History]:
 
 @_from_its_seed
 def train(
-    model: "nn.Module",
+    model: nn.Module,
     data: Dataset,
     *,
     recipe: Recipe,
     sampler: Uniform | None = None,
-    teacher: "nn.Module | None" = None,
+    teacher: nn.Module | None = None,
     checkpoint: Path | None = None,
     after_epoch: Callable[[], None] | None = None,
 ) -> History:
@@ -90,7 +89,6 @@ def train(
     after an epoch is kept there, and training goes on from it with the same results; it is removed
     at the end; `notes` say where it was of no use, or another process's. Raises Diverged when the
     loss is not finite and ValueError for a task without labels or masks, or an unknown name."""
-    import torch
 
     target = _target(data, recipe)
     device = str(next(model.parameters()).device)
@@ -121,11 +119,11 @@ def train(
         checkpoint, recipe, model, optimizer, schedule, scaler, order, stopping, history, sampler
     )
 
-    def forward(images: "torch.Tensor") -> "torch.Tensor":
+    def forward(images: torch.Tensor) -> torch.Tensor:
         with numbers.context():
             return model(_channels_last(numbers.cast(normalize(images))))
 
-    def score(index: "torch.Tensor") -> "torch.Tensor":
+    def score(index: torch.Tensor) -> torch.Tensor:
         model.eval()
         with torch.no_grad():
             scores = _gradient_norm(forward(split.take(index).to(device)).float(), truth[index])
@@ -219,7 +217,7 @@ def _why(epoch: int, recipe: Recipe, scores: list[float]) -> list[str]:
     return [told + f"was {scores[0]:g} in every epoch"] if len({*scores}) == 1 else []
 
 
-def predict(model: "nn.Module", split: Split, *, task: str, precision: str = "fp32") -> np.ndarray:
+def predict(model: nn.Module, split: Split, *, task: str, precision: str = "fp32") -> np.ndarray:
     """Probabilities of every image of a split, in its order: float32 (N, K), sigmoid per label if multi-label; for
     segmentation float16 (N, H, W) or (N, D, H, W), of the structure."""
     return _probabilities(
@@ -228,9 +226,8 @@ def predict(model: "nn.Module", split: Split, *, task: str, precision: str = "fp
     )
 
 
-def _logits(model: "nn.Module", split: Split, numbers: Arithmetic, task: str) -> "torch.Tensor":
+def _logits(model: nn.Module, split: Split, numbers: Arithmetic, task: str) -> torch.Tensor:
     """On the CPU: float32 (N, K), or float16 (N, 2, …) for masks, which are large."""
-    import torch
 
     model.eval()
     step = min(512, max(1, EVAL_PIXELS // split.images[0, 0].numel()))
@@ -248,14 +245,14 @@ def _logits(model: "nn.Module", split: Split, numbers: Arithmetic, task: str) ->
         )
 
 
-def _probabilities(logits: "torch.Tensor", task: str) -> np.ndarray:
+def _probabilities(logits: torch.Tensor, task: str) -> np.ndarray:
     if task == "segmentation":
         return (logits[:, 1] - logits[:, 0]).sigmoid().numpy()
     return (logits.sigmoid() if task == "multi-label" else logits.softmax(1)).numpy()
 
 
 def _validate(
-    model: "nn.Module", data: Dataset, numbers: Arithmetic, loss_of: Callable
+    model: nn.Module, data: Dataset, numbers: Arithmetic, loss_of: Callable
 ) -> dict[str, float]:
     """Score, loss and accuracy (of masks: over all pixels) on the validation split; NaN without one."""
     if data.val is None:
@@ -283,9 +280,8 @@ def _validate(
     return {"score": scores.auroc, "loss": loss, "accuracy": scores.accuracy}
 
 
-def _guide(teacher: "nn.Module", data: Dataset, recipe: Recipe, numbers: Arithmetic) -> Callable:
+def _guide(teacher: nn.Module, data: Dataset, recipe: Recipe, numbers: Arithmetic) -> Callable:
     """Logits (B, K) of the teacher for a batch, from its index and images; computed once for all images unless they vary."""
-    import torch
 
     if data.task not in ("binary", "multi-class", "ordinal") or recipe.sampler != "uniform":
         raise ValueError(
@@ -298,23 +294,21 @@ def _guide(teacher: "nn.Module", data: Dataset, recipe: Recipe, numbers: Arithme
         logits = _logits(teacher, data.train, numbers, data.task).to(numbers.device)
         return lambda index, images: logits[index]
 
-    def look(index: "torch.Tensor", images: "torch.Tensor") -> "torch.Tensor":
+    def look(index: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
         with torch.no_grad(), numbers.context():
             return teacher(_channels_last(numbers.cast(normalize(images)))).float()
 
     return look
 
 
-def _gradient_norm(logits: "torch.Tensor", labels: "torch.Tensor") -> "torch.Tensor":
+def _gradient_norm(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """‖p − y‖₂, (N,): the norm of the gradient of cross-entropy with respect to the logits."""
-    import torch
 
     return (logits.softmax(1) - torch.nn.functional.one_hot(labels, logits.shape[1])).norm(dim=1)
 
 
 def _channels_last(thing: Any) -> Any:
     """A model or a batch (N,C,H,W) in channels-last layout; volumes stay as they are."""
-    import torch
 
     if isinstance(thing, torch.Tensor) and thing.ndim != 4:
         return thing.contiguous()
@@ -324,10 +318,9 @@ def _channels_last(thing: Any) -> Any:
 
 
 def _dtypes(
-    model: "nn.Module", outputs: "torch.Tensor", optimizer: "torch.optim.Optimizer"
+    model: nn.Module, outputs: torch.Tensor, optimizer: torch.optim.Optimizer
 ) -> dict[str, str]:
     """What is in memory after a step: the dtypes of weights, outputs, gradients and optimiser state, commonest first."""
-    import torch
 
     def of(tensors: Any) -> str:
         sizes: dict[str, int] = {}
@@ -352,35 +345,25 @@ def _dtypes(
     }
 
 
-def _cosine(
-    optimizer: "torch.optim.Optimizer", steps: int
-) -> "torch.optim.lr_scheduler.LRScheduler":
+def _cosine(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
     """From the learning rate to 0 along half a cosine (Loshchilov & Hutter 2017, without restarts)."""
-    from torch.optim.lr_scheduler import CosineAnnealingLR
 
     return CosineAnnealingLR(optimizer, steps)
 
 
-def _constant(
-    optimizer: "torch.optim.Optimizer", steps: int
-) -> "torch.optim.lr_scheduler.LRScheduler":
-    from torch.optim.lr_scheduler import ConstantLR
+def _constant(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
 
     return ConstantLR(optimizer, factor=1.0)
 
 
-def _step(optimizer: "torch.optim.Optimizer", steps: int) -> "torch.optim.lr_scheduler.LRScheduler":
+def _step(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
     """A tenth after half, and again after three quarters, of the steps, as MedMNIST's own training does."""
-    from torch.optim.lr_scheduler import MultiStepLR
 
     return MultiStepLR(optimizer, [steps // 2, 3 * steps // 4], gamma=0.1)
 
 
-def _onecycle(
-    optimizer: "torch.optim.Optimizer", steps: int
-) -> "torch.optim.lr_scheduler.LRScheduler":
+def _onecycle(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
     """Up to the learning rate in the first 30 %, then down to nothing (Smith & Topin 2018)."""
-    from torch.optim.lr_scheduler import OneCycleLR
 
     return OneCycleLR(optimizer, optimizer.param_groups[0]["lr"], total_steps=steps + 1)
 

@@ -1,16 +1,14 @@
 """What a selection looks at: raw pixels, or what a small model makes of the training images."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+
+import torch
 
 from effml.data import Dataset, normalize
 from effml.models import build_model, check_linear, embed
 from effml.recipe import Recipe
 from effml.selection import get_selector
 from effml.training.loop import predict, train
-
-if TYPE_CHECKING:
-    import torch
 
 EPOCHS = 5
 """Of a proxy whose recipe does not say."""
@@ -20,11 +18,11 @@ EPOCHS = 5
 class Look:
     """`features` (N, D); `predictions`, the proxy's probabilities after each epoch, (N, E, K), or None."""
 
-    features: "torch.Tensor"
-    predictions: "torch.Tensor | None" = field(default=None)
+    features: torch.Tensor
+    predictions: torch.Tensor | None = field(default=None)
 
 
-def select(data: Dataset, recipe: Recipe, *, device: str = "cpu") -> "torch.Tensor":
+def select(data: Dataset, recipe: Recipe, *, device: str = "cpu") -> torch.Tensor:
     """Indices of the training images that the recipe keeps, in the order picked. A proxy computes
     on `device`.
 
@@ -81,7 +79,6 @@ def look(
     """Features of the training images (pixels where no `embedding` is asked for) and, of a trained
     proxy, its probabilities after each epoch, where these are asked for. `linear`: the proxy must
     end with one linear layer (`check_linear`)."""
-    import torch
 
     epochs, pixels = _epochs(recipe), data.train.images.flatten(1)
     name, _, how = recipe.proxy.partition("@")

@@ -3,24 +3,23 @@
 import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
 
 from effml.data import normalize
 from effml.optimizers import make_optimizer
 from effml.precision import arithmetic
 from effml.training.loop import _channels_last
 
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
 WARM_UP = 2  # steps: the first makes the optimiser's state and chooses the kernels
 
 
 def step_seconds(
-    model: "nn.Module",
-    images: "torch.Tensor",
-    labels: "torch.Tensor",
+    model: nn.Module,
+    images: torch.Tensor,
+    labels: torch.Tensor,
     *,
     precisions: Sequence[str] = ("fp32", "amp_bf16"),
     repeats: int = 7,
@@ -48,13 +47,12 @@ def step_seconds(
 
 
 def _stepper(
-    model: "nn.Module",
-    images: "torch.Tensor",
-    labels: "torch.Tensor",
+    model: nn.Module,
+    images: torch.Tensor,
+    labels: torch.Tensor,
     precision: str,
     optimizer: str,
 ) -> Callable[[], float]:
-    from torch.nn.functional import cross_entropy
 
     numbers = arithmetic(precision, str(images.device))
     numbers.prepare(_channels_last(model)).train()
