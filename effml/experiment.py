@@ -21,7 +21,7 @@ from effml.metering import Cost, measure
 from effml.models import SEGMENTING, WeightsUnavailable, count, head, weights_bytes
 from effml.precision import choose, emulated
 from effml.recipe import NUMERICS, Recipe, Record
-from effml.results import save_arrays, save_file, weights_sha256
+from effml.results import file_sha256, save_arrays, save_file, weights_sha256
 from effml.training import Diverged, predict, select, train
 from effml.training.checkpoints import checkpoint_file
 from effml.training.lineage import (
@@ -52,7 +52,6 @@ def run(
     With a `store` the probabilities and epoch curves are written beside its records (and the weights, if they are to be
     kept). The record itself is returned, not written. It never raises for what the recipe asks: see Record.status.
     """
-
     record = Record(
         recipe,
         run_id=f"{recipe.id}-{secrets.token_hex(4)}",
@@ -92,6 +91,7 @@ def _do(recipe: Recipe, record: Record, store: Path | None, keep_weights: bool) 
         weights_sha256=weights_sha256(recipe.weights, store),
         teacher_sha256=weights_sha256(recipe.teacher, store),
     )
+    lost: list[str] = []
     with measure(record.device) as prepare:
         data = load_dataset(recipe.data, size=recipe.size)
         record.update(
@@ -101,7 +101,8 @@ def _do(recipe: Recipe, record: Record, store: Path | None, keep_weights: bool) 
         asked = recipe.but(precision=precision)
         chosen = None if recipe.selection == "none" else select(data, asked, device=record.device)
         if chosen is not None:
-            data = data.only(chosen)
+            whole, data = data, data.only(chosen)
+            lost = _lost(whole, data)
         weights, parent = ancestor(recipe.weights, store)
         model, steps = build_for(recipe.model, data, weights, recipe.seed)
         teacher, master = find_teacher(recipe, data, store)
@@ -138,7 +139,8 @@ def _do(recipe: Recipe, record: Record, store: Path | None, keep_weights: bool) 
                 "val_labels": data.val.labels.numpy(),
                 "val_probabilities": predict(model, data.val, task=data.task, precision=precision),
             }
-    remarks = [data.passport.get("labels"), *scores.notes, *history.notes]
+    cut = [note for report in reports for note in report.notes]
+    remarks = [data.passport.get("labels"), *lost, *cut, *scores.notes, *history.notes]
     record.update(scores.as_columns("test_"), notes="; ".join(filter(None, remarks)) or None)
     example = normalize(data.train.images[:1].to(record.device)).to(next(model.parameters()).dtype)
     if data.task in ("binary", "multi-class", "ordinal"):
@@ -176,6 +178,16 @@ def _do(recipe: Recipe, record: Record, store: Path | None, keep_weights: bool) 
             )
         elif keep_weights:
             save_file(store / f"{record.run_id}.safetensors", weights_bytes(model))
+        record.update(kept_sha256=file_sha256(store / f"{record.run_id}.safetensors"))
+
+
+def _lost(whole: Dataset, chosen: Dataset) -> list[str]:
+    """The classes of which a selection left no image, in words."""
+    if whole.task not in ("binary", "multi-class", "ordinal"):
+        return []
+    before, after = (d.train.labels.bincount(minlength=len(d.classes)) for d in (whole, chosen))
+    names = [str(whole.classes[i]) for i in ((before > 0) & (after == 0)).nonzero().flatten()]
+    return [f"the selection left no training image of {', '.join(names)}"] if names else []
 
 
 def _precision(recipe: Recipe, record: Record) -> str:
@@ -244,7 +256,6 @@ def _refuse_data(data: Dataset, recipe: Recipe) -> None:
 
 def _compress(model: nn.Module, data: Dataset, recipe: Recipe) -> tuple[nn.Module, list[Report]]:
     """Merge, prune, factorise as the recipe says, looking at some training images but at no label."""
-
     order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(recipe.seed))
     seen = (
         data.train.take(order[: recipe.calibration_images]) if recipe.calibration_images else None

@@ -36,7 +36,6 @@ def build_model(
     model.
 
     Raises ValueError for an unknown name and WeightsUnavailable when the weights cannot be had."""
-
     if seed is None:  # where nobody has seeded torch, its seed is a random number of 64 bits
         seed = torch.initial_seed() if torch.initial_seed() < 2**32 else 0
     with seeded(seed):
@@ -96,7 +95,6 @@ def _image_size(name: str, size: int) -> dict[str, int]:
 
 def _lenet5(in_channels: int, classes: int, size: int) -> nn.Module:
     """LeNet-5 (LeCun et al. 1998): 6-16-120-84 with average pooling, and ReLU where it had a scaled tanh."""
-
     side = (size // 2 - 4) // 2
     if side < 1:
         raise ValueError(f"lenet5 needs images of at least 12 px, not {size}.")
@@ -119,7 +117,6 @@ def _lenet5(in_channels: int, classes: int, size: int) -> nn.Module:
 def _lenet_srinivas(in_channels: int, classes: int, size: int) -> nn.Module:
     """The LeNet of Srinivas & Babu (2015), which is Caffe's: 20-50-500 with maximum pooling; theirs had a ReLU after fc500 only,
     ours after each convolution as well."""
-
     side = ((size - 4) // 2 - 4) // 2
     if side < 1:
         raise ValueError(f"lenet_srinivas needs images of at least 16 px, not {size}.")
@@ -139,7 +136,6 @@ def _lenet_srinivas(in_channels: int, classes: int, size: int) -> nn.Module:
 
 def _perceptron(*hidden: int):
     def build(in_channels: int, classes: int, size: int) -> nn.Module:
-
         widths = [in_channels * size * size, *hidden]
         layers = [
             layer for a, b in zip(widths, widths[1:]) for layer in (nn.Linear(a, b), nn.ReLU())
@@ -151,7 +147,6 @@ def _perceptron(*hidden: int):
 
 def _resnet18_medmnist(in_channels: int, classes: int, size: int) -> nn.Module:
     """ResNet-18 with MedMNIST's stem for small images: one 3×3 convolution of stride 1 and no pooling (Yang et al. 2023)."""
-
     model = import_timm().create_model("resnet18", in_chans=in_channels, num_classes=classes)
     model.conv1 = nn.Conv2d(in_channels, 64, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
@@ -163,7 +158,6 @@ def _residual_unet(axes: int):
     def build(in_channels: int, classes: int, size: int) -> nn.Module:
         """Residual U-Net (Zhang et al. 2018; four levels of 16 to 128 channels): logits (N, classes, H, W) or (N, classes, D,
         H, W) for images of any size from 8 px on, since each level up takes the size of its way down."""
-
         convolution, normalization = (
             (nn.Conv2d, nn.BatchNorm2d) if axes == 2 else (nn.Conv3d, nn.BatchNorm3d)
         )
@@ -223,7 +217,6 @@ SEGMENTING = ("unet", "unet3d")
 
 def count(model: nn.Module, example: torch.Tensor) -> dict[str, int]:
     """Parameters, parameters that are not zero, and MACs of one image; `example` is (1,C,H,W) float32."""
-
     with torch.no_grad(), FlopCounterMode(display=False) as flops:
         model(example)
     return {
@@ -244,7 +237,6 @@ def head(model: nn.Module, example: torch.Tensor | None = None) -> nn.Module:
 
     Raises ValueError where there are no such layers, or where they cannot be found without an
     `example`."""
-
     layers = _known(model) if example is None else _answering(model, example)
     if not layers:
         raise ValueError(
@@ -257,7 +249,6 @@ def head(model: nn.Module, example: torch.Tensor | None = None) -> nn.Module:
 def _known(model: nn.Module) -> list[nn.Module]:
     """The layers which timm calls the classifier, or the last layer of a Sequential; none if it is
     another model."""
-
     if hasattr(model, "get_classifier"):
         found, waiting = [], [model.get_classifier()]
         while waiting:
@@ -274,7 +265,6 @@ def _known(model: nn.Module) -> list[nn.Module]:
 
 
 def _multiplies(layer: nn.Module | None) -> bool:
-
     return isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd))
 
 
@@ -321,7 +311,6 @@ class _Trace:
 def _trace(model: nn.Module, example: torch.Tensor, heads: list[nn.Module]) -> _Trace:
     """In eval mode with what the heads give cut off from what they were given, so that no gradient
     goes through them. The model is left as it was."""
-
     inputs, outputs, called, hooks = [], [], [], []
 
     def cut(layer: nn.Module, given: tuple, output: torch.Tensor) -> torch.Tensor:
@@ -364,7 +353,6 @@ def _trace(model: nn.Module, example: torch.Tensor, heads: list[nn.Module]) -> _
 
 def _reach(target: torch.Tensor, sources: list[torch.Tensor]) -> set[torch.Tensor]:
     """Those of `sources` that `target` was computed from."""
-
     if not target.requires_grad or not sources:
         return set()
     found = torch.autograd.grad(target.sum(), sources, retain_graph=True, allow_unused=True)
@@ -375,7 +363,6 @@ def check_linear(model: nn.Module, example: torch.Tensor) -> None:
     """Raises ValueError unless the answer is W h + b of a single layer and h is what `embed` gives:
     for formulas about the gradient of a last linear layer. A convolution is one where it sees each
     image in one place."""
-
     layers = _answering(model, example)
     trace, layer = _trace(model, example, layers), layers[0]
     plain = type(layer) in (nn.Linear, nn.Conv2d) and len(layers) == len(trace.outputs) == 1
@@ -405,7 +392,6 @@ def embed(
 ) -> torch.Tensor:
     """What the layers of `head` see, (n, D) float32, of n images which `batch` gives a slice at a
     time, as float. Where they are several and see different things, these stand side by side."""
-
     weight, seen, rows = next(model.parameters()), [], []
 
     def note(layer: nn.Module, inputs: tuple) -> None:

@@ -32,7 +32,6 @@ class Arithmetic:
 
     def context(self) -> AbstractContextManager:
         """Autocast where products and weights differ, else nothing."""
-
         return (
             nullcontext()
             if self.products == self.weights
@@ -41,17 +40,14 @@ class Arithmetic:
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """The model's weights in their dtype, in place."""
-
         return model.to(getattr(torch, self.weights))
 
     def cast(self, images: torch.Tensor) -> torch.Tensor:
         """Normalised images in the dtype of the weights."""
-
         return images.to(getattr(torch, self.weights))
 
     def scaler(self) -> torch.amp.GradScaler:
         """Scales the loss so that fp16 gradients do not vanish (Micikevicius et al. 2018, §3.2); does nothing for the others."""
-
         return torch.amp.GradScaler(torch.device(self.device).type, enabled=self.scaled)
 
 
@@ -116,7 +112,6 @@ def emulated(precision: str, device: str) -> bool:
 def has_bf16(device: str) -> bool:
     """Whether this GPU (compute capability 8.0 and newer) or CPU computes in bfloat16, and torch is
     not told otherwise. ATEN_CPU_CAPABILITY changes nothing: products and convolutions are oneDNN's."""
-
     if device.startswith("cuda"):
         return torch.cuda.get_device_capability() >= (8, 0)
     flags = cpu()[1].split() or [
@@ -164,7 +159,6 @@ def native_precision(device: str = "auto") -> str:
     """`amp_bf16` where this GPU or CPU has bfloat16 arithmetic worth using, else `fp32`; measured once (see `probe`).
 
     It is the faster of the two for most convolutional nets, not for all: depthwise ones (MobileNet) may lose by it."""
-
     return choose("auto", "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")[0]
 
 
@@ -173,7 +167,6 @@ def probe(device: str = "cpu") -> float | None:
     at most 2 s in all. None where other programs took more than a tenth of the CPU, which tells nothing.
 
     Remembered by CPU flags (GPU name), torch version and threads in `EFFML_CACHE`, else ~/.cache/effml."""
-
     where = torch.cuda.get_device_name() if device == "cuda" else " ".join(cpu())
     key = hashlib.sha256(
         f"{where} {torch.__version__} {torch.get_num_threads()}".encode()
@@ -199,7 +192,6 @@ def probe(device: str = "cpu") -> float | None:
 def _probe(device: str, seconds: float = 1.5) -> dict[str, float]:
     """Training steps of three convolutions, in both formats by turns after a warm-up; the fastest counts, since what others
     do on the machine only ever adds."""
-
     with seeded(0):
         model = nn.Sequential(
             nn.Conv2d(3, 64, 3, stride=2),

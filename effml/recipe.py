@@ -7,7 +7,7 @@ import os
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Iterable, Self
 
-NUMERICS = 1
+NUMERICS = 2
 """Raised by hand when a change of effml may change results: runs with an older number are done again."""
 
 # a fraction kept, and the method which does the removing
@@ -311,6 +311,7 @@ COLUMNS: dict[str, str] = {
     "data_phantom": "1 if the images are simulated, 0 if they are real",
     "weights_sha256": "SHA-256 of the file that weights stood for, where it was one",
     "teacher_sha256": "the same of teacher",
+    "kept_sha256": "SHA-256 of the weights that this run left beside its record, if they were to be kept",
     "train_n": "training images used",
     "train_rarest": "images of the smallest class among them",
     "importance_steps": "training steps whose batch was drawn by importance",

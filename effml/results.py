@@ -193,11 +193,22 @@ def weights_sha256(
     if asked in NO_RUN:
         return None
     kept = find_run(asked, store, rows)[0]
+    return file_sha256(store / f"{kept['run_id']}.safetensors" if kept else Path(asked))
+
+
+def file_sha256(path: Path) -> str | None:
+    """SHA-256 of a file; None where there is none that can be read."""
     try:
-        with open(store / f"{kept['run_id']}.safetensors" if kept else asked, "rb") as file:
+        with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return None
+
+
+def left_weights(row: dict[str, Any], store: Path) -> bool:
+    """Whether the weights that a run left are still there, and still those."""
+    path, left = store / f"{row.get('run_id')}.safetensors", row.get("kept_sha256")
+    return path.is_file() if left is None else file_sha256(path) == left
 
 
 def find_run(
@@ -211,7 +222,7 @@ def find_run(
         for row in rows
         if row["recipe_id"] == asked and row["status"] == "ok" and row.get("run_id")
     ]
-    kept = [row for row in runs if (store / f"{row['run_id']}.safetensors").is_file()]
+    kept = [row for row in runs if left_weights(row, store)]
     return _newest(kept), _newest(runs)
 
 

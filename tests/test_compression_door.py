@@ -271,3 +271,37 @@ def test_a_linear_layer_on_sequences_is_not_merged_through_a_flattening():
     small, _ = COMPRESSORS["merge"](model, 0.5, example=sequences)  # copies merge for nothing
     with torch.no_grad():
         assert torch.allclose(small(sequences), model(sequences), atol=1e-5)
+
+
+class Reads(nn.Module):
+    """Reads the weights of one of its layers itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(16, 32), nn.Linear(16, 3)
+
+    def forward(self, x):
+        return self.b(nn.functional.linear(self.a(x), self.a.weight.t()))
+
+
+def test_a_model_that_does_not_run_without_what_was_removed_is_refused():
+    with pytest.raises(ValueError, match="^svd: without what was removed Reads does not run"):
+        COMPRESSORS["svd"](Reads().eval(), 0.5, example=torch.randn(2, 16))
+    with pytest.raises(ValueError, match="compiled by torch.compile. Give the model it was made"):
+        COMPRESSORS["svd"](torch.compile(Reads()), 0.5, example=torch.randn(2, 16))
+
+
+class Draws(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(16, 16), nn.Linear(16, 2)
+
+    def forward(self, x):
+        return self.b(self.a(x + torch.randn_like(x)))
+
+
+def test_a_model_that_draws_moves_no_global_generator():
+    model, before = Draws().eval(), torch.get_rng_state()
+    for name in ("svd", "magnitude"):
+        COMPRESSORS[name](model, 0.5, example=torch.zeros(2, 16))
+    assert torch.equal(torch.get_rng_state(), before)

@@ -315,3 +315,21 @@ def test_random_nets_keep_their_outputs_and_are_their_silenced_parents(seed):
             nn.init.normal_(layer.bias, std=0.3)
     for name, keep in (("channels", 0.5), ("channels_random", 0.3)):
         pruned(net, keep, name, seed)
+
+
+def test_every_group_keeps_a_channel_however_little_is_asked_for():
+    net = nn.Sequential(
+        conv(1, 16),
+        nn.ReLU(),
+        conv(16, 6),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(6, 3),
+    )
+    left = []
+    for keep in (0.01, 0.06, 0.1, 0.2, 0.5):
+        small, report = pruned(net, keep)
+        left.append((small[0].out_channels, small[2].out_channels))
+        assert report.kept == pytest.approx(sum(left[-1]) / 22)
+    assert left == [(1, 1), (1, 1), (1, 1), (3, 1), (8, 3)]

@@ -189,7 +189,7 @@ def test_canaries_force_numerics_to_be_raised(tmp_path):
         ],
         tmp_path,
     )
-    assert effml.NUMERICS == 1
+    assert effml.NUMERICS == 2
     assert runs.test_auroc.tolist() == pytest.approx([0.5780, 0.6864, 0.4743], abs=0.02)
 
 

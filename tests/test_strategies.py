@@ -1,13 +1,14 @@
 """Compression and distillation through recipes: what the record says, what is kept, and what builds on it."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
-from effml import Recipe, load_dataset, load_runs, run, sweep
+from effml import Recipe, experiment, load_dataset, load_runs, run, sweep
 from effml.compression import load_compressed
 from effml.training import train
 from effml.training.lineage import lineage
@@ -258,3 +259,16 @@ def test_foreign_rows_are_no_ancestors(tmp_path):
     for odd in ({"finished_utc": 5}, {"train_seconds": "long"}, {"run_id": None}):
         stored(tmp_path, "A", 1.0, kept=False, **odd)
     assert lineage(tmp_path, child(weights="A"))["lineage_seconds"] == 110
+
+
+def test_what_a_selection_or_a_cut_left_is_in_the_notes(monkeypatch):
+    data = load_dataset("phantom-chest")
+    (ill,) = (data.train.labels == 1).nonzero(as_tuple=True)
+    assert experiment._lost(data, data.only(ill)) == [
+        f"the selection left no training image of {data.classes[0]}"
+    ]
+    assert experiment._lost(data, data) == []
+    sizes = {"params": 1, "macs": 1, "latency_s": 1.0}
+    told = SimpleNamespace(notes=("one group kept its width",), kept=0.5, before=sizes, after=sizes)
+    monkeypatch.setattr(experiment, "_compress", lambda model, *_: (model, [told]))
+    assert "one group kept its width" in run(QUICK).notes

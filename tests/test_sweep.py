@@ -467,6 +467,20 @@ def test_a_weights_file_that_was_overwritten_is_another_start(tmp_path):
     assert pending([recipe], store) == []
 
 
+def test_weights_that_a_run_left_and_that_have_changed_are_not_its_weights(tmp_path):
+    first, other = QUICK, QUICK.but(seed=1)
+    runs = sweep([first, other], tmp_path, keep_weights=True)
+    assert runs.kept_sha256.nunique() == 2
+    child = first.but(weights=first.id, epochs=0)
+    ours, theirs = (tmp_path / f"{run_id}.safetensors" for run_id in runs.run_id)
+    ours.write_bytes(theirs.read_bytes())
+    refused = sweep([child], tmp_path).iloc[0]
+    assert refused.status == "weights unavailable" and "have changed since" in refused.reason
+    assert pending([first, other], tmp_path, keep_weights=True) == [first]
+    sweep([first], tmp_path, keep_weights=True)
+    assert sweep([child], tmp_path).iloc[0].status == "ok"
+
+
 def test_another_machine_is_done_and_this_one_is_shown(tmp_path):
     from effml.machine import cpu
     from effml.sweep import plan

@@ -269,16 +269,22 @@ def test_every_part_of_the_state_is_restored(tmp_path, monkeypatch, fields):
 
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(
-    "harm", ["empty", "torn", "foreign", "of another recipe", "of fewer images", "misfit"]
+    "harm",
+    ["empty", "torn", "foreign", "one byte", "of another recipe", "of fewer images", "misfit"],
 )
 def test_a_checkpoint_of_no_use_is_begun_anew_with_a_note(tmp_path, monkeypatch, capfd, harm):
     file, recipe = tmp_path / "x.checkpoint", Recipe(epochs=2, batch_size=48)
     interrupt(file, recipe.but(seed=1) if harm == "of another recipe" else recipe, monkeypatch)
     content = file.read_bytes()
-    if harm in ("empty", "torn", "foreign"):
-        file.write_bytes(
-            {"empty": b"", "torn": content[: len(content) // 2], "foreign": b"[1]"}[harm]
-        )
+    half = len(content) // 2
+    harmed = {
+        "empty": b"",
+        "torn": content[:half],
+        "foreign": b"[1]",
+        "one byte": content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :],
+    }
+    if harm in harmed:
+        file.write_bytes(harmed[harm])
     elif harm != "of another recipe":
         state = torch.load(file, weights_only=True)
         state["run"] = [recipe.id, 144 - 9 * (harm == "of fewer images")]

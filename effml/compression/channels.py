@@ -60,7 +60,6 @@ def channels_taylor(model: nn.Module, keep: float, job: Job) -> Outcome:
 @compressor()
 def channels_random(model: nn.Module, keep: float, job: Job) -> Outcome:
     """Baseline: random channels."""
-
     generator = torch.Generator().manual_seed(job.seed)
 
     def importance(group: Any) -> torch.Tensor:
@@ -72,7 +71,6 @@ def channels_random(model: nn.Module, keep: float, job: Job) -> Outcome:
 def _cut(
     model: nn.Module, keep: float, job: Job, importance: Callable[[Any], torch.Tensor]
 ) -> Outcome:
-
     wanted = [p.requires_grad for p in model.parameters()]
     model.requires_grad_(True)  # the dependencies are found by tracing gradients
     try:
@@ -138,7 +136,6 @@ def _listed(names: list[str], most: int = 8) -> str:
 def reestimate(model: nn.Module, data: torch.Tensor, batch: int = 64) -> None:
     """Batch-norm means and variances anew, as averages over the batches of `data` (M, C, H, W), in place and without labels;
     the rest of the model stays in eval mode. After a cut the old statistics belong to channels that saw more."""
-
     layers = [
         layer
         for layer in model.modules()
@@ -172,7 +169,6 @@ def _gradients(
     The answers a model gives are of no use as labels: where it is sure, their gradient vanishes. Labels drawn from its softmax
     keep it: the mean gradient is then zero and the mean square is the diagonal of the Fisher information over `batch`, which
     says how fast the distribution of answers moves. One output is taken for the logit of the second of two classes."""
-
     generator = torch.Generator().manual_seed(seed)
     parameters, parts = list(model.parameters()), data.split(batch)
     wanted, squares = (

@@ -114,7 +114,6 @@ def row(name: str, keep: float = 0.5, size: int = 64, method: str = "channels") 
 
 def _alive(name: str, size: int) -> tuple[nn.Module, torch.Tensor]:
     """A model whose channels all matter, as after training, and four images it takes."""
-
     model, images = None, torch.randn(4, 1, size, size)
     try:
         model = build_model(name, classes=3, size=size)
@@ -135,7 +134,6 @@ def _checked(
     model: nn.Module, small: nn.Module, report: Report, images: torch.Tensor, name: str
 ) -> dict[str, Any]:
     """Is it smaller, does it run, learn, and come back from disk? Raises AssertionError with what does not hold."""
-
     if report.ratios["params"] > SMALLER:
         return {
             "why": f"It keeps {report.ratios['params']:.0%} of its parameters. {' '.join(report.notes)}".strip()

@@ -100,6 +100,8 @@ def _groups(
         if values is None or len(values) % parts:
             return None
         values, unit = inseparable(group, values, parts)
+        one = unit / max(len(values) // parts, unit)  # a group that would keep none stays whole
+        pruner.per_step_pruning_ratio[pruner.current_step] = 1 - max(keep, one * (1 + 1e-6))
         for name in {names.get(dep.target.module) for dep, _ in group if out(dep)} & {*widths}:
             n, least = widths[name]
             widths[name] = n, max(least, unit)
@@ -159,7 +161,6 @@ def output_layers(model: nn.Module, example: torch.Tensor) -> list[str]:
 
 def attentions(model: nn.Module) -> Iterator[tuple[nn.Module, nn.Module]]:
     """Attention modules and their linear layer `qkv`, whose outputs are queries, keys and values of all heads."""
-
     for module in model.modules():
         if isinstance(getattr(module, "qkv", None), nn.Linear) and hasattr(module, "num_heads"):
             yield module, module.qkv
@@ -196,7 +197,6 @@ class Misfit(RuntimeError):
 
 def carve(model: nn.Module, groups: list[Group]) -> nn.Module:
     """A copy of the model without what the groups lose."""
-
     small = deepcopy(model)
     for (name, way), (handler, dim, gone) in together(groups).items():
         owner, _, child = name.rpartition(".")

@@ -16,7 +16,6 @@ INPUTS = (
 def check_model(name: str, model: Any) -> None:
     """Raises ValueError unless `model` is made of plain, dense, finite, floating-point tensors,
     each parameter in one place."""
-
     if not isinstance(model, torch.nn.Module):
         raise ValueError(
             f"{name}: the first argument is a {type(model).__name__}, not a model. Give effml.build_model(…)."
@@ -24,6 +23,10 @@ def check_model(name: str, model: Any) -> None:
     if isinstance(model, torch.jit.ScriptModule):
         raise ValueError(
             f"{name}: the model is compiled by torch.jit. Give the model it was made from."
+        )
+    if type(model).__name__ == "OptimizedModule":
+        raise ValueError(
+            f"{name}: the model is compiled by torch.compile. Give the model it was made from, model._orig_mod."
         )
     for layer_name, layer in model.named_modules():
         _check_layer(name, layer_name or "the model itself", layer)
@@ -47,7 +50,6 @@ def check_model(name: str, model: Any) -> None:
 
 def _check_layer(name: str, layer_name: str, layer: nn.Module) -> None:
     """Its weights are its own tensors: nothing computes or packs them."""
-
     hooks = [type(hook).__name__ for hook in layer._forward_pre_hooks.values()]
     if hasattr(layer, "parametrizations"):
         tensor = next(iter(layer.parametrizations))
@@ -78,7 +80,6 @@ def _check_layer(name: str, layer_name: str, layer: nn.Module) -> None:
 
 
 def _check_tensor(name: str, tensor_name: str, tensor: torch.Tensor, learned: bool) -> None:
-
     if torch.nn.parameter.is_lazy(tensor):
         raise ValueError(
             f"{name}: {tensor_name} has no shape yet (a lazy layer). Call the model once, model(example), "
@@ -117,7 +118,6 @@ def check_inputs(name: str, model: nn.Module, example: Any, data: Any) -> tuple[
     numbers in the model's type, token ids as they are. Raises ValueError for what is no batch, is
     not finite, or is not taken by the model, and for a model that gives anything but one finite
     tensor."""
-
     weight = next(model.parameters())
     example, data = (
         None if what == "data" and batch is None else _prepared(name, what, batch, weight)
@@ -145,8 +145,25 @@ def check_inputs(name: str, model: nn.Module, example: Any, data: Any) -> tuple[
     return example, data
 
 
-def _prepared(name: str, what: str, batch: Any, weight: torch.Tensor) -> torch.Tensor:
+def check_outputs(name: str, original: nn.Module, small: nn.Module, example: torch.Tensor) -> None:
+    """Raises ValueError unless the compressed model runs and answers in the shape of the original."""
+    with torch.no_grad():
+        wanted = original(example).shape
+        try:
+            given = small(example).shape
+        except Exception as error:  # of many kinds: the model's own
+            raise ValueError(
+                f"{name}: without what was removed {type(original).__name__} does not run ({error}): its forward "
+                "takes a layer's weights or widths for granted. Choose magnitude, which changes neither."
+            ) from error
+    if given != wanted:
+        raise ValueError(
+            f"{name}: the compressed model answers {tuple(given)} instead of {tuple(wanted)}. Choose magnitude, "
+            "which changes no widths."
+        )
 
+
+def _prepared(name: str, what: str, batch: Any, weight: torch.Tensor) -> torch.Tensor:
     from effml.data import normalize
 
     if not isinstance(batch, torch.Tensor) or batch.ndim < 2 or len(batch) == 0:

@@ -71,7 +71,6 @@ def low_rank(
     the `gram` matrix E[(W x)(W x)ᵀ] (m, m) of the products, E‖(W − UV) x‖² is least (Denton et al. 2014, §3.2, with the data's
     covariance); its eigenvectors in its own precision, since it was summed from products as inexact as that.
     """
-
     weight = matrix.detach().double()
     m, n = weight.shape
     if gram is None and max(m, n) < 2 * min(m, n):
@@ -99,7 +98,6 @@ def as_matrix(layer: nn.Module, scheme: str) -> torch.Tensor:
 @seeded(0)  # torch draws new layers before they are filled
 def two_layers(layer: nn.Module, rank: int, scheme: str) -> nn.Sequential:
     """The two layers that stand for `layer`, of this rank, with weights still to be filled in."""
-
     biased, like = (
         layer.bias is not None,
         {"device": layer.weight.device, "dtype": layer.weight.dtype},
@@ -186,7 +184,6 @@ def factorize_layer(
 
 def factorable(layer: nn.Module) -> bool:
     """Whether a layer has these factors: exactly Linear or Conv2d (a subclass may compute something else), of one group."""
-
     return type(layer) is nn.Linear or type(layer) is nn.Conv2d and layer.groups == 1
 
 
@@ -236,7 +233,6 @@ def _not_called(model: nn.Module, layers: dict[str, nn.Module], example: torch.T
     """The layers whose forward does not run: some models read the weights of a layer themselves,
     and two layers have none. Watched without hooks, in whose presence torch's encoder layers take
     another way."""
-
     called = set()
 
     def watched(name: str, forward: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
@@ -265,7 +261,6 @@ def product_grams(
 ) -> dict[str, torch.Tensor]:
     """E[(W x)(W x)ᵀ] (m, m) of each layer's matrix W (m, n) over what the layer sees of the first IMAGES images, in one pass.
     For the spatial scheme W x is what a kh×1 convolution gives, whose columns are weighed as if they were independent."""
-
     sums: dict[str, list[Any]] = {name: [0.0, 0] for name in layers}
 
     def look_for(name: str) -> Callable[..., None]:

@@ -26,7 +26,6 @@ def magnitude(model: nn.Module, keep: float, job: Job) -> Outcome:
 @compressor(counts="nonzero_params")
 def magnitude_global(model: nn.Module, keep: float, job: Job) -> Outcome:
     """`magnitude` with one threshold for all layers, so that layers of small weights lose more."""
-
     layers = _weights(model)
     going = _smallest(torch.cat([weight.flatten() for weight in layers.values()]), keep)
     parts = going.split([weight.numel() for weight in layers.values()])
@@ -34,7 +33,6 @@ def magnitude_global(model: nn.Module, keep: float, job: Job) -> Outcome:
 
 
 def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
-
     found = {
         name: layer.weight.detach()
         for name, layer in model.named_modules()

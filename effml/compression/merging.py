@@ -29,7 +29,6 @@ class Pair:
 
     def incoming(self) -> torch.Tensor:
         """(n, d + 1) float64: each unit's weights, its bias last."""
-
         weight = self.layer.weight.detach().double().flatten(1)
         bias = (
             weight.new_zeros(len(weight))
@@ -45,13 +44,11 @@ class Pair:
 
     def scale(self) -> torch.Tensor:
         """(n,) the norm α of each unit's weights that moves on through a homogeneous activation; 1 elsewhere and for norm 0."""
-
         norm = self.incoming()[:, :-1].norm(dim=1)
         return torch.where(norm > 0, norm, 1.0) if self.homogeneous else torch.ones_like(norm)
 
     def shrink(self, kept: torch.Tensor, outgoing: torch.Tensor) -> None:
         """Leave units `kept` (k,) in place, with `outgoing` (k, m)."""
-
         layer, after, inputs = self.layer, self.after, len(kept) * self.positions
         layer.weight = nn.Parameter(layer.weight.detach()[kept].clone())
         if layer.bias is not None:
@@ -74,7 +71,6 @@ def saliencies(incoming: torch.Tensor, outgoing: torch.Tensor) -> torch.Tensor:
 def squared_distances(rows: torch.Tensor) -> torch.Tensor:
     """(n, n) of rows (n, d), infinite on the diagonal. By a matrix product: in float64 its round-off is 1e-16 of the squared
     norms."""
-
     return (
         torch.cdist(rows, rows, compute_mode="use_mm_for_euclid_dist")
         .square()
@@ -128,7 +124,6 @@ def _merged(pair: Pair, k: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _random(pair: Pair, k: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-
     kept = (
         torch.randperm(len(pair.layer.weight), generator=torch.Generator().manual_seed(seed))[:k]
         .sort()
@@ -229,7 +224,6 @@ def histogram_mode(values: torch.Tensor) -> float:
 
 def pairs(model: nn.Module, *, convolutions: bool) -> Iterator[Pair]:
     """The hidden layers of a plain nn.Sequential, front to back, each with the layer it feeds. ValueError for anything else."""
-
     homogeneous = (
         nn.ReLU,
         nn.LeakyReLU,

@@ -246,7 +246,6 @@ _KINDS = {"cut": _cut, "svd": _svd, "sparse": _sparse}
 
 def _fill(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
     """These tensors as parameters and buffers: the same names, of the same shape or smaller."""
-
     own = model.state_dict()
     if own.keys() != tensors.keys():
         raise ValueError(
@@ -268,7 +267,6 @@ def _fill(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
 
 def _verify(model: nn.Module, steps: list[dict[str, Any]]) -> None:
     """Each layer's tensors have the sizes the layer says, and the indices kept are as many."""
-
     for name, layer in model.named_modules():
         expected: tuple[int, ...] | None = None
         if isinstance(layer, nn.Linear):

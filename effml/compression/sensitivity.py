@@ -28,7 +28,6 @@ def sensitivity(
     left as it is: `score` is called with a copy in eval mode. Raises ValueError for an impossible
     keep.
     """
-
     if wrong := [keep for keep in keeps if not 0 < keep <= 1]:
         raise ValueError(
             f"keeps={wrong[0]} is the fraction kept: give more than 0 and at most 1, such as (0.75, 0.5, 0.25)."
@@ -68,7 +67,6 @@ def sensitivity(
 
 def _normalization(rest: list[tuple[str, nn.Module]], width: int) -> list[Any]:
     """Scale and shift of the batch normalisation that follows at once, if it is as wide."""
-
     found = next(
         (
             module

@@ -33,7 +33,6 @@ def silenced(model: nn.Module, small: nn.Module, report: Report) -> nn.Module:
 
 def silence(parent: nn.Module, small: nn.Module, layers: Layers) -> list[Any]:
     """`silenced` in place, by hooks, which are returned."""
-
     hooks = []
     for name, done in layers.items():
         layer = parent.get_submodule(name)
@@ -49,13 +48,11 @@ def silence(parent: nn.Module, small: nn.Module, layers: Layers) -> list[Any]:
 
 def _axis(layer: nn.Module) -> int:
     """The axis of its channels."""
-
     last = (nn.Linear, nn.RNNBase, nn.Embedding, nn.LayerNorm, nn.MultiheadAttention)
     return -1 if isinstance(layer, last) and not type(layer).__name__.endswith("2d") else 1
 
 
 def _masked(x: torch.Tensor, axis: int, kept: list[int]) -> torch.Tensor:
-
     index = torch.tensor(kept, device=x.device)
     return torch.zeros_like(x).index_copy(axis, index, x.index_select(axis, index))
 
@@ -76,7 +73,6 @@ def _mask_outputs(layer: nn.Module, kept: list[int]) -> Callable[..., Any]:
 
 
 def _normalize_kept(layer: nn.Module, own: nn.Module, kept: list[int]) -> Callable[..., Any]:
-
     def norm(module: nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
         index, axis = torch.tensor(kept, device=output.device), _axis(layer)
         few = own(inputs[0].index_select(axis, index))
@@ -93,7 +89,6 @@ class Likeness:
     gives other outputs each time."""
 
     def __init__(self, model: nn.Module, example: torch.Tensor) -> None:
-
         errors, one = [], example[:1]
         for dtype, draw in (
             (torch.float64, True),
@@ -146,7 +141,6 @@ class Likeness:
             raise Differs("")
 
     def _run(self, model: nn.Module) -> torch.Tensor:
-
         with torch.no_grad():
             return model.eval()(self.inputs)
 
@@ -174,7 +168,6 @@ def _watch(model: nn.Module, layers: Layers, means: dict[str, list[Any]]) -> lis
 def _random_like(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """A random tensor of its shape, type and range: numbers of its mean and spread, token ids
     between its least and its most."""
-
     if x.is_floating_point():
         noise = torch.randn(x.shape, generator=generator).to(x)
         return x.mean() + noise * x.std().nan_to_num().clamp(min=0.1)

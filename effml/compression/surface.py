@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from effml.compression.door import check_inputs, check_model
+from effml.compression.door import check_inputs, check_model, check_outputs
+from effml.machine import seeded
 from effml.models import count, weights_bytes
 
 SIZES = (
@@ -121,27 +122,11 @@ def compressor(
             seed: int = 0,
             budget: str = "fraction",
         ) -> tuple[nn.Module, Report]:
-
             name = method.__name__
             _check_arguments(name, keep, budget)
             check_model(name, model)
-            original = deepcopy(model).eval()
-            job = Job(*check_inputs(name, original, example, data), seed)
-            work = functools.partial(method, job=job)
-            if keep == 1:
-                outcome = Outcome(deepcopy(original), 1.0, {}, ["keep=1: nothing was removed."])
-            elif budget == "fraction":
-                outcome = work(deepcopy(original), keep)
-            else:
-                outcome = _fit(name, work, original, keep * _size(original, counts), counts)
-            small = outcome.model.eval()
-            if is_channels_last(original):
-                small.to(memory_format=torch.channels_last)
-            before, after = _measure(original, small, job.example)
-            layers, notes = _with_sizes(original, small, outcome.layers), tuple(outcome.notes)
-            asked = (name, keep, budget, seed)
-            report = Report(*asked, outcome.kept, before, after, layers, notes)
-            return _in_modes_of(model, small), report
+            with seeded(seed):  # a model may draw in its forward pass
+                return _compressed(method, counts, model, keep, example, data, seed, budget)
 
         signature = inspect.signature(compress)
         functools.update_wrapper(compress, method)  # show_source shows the method …
@@ -151,9 +136,39 @@ def compressor(
     return decorate
 
 
+def _compressed(
+    method: Callable[..., Outcome],
+    counts: str,
+    model: nn.Module,
+    keep: float,
+    example: torch.Tensor,
+    data: torch.Tensor | None,
+    seed: int,
+    budget: str,
+) -> tuple[nn.Module, Report]:
+    name = method.__name__
+    original = deepcopy(model).eval()
+    job = Job(*check_inputs(name, original, example, data), seed)
+    work = functools.partial(method, job=job)
+    if keep == 1:
+        outcome = Outcome(deepcopy(original), 1.0, {}, ["keep=1: nothing was removed."])
+    elif budget == "fraction":
+        outcome = work(deepcopy(original), keep)
+    else:
+        outcome = _fit(name, work, original, keep * _size(original, counts), counts)
+    small = outcome.model.eval()
+    if is_channels_last(original):
+        small.to(memory_format=torch.channels_last)
+    check_outputs(name, original, small, job.example)
+    before, after = _measure(original, small, job.example)
+    layers, notes = _with_sizes(original, small, outcome.layers), tuple(outcome.notes)
+    asked = (name, keep, budget, seed)
+    report = Report(*asked, outcome.kept, before, after, layers, notes)
+    return _in_modes_of(model, small), report
+
+
 def is_channels_last(model: nn.Module) -> bool:
     """Were its weights put into torch's memory format channels_last?"""
-
     return any(
         p.ndim == 4 and not p.is_contiguous() and p.is_contiguous(memory_format=torch.channels_last)
         for p in model.parameters()
@@ -172,7 +187,6 @@ def attention_scale(module: nn.Module, parent: nn.Module | None = None) -> None:
     """After a cut of `module.qkv`: its sizes and the scale that belong to the new width of its heads, d**-0.5, which is what
     the fused attention of torch divides by. With the `parent`, whose scale was that of its own wider heads, the queries make up
     for the difference, so that the products of queries and keys are the parent's."""
-
     new = max(1, module.qkv.out_features // (3 * module.num_heads))
     old = parent.qkv.out_features // (3 * parent.num_heads) if parent is not None else new
     for name, size in (("head_dim", new), ("attn_dim", new * module.num_heads)):
@@ -251,7 +265,6 @@ def _fit(
 def _measure(
     original: nn.Module, small: nn.Module, example: torch.Tensor
 ) -> list[dict[str, float]]:
-
     seconds: list[list[float]] = [[], []]
     layout = (
         torch.channels_last if example.ndim == 4 else torch.contiguous_format

@@ -12,19 +12,16 @@ Parameters = Iterable[torch.nn.Parameter]
 
 def _adamw(parameters: Parameters, learning_rate: float) -> torch.optim.Optimizer:
     """AdamW (Loshchilov & Hutter 2019), fused: one pass over the parameters, the strong fp32 baseline."""
-
     return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01, fused=True)
 
 
 def _adam(parameters: Parameters, learning_rate: float) -> torch.optim.Optimizer:
     """Adam (Kingma & Ba 2015), fused, without weight decay."""
-
     return torch.optim.Adam(parameters, lr=learning_rate, fused=True)
 
 
 def _sgd(parameters: Parameters, learning_rate: float) -> torch.optim.Optimizer:
     """Stochastic gradient descent with momentum 0.9, fused, without weight decay."""
-
     return torch.optim.SGD(parameters, lr=learning_rate, momentum=0.9, fused=True)
 
 
@@ -94,7 +91,6 @@ def state_report(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     `tensors_quantised`, for how many of them one byte per value was found; `fraction_quantised`, of the parameters;
     `dtypes`, the bytes of each dtype. Raises ValueError before the first step, when there is no state yet.
     """
-
     if not optimizer.state:
         raise ValueError(
             f"{type(optimizer).__name__} has no state yet. Give it gradients and take one step() before the report."

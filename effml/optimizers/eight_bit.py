@@ -86,7 +86,6 @@ def adam8bit() -> type[torch.optim.Optimizer]:
 
 def _start(p: torch.Tensor) -> dict[str, Any]:
     """Zero moments in the order in which the values of `p` lie in memory; `layout` is that order, as strides."""
-
     if p.grad.is_sparse or p.is_complex():
         raise ValueError(
             "8-bit Adam takes no sparse gradients and no complex parameters. Use sparse=False there, or 'adamw'."
@@ -108,7 +107,6 @@ def _start(p: torch.Tensor) -> dict[str, Any]:
 
 def _step(pairs: list[tuple[torch.Tensor, dict[str, Any]]], group: dict[str, Any]) -> None:
     """One step of these parameters, each with its state, all on one device."""
-
     beta1, beta2 = group["betas"]
     kernel = functools.partial(
         torch._fused_adamw_,
@@ -144,7 +142,6 @@ def _step(pairs: list[tuple[torch.Tensor, dict[str, Any]]], group: dict[str, Any
 
 def _laid(t: torch.Tensor, layout: tuple[int, ...]) -> torch.Tensor:
     """`t` in float32 with these strides: itself, if it is so, or a copy."""
-
     if t.dtype == torch.float32 and t.stride() == layout:
         return t
     return torch.empty_strided(t.shape, layout, dtype=torch.float32, device=t.device).copy_(t)
@@ -178,7 +175,6 @@ def _widen(
     m: _Tensors, v: _Tensors, scale: _Tensors, base: _Tensors, work: torch.Tensor
 ) -> tuple[_Tensors, _Tensors]:
     """The moments in float32, as views of `work`, in which each tensor begins a block."""
-
     sizes = [
         size for code, rows in zip(m, scale) for size in (len(code), BLOCK * len(rows) - len(code))
     ]
@@ -205,7 +201,6 @@ def _narrow(
     dither: int,
 ) -> None:
     """The codes of `wide`, which lies in `work`, into `m` and `v`; what they are counted in and from into `scale` and `base`."""
-
     lengths = [len(rows) for rows in scale]
     first, second, root = work[:, : BLOCK * sum(lengths)].view(3, -1, BLOCK)
     bits = second.view(torch.int32)

@@ -26,7 +26,6 @@ def random(
     features: Any, labels: Any, k: int, *, seed: int = 0, scores: Any = None
 ) -> torch.Tensor:
     """Any k images: the baseline that is hard to beat (Guo et al. 2022)."""
-
     return torch.randperm(len(features), generator=torch.Generator().manual_seed(seed))[:k]
 
 
@@ -35,7 +34,6 @@ def class_balanced(
     features: Any, labels: Any, k: int, *, seed: int = 0, scores: Any = None
 ) -> torch.Tensor:
     """Random images, as many of each class as it has, up to the same number for all: rare classes are kept whole first."""
-
     shuffled = torch.randperm(len(features), generator=torch.Generator().manual_seed(seed))
     return shuffled[torch.argsort(_turn(one_label(labels)[shuffled]), stable=True)[:k]]
 
@@ -77,7 +75,6 @@ def per_class(selector: Selector) -> Selector:
     def select(
         features: Any, labels: Any, k: int, *, seed: int = 0, scores: Any = None
     ) -> torch.Tensor:
-
         labels, picked, place = one_label(labels), [], []
         if hasattr(selector, "values"):
             scores = selector.values(features, labels, scores)
@@ -99,7 +96,6 @@ def per_class(selector: Selector) -> Selector:
 
 def quotas(labels: Any, k: int) -> dict[int, int]:
     """How many of k images each class gets: its share, rounded by largest remainder, and one at least where k allows it."""
-
     classes, counts = one_label(labels).unique(return_counts=True)
     share = counts.double() * k / counts.sum()
     given = share.floor().clamp(min=float(k >= len(classes)))
@@ -127,13 +123,11 @@ class _Part:
 
 
 def _part(features: Any, index: torch.Tensor) -> Any:
-
     return features[index] if isinstance(features, torch.Tensor) else _Part(features, index)
 
 
 def _turn(labels: torch.Tensor) -> torch.Tensor:
     """Of each image, how many before it have its label."""
-
     turn = torch.empty_like(labels)
     for label in labels.unique():
         mine = labels == label

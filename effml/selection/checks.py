@@ -19,7 +19,6 @@ def checked(select: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     def wrapper(
         features: Any, labels: Any, k: int, *, seed: int = 0, scores: Any = None
     ) -> torch.Tensor:
-
         name, n = select.__name__, len(features)
         if isinstance(k, bool) or k not in range(1, n + 1):
             raise ValueError(

@@ -22,7 +22,6 @@ class Rows:
     """Features (N, D) less their mean, a chunk of float32 at a time."""
 
     def __init__(self, features: Any) -> None:
-
         self.features, self.n = features, len(features)
         self.mean = torch.zeros(features.shape[1])
         self.mean = sum(x.sum(0, dtype=torch.float64) for _, x in self.chunks()).div(self.n).float()
@@ -44,14 +43,12 @@ class Rows:
     def squares(self) -> torch.Tensor:
         """Squared lengths, (N,). What is kept of a chunk goes into memory taken beforehand: between temporary blocks it would
         keep them from being used again, and the heap would grow to the size of the features."""
-
         found = torch.empty(self.n)
         for part, x in self.chunks():
             found[part] = x.square().sum(1)
         return found
 
     def __getitem__(self, index: torch.Tensor) -> torch.Tensor:
-
         return (
             as_float(
                 self.features[index if isinstance(self.features, torch.Tensor) else index.numpy()]
@@ -111,7 +108,6 @@ def kmeans(
     """The row nearest to each of k centres of k-means (Lloyd 1982), rows of the largest clusters first: representativeness, as in
     Yuan 2025. It is a row of the centre's own cluster; where rows repeat, clusters may be empty, and the rows left that are
     nearest to their own centres take their place. Memory: 10 numbers a row, 3 × k × D and BLOCK times CHUNK or BLOCK."""
-
     rows = Rows(features)
     assigned, distance = _lloyd(rows, k, seed)
     sizes = assigned.bincount(minlength=k)
@@ -133,7 +129,6 @@ def _lloyd(rows: Rows, k: int, seed: int, iterations: int = 3) -> tuple[torch.Te
     """Of each row its cluster, 0 to k - 1, and the squared distance to the cluster's centre, after a few rounds: from a good
     start the error falls by 2 % in the second and by 1 % in the third. An empty cluster is begun anew at the row farthest from
     its own centre."""
-
     assigned, distance = _spread(rows, k, seed)
     for _ in range(iterations):
         centres, counts = torch.zeros(k, len(rows.mean)), assigned.bincount(minlength=k)
@@ -149,7 +144,6 @@ def _lloyd(rows: Rows, k: int, seed: int, iterations: int = 3) -> tuple[torch.Te
 
 def _nearest(x: torch.Tensor, centres: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Of each row of x its least squared distance to a centre, and the centre's number; BLOCK centres at a time."""
-
     least, which = torch.full((len(x),), torch.inf), torch.zeros(len(x), dtype=torch.long)
     for start in range(0, len(centres), BLOCK):
         block = centres[start : start + BLOCK]
@@ -216,7 +210,6 @@ def herding(
 ) -> torch.Tensor:
     """Herding (Welling 2009, in the form of Rebuffi et al. 2017, algorithm 4): each row brings the mean of the chosen as near as
     it can to the mean of all. One matrix–vector product a row chosen; `seed` is not used. Memory: 2 numbers a row."""
-
     rows = Rows(features)
     squares = rows.squares()
     order, total, cost = [], torch.zeros_like(rows.mean), squares.clone()
@@ -242,7 +235,6 @@ def facility_location(
     is above the best gain found are computed anew, a block at a time. `seed` is not used. Memory: 2 numbers a row and
     CHUNK × 256.
     """
-
     rows = Rows(features)
     best, bound, order = torch.zeros(rows.n), torch.full((rows.n,), torch.inf), []
 

@@ -42,7 +42,6 @@ class Importance(Uniform):
         self.tau = 0.0
 
     def draw(self, index: torch.Tensor, score: Scorer, order: torch.Generator) -> Draw:
-
         if self.tau <= self.threshold:
             return index, None
         pool = torch.randperm(self.n, generator=order)[: self.pool].to(index.device)

@@ -44,7 +44,6 @@ def entropy(
 ) -> torch.Tensor:
     """−Σ p log p, nats (Coleman et al. 2020); with several labels the sum of their binary
     entropies."""
-
     p = _last(predictions)
     other = torch.special.entr(1 - p).sum(1) if several(labels) else 0
     return torch.special.entr(p).sum(1) + other
@@ -54,7 +53,6 @@ def forgetting(
     predictions: torch.Tensor, labels: torch.Tensor, features: torch.Tensor
 ) -> torch.Tensor:
     """How often an image was right after one epoch and wrong after the next (Toneva et al. 2019); never right: more than any."""
-
     if predictions.ndim != 3:
         raise ValueError(
             f"forgetting counts over epochs: give scores of shape (N, E, K), not {tuple(predictions.shape)}."
@@ -72,7 +70,6 @@ def el2n(predictions: torch.Tensor, labels: torch.Tensor, features: torch.Tensor
 def grand(predictions: torch.Tensor, labels: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
     """Norm of the loss's gradient (Paul et al. 2021, definition 2.1), of the last linear layer alone, where it is exactly
     ‖p − y‖ √(‖h‖² + 1) with `features` h, the inputs of that layer."""
-
     inputs = torch.cat(
         [as_float(features[i : i + 8192]).square().sum(1) for i in range(0, len(features), 8192)]
     )
@@ -83,7 +80,6 @@ def clean(predictions: torch.Tensor, labels: torch.Tensor, features: torch.Tenso
     """Noise removal by confident learning (Northcutt et al. 2021): the probability of the label, less the largest other one,
     each over the mean confidence of its class. Images whose label is likely wrong come last. The predictions should be of a
     model that did not see the image with its label (cross-validation), or saw it for few epochs."""
-
     p = _last(predictions)
     mine = torch.nn.functional.one_hot(one_label(labels), p.shape[1]).bool()
     mean = (
@@ -107,7 +103,6 @@ def by_score(score: Score, features_too: bool = False) -> Callable[..., torch.Te
     def selector(
         features: Any, labels: Any, k: int, *, seed: int = 0, scores: Any = None
     ) -> torch.Tensor:
-
         found = values(features, labels, scores)
         shuffled = torch.randperm(len(found), generator=torch.Generator().manual_seed(seed))
         return shuffled[torch.argsort(found[shuffled], descending=True, stable=True)[:k]]
@@ -140,6 +135,5 @@ def _last(predictions: torch.Tensor) -> torch.Tensor:
 
 
 def _error(predictions: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-
     target = torch.nn.functional.one_hot(one_label(labels), predictions.shape[-1])
     return predictions - (target if predictions.ndim == 2 else target[:, None])

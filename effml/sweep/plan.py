@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from effml.data import fingerprint
 from effml.machine import cpu
 from effml.recipe import NUMERICS, Recipe, Record
-from effml.results import Writer, load_runs, read_records, weights_sha256
+from effml.results import Writer, left_weights, load_runs, read_records, weights_sha256
 from effml.sweep.executors import Executor, Here, run_fresh
 
 if TYPE_CHECKING:
@@ -93,8 +93,7 @@ def _began_alike(row: Mapping[str, Any], now: dict[str, Any]) -> bool:
 
 
 def _left_its_weights(row: dict[str, Any], store: str | os.PathLike) -> bool:
-    file = Path(store) / f"{row.get('run_id')}.safetensors"
-    return row["status"] != "ok" or file.is_file()
+    return row["status"] != "ok" or left_weights(row, Path(store))
 
 
 def sweep(

@@ -65,7 +65,6 @@ def _along(tensor: torch.Tensor, index: torch.Tensor, axis: int) -> torch.Tensor
 def _mirror(
     images: torch.Tensor, masks: torch.Tensor | None, generator: torch.Generator, axis: int
 ) -> Pair:
-
     turned = (torch.rand(len(images), generator=generator) < 0.5).to(images.device)
 
     def mirrored(tensor: torch.Tensor) -> torch.Tensor:

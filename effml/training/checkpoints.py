@@ -6,6 +6,7 @@ import os
 import sys
 import time
 import weakref
+import zipfile
 from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
@@ -76,6 +77,9 @@ class Checkpoint:
             return 0
 
         try:
+            with zipfile.ZipFile(self.file) as parts:
+                if parts.testzip() is not None:  # torch.load does not look at checksums
+                    return self._begin("is damaged")
             state = torch.load(self.file, map_location="cpu", weights_only=True)
         except (
             Exception
@@ -111,7 +115,6 @@ class Checkpoint:
         return [self.recipe.id, vars(self.plain["sampler"]).get("n")]
 
     def _state(self, epoch: int) -> dict[str, Any]:
-
         return {
             **{name: part.state_dict() for name, part in self.parts.items()},
             **{name: dict(vars(thing)) for name, thing in self.plain.items()},
@@ -126,7 +129,6 @@ class Checkpoint:
     def _restore(self, state: dict[str, Any]) -> None:
         """`state`, whose tensors lie on the CPU, goes where the parts are. KeyError where
         something is missing."""
-
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
         for name, thing in self.plain.items():

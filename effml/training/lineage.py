@@ -124,8 +124,8 @@ def ancestor(asked: str, store: Path | None) -> tuple[str, dict[str, Any] | None
     parent, known = find_run(asked, store)
     if parent is None and known:
         raise WeightsUnavailable(
-            f"The run {asked} is in the store, but its weights were not kept: sweep it again with "
-            "keep_weights=True."
+            f"The run {asked} is in the store, but the weights that it left are not (they were not kept, or have "
+            "changed since): sweep it again with keep_weights=True."
         )
     return (
         (asked, None)

@@ -89,7 +89,6 @@ def train(
     after an epoch is kept there, and training goes on from it with the same results; it is removed
     at the end; `notes` say where it was of no use, or another process's. Raises Diverged when the
     loss is not finite and ValueError for a task without labels or masks, or an unknown name."""
-
     target = _target(data, recipe)
     device = str(next(model.parameters()).device)
     numbers = arithmetic(recipe.precision, device)
@@ -182,7 +181,8 @@ def train(
             break
         keep.save(epoch)
     if not recipe.epochs:
-        history.note(_validate(model, data, numbers, loss_of))
+        why = "Nothing was trained: the weights themselves are at fault."
+        history.note(_validate(model, data, numbers, loss_of, why))
     elif not history.steps:
         history.notes.append(
             f"not trained: gradients in {numbers.products} overflowed in every step, and none was taken"
@@ -228,7 +228,6 @@ def predict(model: nn.Module, split: Split, *, task: str, precision: str = "fp32
 
 def _logits(model: nn.Module, split: Split, numbers: Arithmetic, task: str) -> torch.Tensor:
     """On the CPU: float32 (N, K), or float16 (N, 2, …) for masks, which are large."""
-
     model.eval()
     step = min(512, max(1, EVAL_PIXELS // split.images[0, 0].numel()))
     dtype = torch.float16 if task == "segmentation" else torch.float32
@@ -252,7 +251,11 @@ def _probabilities(logits: torch.Tensor, task: str) -> np.ndarray:
 
 
 def _validate(
-    model: nn.Module, data: Dataset, numbers: Arithmetic, loss_of: Callable
+    model: nn.Module,
+    data: Dataset,
+    numbers: Arithmetic,
+    loss_of: Callable,
+    advice: str = "Lower learning_rate.",
 ) -> dict[str, float]:
     """Score, loss and accuracy (of masks: over all pixels) on the validation split; NaN without one."""
     if data.val is None:
@@ -260,7 +263,7 @@ def _validate(
     logits = _logits(model, data.val, numbers, data.task)
     if not logits.isfinite().all():
         raise Diverged(
-            "The model's outputs on the validation split are not finite numbers. Lower learning_rate."
+            f"The model's outputs on the validation split are not finite numbers. {advice}"
         )
     probabilities = _probabilities(logits, data.task)
     truth = data.val.masks if data.task == "segmentation" else data.val.labels
@@ -282,7 +285,6 @@ def _validate(
 
 def _guide(teacher: nn.Module, data: Dataset, recipe: Recipe, numbers: Arithmetic) -> Callable:
     """Logits (B, K) of the teacher for a batch, from its index and images; computed once for all images unless they vary."""
-
     if data.task not in ("binary", "multi-class", "ordinal") or recipe.sampler != "uniform":
         raise ValueError(
             f"Distillation needs one label an image and sampler=uniform; the task is {data.task}, sampler="
@@ -303,13 +305,11 @@ def _guide(teacher: nn.Module, data: Dataset, recipe: Recipe, numbers: Arithmeti
 
 def _gradient_norm(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """‖p − y‖₂, (N,): the norm of the gradient of cross-entropy with respect to the logits."""
-
     return (logits.softmax(1) - torch.nn.functional.one_hot(labels, logits.shape[1])).norm(dim=1)
 
 
 def _channels_last(thing: Any) -> Any:
     """A model or a batch (N,C,H,W) in channels-last layout; volumes stay as they are."""
-
     if isinstance(thing, torch.Tensor) and thing.ndim != 4:
         return thing.contiguous()
     if isinstance(thing, torch.nn.Module) and any(p.ndim == 5 for p in thing.parameters()):
@@ -347,24 +347,20 @@ def _dtypes(
 
 def _cosine(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
     """From the learning rate to 0 along half a cosine (Loshchilov & Hutter 2017, without restarts)."""
-
     return CosineAnnealingLR(optimizer, steps)
 
 
 def _constant(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
-
     return ConstantLR(optimizer, factor=1.0)
 
 
 def _step(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
     """A tenth after half, and again after three quarters, of the steps, as MedMNIST's own training does."""
-
     return MultiStepLR(optimizer, [steps // 2, 3 * steps // 4], gamma=0.1)
 
 
 def _onecycle(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
     """Up to the learning rate in the first 30 %, then down to nothing (Smith & Topin 2018)."""
-
     return OneCycleLR(optimizer, optimizer.param_groups[0]["lr"], total_steps=steps + 1)
 
 

@@ -15,7 +15,6 @@ def make_loss(task: str, labels: torch.Tensor, classes: int, class_weights: str)
     of the structure + cross-entropy (as in nnU-Net, Isensee et al. 2021), with masks (N,H,W) or (N,D,H,W). Cross-entropy of
     one label an image also takes `each`, weights (N,) of the images, for importance sampling.
     """
-
     if class_weights not in CLASS_WEIGHTS:
         raise ValueError(
             f"Unknown class_weights {class_weights!r}. Choose from: {', '.join(CLASS_WEIGHTS)}"
@@ -49,7 +48,6 @@ def distillation_loss(
 ) -> torch.Tensor:
     """T² KL(softmax(z_teacher / T) ‖ softmax(z / T)), mean over the batch, of logits (N, K). The factor keeps its gradients in
     step with those of the labels (Hinton et al. 2015, §2)."""
-
     goal = (teacher / temperature).log_softmax(1)
     return temperature**2 * functional.kl_div(
         (logits / temperature).log_softmax(1), goal, reduction="batchmean", log_target=True

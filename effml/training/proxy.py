@@ -79,7 +79,6 @@ def look(
     """Features of the training images (pixels where no `embedding` is asked for) and, of a trained
     proxy, its probabilities after each epoch, where these are asked for. `linear`: the proxy must
     end with one linear layer (`check_linear`)."""
-
     epochs, pixels = _epochs(recipe), data.train.images.flatten(1)
     name, _, how = recipe.proxy.partition("@")
     if name == "none":

@@ -53,7 +53,6 @@ def _stepper(
     precision: str,
     optimizer: str,
 ) -> Callable[[], float]:
-
     numbers = arithmetic(precision, str(images.device))
     numbers.prepare(_channels_last(model)).train()
     updates, scaler = make_optimizer(optimizer, model.parameters(), 1e-4), numbers.scaler()
