@@ -378,11 +378,11 @@ def test_two_spellings_are_one_patient(take, one, other):
     named = {name: set(arrays[f"{name}_groups"]) & spelt for name in ("train", "val", "test")}
     assert sorted(map(len, named.values())) == [0, 0, 1]
     assert sum(report["passport"]["groups"].values()) == 14
-    note = "1 groups are spelt in several ways"
+    note = "1 group is spelt in several ways"
     assert (note in str(report["passport"]["notes"])) == (len(spelt) > 1)
     frame["split"] = ["train", "test"] * 15
     frame.loc[4:, "group"] = [f"Q{i}" for i in range(4, 30)]
-    with pytest.raises(ValueError, match="1 groups are on more than one side of the split"):
+    with pytest.raises(ValueError, match="1 group is on more than one side of the split"):
         take(frame, split_by="column")
     frame["date"] = [f"2021-01-{1 + i:02d}" for i in range(30)]
     frame["group"] = [one, *frame.group[1:-1], other]
