@@ -293,3 +293,29 @@ def test_webp_is_a_picture(folder):
     assert {image.tobytes() for image in everything(arrays, "images")} == {
         scene(i, (16, 16)).tobytes() for i in range(30)
     }
+
+
+def test_masks_beside_pictures_without_classes_say_how_to_import_them(folder):
+    draw(folder, ["{:02d}.png"])
+    for i in range(30):
+        square(folder / f"{i:02d}_mask.png")
+    words = (
+        f'30 files are masks by their names, such as 00_mask.png.*say masks="{folder}"; else give'
+    )
+    with pytest.raises(ValueError, match=words):
+        take(folder)
+    passport, arrays = take(folder, masks=folder)  # as it says
+    assert passport["mask_area"] == 0.25 and len(everything(arrays, "masks")) == 30
+
+
+def test_masks_in_one_folder_of_pictures_are_no_class_either(folder):
+    draw(folder, ["img/{:02d}.png"])
+    square(folder / "img" / "00_mask.png")
+    with pytest.raises(ValueError, match="1 file is a mask by its name, such as img/00_mask.png"):
+        take(folder)
+
+
+def test_a_flat_folder_says_where_classes_come_from(folder):
+    draw(folder, ["{:02d}.png"])
+    with pytest.raises(ValueError, match="its class is the name of the folder.*or give a table"):
+        take(folder)

@@ -10,6 +10,7 @@ from effml.data.identity import listed, spellings
 from effml.data.words import counted
 
 WAYS = ("group", "date", "column", "image")
+_OTHER = ((0.6, 0.2, 0.2), (0.4, 0.3, 0.3), (0.8, 0, 0.2), (0.6, 0, 0.4), (0.5, 0, 0.5))
 _SPELLINGS = {
     "train": 0,
     "training": 0,
@@ -84,11 +85,14 @@ def split(
             'split_by="group" or split_by="image".'
         )
     elif by == "date":
-        again = groups is not None and not _fault(_by_date(dates, None, fractions), labels, need)
+        again = groups is not None and (
+            not np.isin(np.flatnonzero(need), side).all()  # days alone leave no side empty
+            or not _fault(_by_date(dates, None, fractions), labels, need)
+        )
         why = _why_by_date(labels, dates, groups if again else None, int(need.sum()))
     else:
-        thing = "group" if by == "group" else "image"
-        why = _why_dealt(labels, units, thing if together is None else "set of copies", need)
+        thing = "set of copies" if together is not None else "group" if by == "group" else "image"
+        why = _why_dealt(labels, units, thing, int(need.sum()), seed)
     raise ValueError(f"The split by {by} {fault}, out of {counted(len(labels), 'image')}. {why}")
 
 
@@ -108,33 +112,32 @@ def _some(names: Iterable[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + ", …" * (len(names) > most)
 
 
-def _why_dealt(labels: np.ndarray, units: np.ndarray, thing: str, need: np.ndarray) -> str:
-    """Why whole units (N,) could not be dealt to as many sides as are needed, and what would help."""
-    sides, number = int(need.sum()), len(np.unique(units))
+def _why_dealt(labels: np.ndarray, units: np.ndarray, thing: str, sides: int, seed: int) -> str:
+    """Why whole units (N,) could not be dealt to so many sides, and what would help."""
+    number, other = len(np.unique(units)), ""
+    for shares in _OTHER:  # advice that was tried
+        if not _fault(_deal(labels, units, shares, seed), labels, np.array(shares) > 0):
+            other = f" Or say fractions={shares}" + (
+                ", which leaves validation out." if not shares[1] else "."
+            )
+            break
     classes, label = np.unique(labels, return_inverse=True)
     pairs = np.unique(np.stack([label, np.unique(units, return_inverse=True)[1]]), axis=1)
     count = np.bincount(pairs[0], minlength=len(classes))
     stays = "" if thing == "image" else f", and a {thing} stays on one side"
-    without_val = (
-        " Or say fractions=(0.8, 0, 0.2), which leaves validation out."
-        if need.all() and count.min() > 1
-        else ""
-    )
     if number < sides:
         return (
             f"Only {counted(number, thing, 'are')} there for {sides} sides{stays}. "
-            f"Give pictures of more patients.{without_val}"
+            f"Give pictures of more patients.{other}"
         )
     if len(few := np.flatnonzero(count < sides)):
         example = few[count[few].argmin()]
         return (
             f"{len(few)} of {len(classes)} classes have fewer than {counted(sides, thing)}, one for each side, such as "
-            f"{classes[example]} with {counted(count[example], thing)}{stays}. Give more of them, put classes together (values of a "
-            f"measurement into ranges), or leave them out.{without_val}"
+            f"{classes[example]} with {counted(count[example], thing)}{stays}. Give more of them, put classes together "
+            f"(values of a measurement into ranges), or leave them out.{other}"
         )
-    return (
-        f"Give more data, or more even fractions, such as fractions=(0.6, 0.2, 0.2).{without_val}"
-    )
+    return f"Its share is too small for whole {counted(2, thing)[2:]}. Give more data.{other}"
 
 
 def _why_by_date(
@@ -160,7 +163,7 @@ def _why_by_date(
         return (
             f"The class {classes[k]} was seen on {counted(int(seen[k]), 'day')} only. {otherwise}"
         )
-    return 'The days of its side hold none. Say other fractions, or split_by="group".'
+    return 'The days of its side hold none. Say split_by="group".'
 
 
 def _deal(
