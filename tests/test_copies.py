@@ -402,3 +402,48 @@ def test_sets_are_dealt_whole_and_in_the_asked_shares():
         side = split(by, labels, groups=np.arange(600).astype(str), together=together)
         assert all(len(set(side[together == one])) == 1 for one in set(together))
         assert np.bincount(side) / 600 == pytest.approx((0.7, 0.1, 0.2), abs=0.02)
+
+
+def test_drop_keeps_the_test_images_of_a_given_split_and_says_so(tmp_path, capsys):
+    rows = []
+    for i in range(24):
+        side = "train" if i < 16 else "val" if i < 20 else "test"
+        put(tmp_path / "p" / f"{i:02}.png", scene(i))
+        rows.append((f"{i:02}.png", "ab"[i % 2], side))
+    for name, of, side in (
+        ("t0.png", 0, "test"),  # in train too
+        ("t1.png", 16, "test"),  # in val too
+        ("v1.png", 1, "val"),  # in train too
+        ("u1.png", 3, "train"),  # in train too
+        ("v2.png", 2, "val"),  # in train, and with the next one in test
+        ("w2.png", 2, "test"),
+    ):
+        put(tmp_path / "p" / name, scene(of))
+        rows.append((name, "ab"[of % 2], side))
+    table = write_csv(tmp_path / "t.csv", [("file", "label", "split"), *rows])
+    options = {"table": table, "size": 8, "split_by": "column", "copies": "drop"}
+    report = import_folder(tmp_path / "p", tmp_path / "x.npz", **options)
+    assert {one["file"]: one["copy_of"] for one in report["refused"]} == {
+        "00.png": "t0.png",
+        "16.png": "t1.png",
+        "01.png": "v1.png",
+        "u1.png": "03.png",
+        "02.png": "w2.png",
+        "v2.png": "w2.png",
+    }
+    said = [line for line in capsys.readouterr().err.splitlines() if "of copies" in line]
+    assert len(said) == 2 and "6 pairs of copies were on different sides of the split" in said[0]
+    assert "of each set of copies the one in test was kept, else the one in val" in said[0]
+    assert "1 pair of copies (03.png and u1.png): one of each was kept" in said[1]
+    assert report["passport"]["duplicates"]["across_sides"] == 0
+
+
+def test_pairs_of_which_all_went_are_not_said_to_be_kept(tmp_path, capsys):
+    for i in range(12):
+        put(tmp_path / "p" / "ab"[i % 2] / f"{i:02}.png", scene(i))
+    for name in ("a/x.png", "b/y.png"):  # x is a copy of 00 with its label, y with another
+        put(tmp_path / "p" / name, scene(0))
+    options = {"size": 8, "split_by": "image", "fractions": (0.5, 0, 0.5), "copies": "drop"}
+    report = import_folder(tmp_path / "p", tmp_path / "x.npz", **options)
+    assert len(report["refused"]) == 3
+    assert "was kept" not in capsys.readouterr().err

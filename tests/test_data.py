@@ -352,6 +352,41 @@ def test_real_sets_by_name(name, shape, counts, groups):
         ]
 
 
+def test_a_class_without_an_image_to_learn_from_is_remarked(tmp_path, capsys):
+    content = arrays(n=8, classes=4)
+    content["train_labels"] %= 3
+    data = load_dataset(save(tmp_path / "few.npz", **content))
+    assert data.passport["labels"] == "class 3 has no training image"
+    assert "few.npz: class 3 has no training image." in capsys.readouterr().err
+    content["val_labels"] %= 2
+    names = ["no", "mild", "grave", "worst"]
+    data = load_dataset(save(tmp_path / "named.npz", **content, label_names=names))
+    assert data.passport["labels"] == (
+        "class worst has no training image; classes grave, worst have no validation image"
+    )
+    assert "labels" not in load_dataset(save(tmp_path / "all.npz", **arrays(classes=3))).passport
+    several = arrays(n=8)
+    for part in ("train", "val", "test"):
+        several[f"{part}_labels"] = np.array([[1, 0, 1], [0, 0, 0]] * 4)
+    data = load_dataset(save(tmp_path / "several.npz", **several))
+    assert data.task == "multi-label" and "class 1 has no training image" in data.passport["labels"]
+    one_hot = arrays(n=9, classes=3)
+    for part in ("train", "val", "test"):
+        one_hot[f"{part}_labels"] = np.eye(4, dtype=int)[np.arange(9) % 3]
+    said = load_dataset(save(tmp_path / "hot.npz", **one_hot)).passport["labels"]
+    assert said.startswith("one-hot columns") and "; class 3 has no training image" in said
+
+
+def test_the_record_of_a_run_says_which_class_has_no_training_image(tmp_path):
+    from effml import Recipe, run
+
+    content = arrays(n=8, size=8, classes=4)
+    content["train_labels"] %= 3
+    path = save(tmp_path / "few.npz", **content)
+    record = run(Recipe(data=str(path), model="mlp", epochs=1))
+    assert record.status == "ok" and "class 3 has no training image" in record.notes
+
+
 def test_the_jpeg_container_decodes_as_pillow_does():
     from io import BytesIO
 

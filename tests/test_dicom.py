@@ -309,6 +309,7 @@ def test_inverse_and_monochrome1_invert_once(tmp_path):
         ((-1000, 400), {"RescaleIntercept": -1024, "RescaleSlope": None}, "no RescaleSlope"),
         (None, {"RescaleSlope": 1, "WindowCenter": 4, "WindowWidth": 9}, "no RescaleIntercept"),
         (None, HU | {"RescaleSlope": 0}, "its RescaleSlope is 0"),
+        (None, {"RescaleSlope": 0}, "its RescaleSlope is 0"),
         (None, HU | {"WindowCenter": 4, "WindowWidth": 9, "VOILUTFunction": "LOG"}, "is LOG"),
         ((5000, 6000), HU, "its window shows nothing: its values go from -"),
         (None, {"PixelPaddingValue": -3000, "PixelPaddingRangeLimit": 9999}, "all its .* padding"),
@@ -460,3 +461,27 @@ def test_compressed_pixels_are_read_or_the_syntax_is_named(tmp_path):
         file.save_as(path)
         with pytest.raises(Unusable, match=reason):
             read_picture(path.read_bytes(), size=16)
+
+
+@pytest.mark.parametrize(
+    "tags, aspect",
+    [
+        ({"PixelAspectRatio": [2, 1]}, "2:1"),
+        ({"PixelSpacing": [0.5, 0.25]}, "0.5:0.25"),
+        ({"ImagerPixelSpacing": [0.1, 0.2]}, "0.1:0.2"),
+        ({"PixelSpacing": [1, 1], "PixelAspectRatio": [3, 4]}, "3:4"),
+        ({"PixelAspectRatio": [1, 1]}, None),
+        ({"PixelSpacing": [0.5, 0.5001]}, None),
+        ({}, None),
+    ],
+)
+def test_pixels_that_are_no_squares_are_named(tmp_path, tags, aspect):
+    done = read(tmp_path, DEEP, **tags).done
+    said = [what for what in done if "squares" in what]
+    assert said == ([f"pixels of {aspect} (height to width) taken for squares"] if aspect else [])
+
+
+def test_pixels_that_are_no_squares_are_named_in_enhanced_files_too(tmp_path):
+    shared = item(PixelMeasuresSequence=[item(PixelSpacing=[2, 1])])
+    done = read(tmp_path, DEEP, SharedFunctionalGroupsSequence=[shared]).done
+    assert "pixels of 2:1 (height to width) taken for squares" in done

@@ -92,7 +92,7 @@ def test_folders_that_name_a_split_are_the_split_and_no_classes(folder, sides, p
         (["x/images/{}.png", "x/Labels/{}.png"], 'masks by its name.*Say masks=".*/p/x/Labels"'),
         (["scans/{}.png"], "All 30 pictures that can be used have the label scans"),
         (["a/b/{}.png"], "All 30 pictures that can be used have the label b"),
-        (["{}.png"], "30 of 30 pictures were refused.*no label"),
+        (["{}.png"], "No picture in .* has a class: without a table.*or give a table"),
     ],
 )
 def test_folders_that_make_no_sense_are_refused(folder, places, words):
@@ -106,7 +106,7 @@ def test_a_folder_without_pictures_is_told_what_is_in_it(folder):
     folder.mkdir()
     for name in ("a.mat", "b.mat", "c.txt", ".hidden"):
         (folder / name).touch()
-    with pytest.raises(ValueError, match="holds no pictures.*there: 2 files .mat, 1 files .txt"):
+    with pytest.raises(ValueError, match="holds no pictures.*there: 2 files .mat, 1 file .txt"):
         take(folder)
 
 
@@ -293,3 +293,29 @@ def test_webp_is_a_picture(folder):
     assert {image.tobytes() for image in everything(arrays, "images")} == {
         scene(i, (16, 16)).tobytes() for i in range(30)
     }
+
+
+def test_masks_beside_pictures_without_classes_say_how_to_import_them(folder):
+    draw(folder, ["{:02d}.png"])
+    for i in range(30):
+        square(folder / f"{i:02d}_mask.png")
+    words = (
+        f'30 files are masks by their names, such as 00_mask.png.*say masks="{folder}"; else give'
+    )
+    with pytest.raises(ValueError, match=words):
+        take(folder)
+    passport, arrays = take(folder, masks=folder)  # as it says
+    assert passport["mask_area"] == 0.25 and len(everything(arrays, "masks")) == 30
+
+
+def test_masks_in_one_folder_of_pictures_are_no_class_either(folder):
+    draw(folder, ["img/{:02d}.png"])
+    square(folder / "img" / "00_mask.png")
+    with pytest.raises(ValueError, match="1 file is a mask by its name, such as img/00_mask.png"):
+        take(folder)
+
+
+def test_a_flat_folder_says_where_classes_come_from(folder):
+    draw(folder, ["{:02d}.png"])
+    with pytest.raises(ValueError, match="its class is the name of the folder.*or give a table"):
+        take(folder)

@@ -378,11 +378,11 @@ def test_two_spellings_are_one_patient(take, one, other):
     named = {name: set(arrays[f"{name}_groups"]) & spelt for name in ("train", "val", "test")}
     assert sorted(map(len, named.values())) == [0, 0, 1]
     assert sum(report["passport"]["groups"].values()) == 14
-    note = "1 groups are spelt in several ways"
+    note = "1 group is spelt in several ways"
     assert (note in str(report["passport"]["notes"])) == (len(spelt) > 1)
     frame["split"] = ["train", "test"] * 15
     frame.loc[4:, "group"] = [f"Q{i}" for i in range(4, 30)]
-    with pytest.raises(ValueError, match="1 groups are on more than one side of the split"):
+    with pytest.raises(ValueError, match="1 group is on more than one side of the split"):
         take(frame, split_by="column")
     frame["date"] = [f"2021-01-{1 + i:02d}" for i in range(30)]
     frame["group"] = [one, *frame.group[1:-1], other]
@@ -473,3 +473,64 @@ def test_one_id_of_dicom_in_two_spellings_is_one_pseudonym(tmp_path):
         for k, who in enumerate(["P7", "p7", "P07"])
     }
     assert len(names) == 1 and len(names.pop()) == 12
+
+
+def test_files_that_are_there_and_not_read_are_not_called_absent(take, pictures, tmp_path):
+    folder = tmp_path / "q"
+    for i in range(12):
+        put(folder / f"im{i:02d}.png", scene(i, (12, 12)))
+    for name in ("old.jp2", "sub/x.mat", ".hidden.png", ".trash/y.png", "noending"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"no picture")
+    names = [f"im{i:02d}.png" for i in range(12)]
+    names += ["old.jp2", "x.mat", ".hidden.png", ".trash/y.png", "noending", "gone.png"]
+    table = pd.DataFrame({"file": names, "label": ["a", "b"] * 9, "patient": range(18)})
+    report = import_folder(folder, tmp_path / "x.npz", table=table, size=8)
+    assert {one["file"]: one["reason"] for one in report["refused"]} == {
+        "old.jp2": "a file type that is not read: .jp2; save it as PNG",
+        "x.mat": "a file type that is not read: .mat; save it as PNG",
+        ".hidden.png": "a hidden file, by the dot before its name: rename it",
+        ".trash/y.png": "a hidden file, by the dot before its name: rename it",
+        "noending": "a file type that is not read: without an ending; save it as PNG",
+        "gone.png": "named in the table, not in the folder",
+    }
+
+
+def test_a_mask_that_a_table_names_is_called_one(tmp_path):
+    for i in range(12):
+        put(tmp_path / "q" / f"{i:02d}.png", scene(i, (12, 12)))
+        put(tmp_path / "q" / "m" / f"{i:02d}_s.png", np.uint8(np.eye(12)) * 255)
+    names = [*(f"{i:02d}.png" for i in range(12)), "m/03_s.png"]
+    table = pd.DataFrame({"file": names, "patient": range(13)})
+    report = import_folder(
+        tmp_path / "q", tmp_path / "x.npz", table=table, masks=tmp_path / "q" / "m", size=12
+    )
+    assert report["refused"] == [
+        {"file": "m/03_s.png", "reason": "a mask by its name or its folder, no picture"}
+    ]
+
+
+def test_names_in_other_case_are_found_where_they_mean_one_file(tmp_path):
+    for i in range(12):
+        put(tmp_path / "q" / "Sub" / f"im{i:02d}.png", scene(i, (12, 12)))
+    put(tmp_path / "q" / "Two.png", scene(50, (12, 12)))
+    put(tmp_path / "q" / "two.png", scene(51, (12, 12)))
+    names = ["IM00.PNG", "SUB/IM01.png", "D:\\scans\\IM02.PNG", "IM03"]
+    names += [f"im{i:02d}.png" for i in range(4, 12)] + ["TWO.PNG", "IM05.png"]
+    table = pd.DataFrame({"file": names, "label": ["a", "b"] * 7, "patient": range(14)})
+    report = import_folder(tmp_path / "q", tmp_path / "x.npz", table=table, size=8)
+    assert {one["file"] for one in report["files"]} == {f"Sub/im{i:02d}.png" for i in range(12)}
+    assert {one["file"]: one["label"] for one in report["files"]}["Sub/im02.png"] == "a"
+    assert {one["file"]: one["reason"] for one in report["refused"]} == {
+        "TWO.PNG": "2 files have this name: give the path in the folder",
+        "IM05.png": "named in the table, not in the folder",  # im05.png has a row of its own
+    }
+    note = "Found by their names in other case: 4 files, such as Sub/im00.png for IM00.PNG."
+    assert note in report["passport"]["notes"]
+
+
+@pytest.mark.parametrize("name, words", [("a\nb", "3 signs"), ("x" * 300, "300 signs")])
+def test_names_of_classes_are_short_and_of_one_line(take, name, words):
+    with pytest.raises(ValueError, match=f"A class is called .*{words}.*at most 100 signs") as said:
+        take(pd.DataFrame(rows((name, "other")), columns=["file", "label", "patient"]))
+    assert len(str(said.value)) < 200

@@ -101,7 +101,7 @@ def test_every_kind_of_picture_becomes_grey_or_rgb():
         == (24, 24, 3)
     )
     clear = colour.convert("RGBA")
-    clear.putalpha(0)
+    clear.putalpha(1)
     assert (
         read_picture(bytes_of(clear), size=24).pixels.max() > 100
     )  # alpha is dropped, not laid over black

@@ -75,10 +75,51 @@ def test_signed_bytes_keep_their_order():
 
 
 @pytest.mark.parametrize("kind", ["u1", "u2", "f4", "f8"])
-def test_white_is_zero_is_inverted_once(kind):
+def test_white_is_zero_is_inverted_once_and_that_is_said(kind):
     data = tiff(GREY.astype(kind), photometric="miniswhite")
-    assert (read(data, None if kind == "u1" else (0, 255)).pixels == 255 - GREY).all()
-    assert (mask(tiff(BOX.astype(kind), photometric="miniswhite"))[0] == ~BOX).all()
+    picture = read(data, None if kind == "u1" else (0, 255))
+    assert (picture.pixels == 255 - GREY).all()
+    assert "inverted (WhiteIsZero)" in picture.done
+    black = read(tiff(GREY.astype(kind), photometric="minisblack"))
+    assert "inverted (WhiteIsZero)" not in black.done
+
+
+@pytest.mark.parametrize("kind", ["?", "u1", "u2", "i2", "f4", "f8"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_the_stored_values_of_a_mask_count_whatever_is_to_be_shown_white(kind, compression):
+    top = {"u1": 255, "u2": 65535}.get(kind, 1)
+    values = (BOX * top).astype(kind)
+    cut, done = mask(tiff(values, photometric="miniswhite", compression=compression))
+    assert (cut == BOX).all()
+    assert "mask by its stored values, although its TIFF says WhiteIsZero" in done
+    cut, done = mask(tiff(values, photometric="minisblack", compression=compression))
+    assert (cut == BOX).all() and not any("stored" in what for what in done)
+
+
+def test_a_bool_array_saved_by_tifffile_is_a_mask_as_it_stands():
+    data = tiff(BOX)
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        assert file.pages[0].photometric == tifffile.PHOTOMETRIC.MINISWHITE
+    assert (mask(data)[0] == BOX).all()
+
+
+def test_a_picture_that_is_transparent_all_over_is_refused():
+    clear = np.zeros((16, 16, 1), np.uint8)
+    with pytest.raises(Unusable, match="it is transparent all over"):
+        read(bytes_of(Image.fromarray(np.dstack([RGB, clear]))))
+    for kind in ("u1", "u2"):
+        stack = np.dstack([RGB, clear]).astype(kind)
+        with pytest.raises(Unusable, match="it is transparent all over"):
+            read(tiff(stack, photometric="rgb", extrasamples=["unassalpha"]))
+
+
+def test_values_below_zero_under_the_window_max_are_named():
+    values = GREY.astype(np.int16) - 100
+    picture = read(tiff(values), "max")
+    assert (picture.pixels[values <= 0] == 0).all() and near(picture, over(values, 0, values.max()))
+    said = "to 8 bit: divided by the picture's maximum"
+    assert picture.done == (f"{said}, values below 0 shown black",)
+    assert read(tiff(GREY.astype(np.int16)), "max").done == (said,)
 
 
 @pytest.mark.parametrize("planar", ["contig", "separate"])
@@ -479,7 +520,7 @@ def test_masks_that_are_clear(name):
 def test_masks_in_tiff_of_other_types(pixels):
     assert (mask(tiff(pixels))[0] == BOX).all()
     if pixels.dtype.kind == "f":
-        white = tiff(1 - pixels, photometric="miniswhite")
+        white = tiff(pixels, photometric="miniswhite")  # the stored values count
         assert (mask(white)[0] == BOX).all()
     assert (mask(bytes_of(np.uint8(BOX) * 255, "GIF"))[0] == BOX).all()
     assert (mask(bytes_of(np.uint8(BOX) * 255, "WEBP", lossless=True))[0] == BOX).all()

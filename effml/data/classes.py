@@ -22,6 +22,7 @@ _YES |= {
     "infected",
     "pathology",
 }
+_LONG = 100  # signs that the name of a class may have
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
 
 
@@ -30,6 +31,11 @@ def in_order(names: Iterable[str]) -> list[str]:
     cannot be classes.
     """
     names = sorted(set(names))
+    if odd := [name for name in names if len(name) > _LONG or not name.isprintable()]:
+        raise ValueError(
+            f"A class is called {odd[0][:40]!r}{'…' * (len(odd[0]) > 40)}, {len(odd[0])} signs: give names of one line and "
+            f"at most {_LONG} signs in the column label."
+        )
     if all(_NUMBER.fullmatch(name) for name in names):
         names.sort(key=float)
     if len(names) > 256:

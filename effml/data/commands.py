@@ -331,7 +331,7 @@ def _import(given: argparse.Namespace) -> int:
             f"--kind {given.kind} has no --{strange[0].replace('_', '-')}. Choose from: "
             + ", ".join(f"--{key.replace('_', '-')}" for key in list(takes)[2:])
         )
-    with at_a_shell(takes):
+    with at_a_shell(list(takes)[2:]):  # the first two are no options
         report = work(**options)
         if "passport" not in report:  # a dry run
             told = {key: _text(value) for key, value in report.items() if key == "refused" or value}
@@ -340,7 +340,8 @@ def _import(given: argparse.Namespace) -> int:
     print("\n".join(f"{name:14}{text}" for name, text in _understood(report).items()))
     out = Path(given.out)
     print(f"{'written':14}{out.stat().st_size / 1e6:.1f} MB in {out}, the report beside it")
-    print(f"{'next':14}python -m effml run {shlex.quote(f'data={out}')}")
+    if {"train", "test"} <= report["passport"]["counts"].keys():
+        print(f"{'next':14}python -m effml run {shlex.quote(f'data={out}')}")
     return 0
 
 

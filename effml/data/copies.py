@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from effml.data.dataset import SPLITS
+from effml.data.words import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -179,17 +180,20 @@ class Copies:
             clash |= np.array(apart, dtype=bool)
         return cls(rows, pairs, doubts, clash, int(blank(looks.thumbnails).sum()))
 
-    def surplus(self) -> dict[int, dict[str, str]]:
+    def surplus(self, given: np.ndarray | None = None) -> dict[int, dict[str, str]]:
         """What to leave out, so that the first of each set stays: {row: its entry in refused}.
 
-        Where labels differ within a set, nothing says which is right, and all of it goes.
+        First is by name; of a `given` split (N,) test comes before val before train, so that the
+        test images stay those which others test on. Where labels differ within a set, nothing says
+        which is right, and all of it goes.
         """
         number, names = sets_of(self.pairs, np.arange(len(self.rows))), self.rows.file.to_numpy()
         doubtful = {number[pair.a] for pair, differs in zip(self.pairs, self.clash) if differs}
+        rank = np.zeros(len(names)) if given is None else -given
         first: dict[int, int] = {}
         out = {}
         for row in sorted(
-            {row for a, b, *_ in self.pairs for row in (a, b)}, key=lambda k: names[k]
+            {row for a, b, *_ in self.pairs for row in (a, b)}, key=lambda k: (rank[k], names[k])
         ):
             one = first.setdefault(number[row], row)
             if number[row] in doubtful:
@@ -246,36 +250,57 @@ class Copies:
         more = ", …" if which.sum() > limit else ""
         return ", ".join(f"{names[a]} and {names[b]}" for a, b, *_ in some) + more
 
-    def notes(self, side: np.ndarray, action: str) -> list[str]:
-        """What a user must know: different labels first, then different sides, then the rest."""
-        apart, clash, notes = self.apart(side), self.clash, []
+    def notes(self, side: np.ndarray, action: str, given: np.ndarray | None = None) -> list[str]:
+        """What a user must know: different labels first, then different sides, then the rest.
+
+        `side` (N,) is where the rows are, `given` (N,) where the table put them, if it did.
+        """
+        clash, drop, notes = self.clash, action == "drop", []
+        ends = np.array([(a, b) for a, b, *_ in self.pairs], dtype=int).reshape(-1, 2)
+        if drop:
+            number = sets_of(self.pairs, np.arange(len(side)))[ends[:, 0]]
+            kept = ~np.isin(number, number[clash])
+            apart = kept & self.apart(side if given is None else given)
+            same, where = kept & ~apart, ""
+        else:
+            apart, where = self.apart(side), " on one side"
+            same = ~clash & ~apart & (side[ends] >= 0).all(1)
         if clash.any():
             advice = "mend the table, or leave all of them out by --copies drop"
-            said = "all of them were left out" if action == "drop" else advice
+            said = "all of them and their copies were left out" if drop else advice
             notes.append(
-                f"{clash.sum()} pairs of copies have different labels ({self.named(clash)}): {said}."
+                f"{self.counted(clash, 'have')} different labels ({self.named(clash)}): {said}."
             )
         if apart.any():
-            notes.append(
-                f"{apart.sum()} pairs of copies are on different sides of the split "
-                f"({self.named(apart)}), so that test figures would be too good: --copies group puts "
-                "them on one side, --copies drop keeps one of each."
+            said = (
+                "of each set of copies the one in test was kept, else the one in val"
+                if drop
+                else "test figures would be too good. --copies group puts them on one side, "
+                "--copies drop keeps one of each"
             )
-        if (same := ~clash & ~apart).any():
+            notes.append(
+                f"{self.counted(apart, 'were' if drop else 'are')} on different sides of the split ({self.named(apart)}): {said}."
+            )
+        if same.any():
             done = {"drop": "one of each was kept", "group": "they share a side"}
             said = done.get(action, "--copies drop keeps one of each")
-            notes.append(f"{same.sum()} pairs of copies on one side ({self.named(same)}): {said}.")
+            notes.append(f"{self.counted(same)}{where} ({self.named(same)}): {said}.")
         if notes:
             notes[-1] += " All are in the report, under duplicates."
         if self.doubts:
             notes.append(
-                f"{len(self.doubts)} pairs are alike and may be copies or not "
-                f"({_differ(self.doubts, self.rows).sum()} with different labels): look at them, "
-                "under possible_duplicates in the report. They were neither grouped nor left out."
+                f"{counted(len(self.doubts), 'pair', 'are')} alike and may be copies or not "
+                f"({_differ(self.doubts, self.rows).sum()} with different labels), neither grouped nor "
+                "left out: look under possible_duplicates in the report."
             )
         if self.blank:
-            notes.append(f"{self.blank} pictures are blank: one grey value, compared with nothing.")
+            blank = counted(self.blank, "picture", "are")
+            notes.append(f"{blank} blank: one grey value, compared with nothing.")
         return notes
+
+    def counted(self, which: np.ndarray, verb: str = "") -> str:
+        """How many these pairs are, for a sentence."""
+        return counted(int(which.sum()), "pair of copies", verb)
 
 
 def _differ(pairs: list[Pair], rows: "pd.DataFrame") -> np.ndarray:

@@ -138,7 +138,7 @@ def assemble(
     passport = {
         "name": name,
         "positive_from": why,
-        **passport,
+        **_with_absent(name, splits, classes, passport),
         "task": task,
         "classes": list(classes),
         "positive": positive,
@@ -253,6 +253,29 @@ def _numbered(
         split: replace(part, labels=part.labels.argmax(1)) for split, part in splits.items()
     }
     return numbered, named or [str(k) for k in range(columns)]
+
+
+def _with_absent(
+    name: str, splits: dict[str, Split], classes: tuple[str, ...], passport: dict[str, Any]
+) -> dict[str, Any]:
+    """The passport with a remark on classes that have no image to learn from, or to choose an epoch by."""
+    told = []
+    for split, kind in (("train", "training"), ("val", "validation")):
+        labels = splits[split].labels if split in splits else None
+        if labels is None:
+            continue
+        has = np.zeros(len(classes), bool)
+        seen = labels.numpy()
+        has[np.unique(seen) if seen.ndim == 1 else np.flatnonzero(seen.any(0))] = True
+        names = [classes[k] for k in np.flatnonzero(~has)]
+        if names:
+            some = ", ".join(names[:5]) + ", …" * (len(names) > 5)
+            many = f"class{'es' * (len(names) > 1)} {some} {'have' if len(names) > 1 else 'has'}"
+            told.append(f"{many} no {kind} image")
+    if not told:
+        return passport
+    _tell_once(f"{name}: {'; '.join(told)}.")
+    return passport | {"labels": "; ".join(filter(None, [passport.get("labels"), *told]))}
 
 
 @functools.cache

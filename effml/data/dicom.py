@@ -70,6 +70,8 @@ def _picture(
         about["group"] = hashlib.sha256(key(identity).encode()).hexdigest()[:12]
     if day := str(file.get("StudyDate") or ""):
         about["date"] = day
+    if aspect := _aspect(file):
+        done.append(f"pixels of {aspect} (height to width) taken for squares")
     pixels, kind = _decoded(file), file.PhotometricInterpretation
     if kind in ("MONOCHROME1", "MONOCHROME2"):
         return _grey(file, pixels, window, done)
@@ -98,7 +100,11 @@ def _dataset(data: bytes) -> "Dataset":
         file = pydicom.dcmread(BytesIO(data), force=data[128:132] != b"DICM")
         for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
             for group in (file.get(groups) or [])[:1]:
-                for name in ("PixelValueTransformationSequence", "FrameVOILUTSequence"):
+                for name in (
+                    "PixelMeasuresSequence",
+                    "PixelValueTransformationSequence",
+                    "FrameVOILUTSequence",
+                ):
                     for item in (group.get(name) or [])[:1]:
                         file.update(item)
         if not getattr(file, "file_meta", None):
@@ -210,6 +216,15 @@ def _grey(file: "Dataset", pixels: np.ndarray, window: Window, done: list[str]) 
     return to_8_bit(values, window, done, stated=stated, hidden=hidden, inverted=why)
 
 
+def _aspect(file: "Dataset") -> str:
+    """Height to width of a pixel as text, such as "2:1"; "" for squares, or where nothing says."""
+    for name in ("PixelSpacing", "ImagerPixelSpacing", "PixelAspectRatio"):
+        if len(sides := _numbers(file, name)) == 2 and min(sides) > 0:
+            if not np.isclose(*sides, rtol=0.01):
+                return f"{sides[0]:g}:{sides[1]:g}"
+    return ""
+
+
 def _padding(file: "Dataset", pixels: np.ndarray) -> np.ndarray | None:
     """Where stored values are padding, (H, W) bool; None if the file names no such value."""
     kind = next(name for name in _PIXELS if name in file).removesuffix("PixelData")
@@ -229,6 +244,8 @@ def _rescaled(file: "Dataset", pixels: np.ndarray, window: Window) -> tuple[np.n
         lut, first, _ = _table(tables[0], "modality LUT", pixels)
         return _looked_up(pixels, lut, first), str(tables[0].get("ModalityLUTType") or "US")
     slope, intercept = _numbers(file, "RescaleSlope"), _numbers(file, "RescaleIntercept")
+    if slope and slope[0] == 0:
+        raise Unusable("its RescaleSlope is 0")
     if not slope and not intercept:
         return pixels, None
     if not slope or not intercept:
@@ -238,8 +255,6 @@ def _rescaled(file: "Dataset", pixels: np.ndarray, window: Window) -> tuple[np.n
                 f"it has a Rescale{has} and no Rescale{lacks}, so its window is of no use"
             )
         return pixels, None
-    if slope[0] == 0:
-        raise Unusable("its RescaleSlope is 0")
     unit = str(file.get("RescaleType") or ("HU" if _is_ct(file) else "not named"))
     same = (slope[0], intercept[0]) == (1, 0)
     return pixels if same else pixels * slope[0] + intercept[0], unit

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from effml.data.partition import side_of
 from effml.data.table import finder
+from effml.data.words import counted
 
 _MASK = (
     r"(?:masks?|seg|segmentations?|segs?|labels?|gt|ground[ _-]?truth|annotations?|rois?|contours?)"
@@ -27,7 +28,7 @@ def other_files(folder: Path) -> str:
     names = (Path(name) for _, _, files in os.walk(folder) for name in files if name[0] != ".")
     counts = Counter(path.suffix.lower() or "without a suffix" for path in names)
     kinds = sorted(counts.items(), key=lambda kind: (-kind[1], kind[0]))[:3]
-    return ", ".join(f"{count} files {suffix}" for suffix, count in kinds) or "no files"
+    return ", ".join(f"{counted(count, 'file')} {suffix}" for suffix, count in kinds) or "no files"
 
 
 def masks_beside(files: Iterable[str]) -> dict[str, str]:

@@ -71,7 +71,8 @@ def _span(seen: np.ndarray, window: Window, stated: Span | None) -> Span:
     if window == "max":
         if (top := float(seen.max())) <= 0:
             raise Unusable(f"its highest value is {top:g}: nothing lies between 0 and the maximum")
-        return 0.0, top, "divided by the picture's maximum"
+        below = ", values below 0 shown black" if seen.min() < 0 else ""
+        return 0.0, top, f"divided by the picture's maximum{below}"
     if stated:
         return stated
     low, high = map(float, np.percentile(seen, (0.5, 99.5)))

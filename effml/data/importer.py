@@ -3,10 +3,9 @@
 import json
 import os
 import sys
-import zipfile
 from collections import Counter
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,11 +16,12 @@ from effml.data.dataset import SPLITS
 from effml.data.dates import read_days
 from effml.data.folders import by_folders, masks_beside, other_files, pair_masks
 from effml.data.identity import listed
-from effml.data.partition import WAYS, one_spelling, split
+from effml.data.output import earlier, npz_path, write
+from effml.data.partition import WAYS, given_sides, one_spelling, split
 from effml.data.pictures import COLOURS, FITS, PLAIN, SUFFIXES, Picture, Pixels, Window, read_all
 from effml.data.table import Refused, filled, pictures_in, rows_of
 from effml.data.transfer import Progress
-from effml.data.words import typed
+from effml.data.words import counted, typed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,7 +73,7 @@ def import_folder(
 
     A picture that cannot be used is refused with its reason, and the rest goes on. Raises ValueError, and writes nothing,
     if an option or the table is wrong, more than half of the pictures are refused, or the split cannot be made;
-    FileNotFoundError if a folder or the table is not there.
+    FileNotFoundError if a folder or the table is not there; FileExistsError if `out` is there and no earlier import.
     """
     out = npz_path(out)
     _check(size, split_by, fractions, window, colour, fit, copies)
@@ -91,7 +91,7 @@ def import_folder(
     if dry_run:
         rows = _dated(rows, split_by, refused, notes)
         told |= {"positive": f"{classes[index]} ({why})" if why != "not binary" else None}
-        told |= {"notes": notes}
+        told |= {"notes": notes, "replaces": "an earlier import" if earlier(out) else None}
         return _plan(rows, refused, told, size, colour, split_by, fractions, seed, copies)
     rows, pixels, facts = _read(rows, refused, size=size, window=window, colour=colour, fit=fit)
     if split_by in _NEEDED and split_by not in rows and len(rows):
@@ -134,8 +134,8 @@ def finish(
 ) -> dict[str, Any]:
     """Look for copies, split, write `out` and its report. `rows.index` counts rows of `pixels`."""
     found = Copies.among(rows, pixels.looks, pixels.masks)
-    side = _dealt(rows, found, refused, copies, split_by, fractions, seed)
-    notes = found.notes(side, copies)
+    side, given = _dealt(rows, found, refused, copies, split_by, fractions, seed)
+    notes = found.notes(side, copies, given)
     if "split" in rows and split_by != "column":
         notes.append('The given split was not used. Say split_by="column" to keep it.')
     if "group" in rows and split_by == "image":
@@ -152,7 +152,7 @@ def finish(
         "counts": {name: len(part) for name, part in parts.items()},
         "refused": len(refused),
         "duplicates": found.counts(side),
-        "notes": (notes := notes + passport.get("notes", [])),
+        "notes": (notes := notes + _lacking_sides(parts, split_by) + passport.get("notes", [])),
         "made_with": f"effml {effml.__version__}",
     }
     if classes:
@@ -175,8 +175,8 @@ def finish(
     arrays = {"passport": np.array(json.dumps(passport, ensure_ascii=False))}
     arrays |= {"label_names": np.array(classes)} if classes else {}
     arrays |= {} if index is None else {"positive": np.array(index)}
-    _write(out, arrays | _columns(parts, pixels, classes), report)
-    for note in notes:
+    replaced = write(out, arrays | _columns(parts, pixels, classes), report)
+    for note in notes + [f"{out} replaced an earlier import."] * replaced:
         print(f"import: {typed(note)}", file=sys.stderr)
     return report
 
@@ -189,12 +189,14 @@ def _dealt(
     split_by: str,
     fractions: tuple[float, ...],
     seed: int,
-) -> np.ndarray:
-    """The side of every row; -1 where it is left out, and then it is in `refused`.
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The side of every row, -1 where it is left out, and then it is in `refused`; and the side
+    that the table gives it, if it is the table that counts.
 
     Raises ValueError if the copies cannot share a side, or if nothing would be left.
     """
-    gone = found.surplus() if action == "drop" else {}
+    given = given_sides(rows.split) if split_by == "column" else None
+    gone = found.surplus(given) if action == "drop" else {}
     refused += gone.values()
     kept = ~np.isin(np.arange(len(rows)), list(gone))
     if not kept.any():
@@ -212,11 +214,26 @@ def _dealt(
     ]
     if action == "group" and (apart := found.apart(side)).any():
         raise ValueError(
-            f"{apart.sum()} pairs of copies are on different sides of the split by {split_by}: {found.named(apart, 10)}. "
+            f"{found.counted(apart, 'are')} on different sides of the split by {split_by}: {found.named(apart, 10)}. "
             f'Mend the column {"split" if split_by == "column" else split_by} of the table, or say copies="drop" '
             "(--copies drop)."
         )
-    return side
+    return side, given
+
+
+def _lacking_sides(parts: dict[str, "pd.DataFrame"], split_by: str) -> list[str]:
+    """What a user must know of sides without pictures."""
+    need = [name for name in ("train", "test") if name not in parts]
+    if need:
+        how = (
+            "name some in the given split"
+            if split_by == "column"
+            else "give it a share in fractions"
+        )
+        return [f"There are no pictures for {' and '.join(need)}, which a run needs: {how}."]
+    if "val" not in parts and split_by == "column":
+        return ["There are no pictures for val: a run then keeps its last epoch, not its best."]
+    return []
 
 
 def _files(parts: dict[str, "pd.DataFrame"]) -> list[dict[str, Any]]:
@@ -248,13 +265,6 @@ def _columns(
                 str
             )
     return arrays
-
-
-def npz_path(out: str | os.PathLike) -> Path:
-    """`out` as a path. Raises ValueError unless it ends in .npz."""
-    if Path(out).suffix != ".npz":
-        raise ValueError(f"out={Path(out).name!r}: give a file name that ends in .npz.")
-    return Path(out)
 
 
 def _check(
@@ -296,7 +306,7 @@ def _enough(rows: "pd.DataFrame", refused: Refused) -> None:
     asked = len(rows) + len(refused)
     if rows.empty or len(refused) > REFUSED_LIMIT * asked:
         raise ValueError(
-            f"{len(refused)} of {asked} pictures were refused, more than half; nothing was written. Most often: "
+            f"{len(refused)} of {counted(asked, 'picture')} were refused, more than half; nothing was written. Most often: "
             f"{_reasons(refused)}. First: {refused[0]['file']}."
         )
 
@@ -359,8 +369,7 @@ def _asked(
     theirs = {name: files.pop(name) for name in beside}
     if beside and masks is None:
         notes.append(
-            f"{len(beside)} files are masks by their names, such as {next(iter(beside))}, and were left out. "
-            f'To import them say masks="{folder}".'
+            f'{_masks_by_name(beside)}, left out here. To import them say masks="{folder}".'
         )
     told: dict[str, Any] = {}
     needed = ({"label"} if masks is None else set()) | (
@@ -374,16 +383,41 @@ def _asked(
                 f'split_by="column" asks for a split, but there is no table, and the folders in {folder} are not '
                 "called train, val and test. Give a table with a column split, or another split_by."
             )
+        if masks is None:
+            _tells_classes(by_folder["label"], folder, beside)
         rows = pd.DataFrame({"file": list(files)} | by_folder, dtype=object)
-        rows = rows_of(files, rows, columns, needed=needed, refused=refused)
+        rows = rows_of(files, rows, columns, folder, needed=needed, refused=refused)
     else:
-        rows = rows_of(files, table, columns, needed=needed, refused=refused)
+        rows = rows_of(files, table, columns, folder, needed=needed, refused=refused)
+        if other := rows.attrs["other_case"]:
+            notes.append(
+                f"Found by their names in other case: {counted(len(other), 'file')}, such as {other[0]}."
+            )
         named = rows.attrs["columns"].items()
         told["columns"] = {ours: str(theirs) for ours, theirs in named if ours != theirs}
     told["not_in_table"] = len(files) - len(rows) - sum(one["file"] in files for one in refused)
     if masks is not None:
         rows = _with_masks(rows, Path(masks), theirs, beside, refused, notes)
     return rows, told
+
+
+def _masks_by_name(beside: dict[str, str]) -> str:
+    what = "masks by their names" if len(beside) > 1 else "a mask by its name"
+    return f"{counted(len(beside), 'file', 'are')} {what}, such as {next(iter(beside))}"
+
+
+def _tells_classes(labels: list[str | None], folder: Path, beside: dict[str, str]) -> None:
+    """Raises ValueError where the order of folders gives no two classes, and masks may be meant."""
+    if beside and len(set(labels) - {None}) < 2:
+        raise ValueError(
+            f"No folders in {folder} name two classes, and {_masks_by_name(beside)}. If the masks are the task, say "
+            f'masks="{folder}"; else give a table with the columns file and label.'
+        )
+    if not any(labels):
+        raise ValueError(
+            f"No picture in {folder} has a class: without a table its class is the name of the folder it lies in. Put "
+            "each class into a folder of its own, or give a table with the columns file and label, or masks."
+        )
 
 
 def _with_masks(
@@ -451,7 +485,7 @@ def _understood(
         rows = rows.assign(group=groups)
         if several := [names for names in same.values() if len(names) > 1]:
             notes.append(
-                f"{len(several)} groups are spelt in several ways; each is taken as one: {listed(several)}."
+                f"{counted(len(several), 'group', 'are')} spelt in several ways; each is taken as one: {listed(several)}."
             )
     days = sorted(set(rows.get("date", ())) - {""})
     return rows, {"dates": f"{days[0]} to {days[-1]}"} if days else {}
@@ -525,7 +559,7 @@ def _plan(
     channels = 3 if colour == "rgb" else 1
     return {
         "pictures": len(rows),
-        "mb_in": round(sum(path.stat().st_size for path in rows.path) / 1e6, 3),
+        "mb_in": round(sum(map(_size, rows.path)) / 1e6, 3),
         "mb_out": round(len(rows) * size * size * channels / 1e6, 3),
         "channels": "1, or 3 if there is colour" if colour == "auto" else str(channels),
         "classes": dict(sorted(Counter(rows.get("label", ())).items())),
@@ -547,7 +581,7 @@ def _read(
     pixels, and for the passport what was converted and the masks' mean share of the picture.
     """
     total, have, show = (
-        sum(path.stat().st_size for path in rows.path),
+        sum(map(_size, rows.path)),
         0,
         Progress("import", quiet=False),
     )
@@ -582,6 +616,14 @@ def _read(
     return rows, pixels, facts
 
 
+def _size(path: Path) -> int:
+    """The bytes of a file; 0 of one that cannot be read, which is refused when it is its turn."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
 def _mask_area(masks: np.ndarray, index: list[int], shapes: np.ndarray, fit: str) -> float:
     """The masks' mean share of their pictures (of the borders around these nothing counts). Refuses
     what is no mask.
@@ -595,37 +637,3 @@ def _mask_area(masks: np.ndarray, index: list[int], shapes: np.ndarray, fit: str
             "white where the structure is and black elsewhere, in their grey values."
         )
     return round(float(area.mean()), 4)
-
-
-def _write(out: Path, arrays: dict[str, Any], report: dict[str, Any]) -> None:
-    """Both files under temporary names first, so that a failure leaves what was there."""
-    page = out.with_suffix(".report.json")
-    new = {path: path.with_name(f".{path.name}.{os.getpid()}.part") for path in (out, page)}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with zipfile.ZipFile(new[out], "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-            for name, array in arrays.items():
-                with archive.open(
-                    f"{name}.npy", "w", force_zip64=True
-                ) as file:  # zipfile dates it 1980: the same bytes again
-                    _put(file, *array) if isinstance(array, tuple) else np.lib.format.write_array(
-                        file, array, allow_pickle=False
-                    )
-        new[page].write_text(
-            json.dumps(report, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
-        )
-        for path, temporary in new.items():
-            os.replace(temporary, path)
-    finally:
-        for temporary in new.values():
-            temporary.unlink(missing_ok=True)
-
-
-def _put(file: IO[bytes], array: np.ndarray, rows: np.ndarray) -> None:
-    """`array[rows]` in .npy format, without a copy of the whole."""
-    shape = (len(rows), *array.shape[1:])
-    np.lib.format.write_array_header_1_0(
-        file, {"descr": array.dtype.str, "fortran_order": False, "shape": shape}
-    )
-    for start in range(0, len(rows), 128):
-        file.write(array[rows[start : start + 128]].tobytes())

@@ -10,7 +10,8 @@ import numpy as np
 from effml.data.copies import Looks, look
 from effml.data.dataset import SPLITS
 from effml.data.delimited import read_csv
-from effml.data.importer import finish, import_folder, npz_path
+from effml.data.importer import finish, import_folder
+from effml.data.output import npz_path
 from effml.data.pictures import Pixels
 
 _RSNA = {

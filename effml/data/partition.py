@@ -1,13 +1,16 @@
 """Who goes where: training, validation and test without a patient on two sides."""
 
 import re
+from collections.abc import Iterable
 
 import numpy as np
 
 from effml.data.dataset import SPLITS
 from effml.data.identity import listed, spellings
+from effml.data.words import counted
 
 WAYS = ("group", "date", "column", "image")
+_OTHER = ((0.6, 0.2, 0.2), (0.4, 0.3, 0.3), (0.8, 0, 0.2), (0.6, 0, 0.4), (0.5, 0, 0.5))
 _SPELLINGS = {
     "train": 0,
     "training": 0,
@@ -57,33 +60,110 @@ def split(
     his first side, and his later images are left out (-1): moving them back would put late days into training.
     `together` (N,) are numbers of the sets that "group" and "image" deal whole, in their place.
 
-    Raises ValueError if a group is on two sides of a given split, if a side with a fraction gets nothing, or if a side
-    lacks a class that the others have.
+    Raises ValueError with the cause if a group is on two sides of a given split, if a side with a fraction gets nothing,
+    or if a side lacks a class that the others have.
     """
     if groups is not None:
         groups, same = one_spelling(groups)
     if by == "column":
-        side = _sides(given)
+        side = given_sides(given)
     elif by == "date":
         side = _by_date(dates, groups, fractions)
     else:
         units = groups if by == "group" else np.arange(len(labels))
-        side = _deal(labels, units if together is None else together, fractions, seed)
+        units = units if together is None else together
+        side = _deal(labels, units, fractions, seed)
     if groups is not None and by != "image":
         _refuse_leaks(side, groups, same)
-    advice = "Give more data, other fractions=(0.8, 0, 0.2), which leaves validation out, or another split_by."
-    if by != "column" and (
-        empty := [SPLITS[s] for s in range(3) if fractions[s] > 0 and not (side == s).any()]
-    ):
-        raise ValueError(
-            f"The split by {by} leaves nothing for {', '.join(empty)} out of {len(labels)} images. {advice}"
+    need = np.array(fractions) > 0  # a given split has the sides that it has
+    need &= by != "column"
+    if not (fault := _fault(side, labels, need)):
+        return side
+    if by == "column":
+        why = (
+            "Add such pictures to that side, leave the class out of the table, or deal anew by "
+            'split_by="group" or split_by="image".'
         )
+    elif by == "date":
+        again = groups is not None and (
+            not np.isin(np.flatnonzero(need), side).all()  # days alone leave no side empty
+            or not _fault(_by_date(dates, None, fractions), labels, need)
+        )
+        why = _why_by_date(labels, dates, groups if again else None, int(need.sum()))
+    else:
+        thing = "set of copies" if together is not None else "group" if by == "group" else "image"
+        why = _why_dealt(labels, units, thing, int(need.sum()), seed)
+    raise ValueError(f"The split by {by} {fault}, out of {counted(len(labels), 'image')}. {why}")
+
+
+def _fault(side: np.ndarray, labels: np.ndarray, need: np.ndarray) -> str:
+    """What is wrong with a split: a side that is needed (3,) has nothing, or not every class."""
+    if empty := [SPLITS[s] for s in np.flatnonzero(need) if not (side == s).any()]:
+        return f"leaves nothing for {', '.join(empty)}"
+    every = set(labels[side >= 0])
     for s in np.unique(side[side >= 0]):
-        if lacking := sorted(set(labels[side >= 0]) - set(labels[side == s])):
-            raise ValueError(
-                f"The split by {by} leaves {SPLITS[s]} without the class {', '.join(lacking)}. {advice}"
+        if lacking := sorted(every - set(labels[side == s])):
+            return f"leaves {SPLITS[s]} without the class {_some(lacking)}"
+    return ""
+
+
+def _some(names: Iterable[str], most: int = 5) -> str:
+    names = list(names)
+    return ", ".join(names[:most]) + ", …" * (len(names) > most)
+
+
+def _why_dealt(labels: np.ndarray, units: np.ndarray, thing: str, sides: int, seed: int) -> str:
+    """Why whole units (N,) could not be dealt to so many sides, and what would help."""
+    number, other = len(np.unique(units)), ""
+    for shares in _OTHER:  # advice that was tried
+        if not _fault(_deal(labels, units, shares, seed), labels, np.array(shares) > 0):
+            other = f" Or say fractions={shares}" + (
+                ", which leaves validation out." if not shares[1] else "."
             )
-    return side
+            break
+    classes, label = np.unique(labels, return_inverse=True)
+    pairs = np.unique(np.stack([label, np.unique(units, return_inverse=True)[1]]), axis=1)
+    count = np.bincount(pairs[0], minlength=len(classes))
+    stays = "" if thing == "image" else f", and a {thing} stays on one side"
+    if number < sides:
+        return (
+            f"Only {counted(number, thing, 'are')} there for {sides} sides{stays}. "
+            f"Give pictures of more patients.{other}"
+        )
+    if len(few := np.flatnonzero(count < sides)):
+        example = few[count[few].argmin()]
+        return (
+            f"{len(few)} of {len(classes)} classes have fewer than {counted(sides, thing)}, one for each side, such as "
+            f"{classes[example]} with {counted(count[example], thing)}{stays}. Give more of them, put classes together "
+            f"(values of a measurement into ranges), or leave them out.{other}"
+        )
+    return f"Its share is too small for whole {counted(2, thing)[2:]}. Give more data.{other}"
+
+
+def _why_by_date(
+    labels: np.ndarray, dates: np.ndarray, groups: np.ndarray | None, sides: int
+) -> str:
+    """Why days could not be parted into as many sides as are needed, and what would help. `groups`
+    (N,) are given where the split fails because of them alone.
+    """
+    otherwise = 'Say split_by="group", or give pictures of more days.'
+    if (days := len(np.unique(dates))) < sides:
+        return f"Only {counted(days, 'day', 'are')} there for {sides} sides. {otherwise}"
+    if groups is not None:
+        start = [min(dates[groups == name]) for name in np.unique(groups)]
+        return (
+            "A patient stays on the side of his first day, and later images of earlier patients are left out: the last "
+            f'new patient came on {max(start)}, the last day is {max(dates)}. Say split_by="group", or give pictures '
+            "of patients who came later."
+        )
+    classes = np.unique(labels)
+    seen = np.array([len(np.unique(dates[labels == name])) for name in classes])
+    if (seen < sides).any():
+        k = int(seen.argmin())
+        return (
+            f"The class {classes[k]} was seen on {counted(int(seen[k]), 'day')} only. {otherwise}"
+        )
+    return 'The days of its side hold none. Say split_by="group".'
 
 
 def _deal(
@@ -133,7 +213,8 @@ def _by_date(
     return np.where(side == first[group], side, -1)
 
 
-def _sides(given: np.ndarray) -> np.ndarray:
+def given_sides(given: Iterable[str]) -> np.ndarray:
+    """The sides (N,) that a split column names. Raises ValueError for names that are none."""
     known = [side_of(str(name)) for name in given]
     if unknown := sorted({str(name) for name, side in zip(given, known) if side is None}):
         raise ValueError(
@@ -149,6 +230,7 @@ def _refuse_leaks(side: np.ndarray, groups: np.ndarray, same: dict[str, list[str
     on[group[side >= 0], side[side >= 0]] = True
     if len(leaking := names[on.sum(1) > 1]):
         raise ValueError(
-            f"{len(leaking)} groups are on more than one side of the split: {listed(same[str(name)] for name in leaking)}. "
+            f"{counted(len(leaking), 'group', 'are')} on more than one side of the split: "
+            f"{listed(same[str(name)] for name in leaking)}. "
             'Test figures would be too good. Mend the split column, or say split_by="group".'
         )

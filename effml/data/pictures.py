@@ -95,19 +95,24 @@ def _plain(raster: Raster, window: Window, done: list[str]) -> "Image":
     from PIL import Image
 
     values, alpha, white_is_zero = raster
+    if alpha is not None and not alpha.any():
+        raise Unusable("it is transparent all over")
     if alpha is not None:
         done.append("alpha channel left out")
     if values.dtype == np.int8 and window is None:
         values = values.view(np.uint8) ^ 128
         done.append("signed bytes: -128 to 127 as 0 to 255")
+    why = "WhiteIsZero" if white_is_zero else ""
     if values.dtype != np.uint8:
-        why = "WhiteIsZero" if white_is_zero else ""
         return to_8_bit(values, window, done, inverted=why)
     if window:
         done.append("8 bit already: the window was not used")
     if alpha is not None and (values == values[:1, :1]).all():
         raise Unusable("all its pixels have the same value: what it shows is in its alpha channel")
-    return Image.fromarray(255 - values if white_is_zero else values)
+    if why:
+        values = 255 - values
+        done.append(f"inverted ({why})")
+    return Image.fromarray(values)
 
 
 def read_mask(
@@ -116,8 +121,9 @@ def read_mask(
     """The mask of a picture of `shape` (height, width): uint8 (size, size) of 0 and 1.
 
     1 is what lies above the middle of the file's values, or of its alpha channel where the rest is
-    the same all over. Of a palette the index counts, not its colour. Resized to the nearest pixel,
-    so that no values arise. A mask without a structure stays empty. Returns the mask and what was
+    the same all over. The values count as they are stored: of a palette the index, not its colour,
+    and of a TIFF no matter whether 0 is to be shown white. Resized to the nearest pixel, so that no
+    values arise. A mask without a structure stays empty. Returns the mask and what was
     done. Raises Unusable where it is not sure which pixels are the structure: labels of several
     structures, several colours, grey values and alpha that differ.
     """
@@ -147,7 +153,9 @@ def _structure(raster: Raster, done: list[str]) -> np.ndarray:
         values = _one_colour(values)
     if values.dtype.kind not in "buif" or not np.isfinite(values).all() or values.min() < 0:
         raise Unusable("its values are not all finite numbers from 0: save it as 0 and 255")
-    cut = _cut(values.max() - values if white_is_zero else values, done)
+    if white_is_zero:  # so does tifffile write a bool array, whose True is the structure
+        done.append("mask by its stored values, although its TIFF says WhiteIsZero")
+    cut = _cut(values, done)
     if alpha is not None and (_cut(alpha, []) != cut).any():
         raise Unusable("its grey values and its alpha channel show different structures")
     if flat and cut.all():

@@ -63,7 +63,7 @@ class Raster(NamedTuple):
 
     values: np.ndarray  # (H, W) grey or (H, W, 3) RGB, of the file's number type
     alpha: np.ndarray | None = None  # (H, W), where there is one and it is not opaque all over
-    white_is_zero: bool = False  # the values have still to be inverted
+    white_is_zero: bool = False  # a TIFF that says so: a picture's values have to be inverted
 
 
 def read_raster(data: bytes, done: list[str], *, index: bool = False) -> Raster:
@@ -179,10 +179,13 @@ def _tiff(data: bytes, done: list[str], index: bool) -> Raster:
             )
         white_is_zero = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
         kinds = _BY_PILLOW if page.samplesperpixel == 1 else ("uint8",)
+        if white_is_zero:  # of which Pillow knows fewer kinds
+            kinds = ("bool", "uint8", "uint16", "float32") if page.samplesperpixel == 1 else ()
         if page.dtype in kinds and len(extra) <= 1 and page.index == 0:
             raster = _by_pillow(data, "TIFF", done, index)
-            deep = page.dtype not in ("bool", "uint8")  # Pillow inverts 8 bits, and no more
-            return raster._replace(white_is_zero=white_is_zero and deep)
+            if white_is_zero and page.dtype in ("bool", "uint8"):  # which Pillow inverts
+                raster = raster._replace(values=255 - raster.values)
+            return raster._replace(white_is_zero=white_is_zero)
         return _by_tifffile(page, base, extra, done)._replace(white_is_zero=white_is_zero)
 
 
@@ -224,7 +227,7 @@ def _by_tifffile(page: "TiffPage", base: int, extra: tuple[int, ...], done: list
     alpha, others = None, len(extra)
     if extra and extra[0] in _ALPHA:
         alpha, others = values[..., base], others - 1
-        alpha = None if (alpha == alpha.max()).all() else alpha
+        alpha = None if alpha.min() == alpha.max() != 0 else alpha
     if others:
         done.append(f"{others} extra channel{'s' * (others > 1)} left out")
     values = values[..., :base]

@@ -87,13 +87,15 @@ def rows_of(
     files: dict[str, Path],
     table: "str | os.PathLike | pd.DataFrame",
     columns: dict[str, str],
+    folder: Path,
     *,
     needed: set[str],
     refused: Refused,
 ) -> "pd.DataFrame":
-    """One row per picture, sorted by file: the columns file and path (from `files`), label, group,
-    site, date and split as text, as far as there are any, and those that `columns` adds.
-    attrs["columns"] says what they are called in the table.
+    """One row per picture, sorted by file: the columns file and path (from `files`, which lie in
+    `folder`), label, group, site, date and split as text, as far as there are any, and those that
+    `columns` adds. attrs["columns"] says what they are called in the table, attrs["other_case"]
+    which files were found in other case than the table writes them, as text.
 
     Rows without a file, or without a value in label, group or a column of `needed`, are added to
     `refused`. Raises ValueError if columns are missing or two rows mean one file.
@@ -110,17 +112,11 @@ def rows_of(
         {ours: [_text(value) for value in frame[theirs]] for ours, theirs in chosen.items()},
         dtype=object,
     )
-    find = finder(files)
-    means = [find(name) if name else [] for name in rows.file]
+    means, other_case = _meant(rows.file, files)
+    lost = [(name, hits) for name, hits in zip(rows.file, means) if len(hits) != 1]
     refused += [
-        {
-            "file": _said(name),
-            "reason": f"{len(hits)} files have this name: give the path in the folder"
-            if hits
-            else "named in the table, not in the folder",
-        }
-        for name, hits in zip(rows.file, means)
-        if len(hits) != 1
+        {"file": _said(name), "reason": reason}
+        for (name, _), reason in zip(lost, _why_lost(lost, folder))
     ]
     rows = rows.assign(file=[hits[0] if len(hits) == 1 else None for hits in means]).dropna(
         subset="file"
@@ -135,8 +131,53 @@ def rows_of(
         .sort_values("file", ignore_index=True)
     )
     rows = rows.assign(path=[files[name] for name in rows.file])
-    rows.attrs["columns"] = chosen
+    rows.attrs |= {"columns": chosen, "other_case": other_case}
     return rows
+
+
+def _meant(names: Iterable[str | None], files: Iterable[str]) -> tuple[list[list[str]], list[str]]:
+    """For each name the files that it may mean; and the names that mean a file in other case.
+
+    Case is overlooked only where the name is no file's own and no other row means that file.
+    """
+    find, same = finder(files), defaultdict(list)
+    means = [find(name) if name else [] for name in names]
+    taken = {file for hits in means for file in hits}
+    for file in files:
+        same[file.casefold()].append(file)
+    loose, told = finder(same), []
+    for i, name in enumerate(names):
+        if name and not means[i]:
+            hits = [file for low in loose(name.casefold()) for file in same[low]]
+            means[i] = [file for file in hits if file not in taken]
+            if len(means[i]) == 1:
+                told.append(f"{means[i][0]} for {name}")
+    return means, told
+
+
+def _why_lost(lost: list[tuple[str | None, list[str]]], folder: Path) -> list[str]:
+    """Why a name of a table stands for no picture, for each pair of a name and the files it means."""
+    there = (
+        Path(here, file).relative_to(folder).as_posix()
+        for here, _, files in (os.walk(folder, followlinks=False) if lost else ())
+        for file in files
+    )
+    find, reasons = finder(unicodedata.normalize("NFC", name) for name in there), []
+    for name, hits in lost:
+        others = [PurePosixPath(file) for file in (find(name) if name and not hits else ())]
+        if hits:
+            reason = f"{len(hits)} files have this name: give the path in the folder"
+        elif not others:
+            reason = "named in the table, not in the folder"
+        elif any(part.startswith(".") for part in others[0].parts):
+            reason = "a hidden file, by the dot before its name: rename it"
+        elif others[0].suffix.lower() in SUFFIXES:
+            reason = "a mask by its name or its folder, no picture"
+        else:
+            kind = others[0].suffix or "without an ending"
+            reason = f"a file type that is not read: {kind}; save it as PNG"
+        reasons.append(reason)
+    return reasons
 
 
 def filled(rows: "pd.DataFrame", columns: set[str], refused: Refused) -> "pd.DataFrame":

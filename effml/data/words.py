@@ -52,3 +52,11 @@ def _option(found: re.Match) -> str:
 
 def _dashed(name: str) -> str:
     return "--" + name.replace("_", "-")
+
+
+def counted(number: int, thing: str, verb: str = "") -> str:
+    """ "1 pair of copies" or "2 pairs of copies"; with a verb "1 pair is" or "2 pairs are"."""
+    if number == 1:
+        return f"1 {thing} {({'are': 'is', 'have': 'has', 'were': 'was'}).get(verb, verb)}".rstrip()
+    first, *rest = thing.split()
+    return " ".join(filter(None, [str(number), f"{first}s", *rest, verb]))

@@ -1,0 +1,104 @@
+"""The two files that an import writes, an .npz and its report beside it. What an import did not make
+is never replaced.
+"""
+
+import json
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+
+def npz_path(out: str | os.PathLike) -> Path:
+    """`out` as a path that can be written to; nothing is written yet.
+
+    Raises ValueError unless it ends in .npz, FileExistsError where it or the report beside it is
+    there and was not made by an import, and OSError where nothing can be written to its folder.
+    """
+    out = Path(out)
+    if out.suffix != ".npz":
+        raise ValueError(f"{out.name!r} is no name for the output: give one that ends in .npz.")
+    earlier(out)
+    there = next((one for one in out.parents if one.exists()), Path())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError:
+        raise OSError(
+            f"Nothing can be written to {there}. Give another place for {out.name}."
+        ) from None
+    return out
+
+
+def earlier(out: Path) -> bool:
+    """Whether `out` is there from an earlier import. Raises FileExistsError where it, or the report
+    beside it, is there from anything else.
+    """
+    there = [path for path in (out, _report_of(out)) if os.path.lexists(path)]
+    for path in there:
+        if not _of_an_import(path):
+            raise FileExistsError(
+                f"{path} is there already, and was not made by an import of effml. Nothing was written: "
+                "give another name, or delete that file first."
+            )
+    return out in there
+
+
+def write(out: Path, arrays: dict[str, Any], report: dict[str, Any]) -> bool:
+    """Write `arrays` to `out` and `report` beside it; returns whether an earlier import was replaced.
+
+    Both go under temporary names first, so that a failure leaves what was there. An array may be a
+    pair (array, rows) of which only `rows` are written. Raises as `earlier` does.
+    """
+    page = _report_of(out)
+    new = {path: path.with_name(f".{path.name}.{os.getpid()}.part") for path in (out, page)}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with zipfile.ZipFile(new[out], "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            for name, array in arrays.items():
+                with archive.open(
+                    f"{name}.npy", "w", force_zip64=True
+                ) as file:  # zipfile dates it 1980: the same bytes again
+                    _put(file, *array) if isinstance(array, tuple) else np.lib.format.write_array(
+                        file, array, allow_pickle=False
+                    )
+        new[page].write_text(
+            json.dumps(report, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
+        )
+        replaced = earlier(out)
+        for path, temporary in new.items():
+            os.replace(temporary, path)
+    finally:
+        for temporary in new.values():
+            temporary.unlink(missing_ok=True)
+    return replaced
+
+
+def _report_of(out: Path) -> Path:
+    return out.with_suffix(".report.json")
+
+
+def _of_an_import(path: Path) -> bool:
+    """Whether the passport in an .npz or a report says that effml made it."""
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                passport = json.loads(file["passport"].item())
+        else:
+            passport = json.loads(path.read_text(encoding="utf-8"))["passport"]
+        return passport["made_with"].startswith("effml ")
+    except Exception:  # zipfile, numpy and json raise a dozen kinds for what is none
+        return False
+
+
+def _put(file: IO[bytes], array: np.ndarray, rows: np.ndarray) -> None:
+    """`array[rows]` in .npy format, without a copy of the whole."""
+    shape = (len(rows), *array.shape[1:])
+    np.lib.format.write_array_header_1_0(
+        file, {"descr": array.dtype.str, "fortran_order": False, "shape": shape}
+    )
+    for start in range(0, len(rows), 128):
+        file.write(array[rows[start : start + 128]].tobytes())
