@@ -9,6 +9,7 @@ from effml.data import Dataset, Split
 from effml.models import build_model
 from effml.recipe import Recipe
 from effml.training import SCHEDULES, Diverged, predict, train
+from effml.training.loop import _dtypes
 
 
 def dots(n=240, task="binary", classes=("no", "yes")):
@@ -155,3 +156,24 @@ def test_a_last_batch_of_one_image_does_not_break_batch_normalisation():
     )
     train(build_model("mobilenetv2_050"), few, recipe=Recipe(epochs=1, batch_size=8))
     assert train(build_model("mlp"), few, recipe=Recipe(epochs=1, batch_size=1)).train_loss[0] > 0
+
+
+def test_dtypes_are_named_by_how_many_numbers_have_them():
+    def linear(n, dtype):
+        return torch.nn.Linear(n, n, bias=False, dtype=dtype)
+
+    single, double = torch.float32, torch.float64
+    model = torch.nn.ModuleList(
+        [linear(8, single), linear(8, single), linear(10, double)]
+    )  # 128, 100
+    optimizer = torch.optim.AdamW(model[2:].parameters())
+    model[2](torch.ones(1, 10, dtype=double)).sum().backward()
+    optimizer.step()
+    assert _dtypes(model, torch.zeros(2, dtype=single), optimizer) == {
+        "weights": "float32+float64",
+        "activations": "float32",
+        "gradients": "float64",
+        "optimizer": "float64",
+    }
+    plain = torch.optim.SGD(model.parameters())
+    assert _dtypes(model, torch.zeros(2), plain)["optimizer"] == "none"
