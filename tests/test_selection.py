@@ -324,6 +324,23 @@ def test_no_row_of_many_is_forgotten():
             SELECTORS["random"](harmed, labels, 5)
 
 
+def test_a_class_on_disk_is_read_block_by_block():
+    class Disk:
+        most, array = 0, np.random.default_rng(0).random((20_000, 2), np.float32)
+        shape = array.shape
+
+        def __len__(self):
+            return len(self.array)
+
+        def __getitem__(self, rows):
+            self.most = max(self.most, len(self.array[rows]))
+            return self.array[rows]
+
+    disk, labels = Disk(), torch.zeros(20_000, dtype=torch.long)
+    kept = get_selector("random_per_class")(disk, labels, 5)
+    assert torch.equal(kept, SELECTORS["random"](disk, labels, 5)) and disk.most == 8192
+
+
 def test_only_grand_of_the_scores_looks_at_features():
     """Else a proxy without one last linear layer would be refused for nothing."""
     by_score = {name for name, s in SELECTORS.items() if getattr(s, "needs_scores", False)}

@@ -139,6 +139,11 @@ def test_stopping_as_it_should_be_and_as_selvan_2023_wrote_it():
         9,
         9,
     )  # of equals the later; never stops
+    none = [math.inf] * 5  # a loss that is never better
+    for rule in ("score", "selvan2023"):
+        assert epochs_run(rule, [0.5, 0.6, 0.5, 0.5, 0.5], none) == (4, 2)
+        assert epochs_run(rule, [0.5, 0.4, 0.6, 0.5, 0.5], none, patience=1) == (2, 1)
+        assert epochs_run(rule, [0.5, math.nan, math.nan], none, patience=0) == (3, 1)
     with pytest.raises(ValueError, match="Choose from: score, selvan2023"):
         make_stopping(Recipe(stopping="whenever"))
 
