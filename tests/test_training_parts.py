@@ -301,6 +301,18 @@ def test_a_checkpoint_of_no_use_is_begun_anew_with_a_note(tmp_path, monkeypatch,
     assert list(tmp_path.iterdir()) == []
 
 
+class Evil:
+    def __reduce__(self):
+        return print, ("code of a checkpoint was run",)
+
+
+def test_a_checkpoint_runs_no_code(tmp_path, capfd):
+    file = tmp_path / "x.checkpoint"
+    torch.save({"run": Evil()}, file)
+    history = train(build_model("mlp"), dots(), recipe=Recipe(epochs=1), checkpoint=file)
+    assert "damaged or no checkpoint" in history.notes[0] and not capfd.readouterr().out
+
+
 def test_a_checkpoint_has_one_owner_at_a_time(tmp_path, monkeypatch):
     from filelock import FileLock
 
