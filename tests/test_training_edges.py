@@ -11,6 +11,7 @@ from effml import Recipe, run
 from effml.data import Dataset, Split
 from effml.models import build_model
 from effml.precision import Arithmetic
+from effml.selection import SELECTORS
 from effml.selection.importance import Importance
 from effml.training import loop, proxy, train
 
@@ -58,6 +59,51 @@ def test_a_proxy_trains_on_the_device_of_the_run(monkeypatch):
     )
     record = run(Recipe(model="mlp", epochs=0, selection="random", train_fraction=0.1))
     assert asked == [{"device": record.device}] and record.train_n == 64
+
+
+@pytest.mark.parametrize(
+    "selection, embedding, predictions, linear",
+    [
+        ("kmeans", True, False, False),
+        ("kcenter_per_class", True, False, False),
+        ("entropy", False, True, False),
+        ("grand", True, True, True),
+    ],
+)
+def test_a_selection_sees_what_it_goes_by(monkeypatch, selection, embedding, predictions, linear):
+    asked = {"embedding": embedding, "predictions": predictions, "linear": linear}
+    asked["device"] = "cpu"
+    seen, look = [], proxy.look
+    monkeypatch.setattr(
+        proxy, "look", lambda *given, **more: seen.append(more) or look(*given, **more)
+    )
+    recipe = Recipe(selection=selection, proxy="lenet5@1", train_fraction=0.1)
+    proxy.select(dots(), recipe)
+    assert seen == [asked]
+    found = look(dots(), recipe, **asked)
+    assert found.features.shape == (144, 84 if embedding else 784)
+    assert (found.predictions.shape == (144, 1, 2)) if predictions else found.predictions is None
+    assert look(dots(), recipe.but(scores="pixels"), **asked).features.shape == (144, 784)
+
+
+@pytest.mark.parametrize("how, epochs", [("", [5]), ("@2", [2]), ("@0", [])])
+def test_a_proxy_is_trained_for_what_its_name_says(monkeypatch, how, epochs):
+    seen = []
+    monkeypatch.setattr(
+        proxy, "train", lambda *_, recipe, **more: seen.append((recipe, more["after_epoch"]))
+    )
+    fields = {"batch_size": 8, "learning_rate": 0.5, "seed": 3, "precision": "bf16"}
+    chosen = {"selection": "kmeans", "train_fraction": 0.1, "proxy": f"mlp{how}"}
+    proxy.look(dots(), Recipe(**chosen, **fields), predictions=False)
+    assert seen == [(Recipe(model="mlp", epochs=n, **fields), None) for n in epochs]
+
+
+def test_a_selection_begins_at_the_seed_of_the_recipe_and_keeps_its_fraction():
+    data = dots()
+    pixels, labels = data.train.images.flatten(1), data.train.labels
+    for seed, fraction, k in ((3, 0.1, 14), (4, 0.5, 72), (5, 0.001, 1)):
+        kept = proxy.select(data, Recipe(selection="random", train_fraction=fraction, seed=seed))
+        assert torch.equal(kept, SELECTORS["random"](pixels, labels, k, seed=seed))
 
 
 class Watched(torch.nn.Sequential):
