@@ -8,8 +8,8 @@ import torch
 from test_training import dots
 
 from effml import Recipe, run
-from effml.data import Dataset, Split
-from effml.models import build_model
+from effml.data import Dataset, Split, normalize
+from effml.models import build_model, embed
 from effml.precision import Arithmetic
 from effml.selection import SELECTORS
 from effml.selection.importance import Importance
@@ -96,6 +96,26 @@ def test_a_proxy_is_trained_for_what_its_name_says(monkeypatch, how, epochs):
     chosen = {"selection": "kmeans", "train_fraction": 0.1, "proxy": f"mlp{how}"}
     proxy.look(dots(), Recipe(**chosen, **fields), predictions=False)
     assert seen == [(Recipe(model="mlp", epochs=n, **fields), None) for n in epochs]
+
+
+def test_a_proxy_begins_with_the_weights_of_its_name_and_the_seed_of_the_recipe(monkeypatch):
+    made = []
+
+    def build(name, **given):
+        made.append((name, given["weights"], given["seed"]))
+        return build_model("lenet5", **given | {"weights": "random"})
+
+    monkeypatch.setattr(proxy, "build_model", build)
+    recipe = Recipe(selection="kmeans", train_fraction=0.1, proxy="lenet5@0", seed=3)
+    data = dots()
+    found = proxy.look(data, recipe)
+    images = normalize(data.train.images)
+    expected = embed(build_model("lenet5", seed=3), lambda part: images[part], 144)
+    assert torch.equal(found.features, expected) and found.predictions is None
+    proxy.look(data, recipe.but(proxy="resnet18@imagenet"))
+    assert made == [("lenet5", "random", 3), ("resnet18", "imagenet", 3)]
+    found = proxy.look(data, recipe.but(proxy="lenet5@2"))
+    assert found.features.shape == (144, 84) and found.predictions.shape == (144, 2, 2)
 
 
 def test_a_selection_begins_at_the_seed_of_the_recipe_and_keeps_its_fraction():
