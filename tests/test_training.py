@@ -13,6 +13,7 @@ from effml.recipe import Recipe
 from effml.selection.importance import Uniform
 from effml.training import SCHEDULES, Diverged, predict, train
 from effml.training.loop import _dtypes
+from effml.training.losses import distillation_loss
 
 
 def dots(n=240, task="binary", classes=("no", "yes")):
@@ -136,6 +137,14 @@ def test_the_loss_of_bf16_outputs_is_computed_in_float32(weighted):
     recipe = Recipe(epochs=1, batch_size=144, precision="bf16")
     history = train(model, data, recipe=recipe, sampler=Weighted(144, 144))
     assert history.train_loss == [pytest.approx(expected, rel=1e-5)]
+    if not weighted:
+        teacher = build_model("mlp", seed=1)
+        with torch.no_grad():
+            guide = copy.deepcopy(teacher).bfloat16()(images).float()
+        soft = recipe.but(teacher="r0", teacher_share=1.0, temperature=3.0)
+        history = train(build_model("mlp"), data, recipe=soft, teacher=teacher)
+        expected = distillation_loss(logits, guide, 3.0).item()
+        assert history.train_loss == [pytest.approx(expected, rel=1e-4)]
 
 
 def test_without_epochs_a_model_is_validated_as_it_is():
