@@ -68,7 +68,8 @@ def test_a_claim_may_be_a_direction():
     assert verdict([0.01, 0.011, 0.012], "pepr-pretrained").verdict == "agrees"
 
 
-def test_the_ledger_counts_what_notebooks_reported_and_what_none_did(tmp_path):
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_ledger_counts_what_notebooks_reported_and_what_none_did(tmp_path, monkeypatch, turned):
     from effml.claims import VERDICTS, ledger, render_claims, reported
     from effml.results import CLAIMS_TYPE
 
@@ -77,6 +78,8 @@ def test_the_ledger_counts_what_notebooks_reported_and_what_none_did(tmp_path):
     for name, verdict in (("10_a", "agrees"), ("20_b", "differs")):
         cells = [{"outputs": [{"data": {CLAIMS_TYPE: [{**claim, "verdict": verdict}]}}]}]
         (tmp_path / f"{name}.ipynb").write_text(json.dumps({"cells": cells}))
+    listed = sorted(tmp_path.iterdir(), reverse=turned)  # a file system has an order of its own
+    monkeypatch.setattr("pathlib.Path.glob", lambda folder, pattern: iter(listed))
     table = reported(tmp_path).set_index("claim")
     assert (
         len(table) == len(ledger())
@@ -111,3 +114,5 @@ def test_a_report_shows_the_note_where_there_is_one(monkeypatch):
     report({"medmnist-breast-auroc": [0.9, 0.9, np.nan]})
     report({"medmnist-breast-auroc": [0.9, 0.9, 0.9]})
     assert "1 of 3 seeds are NaN" in shown[0]["text/plain"] and "note" not in shown[1]["text/plain"]
+    report({"medmnist-breast-auroc": [0.9126, np.nan], "medmnist-pneumonia-auroc": [0.9, 0.9]})
+    assert "1 of 2 seeds are NaN" in shown[2]["text/plain"] and " 0.913 " in shown[2]["text/plain"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from effml import Recipe, Record, load_runs
-from effml.comparison import compare
+from effml.comparison import _positive, compare
 from effml.evaluation import evaluate, mcnemar, operating_point, paired_auroc, paired_proportions
 from effml.results import Writer, save_arrays
 
@@ -213,18 +213,26 @@ def test_sensitivity_is_of_the_positive_class_of_the_record(tmp_path):
     )
 
 
+@pytest.mark.parametrize("positive", [0, 1])
+@pytest.mark.parametrize("absent", [None, 0, 1])
+def test_the_positive_class_is_found_at_any_threshold_and_where_a_class_is_absent(positive, absent):
+    y, good, _ = two_models(seed=3)
+    p, labels = softmax(good), y if absent is None else np.full_like(y, 1 - absent)
+    scores = evaluate(p, labels, task="binary", positive=positive, thresholds=0.2)
+    names = ("prevalence", "sensitivity", "specificity", "threshold")
+    row = {f"test_{name}": getattr(scores, name) for name in names}
+    assert _positive(row, p, labels) == positive
+
+
 def test_other_tasks_have_no_thresholds(tmp_path):
     y, good, crude = two_models(seed=4, classes=4)
     for name, logits in (("r1", good), ("r2", crude)):
-        put(tmp_path, name, (softmax(logits), y[:, None]), None, task="multi-class", positive=None)
-        put(
-            tmp_path / "l",
-            name,
-            (softmax(logits), np.eye(4, dtype=int)[y]),
-            None,
-            task="multi-label",
-            positive=None,
-        )
+        for folder, task, truth in (
+            (tmp_path, "multi-class", y[:, None]),
+            (tmp_path / "l", "multi-label", np.eye(4, dtype=int)[y]),
+        ):
+            found = softmax(logits), truth
+            put(folder, name, found, found, task=task, positive=None)
     sheet, right = (
         compare("r1", "r2", store=tmp_path),
         [x.argmax(axis=1) == y for x in (good, crude)],

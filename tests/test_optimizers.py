@@ -1,6 +1,7 @@
 """8-bit Adam against torch's own, what its state holds, and the report of any optimiser's state."""
 
 import copy
+import math
 import sys
 
 import pytest
@@ -228,6 +229,24 @@ def test_a_recipe_asks_for_it_and_the_record_proves_it():
         and record.optimizer_quantised > 0.9
     )
     assert record.optimizer_state_bytes < 2.5 * record.params
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd", "adam8bit"])
+def test_a_first_step_that_the_loss_scale_skips_leaves_no_trace(monkeypatch, name):
+    """torch's fused SGD took memory as it was found for its momentum: here it is NaN."""
+    from effml.optimizers import make_optimizer
+
+    monkeypatch.setattr(torch, "empty_like", lambda like: torch.full_like(like, math.nan))
+    weights = []
+    for losses in ([math.inf, 1.0, 2.0], [1.0, 2.0]):
+        p = torch.nn.Parameter(torch.ones(5, 3))
+        optimizer, scaler = make_optimizer(name, [p], 0.1), torch.amp.GradScaler("cpu", 8.0)
+        for loss in losses:
+            optimizer.zero_grad()
+            scaler.scale(loss * p.square().sum()).backward()
+            scaler.step(optimizer), scaler.update()
+        weights.append(p.detach())
+    assert torch.equal(*weights) and weights[0].isfinite().all()
 
 
 def test_what_it_cannot_do_is_an_instruction(monkeypatch):

@@ -173,6 +173,31 @@ def test_the_real_probe_gives_seconds():
     assert set(seconds) == {"fp32", "amp_bf16"} and min(seconds.values()) > 0
 
 
+@pytest.mark.parametrize("given, rounds", [({}, 2), ({"seconds": 20.0}, 5)])
+def test_the_probe_takes_the_fastest_of_steps_by_turns_after_a_warm_up(monkeypatch, given, rounds):
+    """On a clock that the gradients move: fp32 and amp_bf16 by turns; the warm-up is the fastest."""
+    took, now = [0.25, 0.25, 0.625, 0.75, 4.0, 5.0, 1.0, 3.0, 6.0, 7.0], [0.0]
+    left = iter(took)
+    monkeypatch.setattr(precision.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(
+        torch.Tensor, "backward", lambda loss: now.append(now.pop() + next(left, 99))
+    )
+    found = precision._probe("cpu", **given)
+    seen = took[2 : 2 * rounds]
+    assert found == {"fp32": min(seen[::2]), "amp_bf16": min(seen[1::2])}
+    assert len(list(left)) == len(took) - 2 * rounds
+
+
+@pytest.mark.parametrize(
+    "device, there, asked",
+    [("auto", True, "cuda"), ("auto", False, "cpu"), ("cpu", True, "cpu"), ("cuda", True, "cuda")],
+)
+def test_the_native_precision_is_that_of_the_device(monkeypatch, device, there, asked):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    monkeypatch.setattr(precision, "choose", lambda *given: (given, "why"))
+    assert precision.native_precision(device) == ("auto", asked)
+
+
 class Quiet:
     def __init__(self, others):
         self.others_cpu = others

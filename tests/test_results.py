@@ -1,3 +1,4 @@
+import hashlib
 import json
 import math
 
@@ -44,6 +45,43 @@ def test_every_writer_has_a_file_of_its_own_and_an_idle_one_has_none(tmp_path):
         1,
         2,
     ]
+
+
+def test_every_record_is_on_the_disk_before_the_next(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr("effml.results.sync_folder", lambda folder: told.append(folder))
+    monkeypatch.setattr("os.fsync", lambda number: told.append(len(load_runs(tmp_path))))
+    with Writer(tmp_path) as writer:
+        writer.append(record(1)), writer.append(record(2))
+    assert told == [tmp_path, 1, 2]
+
+
+def test_words_for_no_run_are_no_files(tmp_path, monkeypatch):
+    from effml.results import weights_sha256
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("none", "random", "imagenet", "mine"):
+        (tmp_path / name).write_bytes(b"weights")
+        digest = hashlib.sha256(b"weights").hexdigest() if name == "mine" else None
+        assert weights_sha256(name, None) == weights_sha256(name, tmp_path) == digest
+    assert weights_sha256(None, None) is weights_sha256("absent", tmp_path) is None
+
+
+def test_of_two_runs_of_a_recipe_the_newest_with_weights_is_the_start(tmp_path):
+    from effml.results import weights_sha256
+
+    rows = [
+        {
+            "recipe_id": "r1",
+            "status": "ok",
+            "run_id": f"r1-{day}",
+            "finished_utc": f"2026-01-0{day}",
+        }
+        for day in (2, 1, 3)
+    ]
+    for day in (1, 2):
+        (tmp_path / f"r1-{day}.safetensors").write_bytes(b"%d" % day)
+    assert weights_sha256("r1", tmp_path, rows) == hashlib.sha256(b"2").hexdigest()
 
 
 def test_torn_and_foreign_lines_are_skipped_and_counted(tmp_path):
@@ -312,6 +350,23 @@ def test_a_table_over_seeds_refuses_what_else_differs(tmp_path):
     ):
         with pytest.raises(ValueError, match=f"in {name} "):
             over_seeds(runs[runs.learning_rate == 1].assign(**{name: list(values)}), ["test_auroc"])
+
+
+def test_rows_of_a_table_are_named_by_what_was_asked_and_by_the_machine_only_where_several(
+    tmp_path,
+):
+    from effml.results import data_label, over_seeds
+
+    one = stored(tmp_path / "1", *(here(s, data=d) for s in range(2) for d in ("b", "a")))
+    assert data_label(one.assign(data_phantom=[0, 1, 0, 1])).tolist() == [*("b", "a (phantom)") * 2]
+    table = over_seeds(one, ["test_auroc"])
+    assert table.index.names == ["data", "model", "precision"]
+    assert table.index.get_level_values("data").tolist() == ["b (phantom)", "a (phantom)"]
+    assert over_seeds(one.drop(columns="seed"), ["test_auroc"]).seeds.tolist() == [2, 2]
+    two = stored(tmp_path / "2", *(here(s, name) for s in range(2) for name in ("new", "old")))
+    own = two.assign(machine=two.device_name.map({"new": "lab", "old": "home"}))
+    table = over_seeds(own, ["test_auroc"], by=["machine", "model"])
+    assert table.index.tolist() == [("lab", "lenet5"), ("home", "lenet5")]
 
 
 def test_seeds_are_counted_not_rows(tmp_path):

@@ -308,6 +308,46 @@ def test_what_cannot_be_selected_is_an_instruction(name):
         get_selector("k-center")
 
 
+def test_no_row_of_many_is_forgotten():
+    """Checks and gradients go through the features in blocks of 8 192 rows."""
+    draw = torch.Generator().manual_seed(0)
+    features, labels = torch.rand(20_000, 2, generator=draw), torch.zeros(20_000, dtype=torch.long)
+    p = torch.rand(20_000, 2, generator=draw)
+    p /= p.sum(1, keepdim=True)
+    error = np.linalg.norm(p.numpy() - [1, 0], axis=1)
+    length = np.sqrt((features.numpy() ** 2).sum(1) + 1)
+    assert np.allclose(scoring.grand(p, labels, features), error * length, atol=1e-5)
+    for row in (0, 8191, 8192, 16_383, 16_384, 19_999):
+        harmed = features.clone()
+        harmed[row, 1] = torch.nan
+        with pytest.raises(ValueError, match=f"from row {row // 8192 * 8192} on"):
+            SELECTORS["random"](harmed, labels, 5)
+
+
+def test_a_class_on_disk_is_read_block_by_block():
+    class Disk:
+        most, array = 0, np.random.default_rng(0).random((20_000, 2), np.float32)
+        shape = array.shape
+
+        def __len__(self):
+            return len(self.array)
+
+        def __getitem__(self, rows):
+            self.most = max(self.most, len(self.array[rows]))
+            return self.array[rows]
+
+    disk, labels = Disk(), torch.zeros(20_000, dtype=torch.long)
+    kept = get_selector("random_per_class")(disk, labels, 5)
+    assert torch.equal(kept, SELECTORS["random"](disk, labels, 5)) and disk.most == 8192
+
+
+def test_only_grand_of_the_scores_looks_at_features():
+    """Else a proxy without one last linear layer would be refused for nothing."""
+    by_score = {name for name, s in SELECTORS.items() if getattr(s, "needs_scores", False)}
+    assert {name for name in by_score if SELECTORS[name].needs_features} == {"grand"}
+    assert len(by_score) == 7
+
+
 @pytest.mark.parametrize(
     "name, rows, columns, k",
     [
@@ -409,6 +449,23 @@ def test_importance_begins_when_tau_passes_the_threshold_and_leaves_the_mean_unb
     means = torch.stack([(weights * value[index]).mean() for index, weights in drawn])
     assert abs(means.mean() - value.mean()) < 4 * means.std() / 20 and means.std() < 0.3
     assert scores[torch.cat([index for index, _ in drawn])].mean() > 2 * scores.mean()
+
+
+@pytest.mark.parametrize("n, pool", [(1000, 30), (20, 20)])
+def test_a_batch_by_importance_is_of_three_batches_and_moves_tau(n, pool):
+    from effml.selection.importance import Importance, tau
+
+    order, seen = torch.Generator().manual_seed(0), []
+    scores, sampler = torch.rand(n, generator=order), Importance(n, 10)
+    sampler.tau = 5.0
+    index, weights = sampler.draw(
+        torch.arange(10), lambda part: seen.append(part) or scores[part], order
+    )
+    (part,) = seen
+    share = dict(zip(part.tolist(), (scores[part] / scores[part].sum()).tolist()))
+    assert len(part) == len(share) == pool and sampler.threshold == (pool + 30) / 30
+    assert weights.tolist() == pytest.approx([1 / (pool * share[i]) for i in index.tolist()])
+    assert sampler.tau == pytest.approx(0.9 * 5 + 0.1 * tau(scores[part]))
 
 
 def test_weights_of_images_and_the_norm_of_the_gradient():

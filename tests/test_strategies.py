@@ -6,10 +6,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from test_training import dots
 from torch.nn import functional
 
 from effml import Recipe, experiment, load_dataset, load_runs, run, sweep
 from effml.compression import load_compressed
+from effml.data import Dataset, Split
 from effml.training import train
 from effml.training.lineage import lineage
 from effml.training.losses import distillation_loss
@@ -272,3 +274,35 @@ def test_what_a_selection_or_a_cut_left_is_in_the_notes(monkeypatch):
     told = SimpleNamespace(notes=("one group kept its width",), kept=0.5, before=sizes, after=sizes)
     monkeypatch.setattr(experiment, "_compress", lambda model, *_: (model, [told]))
     assert "one group kept its width" in run(QUICK).notes
+
+
+def test_what_a_run_builds_on_is_found(tmp_path):
+    from safetensors.torch import save_file
+
+    from effml.models import WeightsUnavailable, build_model
+    from effml.training.lineage import ancestor, find_teacher, from_a_file, shape
+
+    data, wide = dots(), dots(classes=("a", "b", "c"))
+    images = torch.zeros(2, 3, 20, 28, dtype=torch.uint8)
+    other = Dataset("x", "multi-class", wide.classes, None, {}, Split(images, torch.zeros(2)))
+    assert shape(other) == {"in_channels": 3, "classes": 3, "size": 28}
+    row = stored(tmp_path, "r0", 1.0, model="lenet5", data="dots", size=28, seed=0)
+    stored(tmp_path, "r9", 1.0, kept=False)
+    weights = build_model("lenet5", seed=1).state_dict()
+    save_file(weights, tmp_path / "r0-1.safetensors")
+    assert ancestor("r0", tmp_path) == (str(tmp_path / "r0-1.safetensors"), row)
+    assert ancestor("imagenet", tmp_path) == ("imagenet", None)
+    with pytest.raises(
+        WeightsUnavailable, match="r9 is in the store, but the weights that it left are not"
+    ):
+        ancestor("r9", tmp_path)
+    for asked, parent, known in (("a.safetensors", None, 1), ("random", None, 0), ("r0", row, 0)):
+        assert from_a_file(Recipe(weights=asked), parent) == known
+    assert find_teacher(Recipe(), data, tmp_path) == (None, None)
+    teacher, found = find_teacher(Recipe(teacher="r0"), data, tmp_path)
+    assert found == row
+    assert all(torch.equal(weights[name], w) for name, w in teacher.state_dict().items())
+    with pytest.raises(ValueError, match="do not fit .*'classes': 3"):
+        find_teacher(Recipe(teacher="r0"), wide, tmp_path)
+    with pytest.raises(WeightsUnavailable, match="'r1' is no run in this store"):
+        find_teacher(Recipe(teacher="r1"), data, tmp_path)

@@ -8,9 +8,10 @@ import torch
 from test_training import dots
 
 from effml import Recipe, run
-from effml.data import Dataset, Split
-from effml.models import build_model
+from effml.data import Dataset, Split, normalize
+from effml.models import build_model, embed
 from effml.precision import Arithmetic
+from effml.selection import SELECTORS
 from effml.selection.importance import Importance
 from effml.training import loop, proxy, train
 
@@ -58,6 +59,71 @@ def test_a_proxy_trains_on_the_device_of_the_run(monkeypatch):
     )
     record = run(Recipe(model="mlp", epochs=0, selection="random", train_fraction=0.1))
     assert asked == [{"device": record.device}] and record.train_n == 64
+
+
+@pytest.mark.parametrize(
+    "selection, embedding, predictions, linear",
+    [
+        ("kmeans", True, False, False),
+        ("kcenter_per_class", True, False, False),
+        ("entropy", False, True, False),
+        ("grand", True, True, True),
+    ],
+)
+def test_a_selection_sees_what_it_goes_by(monkeypatch, selection, embedding, predictions, linear):
+    asked = {"embedding": embedding, "predictions": predictions, "linear": linear}
+    asked["device"] = "cpu"
+    seen, look = [], proxy.look
+    monkeypatch.setattr(
+        proxy, "look", lambda *given, **more: seen.append(more) or look(*given, **more)
+    )
+    recipe = Recipe(selection=selection, proxy="lenet5@1", train_fraction=0.1)
+    proxy.select(dots(), recipe)
+    assert seen == [asked]
+    found = look(dots(), recipe, **asked)
+    assert found.features.shape == (144, 84 if embedding else 784)
+    assert (found.predictions.shape == (144, 1, 2)) if predictions else found.predictions is None
+    assert look(dots(), recipe.but(scores="pixels"), **asked).features.shape == (144, 784)
+
+
+@pytest.mark.parametrize("how, epochs", [("", [5]), ("@2", [2]), ("@0", [])])
+def test_a_proxy_is_trained_for_what_its_name_says(monkeypatch, how, epochs):
+    seen = []
+    monkeypatch.setattr(
+        proxy, "train", lambda *_, recipe, **more: seen.append((recipe, more["after_epoch"]))
+    )
+    fields = {"batch_size": 8, "learning_rate": 0.5, "seed": 3, "precision": "bf16"}
+    chosen = {"selection": "kmeans", "train_fraction": 0.1, "proxy": f"mlp{how}"}
+    proxy.look(dots(), Recipe(**chosen, **fields), predictions=False)
+    assert seen == [(Recipe(model="mlp", epochs=n, **fields), None) for n in epochs]
+
+
+def test_a_proxy_begins_with_the_weights_of_its_name_and_the_seed_of_the_recipe(monkeypatch):
+    made = []
+
+    def build(name, **given):
+        made.append((name, given["weights"], given["seed"]))
+        return build_model("lenet5", **given | {"weights": "random"})
+
+    monkeypatch.setattr(proxy, "build_model", build)
+    recipe = Recipe(selection="kmeans", train_fraction=0.1, proxy="lenet5@0", seed=3)
+    data = dots()
+    found = proxy.look(data, recipe)
+    images = normalize(data.train.images)
+    expected = embed(build_model("lenet5", seed=3), lambda part: images[part], 144)
+    assert torch.equal(found.features, expected) and found.predictions is None
+    proxy.look(data, recipe.but(proxy="resnet18@imagenet"))
+    assert made == [("lenet5", "random", 3), ("resnet18", "imagenet", 3)]
+    found = proxy.look(data, recipe.but(proxy="lenet5@2"))
+    assert found.features.shape == (144, 84) and found.predictions.shape == (144, 2, 2)
+
+
+def test_a_selection_begins_at_the_seed_of_the_recipe_and_keeps_its_fraction():
+    data = dots()
+    pixels, labels = data.train.images.flatten(1), data.train.labels
+    for seed, fraction, k in ((3, 0.1, 14), (4, 0.5, 72), (5, 0.001, 1)):
+        kept = proxy.select(data, Recipe(selection="random", train_fraction=fraction, seed=seed))
+        assert torch.equal(kept, SELECTORS["random"](pixels, labels, k, seed=seed))
 
 
 class Watched(torch.nn.Sequential):

@@ -139,6 +139,11 @@ def test_stopping_as_it_should_be_and_as_selvan_2023_wrote_it():
         9,
         9,
     )  # of equals the later; never stops
+    none = [math.inf] * 5  # a loss that is never better
+    for rule in ("score", "selvan2023"):
+        assert epochs_run(rule, [0.5, 0.6, 0.5, 0.5, 0.5], none) == (4, 2)
+        assert epochs_run(rule, [0.5, 0.4, 0.6, 0.5, 0.5], none, patience=1) == (2, 1)
+        assert epochs_run(rule, [0.5, math.nan, math.nan], none, patience=0) == (3, 1)
     with pytest.raises(ValueError, match="Choose from: score, selvan2023"):
         make_stopping(Recipe(stopping="whenever"))
 
@@ -152,7 +157,9 @@ def test_schedules_stay_between_nothing_and_the_rate(name):
         optimizer.step(), schedule.step()
     assert 0 <= min(rates) and max(rates) <= 0.8 + 1e-9
     if name == "step":
-        assert [rates[0], rates[20], rates[30]] == pytest.approx([0.8, 0.08, 0.008])
+        assert rates == pytest.approx([0.8] * 20 + [0.08] * 10 + [0.008] * 10)
+    if name == "constant":
+        assert rates == [0.8] * 40
     if name == "onecycle":
         assert np.argmax(rates) in (11, 12) and rates[-1] < 0.01
 
@@ -298,6 +305,18 @@ def test_a_checkpoint_of_no_use_is_begun_anew_with_a_note(tmp_path, monkeypatch,
     assert "began anew" in capfd.readouterr().err
     assert same_weights(begun, whole) and history.val_score == undisturbed.val_score
     assert list(tmp_path.iterdir()) == []
+
+
+class Evil:
+    def __reduce__(self):
+        return print, ("code of a checkpoint was run",)
+
+
+def test_a_checkpoint_runs_no_code(tmp_path, capfd):
+    file = tmp_path / "x.checkpoint"
+    torch.save({"run": Evil()}, file)
+    history = train(build_model("mlp"), dots(), recipe=Recipe(epochs=1), checkpoint=file)
+    assert "damaged or no checkpoint" in history.notes[0] and not capfd.readouterr().out
 
 
 def test_a_checkpoint_has_one_owner_at_a_time(tmp_path, monkeypatch):

@@ -22,7 +22,17 @@ def _adam(parameters: Parameters, learning_rate: float) -> torch.optim.Optimizer
 
 def _sgd(parameters: Parameters, learning_rate: float) -> torch.optim.Optimizer:
     """Stochastic gradient descent with momentum 0.9, fused, without weight decay."""
-    return torch.optim.SGD(parameters, lr=learning_rate, momentum=0.9, fused=True)
+    sgd = torch.optim.SGD(parameters, lr=learning_rate, momentum=0.9, fused=True)
+    sgd.register_step_pre_hook(_from_rest)
+    return sgd
+
+
+def _from_rest(sgd: torch.optim.Optimizer, *_: Any) -> None:
+    """Momentum begins at 0. torch's fused SGD takes memory as it finds it, and keeps that where the
+    loss scale skips the first step."""
+    for p in (p for group in sgd.param_groups for p in group["params"]):
+        if p.grad is not None and "momentum_buffer" not in sgd.state[p]:
+            sgd.state[p]["momentum_buffer"] = torch.zeros_like(p, requires_grad=False)
 
 
 def _adam8bit(parameters: Parameters, learning_rate: float) -> torch.optim.Optimizer:

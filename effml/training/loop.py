@@ -326,9 +326,8 @@ def _dtypes(
         sizes: dict[str, int] = {}
         for tensor in tensors:
             if tensor is not None and tensor.numel() > 1:  # a step counter is no state to speak of
-                sizes[str(tensor.dtype).removeprefix("torch.")] = (
-                    sizes.get(str(tensor.dtype), 0) + tensor.numel()
-                )
+                name = str(tensor.dtype).removeprefix("torch.")
+                sizes[name] = sizes.get(name, 0) + tensor.numel()
         return "+".join(sorted(sizes, key=lambda name: -sizes[name])) or "none"
 
     states = (
