@@ -264,7 +264,7 @@ def gpu(monkeypatch):
     """A GPU of 200 W whose counter a test advances; `old` has none."""
     import torch
 
-    state = SimpleNamespace(millijoules=5_000_000, old=False)
+    state = SimpleNamespace(millijoules=5_000_000, old=False, begun=False)
     pynvml = ModuleType("pynvml")
     pynvml.NVMLError = type("NVMLError", (Exception,), {})
 
@@ -273,7 +273,13 @@ def gpu(monkeypatch):
             raise pynvml.NVMLError("Not Supported")
         return state.millijoules
 
-    pynvml.nvmlInit, pynvml.nvmlDeviceGetHandleByUUID = (lambda: None), (lambda uuid: uuid)
+    def handle(uuid):  # before nvmlInit, NVML refuses everything
+        if not state.begun:
+            raise pynvml.NVMLError("Uninitialized")
+        return uuid
+
+    pynvml.nvmlInit = lambda: setattr(state, "begun", True)
+    pynvml.nvmlDeviceGetHandleByUUID = handle
     pynvml.nvmlDeviceGetTotalEnergyConsumption, pynvml.nvmlDeviceGetPowerUsage = (
         total,
         lambda handle: 200_000,
