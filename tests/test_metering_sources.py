@@ -322,7 +322,7 @@ def test_queued_work_of_a_gpu_counts_in_the_block_that_queued_it(gpu, monkeypatc
     monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
     monkeypatch.setattr(metering, "time", SimpleNamespace(perf_counter=lambda: state.now))
     with measure("cuda") as cost:
-        state.queued = 3.0
+        state.queued += 3.0
     assert cost.seconds == 3
 
 
