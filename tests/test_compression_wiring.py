@@ -251,6 +251,16 @@ def test_a_model_of_other_outputs_each_time_is_refused():
         COMPRESSORS["channels"](net.eval(), 0.5, example=images())
 
 
+def test_a_net_of_which_nothing_can_be_cut_is_refused_with_the_fact():
+    net = Net(
+        lambda s, x: s.fc(s.lstm(x[:, 0])[0].mean(1)),
+        lstm=nn.LSTM(12, 8, batch_first=True),
+        fc=nn.Linear(8, 3),
+    )
+    with pytest.raises(ValueError, match=r"Net \(the outputs of lstm, an LSTM, cannot be cut\)"):
+        COMPRESSORS["channels"](net.eval(), 0.5, example=images())
+
+
 def test_at_batches_of_one_the_model_is_traced_as_it_is_called():
     torch.manual_seed(0)
     net = nn.Sequential(conv(1, 8), nn.ReLU(), nn.Flatten(-3), nn.Linear(8 * 144, 3)).eval()
