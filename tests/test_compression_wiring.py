@@ -165,6 +165,21 @@ def test_the_halves_of_a_gate_go_together_and_the_share_is_the_one_asked_for(val
         assert kept[:8] == together.topk(8).indices.sort().values.tolist()
 
 
+def test_a_grouped_convolution_that_widens_is_cut_on_both_sides():
+    torch.manual_seed(0)
+    net = Net(
+        lambda s, x: s.fc(pooled(s.b(functional.relu(s.a(x))))),
+        a=conv(1, 8),
+        b=nn.Conv2d(8, 16, 3, groups=2),
+        fc=nn.Linear(16, 3),
+    )
+    with torch.no_grad():
+        net.b.weight[[0, 1, 2, 3, 8, 9, 10, 11]] *= 0.01
+    small, report = pruned(net)
+    assert report.layers["b"]["out"] == [4, 5, 6, 7, 12, 13, 14, 15] and report.notes == ()
+    assert len(small.a.weight) == 4 and small.b.groups == 2
+
+
 def test_what_cannot_be_cut_as_asked_is_named_with_what_it_keeps():
     torch.manual_seed(0)
     net = Net(
