@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from effml.compression import COMPRESSORS, sensitivity
-from effml.compression.dependencies import output_layers
+from effml.compression.dependencies import _smaller, output_layers
 from effml.compression.silencing import Differs, Likeness, silenced
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -274,6 +274,25 @@ def test_a_net_of_which_nothing_can_be_cut_is_refused_with_the_fact():
     )
     with pytest.raises(ValueError, match=r"Net \(the outputs of lstm, an LSTM, cannot be cut\)"):
         COMPRESSORS["channels"](net.eval(), 0.5, example=images())
+
+
+def test_where_a_fault_shows_groups_are_put_back_one_by_one_then_by_scope():
+    names = {"both": ("a.b.c", "d"), "own": ("a.b",), "near": ("a.bc", "a.e", "f"), "far": ("g",)}
+    groups = {kind: {(name, "out"): None for name in some} for kind, some in names.items()}
+
+    def tried(kinds, place):
+        return [
+            [next(kind for kind in groups if groups[kind] is one) for one in rest]
+            for rest in _smaller([groups[kind] for kind in kinds], place)
+        ]
+
+    assert tried(groups, "a.b") == [
+        ["both", "near", "far"],  # the smallest first
+        ["own", "near", "far"],
+        ["near", "far"],  # all that touch a.b
+        ["far"],  # all that touch a
+    ]
+    assert tried(["own"], "a.b") == [[]] and tried(groups, "") == []
 
 
 def test_at_batches_of_one_the_model_is_traced_as_it_is_called():
