@@ -10,6 +10,7 @@ from torch import nn
 
 from effml.compression import COMPRESSORS, data_free_fraction, get_compressor
 from effml.compression.merging import merge_down, saliencies
+from effml.compression.surface import sizes
 from effml.models import build_model, count
 
 EXAMPLE = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
@@ -232,6 +233,11 @@ def test_every_compressor_meets_a_budget_of_parameters_and_keeps_all_of_all(name
     assert report.kept == 1 and torch.equal(outputs(whole), outputs(model)) and whole is not model
 
 
+def test_sizes_are_what_a_recipe_file_can_hold():
+    assert sizes(nn.LayerNorm((3, 4))) == {"normalized_shape": [3, 4]}
+    assert sizes(nn.Linear(3, 4)) == {"in_features": 3, "out_features": 4}
+
+
 def test_errors_are_instructions():
     model = build_model("lenet5")
     merge = get_compressor("merge")
@@ -244,7 +250,8 @@ def test_errors_are_instructions():
         merge(model, 0.5, example=None)
     with pytest.raises(ValueError, match="unknown budget 'bytes'. Choose from: fraction, params"):
         merge(model, 0.5, example=EXAMPLE, budget="bytes")
-    with pytest.raises(ValueError, match="cannot bring this model to .* is the smallest"):
+    least = sum(p.numel() for p in merge(model, 1e-9, example=EXAMPLE)[0].parameters())
+    with pytest.raises(ValueError, match=f"cannot bring this model to .*: {least} is the smallest"):
         merge(model, 0.001, example=EXAMPLE, budget="params")
     with pytest.raises(
         ValueError, match="plain nn.Sequential .* it is a EfficientNet. Choose lenet5"

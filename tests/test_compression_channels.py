@@ -192,6 +192,7 @@ def test_sensitivity_is_the_score_of_the_model_with_one_layer_cut():
             inner = asked[:after](data)
             expected = asked[after:](inner * mask.view(-1, *[1] * (inner.ndim - 2))).pow(2).sum()
         assert row["score"] == pytest.approx(float(expected), rel=1e-5), row
+        assert type(row["score"]) is float  # whatever the score gave
     with pytest.raises(ValueError, match="keeps=0 is the fraction kept"):
         sensitivity(model, score, keeps=(0.5, 0))
 

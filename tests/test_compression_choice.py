@@ -28,6 +28,7 @@ def test_a_score_that_is_the_kept_rank_gives_that_rank(tolerance, keep):
     assert (
         report.keep == keep and rank(small) == 64 * keep
     )  # the least multiple of 1/32 at or above 1 - tolerance
+    assert report.seed == 0  # the default
     assert rank(small) / 64 >= 1 - tolerance and "scores: 0.5000 at 0.5" in report.notes[-1]
 
 

@@ -151,6 +151,11 @@ def sparse(model):
     model[6].weight = nn.Parameter(model[6].weight.detach().to_sparse())
 
 
+def whole_numbers(model):
+    model.append(nn.Identity())
+    model[-1].count = nn.Parameter(torch.ones(3, dtype=torch.long), requires_grad=False)
+
+
 def set_nan(tensor):
     tensor.data.view(-1)[0] = torch.nan
 
@@ -199,6 +204,10 @@ REFUSED = {
     "meta": (changed(lambda m: m.to("meta")), "no values .device meta"),
     "sparse": (changed(sparse), r"6.weight is stored sparse .*to_dense\(\)"),
     "complex": (changed(lambda m: m.to(torch.complex64)), "is torch.complex64.*floating-point"),
+    "whole numbers": (
+        changed(whole_numbers),
+        "9.count is torch.int64, and parameters must be floating-point",
+    ),
     "quantised": (quantized, "layer 6 is quantised"),
     "shared": (tied, "2.weight and 4.weight are one tensor"),
     "compiled": (lambda: torch.jit.trace(net(), IMAGES), "compiled by torch.jit"),

@@ -7,8 +7,10 @@ from torch import nn
 from torch.nn import functional
 
 from effml.compression import COMPRESSORS, sensitivity
-from effml.compression.dependencies import output_layers
-from effml.compression.silencing import Differs, Likeness, silenced
+from effml.compression.channels import _listed
+from effml.compression.dependencies import _smaller, output_layers
+from effml.compression.silencing import Differs, Likeness, _redraw, silenced
+from effml.compression.tracing import Runaway
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -165,6 +167,21 @@ def test_the_halves_of_a_gate_go_together_and_the_share_is_the_one_asked_for(val
         assert kept[:8] == together.topk(8).indices.sort().values.tolist()
 
 
+def test_a_grouped_convolution_that_widens_is_cut_on_both_sides():
+    torch.manual_seed(0)
+    net = Net(
+        lambda s, x: s.fc(pooled(s.b(functional.relu(s.a(x))))),
+        a=conv(1, 8),
+        b=nn.Conv2d(8, 16, 3, groups=2),
+        fc=nn.Linear(16, 3),
+    )
+    with torch.no_grad():
+        net.b.weight[[0, 1, 2, 3, 8, 9, 10, 11]] *= 0.01
+    small, report = pruned(net)
+    assert report.layers["b"]["out"] == [4, 5, 6, 7, 12, 13, 14, 15] and report.notes == ()
+    assert len(small.a.weight) == 4 and small.b.groups == 2
+
+
 def test_what_cannot_be_cut_as_asked_is_named_with_what_it_keeps():
     torch.manual_seed(0)
     net = Net(
@@ -220,6 +237,32 @@ def test_a_wrong_wiring_shows_though_the_weights_at_hand_hide_it():
     assert len(small.a.weight) == 8 and "silenced (a)." in report.notes[0]
 
 
+@pytest.mark.parametrize("only", [None, torch.float32])
+def test_a_wrong_wiring_behind_units_that_never_fire_shows_too(only):
+    """Also where a model runs in one type of numbers only."""
+    torch.manual_seed(0)
+
+    def forward(s, x):
+        assert only in (None, x.dtype)
+        return s.fc(pooled(s.c(x) + s.b(shuffle(functional.relu(s.a(x))))))
+
+    net = Net(forward, a=conv(1, 8), b=conv(8, 6), c=conv(1, 6), fc=nn.Linear(6, 3))
+    nn.init.constant_(net.a.bias, -100)
+    small, report = pruned(net)
+    assert len(small.a.weight) == 8 and "silenced (a)." in report.notes[0]
+
+
+def test_weights_that_cannot_be_redrawn_are_compared_as_they_are():
+    def forward(s, x):
+        assert x.dtype == torch.float32
+        return s.b(pooled(s.a(x))) + (0.0 if s.b.bias.max() == 0 else torch.nan)
+
+    net = Net(forward, a=conv(1, 8), b=nn.Linear(8, 3))
+    nn.init.zeros_(net.b.bias)
+    small, report = pruned(net)
+    assert len(small.a.weight) == 4 and report.notes == ()
+
+
 def test_the_comparison_sees_one_exchanged_channel_and_passes_what_is_right():
     torch.manual_seed(0)
     net = nn.Sequential(conv(1, 6), nn.Sigmoid(), conv(6, 4), nn.Flatten(), nn.Linear(576, 2))
@@ -241,6 +284,21 @@ def test_the_comparison_sees_one_exchanged_channel_and_passes_what_is_right():
     likeness.check(cut(kept), layers)
     with pytest.raises(Differs):
         likeness.check(cut([0, 3, 2, 5]), layers)
+    wrong = cut(kept)
+    wrong[0].weight = nn.Parameter(likeness.model[0].weight[[0, 3, 2, 5]])
+    with pytest.raises(Differs) as error:
+        likeness.check(wrong, layers)
+    assert error.value.name == "2"  # which reads something else
+
+
+def test_redrawn_scales_shifts_and_statistics_lie_about_1_and_all_differ():
+    net = nn.Sequential(nn.Conv2d(20, 50, 5), nn.BatchNorm2d(50))
+    _redraw(net, torch.Generator().manual_seed(0))
+    for drawn in (net[0].bias, *net[1].parameters(), net[1].running_mean, net[1].running_var):
+        assert drawn.min() >= 0.5 and drawn.max() <= 1.5 and len(drawn.unique()) == 50
+    assert float(net[0].weight.detach().std()) == pytest.approx(
+        500**-0.5, rel=0.02
+    )  # the size stays
 
 
 def test_a_model_of_other_outputs_each_time_is_refused():
@@ -249,6 +307,73 @@ def test_a_model_of_other_outputs_each_time_is_refused():
     )
     with pytest.raises(ValueError, match="in eval mode it gives other outputs each time"):
         COMPRESSORS["channels"](net.eval(), 0.5, example=images())
+
+
+def test_a_net_of_which_nothing_can_be_cut_is_refused_with_the_fact():
+    net = Net(
+        lambda s, x: s.fc(s.lstm(x[:, 0])[0].mean(1)),
+        lstm=nn.LSTM(12, 8, batch_first=True),
+        fc=nn.Linear(8, 3),
+    )
+    with pytest.raises(ValueError, match=r"Net \(the outputs of lstm, an LSTM, cannot be cut\)"):
+        COMPRESSORS["channels"](net.eval(), 0.5, example=images())
+
+
+def test_where_a_fault_shows_groups_are_put_back_one_by_one_then_by_scope():
+    names = {"both": ("a.b.c", "d"), "own": ("a.b",), "near": ("a.bc", "a.e", "f"), "far": ("g",)}
+    groups = {kind: {(name, "out"): None for name in some} for kind, some in names.items()}
+
+    def tried(kinds, place):
+        return [
+            [next(kind for kind in groups if groups[kind] is one) for one in rest]
+            for rest in _smaller([groups[kind] for kind in kinds], place)
+        ]
+
+    assert tried(groups, "a.b") == [
+        ["both", "near", "far"],  # the smallest first
+        ["own", "near", "far"],
+        ["near", "far"],  # all that touch a.b
+        ["far"],  # all that touch a
+    ]
+    assert tried(["own"], "a.b") == [[]] and tried(groups, "") == []
+
+
+def test_four_groups_of_two_channels_keep_half_or_all_and_that_is_said():
+    net = Net(
+        lambda s, x: s.fc(pooled(s.b(s.a(x)))),
+        a=conv(1, 8),
+        b=nn.Conv2d(8, 8, 3, groups=4),
+        fc=nn.Linear(8, 3),
+    )
+    _, half = pruned(net, keep=0.5)
+    assert half.kept == 0.5 and half.notes == ()
+    _, asked = pruned(net, keep=0.9)
+    told = "Another share than asked for, by first layer of a group: "
+    assert asked.kept == 0.5 and asked.notes[0].startswith(told) and "a 4 of 8" in asked.notes[0]
+    _, whole = pruned(net, keep=0.4)
+    assert whole.kept == 1 and whole.notes[0].startswith("Nothing was cut: no group of layers")
+
+
+def test_eight_layers_are_listed_and_the_others_counted():
+    assert _listed([*"abcdefgh"]) == "a, b, c, d, e, f, g, h"
+    assert _listed([*"abcdefghij"]) == "a, b, c, d, e, f, g, h and 2 more"
+
+
+def test_a_trace_that_runs_in_circles_names_the_layer():
+    assert str(error := Runaway("a.b")) == "The channels of a.b cannot be followed."
+    assert error.name == "a.b"
+
+
+def test_convolutions_along_a_sequence_are_cut():
+    torch.manual_seed(0)
+    net = Net(
+        lambda s, x: s.fc(s.b(functional.relu(s.a(x.flatten(2)))).mean(2)),
+        a=nn.Conv1d(1, 8, 3),
+        b=nn.Conv1d(8, 6, 3),
+        fc=nn.Linear(6, 3),
+    )
+    small, report = pruned(net)
+    assert [len(layer.weight) for layer in (small.a, small.b)] == [4, 3] and report.notes == ()
 
 
 def test_at_batches_of_one_the_model_is_traced_as_it_is_called():

@@ -13,7 +13,7 @@ from test_pictures import put, scene
 
 from effml import load_dataset
 from effml.data import commands, copies
-from effml.data.copies import PAIRS, TURNS, Copies, Looks, find_copies, look, sets_of
+from effml.data.copies import PAIRS, TURNS, Copies, Looks, Pair, find_copies, look, sets_of
 from effml.data.importer import import_folder
 from effml.data.partition import split
 
@@ -61,6 +61,13 @@ def test_equal_after_a_turn_is_equal_in_the_digest_and_nothing_else_is():
     for i, j in product(range(64), repeat=2):
         assert (looks.turned[i] == looks.turned[j]) == (orbits[i] == orbits[j])
         assert (looks.digests[i] == looks.digests[j]) == (i == j)
+
+
+def test_the_same_pixels_in_another_shape_are_another_picture():
+    pixels = np.zeros(16, np.uint8)
+    pixels[-1] = 9  # in a corner: of all turns of both, the least is this one
+    looks = looks_of([pixels.reshape(2, 8), pixels.reshape(4, 4)])
+    assert len(set(looks.turned)) == len(set(looks.digests)) == 2
 
 
 def test_turns_of_large_pictures_are_told_apart_by_all_their_pixels():
@@ -189,6 +196,14 @@ def test_thousands_of_pairs_are_bounded_by_the_nearest_of_each(monkeypatch):
     names = np.arange(400).astype(str)  # 400 files whose pixels differ where no thumbnail shows it
     found = find_copies(one._replace(digests=names, turned=names))
     assert 0 < len(found) <= 8 * 10 * 400 < 400 * 399 / 2
+
+
+def test_a_report_names_a_thousand_pairs_and_counts_all():
+    rows = pd.DataFrame({"file": ["a.png", "b.png"]})
+    pairs = [Pair(0, 1, "near", "", 0.98)] * 1001
+    found, side = Copies(rows, pairs, pairs, np.zeros(1001, bool), 0), np.zeros(2, int)
+    assert [len(some) for some in found.report(side).values()] == [1000, 1000]
+    assert found.counts(side)["near"] == found.counts(side)["possible"] == 1001
 
 
 def test_sets_are_the_components_of_groups_and_copies():

@@ -11,6 +11,8 @@ import pytest
 from test_importer import everything, read
 from test_pictures import put, scene
 
+from effml.data.dates import read_days
+from effml.data.identity import listed, spellings
 from effml.data.importer import import_folder
 from effml.data.partition import split
 
@@ -255,6 +257,25 @@ def test_days_are_read_where_there_is_one_way(take, written, read_as):
             take(frame, split_by="date")
 
 
+NO_DAY = "it is no day as YYYY-MM-DD, YYYYMMDD, DD.MM.YYYY or MM/DD/YYYY"
+
+
+@pytest.mark.parametrize(
+    "written, read, why",
+    [
+        (["03/04/2021", "", None, "03/04/2021"], {}, "day and month cannot be told apart"),
+        (["13/01/2021", "01/13/2021"], {}, "day and month are in both orders"),
+        (["05/05/2021", "03/04/2021"], {"05/05/2021": "2021-05-05"}, "cannot be told apart"),
+        (["25/04/2021", "30/02/2021"], {"25/04/2021": "2021-04-25"}, NO_DAY),
+        (["spring", "20210301"], {"20210301": "2021-03-01"}, NO_DAY),
+        ([*(f"spring {k}" for k in range(30)), "03/04/2021"], {}, "cannot be told apart"),
+    ],
+)
+def test_why_a_day_cannot_be_read_is_said_of_the_first_in_order(written, read, why):
+    days, said = read_days(written)
+    assert days == read and said.endswith(why)
+
+
 def test_one_date_that_cannot_be_read_is_named_and_the_others_are_kept(take):
     content = rows(more=lambda i: ("" if i == 3 else "x" if i == 4 else f"{i + 1:02d}.03.2021",))
     table = csv_of(content, "file,label,patient,date")
@@ -455,10 +476,15 @@ def test_notes_do_not_depend_on_the_order_of_a_set():
     """Notes name the same patients in every process: Python's own order of text differs from run to
     run.
     """
-    from effml.data.identity import spellings
-
     names = [f"{letter}{k}" for letter in "pP" for k in range(30)]
     assert list(spellings(names)) == sorted(f"P{k}" for k in range(30))
+
+
+def test_bytes_are_the_text_they_spell_and_the_first_five_are_listed():
+    assert spellings([b"P7", "p7", 8]) == {"8": ["8"], "P7": ["P7", "p7"]}
+    assert listed([[f"P{k}", f"p{k}"] for k in range(7)]) == ", ".join(
+        f"P{k} = p{k}" for k in range(5)
+    )
 
 
 def test_one_id_of_dicom_in_two_spellings_is_one_pseudonym(tmp_path):

@@ -228,6 +228,14 @@ def test_a_system_without_proc_is_measured_as_well(monkeypatch, tmp_path, psutil
     assert cost.energy_j > 0 and math.isnan(cost.others_cpu) != psutil
 
 
+@pytest.mark.parametrize("nice, busy", [({"nice": 2.0}, 10.0), ({}, 8.0)])  # Windows has no nice
+def test_where_psutil_tells_the_busy_seconds_nice_ones_count(monkeypatch, tmp_path, nice, busy):
+    monkeypatch.setattr(window, "Path", lambda path: tmp_path / "no such folder" / "file")
+    times = SimpleNamespace(user=5.0, system=3.0, idle=90.0, **nice)
+    monkeypatch.setitem(sys.modules, "psutil", SimpleNamespace(cpu_times=lambda: times))
+    assert window.machine_cpu_seconds() == busy
+
+
 def test_all_sources_have_the_names_that_are_tried_and_the_last_always_works():
     for names in metering.ORDER.values():
         assert set(names) <= set(METERS) and METERS[names[-1]]("cpu")(Window(1, 1, 1))

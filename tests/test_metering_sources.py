@@ -264,7 +264,7 @@ def gpu(monkeypatch):
     """A GPU of 200 W whose counter a test advances; `old` has none."""
     import torch
 
-    state = SimpleNamespace(millijoules=5_000_000, old=False)
+    state = SimpleNamespace(millijoules=5_000_000, old=False, begun=False)
     pynvml = ModuleType("pynvml")
     pynvml.NVMLError = type("NVMLError", (Exception,), {})
 
@@ -273,7 +273,13 @@ def gpu(monkeypatch):
             raise pynvml.NVMLError("Not Supported")
         return state.millijoules
 
-    pynvml.nvmlInit, pynvml.nvmlDeviceGetHandleByUUID = (lambda: None), (lambda uuid: uuid)
+    def handle(uuid):  # before nvmlInit, NVML refuses everything
+        if not state.begun:
+            raise pynvml.NVMLError("Uninitialized")
+        return uuid
+
+    pynvml.nvmlInit = lambda: setattr(state, "begun", True)
+    pynvml.nvmlDeviceGetHandleByUUID = handle
     pynvml.nvmlDeviceGetTotalEnergyConsumption, pynvml.nvmlDeviceGetPowerUsage = (
         total,
         lambda handle: 200_000,
@@ -303,6 +309,30 @@ def test_a_gpu_counter_is_added_to_the_host(fake, gpu):
         cost.energy_source.startswith("nvml, measured (50 W idle subtracted) + cpu-time × TDP")
         and not cost.measured
     )
+
+
+def test_queued_work_of_a_gpu_counts_in_the_block_that_queued_it(gpu, monkeypatch):
+    import torch
+
+    state = SimpleNamespace(now=100.0, queued=5.0)  # seconds; 5 of them from before the block
+
+    def synchronize():
+        state.now, state.queued = state.now + state.queued, 0.0
+
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+    monkeypatch.setattr(metering, "time", SimpleNamespace(perf_counter=lambda: state.now))
+    with measure("cuda") as cost:
+        state.queued += 3.0
+    assert cost.seconds == 3
+
+
+def test_one_counter_is_started_and_no_second_one_beside_it(fake):
+    fake.rapl(1)
+    fake.battery(status="Discharging", power_now=9_000_000)
+    finish = metering._start("cpu", metering.sources("cpu"))
+    assert len(SAMPLERS) == 1
+    fake.rapl(2)
+    assert finish(Window(1, 1, 1)).energy_source.startswith("rapl")
 
 
 def test_an_old_gpu_is_sampled(gpu, clock):

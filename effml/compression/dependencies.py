@@ -37,11 +37,13 @@ class Plan:
 
     def deviations(self, keep: float, groups: list[Group]) -> dict[str, tuple[int, int]]:
         """Where these groups are cut: by first layer, how many channels are kept of how many, if
-        that is not what was asked, the fraction `keep` to a whole number of channels."""
+        that is not what was asked: the fraction `keep` to a whole number of channels, or of sets
+        that go together, if that is no more than a tenth of the channels off."""
         lost, found = together(groups), {}
         for name, (n, unit) in self.widths.items():
             kept = n - len(lost[name, "out"][2]) if (name, "out") in lost else n
-            if kept == n or abs(kept - keep * n) >= unit + 1e-6:
+            off = abs(kept - keep * n)
+            if kept == n or off >= unit + 1e-6 or unit > 1 and off > n / 10:
                 found[name] = kept, n
         return found
 
