@@ -18,6 +18,7 @@ from torch import nn
 from effml.compression.dependencies import attentions
 from effml.compression.factorization import SCHEMES, factorable, two_layers
 from effml.compression.surface import SIZES, Report, attention_scale, is_channels_last
+from effml.machine import whole_file
 from effml.models import build_model
 
 FORMAT = "effml-compressed-1"
@@ -66,11 +67,12 @@ def save_compressed(
         for name, tensor in model.state_dict().items()
     }
     _rebuild(recipe, tensors, "What is to be saved")
-    path = _stem(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.with_suffix(".safetensors").write_bytes(save(tensors, {"recipe_sha256": _digest(recipe)}))
-    path.with_suffix(".json").write_text(_text(recipe))
-    return path.with_suffix(".json")
+    weights, page = (_stem(path).with_suffix(end) for end in (".safetensors", ".json"))
+    with whole_file(weights) as partial:
+        partial.write_bytes(save(tensors, {"recipe_sha256": _digest(recipe)}))
+    with whole_file(page) as partial:
+        partial.write_text(_text(recipe))
+    return page
 
 
 def load_compressed(path: str | os.PathLike) -> nn.Module:

@@ -167,7 +167,7 @@ def _decoded(file: "Dataset") -> np.ndarray:
         file.BitsStored = stored + spare  # pydicom takes the lowest bits, whatever HighBit says
     try:
         pixels = pixel_array(file)
-    except Exception:
+    except Exception:  # of many kinds; the reason is found below, from the file itself
         pass
     else:
         file.BitsStored = stored

@@ -97,7 +97,6 @@ def _calibrate(given: argparse.Namespace) -> int:
     else:
         new = {"wattmeter": _plug(given.idle_w, given.load_w, given.cpus)}
     path = calibration_file()
-    path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(
         {
             **before,
@@ -107,9 +106,8 @@ def _calibrate(given: argparse.Namespace) -> int:
         },
         indent=1,
     )
-    partial = path.with_name(f"{path.name}.{os.getpid()}")
-    partial.write_text(text + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    with machine.whole_file(path) as partial:
+        partial.write_text(text + "\n", encoding="utf-8")
     print(
         f"Written to {path}: {_calibrated()}. Runs from now on use it; those in a store stay as they are."
     )
