@@ -53,8 +53,11 @@ def main(words: list[str] | None = None) -> int:
     sub.add_argument("columns", nargs="*")
     sub.add_argument("--store", default=STORE)
     from effml.data import commands as data_commands
+    from effml.importing import commands as import_commands
 
-    data_commands.add(command("data", "list, get, import and verify data sets"))
+    import_commands.add(
+        data_commands.add(command("data", "list, get, import and verify data sets"))
+    )
     from effml.metering import commands as energy_commands
 
     energy_commands.add(command("energy", "what measures energy here, and calibrating it"))

@@ -4,8 +4,9 @@ import hashlib
 import json
 import math
 import os
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Iterable, Self
+from typing import Any, Self
 
 NUMERICS = 2
 """Raised by hand when a change of effml may change results: runs with an older number are done again."""
@@ -307,7 +308,7 @@ COLUMNS: dict[str, str] = {
             "pixel_precision": "pooled over images",
         }.items()
     },
-    "data_sha256": "SHA-256 of the data file, or of the code that draws a phantom",
+    "data_sha256": "SHA-256 of the data file, or of a phantom's name and drawing number",
     "data_phantom": "1 if the images are simulated, 0 if they are real",
     "weights_sha256": "SHA-256 of the file that weights stood for, where it was one",
     "teacher_sha256": "the same of teacher",

@@ -24,9 +24,23 @@ os.environ["EFFML_CACHE"] = tempfile.mkdtemp(prefix="effml-cache-")
 atexit.register(shutil.rmtree, os.environ["EFFML_CACHE"], ignore_errors=True)
 os.environ["OMP_NUM_THREADS"] = "1"  # sums depend on it, and two workers share the cores
 sys.path[:0] = SHARED
-import sitecustomize  # noqa: E402, F401
+import sitecustomize  # noqa: E402
 
 sitecustomize.block()
+
+
+def pytest_addoption(parser):
+    parser.addoption("--full", action="store_true", help="random tests with all their seeds")
+
+
+def pytest_configure(config):
+    if config.getoption("--full"):
+        os.environ["EFFML_FULL"] = "1"  # the workers of xdist inherit it
+
+
+def seeds(few, all):
+    """The seeds of a random test: `few` of them, or `all` with --full."""
+    return range(all if os.environ.get("EFFML_FULL") else few)
 
 
 @pytest.fixture

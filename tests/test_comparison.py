@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from effml import Recipe, Record, load_runs
 from effml.comparison import _positive, compare
 from effml.evaluation import evaluate, mcnemar, operating_point, paired_auroc, paired_proportions
@@ -134,7 +133,7 @@ def test_every_row_is_what_its_function_says(store):
         sheet.verdict["auroc"] in ("non-inferior", "inferior", "inconclusive")
         and sheet.verdict["brier"] == ""
     )
-    assert sheet.b["agreement"] == np.mean(((p[:, 0] >= cuts[0]) == (q[:, 0] >= cuts[1])))
+    assert sheet.b["agreement"] == np.mean((p[:, 0] >= cuts[0]) == (q[:, 0] >= cuts[1]))
     assert sheet.ratio[["train_seconds", "infer_seconds", "model_file_bytes"]].tolist() == [
         0.5,
         0.5,

@@ -2,7 +2,6 @@
 
 from effml.data.dataset import Dataset, Split, normalize
 from effml.data.fetch import fetch
-from effml.data.importer import import_folder
 from effml.data.load import at_hand, fingerprint, load_dataset
 
 __all__ = [
@@ -11,7 +10,6 @@ __all__ = [
     "at_hand",
     "fetch",
     "fingerprint",
-    "import_folder",
     "load_dataset",
     "normalize",
 ]

@@ -13,8 +13,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from effml.data.phantoms import PHANTOMS
 from effml.machine import ROOT
+from effml.phantoms import PHANTOMS
 
 MNIST_FILES = {  # MD5 as torchvision states them, and of what is inside: these files are often packed anew
     "train-images-idx3-ubyte.gz": (

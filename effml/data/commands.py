@@ -1,12 +1,8 @@
-"""`python -m effml data`: what sets there are, getting and checking their files, and making one from pictures of your own."""
+"""`python -m effml data`: what sets there are, getting and checking their files."""
 
 import argparse
-import inspect
 import os
-import re
-import shlex
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,8 +11,7 @@ from effml.data import catalogue
 from effml.data.catalogue import RemoteFile, valid
 from effml.data.fetch import bytes_to_get, fetch, local_files, megabytes, missing
 from effml.data.load import is_phantom
-from effml.data.phantoms import PHANTOMS
-from effml.data.words import at_a_shell, typed
+from effml.phantoms import PHANTOMS
 
 _SHOWS = {
     "pathmnist": "colon pathology",
@@ -43,10 +38,6 @@ _CLASS = """Files which this machine has are served to a whole class by
 and each computer of the class gets them from there, without the internet, after
   export EFFML_MIRROR=http://<address of that computer>:8000
 EFFML_MIRROR may also name a folder, such as a USB stick. A download which broke off goes on where it stopped."""
-_IMPORT = """Without --table the classes are the names of the folders in FOLDER; folders train, val and test are a split.
-The table is a CSV with the columns file, label and, where there are any, group (the patient), site, date and split;
---columns label=diagnosis,group=patient says how they are called in yours. Write a window that starts below zero
-with =, as in --window=-600,1500."""
 
 
 class Found(NamedTuple):
@@ -58,8 +49,8 @@ class Found(NamedTuple):
     file: RemoteFile | None = None
 
 
-def add(parser: argparse.ArgumentParser) -> None:
-    """Add the actions to the parser of `data`."""
+def add(parser: argparse.ArgumentParser) -> Any:
+    """Add the actions to the parser of `data`, and return them: importing adds its own."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="action")
 
     def action(name: str, text: str, more: str = "", **options: Any) -> argparse.ArgumentParser:
@@ -71,6 +62,7 @@ def add(parser: argparse.ArgumentParser) -> None:
             **options,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+        sub.set_defaults(do=globals()[f"_{name}"])
         sub.add_argument(
             "--dry-run", action="store_true", help="say what would be done, in MB, and do nothing"
         )
@@ -92,53 +84,12 @@ def add(parser: argparse.ArgumentParser) -> None:
         each.add_argument(
             "--root", metavar="DIR", help="data folder to use before EFFML_DATA and data/"
         )
-    sub = action(
-        "import",
-        "make one .npz from a folder of pictures",
-        _IMPORT,
-        argument_default=argparse.SUPPRESS,
-    )
-    sub.add_argument("folder", metavar="FOLDER")
-    sub.add_argument("out", metavar="OUT", help="such as data/ours.npz")
-    sub.add_argument(
-        "--kind",
-        default="folder",
-        choices=("folder", "rsna", "lidc"),
-        help="pictures (default), or a known set",
-    )
-    sub.add_argument("--table", metavar="CSV")
-    sub.add_argument(
-        "--columns",
-        type=_columns,
-        metavar="label=NAME,…",
-        help="the table's own names of the columns",
-    )
-    sub.add_argument("--masks", metavar="DIR", help="masks with the pictures' names")
-    sub.add_argument("--size", type=int, help="pixels (default 224; rsna 256)")
-    sub.add_argument("--split-by", metavar="HOW", help="group (default), date, column or image")
-    sub.add_argument(
-        "--fractions", type=_numbers, metavar="0.7,0.1,0.2", help="of train, val and test"
-    )
-    sub.add_argument("--positive", metavar="CLASS", help="the class that sensitivity is about")
-    sub.add_argument(
-        "--window",
-        type=_window,
-        metavar="LOW,HIGH",
-        help="pixel values shown as black and white, or max",
-    )
-    sub.add_argument("--colour", metavar="HOW", help="auto (default), grey or rgb")
-    sub.add_argument("--fit", metavar="HOW", help="pad (default) or stretch to a square")
-    sub.add_argument("--copies", metavar="HOW", help="report (default), group on one side, or drop")
-    sub.add_argument("--seed", type=int)
-    sub.add_argument("--source", metavar="TEXT", help="where the pictures come from")
-    sub.add_argument("--licence", metavar="TEXT")
-    sub.add_argument("--max-age", type=float, metavar="YEARS", help="rsna: women younger than this")
-    sub.add_argument("--raters", type=int, metavar="1…4", help="lidc: how many saw a nodule")
+    return actions
 
 
 def main(given: argparse.Namespace) -> int:
     """Do what a parser with `add` was given. Returns 0, or 1 where a file is damaged or could not be fetched."""
-    return globals()[f"_{given.action}"](given)
+    return given.do(given)
 
 
 def _list(given: argparse.Namespace) -> int:
@@ -315,88 +266,3 @@ def _found(root: str | os.PathLike | None) -> Iterator[Found]:
             if (path.suffix == ".npz" or path.name in known) and path.resolve() not in seen:
                 seen.add(path.resolve())
                 yield Found(path, *known.get(path.name, (path.stem,)))
-
-
-def _import(given: argparse.Namespace) -> int:
-    from effml.data.importer import import_folder
-    from effml.data.paper_sets import import_lidc_patches, import_rsna
-
-    work = {"folder": import_folder, "rsna": import_rsna, "lidc": import_lidc_patches}[given.kind]
-    takes = inspect.signature(work).parameters
-    options = {
-        key: value for key, value in vars(given).items() if key not in ("command", "action", "kind")
-    }
-    if strange := [key for key in options if key not in takes]:
-        raise ValueError(
-            f"--kind {given.kind} has no --{strange[0].replace('_', '-')}. Choose from: "
-            + ", ".join(f"--{key.replace('_', '-')}" for key in list(takes)[2:])
-        )
-    with at_a_shell(list(takes)[2:]):  # the first two are no options
-        report = work(**options)
-        if "passport" not in report:  # a dry run
-            told = {key: _text(value) for key, value in report.items() if key == "refused" or value}
-            print("\n".join(f"{key:14}{typed(text)}" for key, text in told.items()))
-            return 0
-    print("\n".join(f"{name:14}{text}" for name, text in _understood(report).items()))
-    out = Path(given.out)
-    print(f"{'written':14}{out.stat().st_size / 1e6:.1f} MB in {out}, the report beside it")
-    if {"train", "test"} <= report["passport"]["counts"].keys():
-        print(f"{'next':14}python -m effml run {shlex.quote(f'data={out}')}")
-    return 0
-
-
-def _understood(report: dict[str, Any]) -> dict[str, str]:
-    """What an import took its input for, in at most eight lines."""
-    told = dict(report["passport"])
-    if told.get("positive"):
-        told["positive"] += f" ({told['positive_from']})"
-    if "mask_area" in told:
-        told["masks"] = f"they cover {told['mask_area']:.1%} of their pictures on average"
-    told["refused"] = report["refused"]
-    names = ("classes" if told.get("classes") else "counts", "positive", "masks", "groups", "dates")
-    names += ("columns", "split", "converted", "duplicates")
-    said = {
-        name: _text(told[name]) for name in names if told.get(name) not in (None, {}, "nothing")
-    }
-    said["refused"] = _text(told["refused"])
-    if told.get("not_in_table"):
-        said["refused"] += f"; not in the table {told['not_in_table']}"
-    return said
-
-
-def _text(value: Any) -> str:
-    """A value of the report in a line; of refused pictures the reasons, counted."""
-    if isinstance(value, list) and value and isinstance(value[0], str):
-        return " ".join(value)
-    if isinstance(value, list):
-        reasons = Counter(one["reason"] for one in value).most_common()
-        return "; ".join([str(len(value)), *(f"{reason} ({count}×)" for reason, count in reasons)])
-    if isinstance(value, dict):
-        return ", ".join(
-            f"{key} ({_text(part)})" if isinstance(part, dict) else f"{key} {part}"
-            for key, part in value.items()
-        )
-    return str(value)
-
-
-def _columns(text: str) -> dict[str, str]:
-    words = re.split(r",(?=[^,=]*=)", text)  # a name in the table may hold commas
-    pairs = [word.partition("=") for word in words]
-    if not all(name and own for name, _, own in pairs):
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: give pairs separated by commas, such as label=diagnosis,group=patient"
-        )
-    return {name.strip(): own.strip() for name, _, own in pairs}
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(word) for word in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: give numbers separated by commas, such as 0.7,0.1,0.2"
-        ) from None
-
-
-def _window(text: str) -> tuple[float, ...] | str:
-    return text if text == "max" else _numbers(text)

@@ -18,9 +18,9 @@ from effml.machine import seeded
 from effml.optimizers import make_optimizer, state_report
 from effml.precision import Arithmetic, arithmetic
 from effml.recipe import Recipe
-from effml.selection.importance import Uniform, make_sampler
 from effml.training.augmentation import augment
 from effml.training.checkpoints import Checkpoint
+from effml.training.importance import Uniform, make_sampler
 from effml.training.losses import distillation_loss, make_loss
 from effml.training.stopping import make_stopping
 

@@ -16,11 +16,10 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageEnhance, ImageOps
-
 from effml.data.catalogue import folders
-from effml.data.copies import KINDS, Looks, find_copies, look
-from effml.data.phantoms import PHANTOMS, make_phantom
+from effml.importing.copies import KINDS, Looks, find_copies, look
+from effml.phantoms import PHANTOMS, make_phantom
+from PIL import Image, ImageEnhance, ImageOps
 
 SEEN = (
     "malaria_28",

@@ -10,9 +10,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from peers import PEERS, lacking, metered
-
 from effml.metering import measure
+
+from peers import PEERS, lacking, metered
 
 SETUP = "import torch; torch.manual_seed(0); a = torch.randn(1024, 1024) / 32"
 PRODUCTS = "b = a\nfor _ in range({}): b = b @ a"

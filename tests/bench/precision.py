@@ -7,11 +7,11 @@ import statistics
 from math import prod
 
 import torch
-
 from effml import build_model
 from effml.machine import cpu
 from effml.precision import BF16
-from effml.training import step_seconds
+
+from step_timing import step_seconds
 
 SIZE = 64
 MODELS = ("resnet18", "densenet121", "vit_tiny_patch16_224", "mobilenetv3_small_100")

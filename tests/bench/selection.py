@@ -7,9 +7,8 @@ import warnings
 from collections.abc import Callable
 
 import torch
-from sklearn.cluster import MiniBatchKMeans
-
 from effml.selection import SELECTORS, coverage
+from sklearn.cluster import MiniBatchKMeans
 
 
 def plain_greedy(x: torch.Tensor, k: int, first: int) -> torch.Tensor:

@@ -1,0 +1,307 @@
+"""Compression and distillation through recipes: what the record says, what is kept, and what builds on it."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from effml import Recipe, experiment, load_dataset, load_runs, run, sweep
+from effml.compression import load_compressed
+from effml.data import Dataset, Split
+from effml.experiment.lineage import lineage
+from effml.training import train
+from effml.training.losses import distillation_loss
+from torch.nn import functional
+
+from test_training import dots
+
+QUICK = Recipe(model="lenet5", epochs=1)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("store")
+    assert sweep([QUICK], folder, keep_weights=True).status.tolist() == ["ok"]
+    return folder
+
+
+def test_no_epochs_take_a_model_as_it_comes(store):
+    parent, same = sweep([QUICK, QUICK.but(weights=QUICK.id, epochs=0)], store).itertuples()
+    assert same.test_auroc == parent.test_auroc and same.val_auroc == parent.val_auroc
+    assert (
+        same.epochs_run == same.best_epoch == 0
+        and same.optimizer_state_bytes != same.optimizer_state_bytes
+    )  # unknown
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"merge": "merge", "neuron_fraction": 0.5},
+        {"prune": "channels", "channel_fraction": 0.5, "calibration_images": 32},
+        {"factorize": "svd", "rank_fraction": 0.25, "calibration_images": 32},
+        {
+            "merge": "merge",
+            "neuron_fraction": 0.9,
+            "factorize": "svd",
+            "rank_fraction": 0.25,
+            "epochs": 1,
+        },
+    ],
+)
+def test_a_recipe_compresses_and_its_weights_come_back(store, fields):
+    recipe = QUICK.but(**{"weights": QUICK.id, "epochs": 0} | fields)
+    row = sweep([recipe], store, keep_weights=True).iloc[0]
+    assert row.status == "ok", row.reason
+    assert (
+        row.params < row.params_before
+        and row.macs <= row.macs_before
+        and row.latency_s > 0
+        and 0 < row.kept < 1
+    )
+    assert row.lineage_seconds == load_runs(store).set_index("recipe_id").train_seconds[QUICK.id]
+    model = load_compressed(store / row.run_id)
+    assert sum(p.numel() for p in model.parameters()) == row.params
+    again = sweep([Recipe(weights=recipe.id, epochs=0)], store).iloc[0]
+    assert (
+        again.test_auroc == pytest.approx(row.test_auroc, abs=1e-6) and again.params == row.params
+    )
+    other = sweep([Recipe(weights=recipe.id, model="mlp", epochs=0)], store).iloc[0]
+    assert other.status == "unsupported" and "compressed lenet5" in other.reason
+
+
+def test_compressing_twice_keeps_all_steps(store):
+    first = QUICK.but(weights=QUICK.id, epochs=0, merge="merge", neuron_fraction=0.5)
+    second = Recipe(weights=first.id, epochs=0, prune="channels", channel_fraction=0.5)
+    rows = sweep([first], store, keep_weights=True), sweep([second], store, keep_weights=True)
+    assert rows[1].params_before[0] == rows[0].params[0] > rows[1].params[0]
+    assert (
+        sum(p.numel() for p in load_compressed(store / rows[1].run_id[0]).parameters())
+        == rows[1].params[0]
+    )
+
+
+def test_a_budget_of_parameters_is_kept(store):
+    row = run(QUICK.but(merge="merge", neuron_fraction=0.4, budget="params", epochs=0))
+    assert row["params"] <= 0.4 * row["params_before"] and row["kept"] != 0.4
+
+
+@pytest.mark.parametrize(
+    "fields, words",
+    [
+        ({"prune": "svd", "channel_fraction": 0.5}, "for prune. Choose from: magnitude"),
+        ({"factorize": "channels", "rank_fraction": 0.5}, "for factorize. Choose from: svd"),
+        ({"merge": "merge", "neuron_fraction": 0.5, "model": "resnet18_medmnist"}, "Choose lenet5"),
+    ],
+)
+def test_a_method_in_the_wrong_place_is_a_record_with_advice(fields, words):
+    record = run(QUICK.but(**fields))
+    assert record.status == "unsupported" and words in record.reason
+
+
+def test_distillation_loss_is_that_of_hinton():
+    torch.manual_seed(0)
+    student, teacher = (
+        torch.randn(5, 3, dtype=torch.double, requires_grad=True),
+        torch.randn(5, 3, dtype=torch.double),
+    )
+    p, q = (teacher / 4).softmax(1), (student / 4).softmax(1)
+    assert torch.allclose(
+        distillation_loss(student, teacher, 4), 16 * (p * (p / q).log()).sum(1).mean()
+    )
+    assert float(distillation_loss(teacher, teacher, 4)) == pytest.approx(0, abs=1e-12)
+    # at a high temperature the gradient is that of matching logits (Hinton et al. 2015, eq. 4), per image and class
+    distillation_loss(student, teacher, 1e4).backward()
+    centred = [z - z.mean(1, keepdim=True) for z in (student.detach(), teacher)]
+    assert torch.allclose(student.grad, (centred[0] - centred[1]) / 3 / 5, atol=1e-4)
+
+
+def test_a_student_learns_from_its_teacher(store):
+    data = load_dataset("phantom-chest")
+    recipe = Recipe(model="mlp", epochs=3, teacher=QUICK.id, teacher_share=1.0, temperature=2.0)
+    row = sweep([recipe], store).iloc[0]
+    assert row.status == "ok" and row.lineage_seconds > 0, row.reason
+
+    class Fixed(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(()))
+
+        def forward(self, x):  # says the opposite of brightness: no label says that
+            bright = x.mean((1, 2, 3)) - 0.2
+            return self.scale * torch.stack([20 * bright, -20 * bright], 1)
+
+    from effml import build_model
+    from effml.data import normalize
+
+    for augment in ("none", "flip"):
+        student, teacher = build_model("mlp"), Fixed()
+        train(student, data, recipe=recipe.but(augment=augment, epochs=6), teacher=teacher)
+        with torch.no_grad():
+            x = normalize(data.test.images)
+            agree = (student(x).argmax(1) == teacher(x).argmax(1)).float().mean()
+            divergence = functional.kl_div(
+                student(x).log_softmax(1), teacher(x).softmax(1), reduction="batchmean"
+            )
+        assert agree > 0.9 and np.isfinite(float(divergence)), augment
+
+
+def test_a_teacher_that_cannot_teach_is_refused(store):
+    assert "no run in this store" in run(QUICK.but(teacher="r0"), store=store)["reason"]
+    sampled = sweep([QUICK.but(teacher=QUICK.id, sampler="importance")], store).iloc[0]
+    assert sampled.status == "unsupported" and "uniform" in sampled.reason
+
+
+def test_a_teacher_of_other_classes_is_refused_and_never_given_a_new_last_layer(store):
+    teachers = [
+        QUICK,
+        Recipe(model="mobilenetv2_050", epochs=0),
+    ]  # timm would draw the last layer anew without a word
+    sweep(teachers, store, keep_weights=True)
+    for teacher in teachers:
+        row = sweep(
+            [Recipe(data="phantom-skin", model="mlp", epochs=1, teacher=teacher.id)], store
+        ).iloc[0]
+        assert row.status == "unsupported" and "learned phantom-chest" in row.reason, row.reason
+    with pytest.raises(ValueError, match="no teacher is heard"):
+        QUICK.but(teacher=QUICK.id, epochs=0)
+
+
+def test_lineage_counts_each_run_once_and_says_when_it_does_not_know(store):
+    small = QUICK.but(weights=QUICK.id, merge="merge", neuron_fraction=0.5)
+    sweep([small], store, keep_weights=True)
+    taught = sweep([Recipe(weights=small.id, teacher=QUICK.id, epochs=1)], store).iloc[
+        0
+    ]  # QUICK is both teacher and grandparent
+    cost = load_runs(store).set_index("recipe_id").train_seconds
+    assert taught.lineage_seconds == pytest.approx(cost[QUICK.id] + cost[small.id])
+
+    row = {
+        "run_id": "a",
+        "train_seconds": None,
+        "train_energy_j": 2.0,
+        "weights": "random",
+        "lineage_energy_j": 3.0,
+    }
+    other = {"run_id": "b", "train_seconds": 1.0, "train_energy_j": 4.0, "weights": "random"}
+    found = lineage(store, row, other, other, None)
+    assert (
+        np.isnan(found["lineage_seconds"])
+        and found["lineage_energy_j"] == 9
+        and lineage(store, None) == {}
+    )
+
+
+def stored(folder, name, seconds, status="ok", kept=True, **fields):
+    """A row of the store as an earlier run left it."""
+    row = {
+        "run_id": f"{name}-1",
+        "recipe_id": name,
+        "status": status,
+        "weights": "random",
+        "teacher": "none",
+        "train_seconds": seconds,
+        "train_energy_j": seconds,
+        "finished_utc": "2026",
+    } | fields
+    folder.mkdir(exist_ok=True)
+    with open(folder / "runs-a.jsonl", "a") as file:
+        file.write(json.dumps(row) + "\n")
+    if kept:
+        (folder / f"{row['run_id']}.safetensors").touch()
+    return row
+
+
+def child(*, seconds=10.0, lineage=None, **fields):
+    row = {"run_id": "c", "train_seconds": seconds, "train_energy_j": seconds}
+    return row | {"lineage_seconds": lineage, "lineage_energy_j": lineage} | fields
+
+
+def test_lineage_by_hand(tmp_path):
+    """Of a child that took 10 s: A took 100 s, B 1 000 s, C (from A) 5 s, U an unknown time."""
+    stored(tmp_path, "A", 100.0)
+    stored(tmp_path, "C", 5.0, weights="A", lineage_seconds=100.0, lineage_energy_j=100.0)
+    stored(tmp_path, "U", None)
+    stored(tmp_path, "P", 7.0, kept=False)  # its weights were deleted, its record is there
+    stored(tmp_path, "Q", None, kept=False)
+    nan = float("nan")
+    for row, expected in (
+        (child(weights="A", lineage=100.0), 110),
+        (child(weights="A", teacher="C", lineage=105.0), 115),  # A counts once
+        (child(weights="C", teacher="none", lineage=105.0), 115),
+        (child(weights="random"), 10),
+        (child(weights="imagenet"), 10),  # no run
+        # gone, record and all: the child's own sum is what is left
+        (child(weights="B", lineage=1000.0), 1010),
+        (child(weights="B", teacher="A", lineage=1100.0), 1110),
+        (child(weights="A", teacher="B", lineage=1100.0), 1110),
+        (child(weights="B", teacher="C", lineage=1105.0), 1115),
+        (child(weights="P", lineage=7.0), 17),
+        (child(weights="P", teacher="A", lineage=107.0), 117),
+        # unknown
+        (child(seconds=None, weights="random"), nan),
+        (child(weights="U"), nan),
+        (child(weights="B"), nan),
+        (child(weights="Q"), nan),
+        (child(weights="P"), nan),  # it began with another run of P, whose cost was unknown
+        (child(weights="A", teacher="B"), nan),
+        (child(weights="some/file.safetensors"), nan),
+    ):
+        found = lineage(tmp_path, row)
+        for name in ("lineage_seconds", "lineage_energy_j"):
+            assert found[name] == pytest.approx(expected, nan_ok=True), row
+    # two that began with the same run, whose record is lost: it counts once
+    twins = [child(weights="B", lineage=1000.0), child(weights="B", lineage=1000.0, run_id="d")]
+    assert lineage(tmp_path, *twins)["lineage_seconds"] == 1020
+
+
+def test_foreign_rows_are_no_ancestors(tmp_path):
+    stored(tmp_path, "A", 100.0)
+    for odd in ({"finished_utc": 5}, {"train_seconds": "long"}, {"run_id": None}):
+        stored(tmp_path, "A", 1.0, kept=False, **odd)
+    assert lineage(tmp_path, child(weights="A"))["lineage_seconds"] == 110
+
+
+def test_what_a_selection_or_a_cut_left_is_in_the_notes(monkeypatch):
+    data = load_dataset("phantom-chest")
+    (ill,) = (data.train.labels == 1).nonzero(as_tuple=True)
+    assert experiment._lost(data, data.only(ill)) == [
+        f"the selection left no training image of {data.classes[0]}"
+    ]
+    assert experiment._lost(data, data) == []
+    sizes = {"params": 1, "macs": 1, "latency_s": 1.0}
+    told = SimpleNamespace(notes=("one group kept its width",), kept=0.5, before=sizes, after=sizes)
+    monkeypatch.setattr(experiment, "_compress", lambda model, *_: (model, [told]))
+    assert "one group kept its width" in run(QUICK).notes
+
+
+def test_what_a_run_builds_on_is_found(tmp_path):
+    from effml.experiment.lineage import ancestor, find_teacher, from_a_file, shape
+    from effml.models import WeightsUnavailable, build_model
+    from safetensors.torch import save_file
+
+    data, wide = dots(), dots(classes=("a", "b", "c"))
+    images = torch.zeros(2, 3, 20, 28, dtype=torch.uint8)
+    other = Dataset("x", "multi-class", wide.classes, None, {}, Split(images, torch.zeros(2)))
+    assert shape(other) == {"in_channels": 3, "classes": 3, "size": 28}
+    row = stored(tmp_path, "r0", 1.0, model="lenet5", data="dots", size=28, seed=0)
+    stored(tmp_path, "r9", 1.0, kept=False)
+    weights = build_model("lenet5", seed=1).state_dict()
+    save_file(weights, tmp_path / "r0-1.safetensors")
+    assert ancestor("r0", tmp_path) == (str(tmp_path / "r0-1.safetensors"), row)
+    assert ancestor("imagenet", tmp_path) == ("imagenet", None)
+    with pytest.raises(
+        WeightsUnavailable, match="r9 is in the store, but the weights that it left are not"
+    ):
+        ancestor("r9", tmp_path)
+    for asked, parent, known in (("a.safetensors", None, 1), ("random", None, 0), ("r0", row, 0)):
+        assert from_a_file(Recipe(weights=asked), parent) == known
+    assert find_teacher(Recipe(), data, tmp_path) == (None, None)
+    teacher, found = find_teacher(Recipe(teacher="r0"), data, tmp_path)
+    assert found == row
+    assert all(torch.equal(weights[name], w) for name, w in teacher.state_dict().items())
+    with pytest.raises(ValueError, match="do not fit .*'classes': 3"):
+        find_teacher(Recipe(teacher="r0"), wide, tmp_path)
+    with pytest.raises(WeightsUnavailable, match="'r1' is no run in this store"):
+        find_teacher(Recipe(teacher="r1"), data, tmp_path)

@@ -1,0 +1,161 @@
+"""Nobody's random numbers move: the global generators of torch, numpy and Python are left as the
+caller had them."""
+
+import random
+
+import effml
+import numpy as np
+import pytest
+import torch
+from effml import Recipe, build_model
+from effml.compression import COMPRESSORS, load_compressed, save_compressed
+from effml.machine import seeded
+from effml.metering import METERS
+from effml.optimizers import OPTIMIZERS, make_optimizer
+from effml.precision import PRECISIONS, arithmetic
+from effml.selection import SELECTORS, get_selector
+from effml.selection.proxy import select_images as select
+from effml.training import SCHEDULES, Diverged, train
+from effml.training.augmentation import AUGMENTATIONS, augment
+
+from test_training import dots
+
+LABELS, P = np.arange(40) % 2, np.linspace(0.1, 0.9, 80).reshape(40, 2) / 1.0
+P /= P.sum(1, keepdims=True)
+DATA, STORE = dots(), effml.machine.ROOT / "results" / "reference"
+UNTRIED = {  # a network, a process of its own, or tables and figures of records that are not here
+    *("fetch", "import_folder", "sweep", "warm_up"),
+    *("data_label", "own_or_reference", "load_arrays", "report", "over_seeds"),
+    *("show_source", "live", "save_figure", "compare"),
+    *("radar", "tradeoff", "roc"),
+    *("predictive_values", "Record", "NUMERICS"),
+}
+
+BELOW = {"save_compressed", "load_compressed"}
+
+
+def state():
+    kind, keys, *rest = np.random.get_state()
+    return torch.get_rng_state().tolist(), kind, keys.tolist(), rest, random.getstate()
+
+
+def measured():
+    with effml.measure():
+        pass
+
+
+def masks():
+    both = (np.arange(4 * 64).reshape(4, 8, 8) % 3 == 0).astype(np.uint8)
+    return effml.evaluate_masks(both.astype(np.float16), both)
+
+
+CALLS = {
+    "Recipe": lambda: Recipe(seed=3),
+    "Dataset": lambda: DATA.only(torch.arange(3)),
+    "Split": lambda: DATA.train.take(torch.arange(3)),
+    "load_dataset": lambda: effml.load_dataset("phantom-chest:seed=5", size=28),
+    "at_hand": lambda: effml.at_hand("phantom-chest"),
+    "data_passport": lambda: effml.data_passport(DATA),
+    "build_model": lambda: [build_model("mlp", seed=3), build_model("mobilenetv2_035", size=32)],
+    "measure": measured,
+    "co2e_g": lambda: effml.co2e_g(1.0, country="DNK"),
+    "evaluate": lambda: effml.evaluate(P, LABELS, task="binary", positive=1),
+    "evaluate_masks": masks,
+    "operating_point": lambda: effml.operating_point(P, LABELS, positive=1),
+    "per_class": lambda: effml.per_class(P, LABELS, task="binary", positive=1),
+    "by_group": lambda: effml.by_group(P, LABELS, LABELS, task="binary", positive=1),
+    "non_inferiority": lambda: effml.non_inferiority(-0.01, 0.01, 0.05),
+    "achieved": lambda: effml.achieved((P, LABELS), (P, LABELS), positive=1),
+    "native_precision": lambda: effml.native_precision("cpu"),
+    "load_runs": lambda: effml.load_runs(STORE),
+    "check": lambda: effml.check("Is it so?", True),
+    "get_compressor": lambda: effml.get_compressor("channels"),
+    "train": lambda: train(build_model("mlp"), DATA, recipe=Recipe(epochs=1)),
+    "run": lambda: effml.run(
+        Recipe(model="mlp", epochs=1, selection="entropy", proxy="mlp@1", train_fraction=0.1)
+    ),
+    "grid": lambda: effml.grid(Recipe(), seed=[0, 1]),
+    "pepr_score": lambda: effml.pepr_score([0.5, 0.6], [1.0, 2.0]),
+    "pepr_curve": lambda: effml.pepr_curve([0.5, 0.6], [1.0, 2.0]),
+    "best_pepr": lambda: effml.best_pepr([0.5, 0.6], [1.0, 2.0]),
+    "pareto_front": lambda: effml.pareto_front([0.5, 0.6], [1.0, 2.0]),
+}
+
+
+def test_every_public_name_is_tried_or_said_not_to_be():
+    assert {*CALLS} | UNTRIED | BELOW == {*effml.__all__} and not {*CALLS} & UNTRIED
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_public_function_moves_no_global_generator(name):
+    before = state()
+    CALLS[name]()
+    assert state() == before
+
+
+def test_no_entry_of_a_registry_moves_one(tmp_path):
+    model, images = build_model("lenet5"), DATA.train.images[:40]
+    labels, weight = DATA.train.labels[:40], [torch.nn.Parameter(torch.ones(5000))]
+    scores = torch.from_numpy(P).float()[:, None].repeat(1, 2, 1)
+    weight[0].grad = torch.ones(5000)
+    before = state()
+    for name in SELECTORS:
+        get_selector(name + "_per_class")(images.flatten(1), labels, 6, scores=scores)
+    for name in set(COMPRESSORS) - {"channels_bn"}:  # there is no batch normalisation in it
+        small, report = COMPRESSORS[name](model, 0.5, example=images[:2], data=images, seed=1)
+        file = save_compressed(tmp_path / name, small, report, base="lenet5")
+        assert load_compressed(file) is not None
+    for name in AUGMENTATIONS:
+        augment(name, images, None, torch.Generator().manual_seed(0))
+    for name in set(OPTIMIZERS) - {"adam8bit_bnb"}:
+        make_optimizer(name, weight, 0.1).step()
+    for name in PRECISIONS:
+        if not name.endswith("fp16"):
+            train(build_model("mlp"), DATA, recipe=Recipe(epochs=1, precision=name))
+            arithmetic(name, "cpu").scaler()
+    for name in SCHEDULES:
+        train(build_model("mlp"), DATA, recipe=Recipe(epochs=1, schedule=name))
+    for name in ("importance", "uniform"):
+        train(build_model("mlp"), DATA, recipe=Recipe(epochs=1, sampler=name, augment="flip_shift"))
+    select(DATA, Recipe(selection="kmeans", proxy="mlp@0", train_fraction=0.1))
+    assert METERS and state() == before
+
+
+def test_they_are_given_back_after_an_error_too(tmp_path):
+    before = state()
+    with pytest.raises(Diverged):
+        train(build_model("lenet5"), DATA, recipe=Recipe(learning_rate=1e30, epochs=3))
+    with pytest.raises(ValueError, match="Unknown model"):
+        build_model("resnet-18")
+    assert state() == before
+
+
+def test_seeds_of_the_user_are_kept_and_count():
+    weights, drawn = [], []
+    with torch.random.fork_rng([]):
+        for seed in (1, 2, 1):
+            torch.manual_seed(seed)
+            weights.append(build_model("mlp")[1].weight)
+            drawn.append(torch.rand(3))
+            torch.manual_seed(seed)
+            assert torch.equal(drawn[-1], torch.rand(3))
+            assert torch.equal(weights[-1], build_model("mlp", seed=seed)[1].weight)
+    assert torch.equal(weights[0], weights[2]) and not torch.equal(weights[0], weights[1])
+    assert torch.equal(drawn[0], drawn[2]) and not torch.equal(drawn[0], drawn[1])
+
+
+def test_training_draws_its_dropout_from_the_seed_of_the_recipe():
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(0.5), torch.nn.Linear(784, 2))
+    nothing = {key: torch.zeros_like(tensor) for key, tensor in net.state_dict().items()}
+
+    def losses(seed, mine):
+        torch.manual_seed(mine)
+        net.load_state_dict(nothing)
+        return train(net, DATA, recipe=Recipe(epochs=2, batch_size=144, seed=seed)).train_loss
+
+    with torch.random.fork_rng([]):
+        first = losses(0, 1)
+        assert losses(0, 2) == first != losses(1, 1)
+    with seeded(5):  # the stream is that of torch.manual_seed(5)
+        drawn = torch.rand(4)
+    assert torch.equal(drawn, torch.rand(4, generator=torch.Generator().manual_seed(5)))

@@ -1,0 +1,125 @@
+"""The notebooks' form, and their smoke outputs under nbval as a fresh machine would make them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from effml import reproduce
+
+from nbval_tolerance import Text
+
+ROOT = Path(__file__).resolve().parents[2]
+BOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def code_cells(path):
+    return [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+
+
+@pytest.mark.parametrize("path", BOOKS, ids=lambda path: path.stem)
+def test_the_form_of_a_notebook(path):
+    cells, code = json.loads(path.read_text())["cells"], code_cells(path)
+    text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    assert "".join(cells[0]["source"]).startswith(f"# {path.name[:2]} · ")
+    assert (
+        "**The answer in one sentence:**" in "".join(cells[0]["source"])
+        and "After this notebook you can" in text
+    )
+    for heading in (
+        "## Takeaways",
+        "## Limits",
+        "## Exercises",
+        "**5 minutes.**",
+        "**20 minutes.**",
+        "**Your data.**",
+    ):
+        assert heading in text, heading
+    assert max(len("".join(cell["source"]).splitlines()) for cell in code) <= 15
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+    assert path.stat().st_size <= 300_000
+    assert not [
+        o
+        for cell in code
+        for o in cell["outputs"]
+        if o["output_type"] == "error" or o.get("name") == "stderr"
+    ]
+    parameters = next(cell for cell in code if "parameters" in cell["metadata"].get("tags", []))
+    assert all(
+        ": " in line and "  # " in line
+        for line in "".join(parameters["source"]).strip().splitlines()
+    )
+    for profile in reproduce.PROFILES:
+        assert reproduce._passport(path, profile)["minutes"] > 0
+    assert f"({path.name})" in (ROOT / "notebooks" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("path", BOOKS, ids=lambda path: path.stem)
+def test_pictures_have_alt_text(path):
+    for cell in code_cells(path):
+        for output in cell["outputs"]:
+            if "image/png" in output.get("data", {}):
+                assert len(output["metadata"]["image/png"]["alt"]) > 20
+
+
+def test_smoke_outputs_are_what_the_current_cells_give(tmp_path):
+    """Current cells and smoke parameters, stored smoke outputs, an empty store."""
+    from papermill.iorw import load_notebook_node
+    from papermill.parameterize import parameterize_notebook
+
+    for plan in reproduce.make_plan("smoke"):
+        stored = {
+            cell["id"]: cell for cell in code_cells(ROOT / "tests" / "smoke" / plan.path.name)
+        }
+        book = load_notebook_node(str(plan.path))
+        for cell in (cell for cell in book.cells if cell.cell_type == "code"):
+            assert cell.id in stored, (
+                f"{plan.name}: cell {cell.id} has no stored output. Run: make smoke-reference"
+            )
+            cell.outputs = [nbformat.from_dict(output) for output in stored[cell.id]["outputs"]]
+        book = parameterize_notebook(book, {**plan.parameters, "store": str(tmp_path / "store")})
+        nbformat.write(book, tmp_path / plan.path.name)
+    environment = {
+        **os.environ,
+        "EFFML_FIGURES": str(tmp_path / "figures"),
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), os.environ["PYTHONPATH"]]),
+    }
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "--nbval",
+            "-p",
+            "nbval_tolerance",
+            "-q",
+            "-c",
+            os.devnull,
+            "--rootdir",
+            str(tmp_path),
+            "--nbval-current-env",
+            str(tmp_path),
+        ],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+
+
+def test_the_tolerance_lets_noise_pass_and_nothing_else():
+    assert Text("auroc 0.90001 in 3 runs") == "auroc  0.90002 in 3 runs"
+    for other in (
+        "auroc 0.91 in 3 runs",
+        "auroc 0.9 in 4 runs",
+        "AUROC 0.90001 in 3 runs",
+        "auroc 0.90001 in 3",
+        "auroc nan in 3 runs",
+    ):
+        assert Text("auroc 0.90001 in 3 runs") != other
+    wide = Text("0.90 [0.80, 0.95]")
+    wide.rtol = 0.1
+    assert wide == "0.88 [0.79, 0.96]" and wide != "0.70 [0.80, 0.95]"

@@ -1,0 +1,165 @@
+import json
+
+import nbformat
+import pytest
+from effml import reproduce
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+PASSPORT = (
+    "# 00 · x\n\n| | smoke | laptop | paper |\n|---|---|---|---|\n| minutes | 1 | 2 | 3 |\n| memory, MB | 1 | 1 | 1 |\n"
+    "| runs | {runs} | {runs} | {runs} |\n| fetch, MB | 0 | 0 | 0 |"
+)
+
+
+@pytest.fixture
+def house(tmp_path, monkeypatch):
+    """An empty collection in a folder of its own: `write(name, code)` adds a notebook."""
+    for name, folder in (
+        ("NOTEBOOKS", "notebooks"),
+        ("LOCAL", "results/local"),
+        ("SMOKE", "tests/smoke"),
+        ("ROOT", ""),
+    ):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        monkeypatch.setattr(reproduce, name, tmp_path / folder)
+    (tmp_path / "notebooks" / "profiles").mkdir()
+    (tmp_path / "effml").mkdir()
+    (tmp_path / "effml" / "a.py").write_text("x = 1")
+
+    def write(name, code, runs=1):
+        cells = [
+            new_markdown_cell(PASSPORT.format(runs=runs)),
+            new_code_cell(
+                'n: int = 1  # a number\nstore: str = "x"  # a folder',
+                metadata={"tags": ["parameters"]},
+            ),
+            new_code_cell(code),
+        ]
+        nbformat.write(
+            new_notebook(cells=cells, metadata={"language_info": {"name": "python"}}),
+            tmp_path / "notebooks" / name,
+        )
+
+    write.root = tmp_path
+    write.profile = lambda text: (tmp_path / "notebooks" / "profiles" / "smoke.yml").write_text(
+        text
+    )
+    return write
+
+
+def runs_of(house):
+    return (house.root / "log").read_text().count("ran") if (house.root / "log").exists() else 0
+
+
+def test_a_second_call_does_nothing_and_a_change_runs_again_what_depends_on_it(house, capsys):
+    log = f"open({str(house.root / 'log')!r}, 'a').write('ran ')"
+    house("00_a.ipynb", log), house("62_b.ipynb", log, runs=0)
+    assert reproduce.reproduce("smoke") == 0 and runs_of(house) == 2
+    out = capsys.readouterr().out
+    assert (
+        "2 of 2 notebooks to run" in out
+        and "00_a" in out
+        and "files written" in out
+        and "ok" in out
+    )
+    assert (
+        reproduce.reproduce("smoke") == 0
+        and runs_of(house) == 2
+        and "0 of 2 notebooks" in capsys.readouterr().out
+    )
+    house("00_a.ipynb", log + "  # changed")
+    assert reproduce.reproduce("smoke") == 0 and runs_of(house) == 3
+    house.profile("'62': {n: 5}")
+    assert reproduce.reproduce("smoke") == 0 and runs_of(house) == 4
+    (house.root / "results" / "local" / "runs-x.jsonl").write_text(
+        "{}\n"
+    )  # new records: only the one that reads them
+    assert reproduce.reproduce("smoke") == 0 and runs_of(house) == 5
+    (house.root / "effml" / "a.py").write_text("x = 2")
+    assert reproduce.reproduce("smoke") == 0 and runs_of(house) == 7
+    assert reproduce.reproduce("smoke", ["62"]) == 0 and runs_of(house) == 7
+
+
+def test_a_failing_notebook_is_kept_its_cell_named_and_the_others_go_on(house, capsys):
+    house("00_a.ipynb", "before = 1\n1 / 0"), house("62_b.ipynb", "print(n)")
+    assert reproduce.reproduce("smoke") == 1
+    out = capsys.readouterr().out
+    assert "00_a failed in cell 3 (before = 1): ZeroDivisionError" in out and "It is kept" in out
+    kept = json.loads((house.root / "results" / "local" / "smoke" / "00_a.ipynb").read_text())
+    assert any(
+        o.get("ename") == "ZeroDivisionError"
+        for cell in kept["cells"]
+        for o in cell.get("outputs", [])
+    )
+    assert (house.root / "results" / "local" / "smoke" / "62_b.ipynb").exists()
+    house("00_a.ipynb", "fine = 1")
+    assert reproduce.reproduce("smoke") == 0
+
+
+def test_parameters_reach_the_notebook_and_unknown_ones_are_refused(house, capsys):
+    house("00_a.ipynb", "assert n == 7 and store.endswith('results/local')")
+    house.profile("common: {n: 7}")
+    assert reproduce.reproduce("smoke") == 0
+    for profile, words in (
+        ("common: {m: 7}", "common: unknown parameter 'm'. Choose from: n, store"),
+        ("'00': {epcohs: 1}", "00: unknown parameter 'epcohs'"),
+        ("'99': {n: 1}", "part '99'"),
+    ):
+        house.profile(profile)
+        with pytest.raises(ValueError, match=words):
+            reproduce.make_plan("smoke")
+    with pytest.raises(
+        ValueError, match="Unknown profile 'full'. Choose from: smoke, laptop, paper"
+    ):
+        reproduce.make_plan("full")
+    house.profile("")
+    with pytest.raises(ValueError, match="There is no notebook '99'. Choose from: 00"):
+        reproduce.make_plan("smoke", ["99"])
+
+
+def test_claims_are_counted_in_the_summary(house, capsys):
+    house(
+        "00_a.ipynb",
+        "import effml\neffml.report({'medmnist-breast-auroc': [0.9, 0.901, 0.902], 'medmnist-breast-accuracy': []})",
+    )
+    assert reproduce.reproduce("smoke") == 0
+    assert "1 agrees, 1 not testable here" in capsys.readouterr().out
+
+
+def test_references_are_written_without_pictures_timings_or_progress(house):
+    house(
+        "00_a.ipynb",
+        "import sys, matplotlib.pyplot as plt\nprint('out'); print('progress', file=sys.stderr)\nplt.plot([1]);\nplt.show()",
+    )
+    assert reproduce.rewrite_smoke_reference() == 0
+    book = json.loads((house.root / "tests" / "smoke" / "00_a.ipynb").read_text())
+    code = [cell for cell in book["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in code] == [1, 2] and "papermill" not in json.dumps(
+        book
+    )
+    assert {o.get("name", "picture") for o in code[1]["outputs"]} == {
+        "stdout",
+        "picture",
+    } and "image/png" not in json.dumps(book)
+
+
+def test_pictures_are_stored_small_and_look_the_same():
+    from base64 import b64decode, b64encode
+    from io import BytesIO
+
+    import numpy as np
+    from effml.reproduce import _smaller
+    from PIL import Image
+
+    ramp = np.zeros((200, 300, 3), np.uint8)
+    ramp[..., 0], ramp[..., 1] = np.linspace(0, 255, 300), np.linspace(0, 255, 200)[:, None]
+    ramp[50:60] = 255
+    buffer = BytesIO()
+    Image.fromarray(ramp).save(buffer, "PNG", compress_level=0)
+    small = _smaller(b64encode(buffer.getvalue()).decode())
+    shown = np.asarray(Image.open(BytesIO(b64decode(small))).convert("RGB")).astype(int)
+    assert (
+        len(small) < len(buffer.getvalue()) / 3
+        and abs(shown - ramp).mean() < 12
+        and (shown[55] > 240).all()
+    )
