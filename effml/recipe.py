@@ -22,6 +22,10 @@ _POSITIVE = ("size", "batch_size", "learning_rate", "temperature")
 _BITS = (2, 3, 4, 5, 6, 7, 8, 16, 32)
 
 
+FORMER_NAMES = {"features": "scores", "keep_unit": "budget"}
+"""Fields that were renamed: ids are still those of the first names, and old records are read."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """One run, asked for. Every field is a plain scalar whose default means *untouched*, so that a recipe is a table
@@ -39,7 +43,7 @@ class Recipe:
     )
     selection: str = "none"  # which training images to keep: a name of SELECTORS, or that with _per_class behind it …
     train_fraction: float = 1.0  # … and which fraction of them
-    scores: str = "none"  # what the selection looks at: pixels, embedding (of a proxy), none (the latter if it can)
+    features: str = "none"  # what the selection looks at: pixels, embedding (of a proxy), none (the latter if it can)
     proxy: str = (
         "none"  # the small model which looks for a large one: lenet5@5 (epochs), @0, @imagenet
     )
@@ -51,7 +55,7 @@ class Recipe:
     neuron_fraction: float = 1.0
     factorize: str = "none"  # … and for layers made low-rank
     rank_fraction: float = 1.0
-    budget: str = "fraction"  # of what these three fractions are: of what is removed, or params, of the parameters
+    keep_unit: str = "fraction"  # of what these three fractions are: of what is removed, or params, of the parameters
     calibration_images: int = 0  # training images, without labels, that compression may look at
     teacher: str = "none"  # id of an earlier run in the same store to distil from …
     temperature: float = 4.0  # … at which softmax temperature …
@@ -110,13 +114,13 @@ class Recipe:
         compressed = any(
             getattr(self, method) != "none" for method in ("prune", "merge", "factorize")
         )
-        if self.budget not in ("fraction", "params"):
+        if self.keep_unit not in ("fraction", "params"):
             raise ValueError(
-                f"budget={self.budget!r} is not allowed. Choose from: fraction, params"
+                f"keep_unit={self.keep_unit!r} is not allowed. Choose from: fraction, params"
             )
-        if not compressed and (self.budget != "fraction" or self.calibration_images):
+        if not compressed and (self.keep_unit != "fraction" or self.calibration_images):
             raise ValueError(
-                f"budget={self.budget!r}, calibration_images={self.calibration_images} serve a compression: give "
+                f"keep_unit={self.keep_unit!r}, calibration_images={self.calibration_images} serve a compression: give "
                 "prune, merge or factorize, or leave them."
             )
         if not 0 < self.teacher_share <= 1:
@@ -133,9 +137,9 @@ class Recipe:
             )
         if self.trainable not in ("all", "head"):
             raise ValueError(f"trainable={self.trainable!r} is not allowed. Choose from: all, head")
-        if self.selection == "none" and (self.scores != "none" or self.proxy != "none"):
+        if self.selection == "none" and (self.features != "none" or self.proxy != "none"):
             raise ValueError(
-                f"scores={self.scores!r}, proxy={self.proxy!r} serve a selection: give selection, or leave them."
+                f"features={self.features!r}, proxy={self.proxy!r} serve a selection: give selection, or leave them."
             )
         if "|" in self.data:
             raise ValueError(
@@ -155,9 +159,8 @@ class Recipe:
     @property
     def id(self) -> str:
         """`r` and ten hexadecimal digits; the same on every machine."""
-        return (
-            "r" + hashlib.sha256(json.dumps(self.changed, sort_keys=True).encode()).hexdigest()[:10]
-        )
+        named = {FORMER_NAMES.get(name, name): value for name, value in self.changed.items()}
+        return "r" + hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:10]
 
     def but(self, **changes: Any) -> Self:
         """A copy with these fields changed: `base.but(seed=1)`."""
@@ -170,6 +173,7 @@ class Recipe:
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> Self:
         """The recipe of a row (columns that are no fields are left out)."""
+        row = {now: row[was] for now, was in FORMER_NAMES.items() if was in row} | row
         return cls(**{f.name: row[f.name] for f in fields(cls) if f.name in row})
 
     @classmethod

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from effml.machine import BF16, ROOT, sync_folder, whole_file
-from effml.recipe import COLUMNS, Recipe, Record
+from effml.recipe import COLUMNS, FORMER_NAMES, Recipe, Record
 
 if TYPE_CHECKING:
     import pandas
@@ -123,6 +123,9 @@ def read_records(folder: str | os.PathLike) -> tuple[list[dict[str, Any]], int]:
             except (ValueError, RecursionError):
                 row = None
             if _is_record(row):
+                for now, was in FORMER_NAMES.items():
+                    if was in row:
+                        row[now] = row.pop(was)
                 rows.append(row)
             else:
                 unreadable += 1

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from effml.data.dataset import SPLITS
 from effml.importing.copies import Looks, look
 from effml.importing.delimited import read_csv

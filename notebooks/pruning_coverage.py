@@ -16,11 +16,12 @@ from typing import Any
 
 import pandas
 import torch
+from torch import nn
+
 from effml.compression import COMPRESSORS, Report, load_compressed, save_compressed
 from effml.compression.silencing import alive, silenced
 from effml.machine import import_timm
 from effml.models import build_model
-from torch import nn
 
 COLUMNS = {
     "name": "architecture, as build_model takes it",

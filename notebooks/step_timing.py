@@ -5,12 +5,13 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 
 import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
 from effml.data import normalize
 from effml.optimizers import make_optimizer
 from effml.precision import arithmetic
 from effml.training.loop import _channels_last
-from torch import nn
-from torch.nn.functional import cross_entropy
 
 WARM_UP = 2  # steps: the first makes the optimiser's state and chooses the kernels
 

@@ -2,8 +2,9 @@ import json
 
 import numpy as np
 import pytest
-from effml.claims import VERDICTS, Estimate, ledger, verdicts
 from scipy import stats
+
+from effml.claims import VERDICTS, Estimate, ledger, verdicts
 
 
 def verdict(values, name="medmnist-breast-auroc"):
@@ -105,6 +106,7 @@ def test_seeds_without_a_number_leave_a_word():
 
 def test_a_report_shows_the_note_where_there_is_one(monkeypatch):
     import IPython.display
+
     from effml.claims import report
 
     shown = []

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from effml import Recipe, Record, load_runs
 from effml.comparison import _positive, compare
 from effml.evaluation import evaluate, mcnemar, operating_point, paired_auroc, paired_proportions

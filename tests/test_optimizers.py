@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+
 from effml.optimizers import OPTIMIZERS, eight_bit, make_optimizer, state_report
 from effml.optimizers.eight_bit import BLOCK, SMALLEST
 

@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+
 from effml import Recipe, precision, run
 from effml.precision import PRECISIONS, arithmetic, choose, probe
 
@@ -213,10 +214,11 @@ def test_notebook_30_draws_no_saving_from_an_emulated_format(monkeypatch, has):
     """Its cells that compare times, on made-up times of half those of fp32."""
     from types import SimpleNamespace
 
-    import effml
     import matplotlib.pyplot as plt
     import numpy as np
     import pandas as pd
+
+    import effml
     from effml.machine import ROOT
 
     told, figures = [], []

@@ -3,6 +3,7 @@ import sys
 
 import numpy as np
 import pytest
+
 from effml.recipe import COLUMNS, Recipe, Record
 
 
@@ -47,7 +48,7 @@ def test_round_trips():
         ({"train_fraction": 0.5}, "selection='none'"),
         ({"selection": "kcenter"}, "train_fraction=1.0"),
         ({"selection": "kcenter", "train_fraction": 0}, "fraction kept"),
-        ({"budget": "params"}, "serve a compression"),
+        ({"keep_unit": "params"}, "serve a compression"),
         ({"calibration_images": 64}, "serve a compression"),
         ({"temperature": 2}, "serve a teacher"),
         ({"teacher": "r1", "teacher_share": 0}, "share of the loss"),
@@ -80,7 +81,7 @@ def test_a_record_is_the_recipe_and_known_columns_only():
 def test_importing_effml_and_asking_needs_no_torch():
     code = (
         "import sys, effml\nassert 'torch' not in sys.modules and 'numpy' not in sys.modules\n"
-        "effml.Recipe(seed=1).id, effml.evaluate, effml.load_runs, effml.radar, effml.report, effml.check, effml.sweep\n"
+        "effml.Recipe(seed=1).id, effml.evaluate, effml.load_runs, effml.report, effml.check, effml.sweep\n"
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

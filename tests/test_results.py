@@ -2,10 +2,11 @@ import hashlib
 import json
 import math
 
-import effml
 import numpy as np
 import pandas
 import pytest
+
+import effml
 from effml.recipe import Recipe
 from effml.results import Record, Writer, load_arrays, load_runs, own_or_reference, save_arrays
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from effml import NUMERICS, Recipe, grid, load_arrays, load_runs, run, sweep, warm_up
 from effml.recipe import Record
 from effml.results import Writer

@@ -1,6 +1,6 @@
 """A smaller copy of a model.
 
-Each entry of COMPRESSORS is `compress(model, keep, *, example, data=None, seed=0, budget="fraction") -> (model, Report)`;
+Each entry of COMPRESSORS is `compress(model, keep, *, example, data=None, seed=0, keep_unit="fraction") -> (model, Report)`;
 what its arguments mean is said once, in `surface.compressor`.
 """
 

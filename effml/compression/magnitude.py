@@ -17,7 +17,7 @@ NOTE = (
 @compressor(counts="nonzero_params")
 def magnitude(model: nn.Module, keep: float, job: Job) -> Outcome:
     """The smallest weights of each linear layer and convolution are set to zero, the fraction `keep` of each is left (Han et
-    al. 2015). Biases and normalisation stay. A budget of parameters counts those that are not zero."""
+    al. 2015). Biases and normalisation stay. A keep_unit of parameters counts those that are not zero."""
     return _zeroed(
         model, {name: _smallest(weight.flatten(), keep) for name, weight in _weights(model).items()}
     )

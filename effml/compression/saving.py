@@ -48,7 +48,7 @@ def save_compressed(
         else {
             "method": report.method,
             "keep": report.keep,
-            "budget": report.budget,
+            "keep_unit": report.keep_unit,
             "seed": report.seed,
             "layers": report.layers,
         }

@@ -1,4 +1,4 @@
-"""What all compressors share: the checks of their arguments, the copy they work on, the budget, and the report."""
+"""What all compressors share: the checks of their arguments, the copy they work on, the keep_unit, and the report."""
 
 import functools
 import inspect
@@ -32,7 +32,7 @@ SIZES = (
     "channels",
 )
 """What a cut changes on a module besides its tensors."""
-BUDGETS = ("fraction", "params")
+KEEP_UNITS = ("fraction", "params")
 REPEATS = 5  # of each latency, by turns, after one warm-up
 
 
@@ -69,7 +69,7 @@ class Report:
 
     method: str
     keep: float
-    budget: str
+    keep_unit: str
     seed: int
     kept: float
     before: dict[str, float]
@@ -91,7 +91,7 @@ class Report:
         ]
         return "\n".join(
             [
-                f"{self.method}, keep={self.keep:g} ({self.budget}): {self.kept:.3f} kept",
+                f"{self.method}, keep={self.keep:g} ({self.keep_unit}): {self.kept:.3f} kept",
                 *rows,
                 *self.notes,
             ]
@@ -103,9 +103,9 @@ def compressor(
 ) -> Callable[[Callable[..., Outcome]], Callable[..., tuple[nn.Module, Report]]]:
     """Makes `method(copy of the model, keep, job) -> Outcome` an entry of COMPRESSORS:
 
-    `compress(model, keep, *, example, data=None, seed=0, budget="fraction") -> (model, Report)`.
+    `compress(model, keep, *, example, data=None, seed=0, keep_unit="fraction") -> (model, Report)`.
     The model given is left as it is. `keep` in (0, 1] is the fraction kept of what the method
-    removes; with `budget="params"` that of the parameters (`counts` says which number stands for
+    removes; with `keep_unit="params"` that of the parameters (`counts` says which number stands for
     them), and the largest `keep` that fits is found by bisection. `example` is a batch as the model
     takes it: images (N, C, H, W), vectors (N, D), sequences (N, T, D) or token ids (N, T); `data`
     are more of the kind (M, …) for methods that look at data; images may be uint8. Raises
@@ -120,13 +120,13 @@ def compressor(
             example: torch.Tensor,
             data: torch.Tensor | None = None,
             seed: int = 0,
-            budget: str = "fraction",
+            keep_unit: str = "fraction",
         ) -> tuple[nn.Module, Report]:
             name = method.__name__
-            _check_arguments(name, keep, budget)
+            _check_arguments(name, keep, keep_unit)
             check_model(name, model)
             with seeded(seed):  # a model may draw in its forward pass
-                return _compressed(method, counts, model, keep, example, data, seed, budget)
+                return _compressed(method, counts, model, keep, example, data, seed, keep_unit)
 
         signature = inspect.signature(compress)
         functools.update_wrapper(compress, method)  # show_source shows the method …
@@ -144,7 +144,7 @@ def _compressed(
     example: torch.Tensor,
     data: torch.Tensor | None,
     seed: int,
-    budget: str,
+    keep_unit: str,
 ) -> tuple[nn.Module, Report]:
     name = method.__name__
     original = deepcopy(model).eval()
@@ -152,7 +152,7 @@ def _compressed(
     work = functools.partial(method, job=job)
     if keep == 1:
         outcome = Outcome(deepcopy(original), 1.0, {}, ["keep=1: nothing was removed."])
-    elif budget == "fraction":
+    elif keep_unit == "fraction":
         outcome = work(deepcopy(original), keep)
     else:
         outcome = _fit(name, work, original, keep * _size(original, counts), counts)
@@ -162,7 +162,7 @@ def _compressed(
     check_outputs(name, original, small, job.example)
     before, after = _measure(original, small, job.example)
     layers, notes = _with_sizes(original, small, outcome.layers), tuple(outcome.notes)
-    asked = (name, keep, budget, seed)
+    asked = (name, keep, keep_unit, seed)
     report = Report(*asked, outcome.kept, before, after, layers, notes)
     return _in_modes_of(model, small), report
 
@@ -215,13 +215,15 @@ def _with_sizes(
     return layers
 
 
-def _check_arguments(name: str, keep: Any, budget: str) -> None:
+def _check_arguments(name: str, keep: Any, keep_unit: str) -> None:
     if isinstance(keep, bool) or not isinstance(keep, (int, float)) or not 0 < keep <= 1:
         raise ValueError(
             f"{name}: keep={keep!r} is the fraction kept: give more than 0 and at most 1, such as 0.5."
         )
-    if budget not in BUDGETS:
-        raise ValueError(f"{name}: unknown budget {budget!r}. Choose from: {', '.join(BUDGETS)}")
+    if keep_unit not in KEEP_UNITS:
+        raise ValueError(
+            f"{name}: unknown keep_unit {keep_unit!r}. Choose from: {', '.join(KEEP_UNITS)}"
+        )
 
 
 def _in_modes_of(model: nn.Module, small: nn.Module) -> nn.Module:

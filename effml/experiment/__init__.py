@@ -277,7 +277,7 @@ def _compress(model: nn.Module, data: Dataset, recipe: Recipe) -> tuple[nn.Modul
                 example=data.train.images[:1],
                 data=seen,
                 seed=recipe.seed,
-                budget=recipe.budget,
+                keep_unit=recipe.keep_unit,
             )
             reports.append(report)
     return model, reports

@@ -27,7 +27,7 @@ def select_images(data: Dataset, recipe: Recipe, *, device: str = "cpu") -> torc
     on `device`.
 
     `recipe.proxy` is `none` (raw pixels), or a model's name with @ and the number of epochs it is
-    trained for (@0: a random network), or @imagenet. `recipe.scores` says what a selector by
+    trained for (@0: a random network), or @imagenet. `recipe.features` says what a selector by
     features sees: `pixels`, or `embedding`, the inputs of the proxy's last layer; `none` means the
     embedding if there is a proxy. Raises ValueError for what does not fit together."""
     selector, k = (
@@ -41,10 +41,10 @@ def select_images(data: Dataset, recipe: Recipe, *, device: str = "cpu") -> torc
             f"epochs it is trained for, such as proxy='lenet5@{EPOCHS}'."
         )
     features = getattr(selector, "needs_features", True)
-    if needs and features and recipe.scores == "pixels":
+    if needs and features and recipe.features == "pixels":
         raise ValueError(
-            f"selection={recipe.selection!r} is of the proxy's last layer: scores='pixels' does not go with it. "
-            "Leave scores, or give scores='embedding'."
+            f"selection={recipe.selection!r} is of the proxy's last layer: features='pixels' does not go with it. "
+            "Leave features, or give features='embedding'."
         )
     if data.train.labels is None:
         raise ValueError(
@@ -115,7 +115,7 @@ def look(
                 seed=recipe.seed,
             ),
         )
-    pixels_do = recipe.scores == "pixels" or not embedding
+    pixels_do = recipe.features == "pixels" or not embedding
     features = (
         pixels
         if pixels_do
@@ -128,12 +128,12 @@ def _epochs(recipe: Recipe) -> int:
     """For how many epochs the proxy is trained; ValueError for what is no proxy, or no scores that
     go with it."""
     if (
-        recipe.scores not in ("none", "pixels", "embedding")
-        or recipe.scores == "embedding"
+        recipe.features not in ("none", "pixels", "embedding")
+        or recipe.features == "embedding"
         and recipe.proxy == "none"
     ):
         raise ValueError(
-            f"scores={recipe.scores!r} with proxy={recipe.proxy!r}: choose scores from none, pixels, embedding; "
+            f"features={recipe.features!r} with proxy={recipe.proxy!r}: choose features from none, pixels, embedding; "
             "an embedding is that of a proxy."
         )
     _, _, how = recipe.proxy.partition("@")

@@ -6,8 +6,8 @@ do not say), why. No finding means that nothing is wrong.
 
 import numpy as np
 import pandas
-from effml.pepr import pepr_score
 
+from effml.pepr import pepr_score
 from pepr.published import (
     ACCURACIES,
     COSTS,

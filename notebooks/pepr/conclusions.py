@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas
-from effml.pepr import NORMALIZATIONS, pepr_score
 from numpy.typing import ArrayLike, NDArray
 
+from effml.pepr import NORMALIZATIONS, pepr_score
 from pepr.published import ACCURACIES, FULL, RUNS, SMALL, SMALL_BELOW, Tables, three_set_mean
 from pepr.repair import grid
 

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas
-from effml.figures import COLOURS, MARKERS, STYLE
-from effml.pepr import pepr_score
 from matplotlib.axes import Axes
 from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
 
+from effml.figures import COLOURS, MARKERS, STYLE
+from effml.pepr import pepr_score
 from pepr.published import SMALL_BELOW
 
 

@@ -7,8 +7,8 @@ from collections.abc import Collection
 
 import numpy as np
 import pandas
-from effml.pepr import normalize, pepr_score
 
+from effml.pepr import normalize, pepr_score
 from pepr.published import (
     ACCURACIES,
     COSTS,

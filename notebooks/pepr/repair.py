@@ -6,8 +6,8 @@ column `energy_from` says so.
 
 import numpy as np
 import pandas
-from effml.pepr import normalize, pepr_score
 
+from effml.pepr import normalize, pepr_score
 from pepr.published import (
     ACCURACIES,
     COSTS,

@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 
 import pandas
+
 from effml.data.catalogue import RemoteFile, digest, folders, valid
 from effml.data.fetch import download
-
 from pepr.phantom import DEFECTS, phantom_tables
 
 FILES = {  # at commit ce087aa: MD5 and bytes

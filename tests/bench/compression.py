@@ -7,6 +7,7 @@ import statistics
 import time
 
 import torch
+
 from effml import build_model
 from effml.compression import COMPRESSORS
 from effml.compression.factorization import low_rank

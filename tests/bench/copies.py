@@ -16,10 +16,11 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageEnhance, ImageOps
+
 from effml.data.catalogue import folders
 from effml.importing.copies import KINDS, Looks, find_copies, look
 from effml.phantoms import PHANTOMS, make_phantom
-from PIL import Image, ImageEnhance, ImageOps
 
 SEEN = (
     "malaria_28",

@@ -47,6 +47,7 @@ def fresh(code: str, *arguments: str, **environment: str) -> dict:
 
 def main() -> None:
     import torch
+
     from effml import Recipe, build_model, load_dataset
     from effml.data import Dataset, at_hand, normalize
     from effml.training import train
@@ -106,10 +107,11 @@ def larger_than_memory(gigabytes: float = 3.0) -> None:
 def importing(images: int = 2000, patients: int = 300) -> None:
     """A folder of PNGs of 256 px into one file of 224 px; then the search for copies among ten times as many."""
     import pandas as pd
+    from PIL import Image
+
     from effml import import_folder
     from effml.importing.copies import Looks, find_copies
     from effml.phantoms import make_phantom
-    from PIL import Image
 
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from effml.metering import measure
-
 from peers import PEERS, lacking, metered
 
 SETUP = "import torch; torch.manual_seed(0); a = torch.randn(1024, 1024) / 32"

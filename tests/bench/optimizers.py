@@ -9,6 +9,7 @@ from effml.machine import import_timm
 import_timm()
 import timm  # noqa: E402
 import torch  # noqa: E402
+
 from effml.optimizers import make_optimizer, state_report  # noqa: E402
 
 

@@ -7,10 +7,10 @@ import statistics
 from math import prod
 
 import torch
+
 from effml import build_model
 from effml.machine import cpu
 from effml.precision import BF16
-
 from step_timing import step_seconds
 
 SIZE = 64

@@ -7,8 +7,9 @@ import warnings
 from collections.abc import Callable
 
 import torch
-from effml.selection import SELECTORS, coverage
 from sklearn.cluster import MiniBatchKMeans
+
+from effml.selection import SELECTORS, coverage
 
 
 def plain_greedy(x: torch.Tensor, k: int, first: int) -> torch.Tensor:

@@ -14,13 +14,14 @@ from effml.machine import import_timm
 import_timm()
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+from PIL import Image  # noqa: E402
+from torch.utils.data import DataLoader  # noqa: E402
+from torchvision import transforms  # noqa: E402
+
 from effml import Recipe, build_model, grid, load_dataset, native_precision, run, sweep  # noqa: E402
 from effml.data import Dataset, Split, at_hand, normalize  # noqa: E402
 from effml.training import train  # noqa: E402
-from PIL import Image  # noqa: E402
 from tests.bench.common import compare, time_of  # noqa: E402
-from torch.utils.data import DataLoader  # noqa: E402
-from torchvision import transforms  # noqa: E402
 
 
 class PerSample(torch.utils.data.Dataset):

@@ -6,11 +6,12 @@ import math
 
 import pytest
 import torch
+from torch import nn
+
 from effml.compression import COMPRESSORS, data_free_fraction, get_compressor
 from effml.compression.merging import merge_down, saliencies
 from effml.compression.surface import sizes
 from effml.models import build_model, count
-from torch import nn
 
 EXAMPLE = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
 
@@ -178,7 +179,7 @@ def test_the_data_free_fraction_finds_how_many_neurons_are_copies():
 def test_the_lenet_of_the_paper_has_its_431_thousand_parameters_and_loses_83_5_percent():
     model = build_model("lenet_srinivas", classes=10)
     assert count(model, EXAMPLE[:1])["params"] == 431_080
-    small, report = COMPRESSORS["merge"](model, 0.165, example=EXAMPLE, budget="params")
+    small, report = COMPRESSORS["merge"](model, 0.165, example=EXAMPLE, keep_unit="params")
     assert small[7].out_features == 56 and report.after["params"] / 431_080 == pytest.approx(
         0.165, abs=0.001
     )
@@ -225,7 +226,9 @@ def test_every_compressor_leaves_its_input_as_it_is_and_reports_what_it_measured
 @pytest.mark.parametrize("name", COMPRESSORS)
 def test_every_compressor_meets_a_budget_of_parameters_and_keeps_all_of_all(name):
     model = net_for(name)
-    small, report = COMPRESSORS[name](model, 0.7, example=EXAMPLE, **seen_by(name), budget="params")
+    small, report = COMPRESSORS[name](
+        model, 0.7, example=EXAMPLE, **seen_by(name), keep_unit="params"
+    )
     key = "nonzero_params" if name.startswith("magnitude") else "params"
     assert 0.5 < report.after[key] / report.before[key] <= 0.7
     whole, report = COMPRESSORS[name](model, 1, example=EXAMPLE)
@@ -248,10 +251,10 @@ def test_errors_are_instructions():
     with pytest.raises(ValueError, match="example must be a batch of images .* got NoneType"):
         merge(model, 0.5, example=None)
     with pytest.raises(ValueError, match="unknown budget 'bytes'. Choose from: fraction, params"):
-        merge(model, 0.5, example=EXAMPLE, budget="bytes")
+        merge(model, 0.5, example=EXAMPLE, keep_unit="bytes")
     least = sum(p.numel() for p in merge(model, 1e-9, example=EXAMPLE)[0].parameters())
     with pytest.raises(ValueError, match=f"cannot bring this model to .*: {least} is the smallest"):
-        merge(model, 0.001, example=EXAMPLE, budget="params")
+        merge(model, 0.001, example=EXAMPLE, keep_unit="params")
     with pytest.raises(
         ValueError, match="plain nn.Sequential .* it is a EfficientNet. Choose lenet5"
     ):

@@ -4,11 +4,12 @@ import copy
 
 import pytest
 import torch
+from torch import nn
+
 from effml.compression import COMPRESSORS, load_compressed, save_compressed, sensitivity
 from effml.compression.channels import _gradients, reestimate
 from effml.compression.silencing import alive, silenced
 from effml.models import build_model
-from torch import nn
 
 CUTS = ("channels", "channels_bn", "channels_random")
 NETS = {

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from torch import nn
+
 from effml.compression import COMPRESSORS, smallest_keep
 from effml.models import build_model
-from torch import nn
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 EXAMPLE = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))

@@ -6,9 +6,10 @@ import re
 
 import pytest
 import torch
-from effml.compression import COMPRESSORS
 from torch import nn
 from torch.nn.utils import parametrizations, prune
+
+from effml.compression import COMPRESSORS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 IMAGES = torch.randn(4, 1, 12, 12, generator=torch.Generator().manual_seed(0))

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+
 from effml.compression import COMPRESSORS, load_compressed, save_compressed
 from effml.models import build_model
 

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from torch import nn
+
 from effml.compression import COMPRESSORS
 from effml.compression.factorization import (
     SCHEMES,
@@ -13,7 +15,6 @@ from effml.compression.factorization import (
     rank_of_energy,
 )
 from effml.models import build_model
-from torch import nn
 
 LAYERS = {
     "linear": (nn.Linear(9, 14), (5, 9)),

@@ -3,13 +3,14 @@ channels silenced."""
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional
+
 from effml.compression import COMPRESSORS, sensitivity
 from effml.compression.channels import _listed
 from effml.compression.dependencies import _smaller, output_layers
 from effml.compression.silencing import Differs, Likeness, _redraw, silenced
 from effml.compression.tracing import Runaway
-from torch import nn
-from torch.nn import functional
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

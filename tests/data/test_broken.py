@@ -10,10 +10,10 @@ import zipfile
 
 import numpy as np
 import pytest
-from effml import load_dataset
-from effml.data.catalogue import MNIST_FILES
 from PIL import Image
 
+from effml import load_dataset
+from effml.data.catalogue import MNIST_FILES
 from test_data import arrays, save
 
 RNG = np.random.default_rng(0)

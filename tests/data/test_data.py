@@ -3,11 +3,11 @@ import hashlib
 import numpy as np
 import pytest
 import torch
+
+from conftest import real
 from effml import at_hand, load_dataset
 from effml.data import catalogue, fingerprint, load, normalize
 from effml.phantoms import make_phantom
-
-from conftest import real
 
 
 def arrays(n=6, size=28, classes=2, rgb=False, splits=("train", "val", "test"), **more):
@@ -390,8 +390,9 @@ def test_the_record_of_a_run_says_which_class_has_no_training_image(tmp_path):
 def test_the_jpeg_container_decodes_as_pillow_does():
     from io import BytesIO
 
-    from effml.data.catalogue import find
     from PIL import Image
+
+    from effml.data.catalogue import find
 
     data, path = load_dataset(real("cifar10_jpeg_15k")), find("cifar10_jpeg_15k")
     with np.load(path) as file:

@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+
 from effml.data import catalogue, commands, transfer
 from effml.data.catalogue import RemoteFile
 from effml.data.fetch import bytes_to_get, download, fetch, missing

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from effml.evaluation import TASKS, delong, evaluate
 from sklearn import metrics
+
+from effml.evaluation import TASKS, delong, evaluate
 
 Z = 1.959963984540054
 POOR = np.array([[0.9, 0.1], [0.3, 0.7], [0.6, 0.4], [0.2, 0.8]])

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from effml.evaluation import evaluate_masks
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import cdist
+
+from effml.evaluation import evaluate_masks
 
 
 def blobs(shape, n=12, seed=0, shift=0.0):

@@ -2,6 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy import stats
+from scipy.optimize import minimize_scalar
+from sklearn.metrics import average_precision_score, balanced_accuracy_score, roc_auc_score
+
 from effml.evaluation import (
     agreement,
     delong,
@@ -13,9 +17,6 @@ from effml.evaluation import (
     paired_proportions,
     paired_scores,
 )
-from scipy import stats
-from scipy.optimize import minimize_scalar
-from sklearn.metrics import average_precision_score, balanced_accuracy_score, roc_auc_score
 
 # pROC's data set aSAH (Turck et al., Intensive Care Medicine 36:107, 2010): 41 patients with a poor outcome, then 72 with a
 # good one. S100β in 1/100 µg/l and the WFNS grade, put together from the thresholds and placements that pROC's own tests

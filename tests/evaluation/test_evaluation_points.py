@@ -4,8 +4,9 @@ from dataclasses import astuple
 
 import numpy as np
 import pytest
-from effml.evaluation import AIMS, achieved, evaluate, operating_point
 from sklearn.metrics import roc_curve
+
+from effml.evaluation import AIMS, achieved, evaluate, operating_point
 
 
 def sample(seed, n=150, decimals=None, prevalence=0.35):

@@ -4,9 +4,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from effml.evaluation import achieved, evaluate, operating_point, predictive_values, promise, wilson
 from scipy.optimize import brentq
 from scipy.stats import beta, binom
+
+from effml.evaluation import achieved, evaluate, operating_point, predictive_values, promise, wilson
 
 
 def rates(n1, k1, n0, k0):
@@ -193,8 +194,9 @@ def test_the_roc_figure_holds_the_curve_and_its_points():
 
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
-    from effml import roc
     from sklearn.metrics import roc_curve
+
+    from effml import roc
 
     rng, y = np.random.default_rng(2), np.repeat([0, 1], (60, 40))
     p = np.clip(rng.normal(0.4 + 0.2 * y, 0.2), 0, 1).round(2)

@@ -4,8 +4,9 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from effml.evaluation import average_precision, by_group, ece, evaluate, per_class, reliability
 from sklearn import metrics
+
+from effml.evaluation import average_precision, by_group, ece, evaluate, per_class, reliability
 
 TASKS = ("binary", "multi-class", "multi-label")
 

@@ -6,14 +6,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
+
 from effml import Recipe, experiment, load_dataset, load_runs, run, sweep
 from effml.compression import load_compressed
 from effml.data import Dataset, Split
 from effml.experiment.lineage import lineage
 from effml.training import train
 from effml.training.losses import distillation_loss
-from torch.nn import functional
-
 from test_training import dots
 
 QUICK = Recipe(model="lenet5", epochs=1)
@@ -83,7 +83,7 @@ def test_compressing_twice_keeps_all_steps(store):
 
 
 def test_a_budget_of_parameters_is_kept(store):
-    row = run(QUICK.but(merge="merge", neuron_fraction=0.4, budget="params", epochs=0))
+    row = run(QUICK.but(merge="merge", neuron_fraction=0.4, keep_unit="params", epochs=0))
     assert row["params"] <= 0.4 * row["params_before"] and row["kept"] != 0.4
 
 
@@ -277,9 +277,10 @@ def test_what_a_selection_or_a_cut_left_is_in_the_notes(monkeypatch):
 
 
 def test_what_a_run_builds_on_is_found(tmp_path):
+    from safetensors.torch import save_file
+
     from effml.experiment.lineage import ancestor, find_teacher, from_a_file, shape
     from effml.models import WeightsUnavailable, build_model
-    from safetensors.torch import save_file
 
     data, wide = dots(), dots(classes=("a", "b", "c"))
     images = torch.zeros(2, 3, 20, 28, dtype=torch.uint8)

@@ -8,8 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import effml.__main__
 import pytest
+
+import effml.__main__
 from effml.machine import print_anything
 
 ROOT = Path(effml.__main__.__file__).parent

@@ -3,10 +3,11 @@ caller had them."""
 
 import random
 
-import effml
 import numpy as np
 import pytest
 import torch
+
+import effml
 from effml import Recipe, build_model
 from effml.compression import COMPRESSORS, load_compressed, save_compressed
 from effml.machine import seeded
@@ -17,7 +18,6 @@ from effml.selection import SELECTORS, get_selector
 from effml.selection.proxy import select_images as select
 from effml.training import SCHEDULES, Diverged, train
 from effml.training.augmentation import AUGMENTATIONS, augment
-
 from test_training import dots
 
 LABELS, P = np.arange(40) % 2, np.linspace(0.1, 0.9, 80).reshape(40, 2) / 1.0

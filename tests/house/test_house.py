@@ -8,8 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import effml
 import pytest
+
+import effml
 from effml import Recipe, grid, load_runs
 from effml.sweep import sweep
 

@@ -7,13 +7,13 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image, ImageEnhance, ImageFilter
+
 from effml import load_dataset
 from effml.importing import commands, copies
 from effml.importing.copies import PAIRS, TURNS, Copies, Looks, Pair, find_copies, look, sets_of
 from effml.importing.importer import import_folder
 from effml.importing.partition import split
-from PIL import Image, ImageEnhance, ImageFilter
-
 from test_importer import everything, read, write_csv
 from test_pictures import put, scene
 

@@ -4,9 +4,9 @@ import io
 
 import numpy as np
 import pytest
+
 from effml.importing.grey import Unusable
 from effml.importing.pictures import is_dicom, read_picture
-
 from test_pictures import dicom, scene
 
 pydicom = pytest.importorskip("pydicom")

@@ -6,8 +6,8 @@ import os
 
 import numpy as np
 import pytest
-from effml.importing.importer import import_folder
 
+from effml.importing.importer import import_folder
 from test_importer import everything, read, write_csv
 from test_pictures import put, scene
 

@@ -5,11 +5,11 @@ import os
 
 import numpy as np
 import pytest
+
 from effml.__main__ import main
 from effml.importing.importer import import_folder
 from effml.importing.output import npz_path
 from effml.importing.words import counted
-
 from test_importer import write_csv
 from test_pictures import put, scene
 

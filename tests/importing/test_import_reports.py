@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from effml.__main__ import _scores, _values, main
 from effml.importing.words import at_a_shell, typed
-
 from test_pictures import put, scene
 
 N = 30

@@ -8,11 +8,11 @@ from datetime import date
 import numpy as np
 import pandas as pd
 import pytest
+
 from effml.data.identity import listed, spellings
 from effml.importing.dates import read_days
 from effml.importing.importer import import_folder
 from effml.importing.partition import split
-
 from test_importer import everything, read
 from test_pictures import put, scene
 
@@ -489,7 +489,6 @@ def test_bytes_are_the_text_they_spell_and_the_first_five_are_listed():
 
 def test_one_id_of_dicom_in_two_spellings_is_one_pseudonym(tmp_path):
     from effml.importing.pictures import read_picture
-
     from test_pictures import dicom
 
     names = {

@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from effml import load_dataset
 from effml.importing import importer
 from effml.importing.importer import import_folder
-from PIL import Image
-
 from test_pictures import dicom, put, scene
 
 

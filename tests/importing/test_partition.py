@@ -2,6 +2,7 @@ import ast
 
 import numpy as np
 import pytest
+
 from effml.importing.partition import side_of, split
 from effml.importing.table import finder
 

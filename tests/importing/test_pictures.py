@@ -4,8 +4,9 @@ import io
 
 import numpy as np
 import pytest
-from effml.importing.pictures import read_mask, read_picture
 from PIL import Image
+
+from effml.importing.pictures import read_mask, read_picture
 
 
 def scene(seed, shape=(40, 40)):

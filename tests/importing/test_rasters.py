@@ -9,10 +9,10 @@ import zlib
 import numpy as np
 import pytest
 import tifffile
-from effml.importing.grey import Unusable
-from effml.importing.pictures import Picture, read_all, read_mask, read_picture
 from PIL import Image
 
+from effml.importing.grey import Unusable
+from effml.importing.pictures import Picture, read_all, read_mask, read_picture
 from test_pictures import bytes_of, put, scene
 
 GREY = scene(1, (16, 16))

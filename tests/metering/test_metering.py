@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
 from effml import metering
 from effml.metering import METERS, WATTS_PER_CPU, Cost, measure, window
 from effml.metering.window import Window

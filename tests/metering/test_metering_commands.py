@@ -4,6 +4,7 @@ import math
 import time
 
 import pytest
+
 from effml import machine
 from effml.metering import carbon, co2e_g, commands, counters, measure
 

@@ -7,6 +7,7 @@ import time
 from types import ModuleType, SimpleNamespace
 
 import pytest
+
 from effml import machine, metering
 from effml.metering import METERS, counters, measure, window
 from effml.metering.window import Unavailable, Window

@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from effml.models import MODELS, SEGMENTING, WeightsUnavailable, build_model, count, weights_bytes
 
 
@@ -90,8 +91,9 @@ def test_weights_from_a_file(tmp_path, name):
 
 def test_half_precision_colour_weights_serve_a_grey_model_of_other_classes(tmp_path):
     """A grey image in three channels has the same features: the kernels of the stem are added up, and fp16 is cast."""
-    from effml.models import embed
     from safetensors.torch import save_file
+
+    from effml.models import embed
 
     colour = build_model("mobilenetv2_050", in_channels=3, classes=5, size=32, seed=1)
     path = tmp_path / "half.safetensors"

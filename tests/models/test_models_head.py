@@ -2,13 +2,13 @@
 
 import pytest
 import torch
+from torch import nn
+
 from effml import Recipe
 from effml.machine import import_timm, seeded
 from effml.models import build_model, check_linear, embed, head, weights_bytes
 from effml.selection.proxy import select_images as select
 from effml.training import train
-from torch import nn
-
 from test_training import dots
 
 IMAGES = torch.randn(3, 1, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -142,9 +142,9 @@ def test_grand_is_refused_where_its_formula_is_not_exact():
     ):
         with pytest.raises(ValueError, match="Choose el2n, or a proxy"):
             check_linear(model, IMAGES)
-    with pytest.raises(ValueError, match="scores='pixels' does not go with it"):
+    with pytest.raises(ValueError, match="features='pixels' does not go with it"):
         select(
-            dots(), Recipe(selection="grand", proxy="mlp@1", scores="pixels", train_fraction=0.1)
+            dots(), Recipe(selection="grand", proxy="mlp@1", features="pixels", train_fraction=0.1)
         )
 
 
@@ -153,7 +153,7 @@ def test_a_proxy_gives_embeddings_in_every_precision(precision):
     recipe = Recipe(
         selection="kcenter",
         proxy="mlp@1",
-        scores="embedding",
+        features="embedding",
         train_fraction=0.1,
         precision=precision,
     )

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from effml import reproduce
 
+from effml import reproduce
 from nbval_tolerance import Text
 
 ROOT = Path(__file__).resolve().parents[2]

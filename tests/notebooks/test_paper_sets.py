@@ -4,8 +4,8 @@ import shutil
 
 import numpy as np
 import pytest
-from effml import load_dataset
 
+from effml import load_dataset
 from paper_sets import import_lidc_patches, import_rsna
 from test_importer import everything, read, write_csv
 from test_pictures import dicom, scene

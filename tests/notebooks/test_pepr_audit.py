@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from effml.pepr import normalize
 
+from effml.pepr import normalize
 from pepr import (
     CHECKS,
     DEFECTS,

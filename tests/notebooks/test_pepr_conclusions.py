@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
-from effml.claims import Estimate, ledger, verdicts
-from effml.pepr import pepr_score
 from scipy import stats
 from test_pepr_audit import NAMES
 
+from effml.claims import Estimate, ledger, verdicts
+from effml.pepr import pepr_score
 from pepr import phantom_tables, repair
 from pepr.conclusions import (
     _redraw,

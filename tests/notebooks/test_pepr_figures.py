@@ -6,14 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import effml
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-from effml.pepr import pepr_score
 
+import effml
 import pepr
+from effml.pepr import pepr_score
 from pepr import epoch_points, per_million, phantom_tables, repair_regions
 from pepr.published import ACCURACIES, RUNS
 from pepr.regions import HOLDERS

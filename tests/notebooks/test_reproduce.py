@@ -2,8 +2,9 @@ import json
 
 import nbformat
 import pytest
-from effml import reproduce
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from effml import reproduce
 
 PASSPORT = (
     "# 00 · x\n\n| | smoke | laptop | paper |\n|---|---|---|---|\n| minutes | 1 | 2 | 3 |\n| memory, MB | 1 | 1 | 1 |\n"
@@ -148,8 +149,9 @@ def test_pictures_are_stored_small_and_look_the_same():
     from io import BytesIO
 
     import numpy as np
-    from effml.reproduce import _smaller
     from PIL import Image
+
+    from effml.reproduce import _smaller
 
     ramp = np.zeros((200, 300, 3), np.uint8)
     ramp[..., 0], ramp[..., 1] = np.linspace(0, 255, 300), np.linspace(0, 255, 200)[:, None]

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from effml.phantoms import PHANTOMS, SPLITS, make_phantom
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+
+from effml.phantoms import PHANTOMS, SPLITS, make_phantom
 
 
 @pytest.fixture(scope="module", params=list(PHANTOMS))

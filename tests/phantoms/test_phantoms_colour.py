@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from effml.phantoms import make_phantom
 from scipy.ndimage import binary_dilation, label
+
+from effml.phantoms import make_phantom
 
 NAMES = ("phantom-tissue", "phantom-wound")
 STAINS = np.linalg.inv(

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from effml.phantoms import make_phantom
 from scipy import ndimage
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+
+from effml.phantoms import make_phantom
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from effml.selection import PER_CLASS, SELECTORS, coverage, get_selector, quotas, scoring
 from sklearn.cluster import KMeans, MiniBatchKMeans
+
+from effml.selection import PER_CLASS, SELECTORS, coverage, get_selector, quotas, scoring
 
 N = 60
 NAMES = [*SELECTORS, *(name + PER_CLASS for name in SELECTORS)]

@@ -6,10 +6,10 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+
 from effml import Recipe, load_dataset, run
 from effml.selection import SELECTORS, get_selector, quotas, scoring
 from effml.selection.proxy import select_images as select
-
 from test_training import dots
 
 

@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 import torch
+
 from effml import load_dataset
 from effml.data import Dataset, Split
 from effml.evaluation import evaluate

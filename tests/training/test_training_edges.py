@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+
 from effml import Recipe, run
 from effml.data import Dataset, Split, normalize
 from effml.models import build_model, embed
@@ -12,7 +13,6 @@ from effml.precision import Arithmetic
 from effml.selection import SELECTORS, proxy
 from effml.training import loop, train
 from effml.training.importance import Importance
-
 from test_training import dots
 
 
@@ -48,13 +48,13 @@ def test_a_proxy_trains_on_the_device_of_the_run(monkeypatch):
     monkeypatch.setattr(
         proxy, "train", lambda model, data, **_: seen.append(next(model.parameters()).device.type)
     )
-    recipe = Recipe(selection="kmeans", scores="pixels", proxy="mlp@1", train_fraction=0.1)
+    recipe = Recipe(selection="kmeans", features="pixels", proxy="mlp@1", train_fraction=0.1)
     for device in ("meta", "cpu"):
         proxy.select_images(dots(), recipe, device=device)
     assert seen == ["meta", "cpu"]
     asked = []
     monkeypatch.setattr(
-        "effml.experiment.select",
+        "effml.experiment.select_images",
         lambda data, recipe, **others: asked.append(others) or torch.arange(64),
     )
     record = run(Recipe(model="mlp", epochs=0, selection="random", train_fraction=0.1))
@@ -83,7 +83,7 @@ def test_a_selection_sees_what_it_goes_by(monkeypatch, selection, embedding, pre
     found = look(dots(), recipe, **asked)
     assert found.features.shape == (144, 84 if embedding else 784)
     assert (found.predictions.shape == (144, 1, 2)) if predictions else found.predictions is None
-    assert look(dots(), recipe.but(scores="pixels"), **asked).features.shape == (144, 784)
+    assert look(dots(), recipe.but(features="pixels"), **asked).features.shape == (144, 784)
 
 
 @pytest.mark.parametrize("how, epochs", [("", [5]), ("@2", [2]), ("@0", [])])

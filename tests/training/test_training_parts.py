@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+
 from effml import Recipe, load_dataset
 from effml.data import Dataset, Split
 from effml.models import build_model
@@ -15,7 +16,6 @@ from effml.training import SCHEDULES, train
 from effml.training.augmentation import AUGMENTATIONS, augment
 from effml.training.losses import make_loss, soft_dice_loss
 from effml.training.stopping import make_stopping
-
 from test_training import dots
 
 
