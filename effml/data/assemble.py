@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from effml.data import catalogue
+from effml.data.catalogue import known
 from effml.data.classes import positive_of
 from effml.data.dataset import SPLITS, Dataset, Split
 from effml.data.identity import key, listed, spellings
@@ -39,10 +39,13 @@ def assemble(
         raise ValueError(
             f"{name} has images of {side} px, not {size}: leave size out, or give its own."
         )
-    task, names = catalogue.official(name)
-    stated = "stated in the data" if "positive" in arrays else "MedMNIST's labels"
-    positive = arrays.get("positive", np.array(catalogue.positive_of(name)) if task else None)
-    names = [str(label) for label in arrays["label_names"]] if "label_names" in arrays else names
+    task, names, positive, stated = None, None, arrays.get("positive"), "stated in the data"
+    if (official := known(name)) and official.task:
+        task, names = official.task, list(official.classes)
+        if positive is None:
+            positive, stated = np.array(official.positive), "MedMNIST's labels"
+    if "label_names" in arrays:
+        names = [str(label) for label in arrays["label_names"]]
     return _checked(name, splits, passport, names, task, positive, stated)
 
 

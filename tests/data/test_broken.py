@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from effml import load_dataset
-from effml.data.catalogue import MNIST_FILES
-from test_data import arrays, save
+from effml.data.catalogue import remote_files
+from test_data import arrays
 
 RNG = np.random.default_rng(0)
 
@@ -216,7 +216,7 @@ def test_nothing_is_unpickled(tmp_path, key):
         def __reduce__(self):
             return (tmp_path.joinpath("sprung").touch, ())
 
-    refused(tmp_path, packed(**{key: np.array([Trap()] * 6)}), "Python objects")
+    refused(tmp_path, packed(**{key: np.array([Trap()] * 6)}), "Object arrays")
     refused(tmp_path, pickle.dumps(Trap()))
     assert not (tmp_path / "sprung").exists()
 
@@ -253,13 +253,9 @@ def test_headers_that_lie(tmp_path, header, compression):
     refused(tmp_path, (tmp_path / "h.zip").read_bytes(), "cannot be read")
 
 
-@pytest.mark.parametrize(
-    "limit, count, words",
-    [("0.001", 2000, "over 0.001 GB"), (None, 1_400_000, "over 100 times the file")],
-)
-def test_zip_bombs_over_the_stated_limits(tmp_path, monkeypatch, limit, count, words):
-    if limit:
-        monkeypatch.setenv("EFFML_LIMIT_GB", limit)
+def test_a_zip_bomb_is_over_the_stated_limit(tmp_path, monkeypatch):
+    monkeypatch.setenv("EFFML_LIMIT_GB", "0.001")
+    count = 2000
     zeros = bytes(28 * 28 * 1000)
     with (
         zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file,
@@ -268,7 +264,7 @@ def test_zip_bombs_over_the_stated_limits(tmp_path, monkeypatch, limit, count, w
         member.write(npy(f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({count}, 28, 28)}}"))
         for _ in range(count // 1000):
             member.write(zeros)
-    refused(tmp_path, (tmp_path / "bomb.zip").read_bytes(), words)
+    refused(tmp_path, (tmp_path / "bomb.zip").read_bytes(), "over 0.001 GB")
 
 
 def test_a_directory_that_lies_about_sizes(tmp_path):
@@ -403,21 +399,10 @@ def test_containers_of_jpegs(tmp_path, change):
 )
 def test_mnist_files(tmp_path, content):
     (tmp_path / "MNIST" / "raw").mkdir(parents=True)
-    for file in MNIST_FILES:
-        (tmp_path / "MNIST" / "raw" / file).write_bytes(content)
+    for file in remote_files("mnist"):
+        (tmp_path / file.path).write_bytes(content)
     with pytest.raises(ValueError, match="cannot be read|idx"):
         load_dataset("mnist", root=tmp_path)
-
-
-def test_masks_without_their_images(tmp_path):
-    save(
-        tmp_path / "x_masks_9x9.npz",
-        masks_packed=np.zeros((6, 11), np.uint8),
-        shape=np.array([9, 9]),
-        image_id=np.arange(6),
-    )
-    with pytest.raises(FileNotFoundError, match="must lie in the same folder"):
-        load_dataset(tmp_path / "x_masks_9x9.npz")
 
 
 def test_what_is_right_loads_under_the_same_limits(tmp_path):
