@@ -29,16 +29,11 @@ def assemble(
     """Arrays in MedMNIST's layout as a Dataset. Raises ValueError for what is not right in them."""
     splits = {split: _split(name, split, arrays) for split in SPLITS if f"{split}_images" in arrays}
     if not splits:
-        found = ", ".join(arrays) or "nothing"
-        raise ValueError(
-            f"{name} holds no images. Expected train_images, val_images or test_images; "
-            f"found {found}."
-        )
+        found = f"found {', '.join(arrays) or 'nothing'}"
+        raise ValueError(f"{name} holds no images. Give train_images, or val_, or test_; {found}.")
     side = next(iter(splits.values())).images.shape[-1]
     if size not in (28, side):
-        raise ValueError(
-            f"{name} has images of {side} px, not {size}: leave size out, or give its own."
-        )
+        raise ValueError(f"{name} has images of {side} px, not {size}: give that size, or none.")
     task, names, positive, stated = None, None, arrays.get("positive"), "stated in the data"
     if (official := known(name)) and official.task:
         task, names = official.task, list(official.classes)
@@ -52,7 +47,6 @@ def assemble(
 def from_arrays(
     name: str,
     pairs: dict[str, tuple[Any, Any] | None],
-    *,
     task: str | None,
     classes: Sequence[str] | None,
     positive: int | str | None,
@@ -60,24 +54,20 @@ def from_arrays(
     """The work of `Dataset.of`."""
     if task not in (None, *TASKS):
         raise ValueError(f"Unknown task {task!r}. Choose from: {', '.join(TASKS)}")
-    splits = {}
+    splits, digest = {}, hashlib.sha256()
     for split, pair in pairs.items():
         if pair is not None:
             if not isinstance(pair, (tuple, list)) or len(pair) != 2:
                 raise ValueError(f"Give {split}=(images, labels), a pair.")
-            splits[split] = _pair(name, split, *pair)
+            splits[split] = part = _pair(name, split, *pair)
+            for values in (part.images, part.labels):
+                digest.update(f"{split} {tuple(values.shape)}".encode())
+                digest.update(np.ascontiguousarray(values.numpy()))
     names = None if classes is None else [str(label) for label in classes]
     if isinstance(positive, str):
-        if positive not in (names or ()):
-            raise ValueError(
-                f"positive={positive!r} is no class. Choose from: {', '.join(names or ['0', '1'])}"
-            )
+        if positive not in (names := names or ["0", "1"]):
+            raise ValueError(f"{positive!r} is no class. Choose from: {', '.join(names)}")
         positive = names.index(positive)
-    digest = hashlib.sha256()
-    for split, part in splits.items():
-        for values in (part.images, part.labels):
-            digest.update(f"{split} {tuple(values.shape)}".encode())
-            digest.update(np.ascontiguousarray(values.numpy()))
     passport = {
         "source": "arrays given in Python",
         "licence": "see the arrays' source",
@@ -101,23 +91,27 @@ def _checked(
     names: list[str] | None,
     task: str | None,
     positive: np.ndarray | None,
-    stated: str,
+    stated: str,  # by whom positive was stated
 ) -> Dataset:
     """The splits as a Dataset whose parts fit each other. Without a task it is guessed."""
     first = next(iter(splits.values()))
     for split, part in splits.items():
         part.release()
-        shape = tuple(part.images.shape[1:])
-        if shape != first.images.shape[1:] or (part.labels is None) != (first.labels is None):
-            raise ValueError(
-                f"{name}: the {split} split is {shape} with "
-                f"{'no ' if part.labels is None else ''}labels, unlike the first split."
-            )
+        shape, bare = tuple(part.images.shape[1:]), part.labels is None
+        if shape != first.images.shape[1:] or bare != (first.labels is None):
+            found = f"{shape} {'without' if bare else 'with'} labels"
+            raise ValueError(f"{name}: the {split} split is {found}, unlike the first split.")
     if names is not None and not names:
-        raise ValueError(f"{name}: label_names is empty. Name every class, or leave it out.")
+        raise ValueError(f"{name}: its classes have no names. Name every class, or give no names.")
     groups, named = _disjoint(name, splits), names is not None
     if task != "multi-label" and (columns := _one_hot(splits)):
-        splits, names = _numbered(name, splits, columns, names)
+        if names and len(names) != columns:
+            raise ValueError(
+                f"{name}: the labels have {columns} columns, but {len(names)} classes are named: "
+                f"{', '.join(names)}"
+            )
+        names = names or [str(k) for k in range(columns)]
+        splits = {k: replace(part, labels=part.labels.argmax(1)) for k, part in splits.items()}
         said = f"one-hot columns, read as class numbers 0 to {columns - 1}"
         passport = passport | {"labels": said}
         _tell_once(
@@ -140,12 +134,10 @@ def _checked(
         "meta": sorted(first.meta),
     }
     if first.labels is not None and task != "multi-label":
-        shown = splits.get("test") or next(iter(splits.values()))
-        count = np.bincount(shown.labels.numpy(), minlength=len(classes))
-        passport["majority_rate"] = float(count.max() / count.sum())
-    return Dataset(
-        name=name, task=task, classes=classes, positive=sign, passport=passport, **splits
-    )
+        count = splits.get("test", next(iter(splits.values()))).labels.bincount()
+        passport["majority_rate"] = int(count.max()) / int(count.sum())
+    made = {"name": name, "task": task, "classes": classes, "positive": sign}
+    return Dataset(**made, passport=passport, **splits)
 
 
 def _split(name: str, split: str, arrays: dict[str, np.ndarray]) -> Split:
@@ -165,20 +157,18 @@ def _split(name: str, split: str, arrays: dict[str, np.ndarray]) -> Split:
             "of at least 8 px a side: put the colours last, leave out a channel axis of 1 and "
             "transparency."
         )
-    rest = {
-        column.removeprefix(f"{split}_"): value
-        for column, value in arrays.items()
-        if column.startswith(f"{split}_") and column != f"{split}_images"
-    }
+    mine = [column for column in arrays if column.startswith(f"{split}_")]
+    rest = {column.removeprefix(f"{split}_"): arrays[column] for column in mine}
+    del rest["images"]
     for column, value in rest.items():
         _rows(name, f"{split}_{column}", value, len(images))
     pixels = np.moveaxis(images, -1, 1) if rgb else images[:, None]
     maps = [one._mmap for one in (images, rest.get("masks")) if isinstance(one, np.memmap)]
     labels, masks, groups = (rest.pop(column, None) for column in ("labels", "masks", "groups"))
     if groups is not None and (groups.ndim != 1 or groups.dtype.kind not in "iuUS"):
+        found = f"{groups.dtype} {groups.shape}"
         raise ValueError(
-            f"{name}: {split}_groups must be names or whole numbers (N,); found {groups.dtype} "
-            f"{groups.shape}."
+            f"{name}: {split}_groups must be names or whole numbers (N,); found {found}."
         )
     return Split(
         images=torch.from_numpy(pixels),
@@ -232,17 +222,13 @@ def _labels(name: str, split: str, labels: np.ndarray | None) -> "torch.Tensor |
 
     if labels is None:
         return None
-    if (
-        labels.dtype.kind not in "biuf"
-        or labels.ndim > 2
-        or not labels.size
-        or not np.isfinite(labels).all()
-        or not np.array_equal(labels, np.floor(labels))
-        or labels.min() < 0
-    ):
+    plain = labels.dtype.kind in "biuf" and labels.ndim < 3 and labels.size
+    with np.errstate(invalid="ignore"):
+        whole = plain and (labels == np.floor(labels)).all() and (labels >= 0).all()
+    if not whole or np.isinf(labels).any():
+        found = f"{labels.dtype} {labels.shape}"
         raise ValueError(
-            f"{name}: {split}_labels must be whole numbers from 0 in shape (N,1); found "
-            f"{labels.dtype} {labels.shape}."
+            f"{name}: {split}_labels must be whole numbers from 0 in shape (N,1); found {found}."
         )
     labels = labels.reshape(len(labels), -1)
     if labels.max() > (1 if labels.shape[1] > 1 else 65_535):
@@ -261,19 +247,6 @@ def _one_hot(splits: Splits) -> int:
     if any(part is None or part.ndim != 2 or not (part.sum(1) == 1).all() for part in labels):
         return 0
     return labels[0].shape[1] if len({part.shape[1] for part in labels}) == 1 else 0
-
-
-def _numbered(
-    name: str, splits: Splits, columns: int, names: list[str] | None
-) -> tuple[Splits, list[str]]:
-    """The splits with the number of the column that holds the 1 as label, and a name for each."""
-    if names and len(names) != columns:
-        raise ValueError(
-            f"{name}: the labels have {columns} columns, but {len(names)} classes are named: "
-            f"{', '.join(names)}"
-        )
-    parts = {split: replace(part, labels=part.labels.argmax(1)) for split, part in splits.items()}
-    return parts, names or [str(k) for k in range(columns)]
 
 
 def _with_absent(
@@ -323,13 +296,11 @@ def _disjoint(name: str, splits: Splits) -> dict[str, int] | None:
     """How many groups each split has, as they are spelt. None may be on two sides, in whatever
     spelling: what is learnt by heart would look like skill.
     """
-    groups = {
-        split: set(part.groups.tolist())
-        for split, part in splits.items()
-        if part.groups is not None
-    }
+    known = {split: part.groups for split, part in splits.items() if part.groups is not None}
+    groups = {split: set(names.tolist()) for split, names in known.items()}
     named = {
-        split: {key(one[0]): one for one in spellings(groups[split]).values()} for split in groups
+        split: {key(one[0]): one for one in spellings(names).values()}
+        for split, names in groups.items()
     }
     for one, other in combinations(named, 2):
         if leak := sorted(set(named[one]) & set(named[other])):
@@ -347,10 +318,8 @@ def _classes(
     labels = [part.labels for part in splits.values() if part.labels is not None]
     if not labels:
         if any(part.masks is None for part in splits.values()):
-            raise ValueError(
-                f"{name} has neither labels nor masks for every split: add {{split}}_labels or "
-                "{split}_masks."
-            )
+            lacking = "neither labels nor masks for every split"
+            raise ValueError(f"{name} has {lacking}: add {{split}}_labels or {{split}}_masks.")
         return tuple(names or ("background", "structure")), "segmentation"
     if len({part.shape[1:] for part in labels}) > 1:
         widths = [tuple(part.shape[1:]) for part in labels]
@@ -368,29 +337,20 @@ def _classes(
             absent = ", ".join(map(str, sorted({*range(count)} - {*seen})[:5]))
             raise ValueError(
                 f"{name}: the labels go up to {count - 1}, but no image has {absent}. "
-                "Number the classes from 0 without gaps, or name them all in label_names."
+                "Number the classes from 0 without gaps, or name them all (label_names)."
             )
     classes = tuple(names or map(str, range(max(count, 2))))
     guess = "multi-label" if several else "binary" if len(classes) == 2 else "multi-class"
-    fits = guess == "multi-class" if task == "multi-class" else task in (None, guess)
-    if task == "ordinal":
-        fits = not several
-    if not fits:
+    if task not in (None, guess) and (task != "ordinal" or several):
         raise ValueError(
             f"{name}: its labels are {guess} ({len(classes)} classes), not {task}. Give class "
-            "numbers (N,) for one class an image, 0 and 1 (N, L) for several labels, or leave the "
-            "task out."
+            "numbers (N,), 0 and 1 (N, L) for several labels, or no task."
         )
     return classes, task or guess
 
 
 def _positive(
-    name: str,
-    task: str,
-    classes: tuple[str, ...],
-    named: bool,
-    positive: np.ndarray | None,
-    stated: str,
+    name: str, task: str, classes: tuple[str, ...], named: bool, positive: Any, stated: str
 ) -> tuple[int | None, str]:
     if task != "binary":
         return None, "not binary"
@@ -398,7 +358,6 @@ def _positive(
         return positive_of(classes) if named else (1, "assumed: the last class")
     number = positive.ravel()
     if len(number) != 1 or number[0] not in (0, 1):
-        raise ValueError(
-            f"{name}: positive={positive!r} must be 0 or 1, the class that sensitivity is about."
-        )
+        wanted = "0 or 1, the class that sensitivity is about"
+        raise ValueError(f"{name}: positive={positive!r} must be {wanted}.")
     return int(number[0]), stated

@@ -35,34 +35,18 @@ class PublicSet:
     files: dict[int, list[RemoteFile]] = field(default_factory=dict)  # by size in pixels
 
 
-def _mnist(name: str, md5: str, inside: str) -> RemoteFile:
-    hosts = "https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/"
-    urls = tuple(host + name for host in hosts)
-    return RemoteFile(f"MNIST/raw/{name}", urls, md5, 48_000_000, inside)
-
-
-_MNIST = [  # MD5 as torchvision states them, and of what is inside
-    _mnist(
-        "train-images-idx3-ubyte.gz",
-        "f68b3c2dcbeaaa9fbdd348bbdeb94873",
-        "6bbc9ace898e44ae57da46a324031adb",
-    ),
-    _mnist(
-        "train-labels-idx1-ubyte.gz",
-        "d53e105ee54ea40749a09fcbcd1e9432",
-        "a25bea736e30d166cdddb491f175f624",
-    ),
-    _mnist(
-        "t10k-images-idx3-ubyte.gz",
-        "9fb629c4189551a2d022fa330f9573f3",
-        "2646ac647ad5339dbf082846283269ea",
-    ),
-    _mnist(
-        "t10k-labels-idx1-ubyte.gz",
-        "ec29112dd5afa0611ce80d1b7f02629c",
-        "27ae3e4e09519cfbb04c329615203637",
-    ),
+_HOSTS = "https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/"
+# MD5 as torchvision states them, and of what is inside
+_MNIST = """
+train-images-idx3-ubyte.gz f68b3c2dcbeaaa9fbdd348bbdeb94873 6bbc9ace898e44ae57da46a324031adb
+train-labels-idx1-ubyte.gz d53e105ee54ea40749a09fcbcd1e9432 a25bea736e30d166cdddb491f175f624
+t10k-images-idx3-ubyte.gz 9fb629c4189551a2d022fa330f9573f3 2646ac647ad5339dbf082846283269ea
+t10k-labels-idx1-ubyte.gz ec29112dd5afa0611ce80d1b7f02629c 27ae3e4e09519cfbb04c329615203637"""
+_MNIST = [
+    RemoteFile(f"MNIST/raw/{name}", tuple(host + name for host in _HOSTS), md5, 48_000_000, inside)
+    for name, md5, inside in map(str.split, _MNIST.strip().splitlines())
 ]
+_WOUNDS = "https://github.com/uwm-bigdata/wound-segmentation"
 SETS = {
     "pathmnist": PublicSet("colon pathology"),
     "chestmnist": PublicSet("chest X-ray"),
@@ -111,14 +95,10 @@ SETS = {
         "public, cite the source",
     ),
     "foot_ulcer": PublicSet(
-        "photographs of feet",
-        "Foot Ulcer Segmentation Challenge, https://github.com/uwm-bigdata/wound-segmentation",
-        "research use",
+        "photographs of feet", f"Foot Ulcer Segmentation Challenge, {_WOUNDS}", "research use"
     ),
     "medetec_wound": PublicSet(
-        "photographs of wounds",
-        "Medetec photographs, https://github.com/uwm-bigdata/wound-segmentation",
-        "research use",
+        "photographs of wounds", f"Medetec photographs, {_WOUNDS}", "research use"
     ),
     "nuclei": PublicSet(
         "microscopy of nuclei",
@@ -163,6 +143,13 @@ def _medmnist_files(name: str, info: dict[str, Any]) -> dict[int, list[RemoteFil
         url, md5, path = (info[f"url{end}"],), info[f"MD5{end}"], f"{name}{end}.npz"
         files[size] = [RemoteFile(path, url, md5, values * size**axes)]
     return files
+
+
+def origin(name: str) -> tuple[str, str]:
+    """Source and licence of the set that a name or a path stands for; what is not known says so."""
+    if found := known(name):
+        return found.source, found.licence
+    return f"local file {Path(name).name}", "see the file's source"
 
 
 def public() -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from effml.data.catalogue import RemoteFile, known, public, remote_files
+from effml.data.catalogue import RemoteFile, known, origin, public, remote_files
 from effml.data.fetch import fetch, local_files, megabytes, missing
 from effml.data.load import is_phantom
 from effml.data.places import advice, digest, folders, valid
@@ -22,27 +22,20 @@ it stopped."""
 _ROOT = {"metavar": "DIR", "help": "data folder to use before EFFML_DATA and data/"}
 _SIZE = {"type": int, "default": 28, "help": "28 (default), 64, 128 or 224 pixels"}
 _DRY = {"action": "store_true", "help": "say what would be done, in MB, and do nothing"}
-_ACTIONS = {
+_SOME = {"nargs": "+", "metavar": "NAME"}
+_ANY = {"nargs": "*", "metavar": "NAME", "help": "default: all"}
+_ACTIONS = {  # name: what it does, its arguments
     "list": (
         "every set by name, which of its sizes are here, and how many MB it may take to get one",
         {"--size": _SIZE, "--root": _ROOT},
     ),
     "get": (
         "get public sets, checked and resumed",
-        {
-            "names": {"nargs": "+", "metavar": "NAME"},
-            "--size": _SIZE,
-            "--root": _ROOT,
-            "--dry-run": _DRY,
-        },
+        {"names": _SOME, "--size": _SIZE, "--root": _ROOT, "--dry-run": _DRY},
     ),
     "verify": (
         "compare the files on this machine with their official MD5",
-        {
-            "names": {"nargs": "*", "metavar": "NAME", "help": "default: all"},
-            "--root": _ROOT,
-            "--dry-run": _DRY,
-        },
+        {"names": _ANY, "--root": _ROOT, "--dry-run": _DRY},
     ),
 }
 
@@ -81,32 +74,26 @@ def main(given: argparse.Namespace) -> int:
 
 
 def _list(given: argparse.Namespace) -> int:
-    here: dict[str, list[Found]] = {}
-    for found in _found(given.root):
-        here.setdefault(found.name, []).append(found)
+    found = list(_found(given.root))
     rows = [["name", "shows", "images", "px", "at hand", "licence", f"to get, {given.size} px"]]
     for name, phantom in PHANTOMS.items():
-        images, licence = str(sum(phantom.counts)), "Apache-2.0, simulated"
+        images, licence = sum(phantom.counts), "Apache-2.0, simulated"
         rows.append([name, phantom.modality, images, "any ≥ 16", "always", licence, "nothing"])
+    here = {(one.name, one.size, one.path.name) for one in found}
     for name in public():
-        one, get = known(name), "no such size"
-        lie = [(found.size, found.path.name) for found in here.get(name, []) if found.file]
-        whole = [
-            size
-            for size, files in one.files.items()
-            if {(size, Path(file.path).name) for file in files} <= {*lie}
-        ]
+        one, whole, get = known(name), [], "no such size"
+        for size, files in one.files.items():
+            if all((name, size, Path(file.path).name) in here for file in files):
+                whole.append(size)
         if given.size in one.files:
             get = "nothing" if given.size in whole else megabytes(one.files[given.size])
         sizes, at_hand = (" ".join(map(str, some)) for some in (one.files, whole))
-        rows.append([name, one.shows, str(one.images), sizes, at_hand or "no", one.licence, get])
-    for name, founds in sorted(here.items()):
-        for own in founds:
-            if own.file is None:
-                one = known(name)
-                source = one.source.partition(",")[0] if one else f"local file {name}"
-                licence = one.licence if one else "see the file's source"
-                rows.append([name, source, "", "", str(own.path), licence, "nothing"])
+        rows.append([name, one.shows, one.images, sizes, at_hand or "no", one.licence, get])
+    for path, name, _, file in sorted(found, key=lambda one: one.name):
+        if file is None:
+            source, licence = origin(name)
+            rows.append([name, source.partition(",")[0], "", "", path, licence, "nothing"])
+    rows = [[str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows)]
     print("\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows))
     looked = ", ".join(map(str, folders(given.root)))
@@ -119,17 +106,14 @@ def _get(given: argparse.Namespace) -> int:
     lacking = {name: missing(name, **where) for name in dict.fromkeys(given.names)}  # checks names
     for name, files in lacking.items():
         if is_phantom(name):
-            print(
-                f"{name} is drawn on this machine: nothing need be fetched. Say data={name} in a "
-                "recipe."
-            )
+            told = f"nothing need be fetched. Say data={name} in a recipe."
+            print(f"{name} is drawn on this machine: {told}")
         elif not files:
             print(f"{name} is here: {local_files(name, **where)[0]}")
     files = [file for some in lacking.values() for file in some]
-    if not files:
-        return 0
-    count = "1 file" if len(files) == 1 else f"{len(files)} files"
-    print(f"{count}, {megabytes(files)} to get into {folders(given.root)[0]}", flush=True)
+    if files:
+        count = "1 file" if len(files) == 1 else f"{len(files)} files"
+        print(f"{count}, {megabytes(files)} to get into {folders(given.root)[0]}", flush=True)
     failed = 0
     for name in () if given.dry_run else [name for name, some in lacking.items() if some]:
         try:
@@ -141,17 +125,15 @@ def _get(given: argparse.Namespace) -> int:
 
 
 def _verify(given: argparse.Namespace) -> int:
-    asked, found = set(given.names), list(_found(given.root))
-    if asked:
-        found = [one for one in found if {one.name, one.path.stem} & asked]
+    asked = set(given.names)
+    found = [one for one in _found(given.root) if not asked or {one.name, one.path.stem} & asked]
     for name in given.names:
         if is_phantom(name):
             print(f"{name} is drawn on this machine: it has no file.")
-        elif name not in {word for one in found for word in (one.name, one.path.stem)}:
-            raise FileNotFoundError(
-                f"{name} is not in {', '.join(map(str, folders(given.root)))}. "
-                f"{advice(name, remote_files(name), given.root)}"
-            )
+        elif not any(name in (one.name, one.path.stem) for one in found):
+            looked = ", ".join(map(str, folders(given.root)))
+            told = advice(name, remote_files(name), given.root)
+            raise FileNotFoundError(f"{name} is not in {looked}. {told}")
     official = [one for one in found if one.file]
     if given.dry_run:
         count = sum(one.path.stat().st_size for one in official) / 1e6
@@ -165,11 +147,9 @@ def _verify(given: argparse.Namespace) -> int:
             print(f"ok            {path}", flush=True)
         else:
             damaged += 1
-            print(
-                f"damaged       {path}: its MD5 is {digest(path, 'md5')}, not {file.md5}. Get it "
-                f"again: python -m effml data get {name} --size {size}",
-                flush=True,
-            )
+            again = f"Get it again: python -m effml data get {name} --size {size}"
+            md5 = digest(path, "md5")
+            print(f"damaged       {path}: its MD5 is {md5}, not {file.md5}. {again}", flush=True)
     others = len(found) - len(official)
     print(f"{len(official) - damaged} ok, {damaged} damaged, {others} not official")
     return min(damaged, 1)

@@ -128,7 +128,7 @@ class Dataset:
         from effml.data.assemble import from_arrays
 
         pairs = {"train": (images, labels), "val": val, "test": test}
-        return from_arrays(name, pairs, task=task, classes=classes, positive=positive)
+        return from_arrays(name, pairs, task, classes, positive)
 
     def only(self, index: "torch.Tensor") -> "Dataset":
         """This data set with these of its training images, in this order (a selection)."""

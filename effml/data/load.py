@@ -14,7 +14,7 @@ from pathlib import Path
 
 from effml.data import files
 from effml.data.assemble import assemble
-from effml.data.catalogue import PublicSet, known
+from effml.data.catalogue import PublicSet, known, origin
 from effml.data.dataset import Dataset
 from effml.data.places import digest, find, valid
 from effml.phantoms import DRAWING, PHANTOMS, make_phantom, phantom_options
@@ -55,8 +55,7 @@ def load_dataset(
     else:
         path, public = find(name, size=size, root=root), known(name)
         arrays, converted = files.read(path)
-        source = public.source if public else f"local file {Path(name).name}"
-        licence = public.licence if public else "see the file's source"
+        source, licence = origin(name)
         if public and public.files:
             checksum = "official MD5" if _official(path, public) else "not the official one"
         if "passport" in arrays:

@@ -43,7 +43,7 @@ def _head(c: Canvas, at: Point, difficulty: float) -> Parts:
     depth = b["depth"]
     wet, white = _grey(c, at, b)
     fluid = _fluid(c, at, wet)
-    # around it, from the outside: fat and muscle, the eyes, air, skull with marrow, fluid with veins
+    # around it, from the outside: fat and muscle, eyes, air, skull with marrow, fluid with veins
     slow, patchy, fat = waves(4, 5, at), waves(5, 11, at), u(0.65, 0.95)
     gap, skull = u(0.015, 0.04) * (1 + 0.3 * slow), u(0.05, 0.075) * (1 - 0.2 * slow)
     head = (x / (wide + 0.16)) ** 2 + (y / (long + 0.14)) ** 2
