@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from effml.data.catalogue import RemoteFile, public, remote_files
 from effml.data.load import is_phantom
 from effml.data.places import advice, find, folders, valid
-from effml.data.transfer import Patience, Progress, Unusable, bytes_of, insist
+from effml.data.transfer import Progress, Unusable, bytes_of, insist
 
 
 def fetch(
@@ -72,9 +72,8 @@ def missing(
     if is_phantom(name) or local_files(name, size=size, root=root):
         return []
     if not remote:
-        raise ValueError(
-            f"{name!r} is no set with public files. Choose from: {', '.join(public())}"
-        )
+        choices = ", ".join(public())
+        raise ValueError(f"{name!r} is no set with public files. Choose from: {choices}")
     return [file for file in remote if not valid(folders(root)[0] / file.path, file)]
 
 
@@ -94,9 +93,7 @@ def megabytes(files: list[RemoteFile]) -> str:
     return f"at most {sum(file.at_most_bytes for file in files) / 1e6:.1f} MB"
 
 
-def download(
-    file: RemoteFile, folder: Path, *, patience: Patience = Patience(), quiet: bool = False
-) -> Path:
+def download(file: RemoteFile, folder: Path, *, quiet: bool = False) -> Path:
     """Get one file below `folder` from the first mirror of `EFFML_MIRROR` or `file.urls` that has
     it; its final path.
 
@@ -108,17 +105,15 @@ def download(
         return final
     final.parent.mkdir(parents=True, exist_ok=True)
     if not os.access(final.parent, os.W_OK):
-        raise PermissionError(
-            f"{final.parent} cannot be written to. Give another folder with --root, or root=… in "
-            "Python."
-        )
+        other = "Give another folder with --root, or root=… in Python."
+        raise PermissionError(f"{final.parent} cannot be written to. {other}")
     show, said, part = Progress(final.name, quiet), [], final.with_name(f"{final.name}.part")
     with _alone(final, show):
         if valid(final, file):  # another process got it while we waited
             return final
         for address in _addresses(file):
             try:
-                insist(address, part, file, patience, show)
+                insist(address, part, file, show)
                 os.replace(part, final)
                 return final
             except Unusable as error:

@@ -5,7 +5,6 @@ import hashlib
 import os
 import re
 import zlib
-from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,28 +16,20 @@ from effml.phantoms import PHANTOMS
 def folders(root: str | os.PathLike | None = None) -> list[Path]:
     """Where data may lie, in order: `root`, `EFFML_DATA` and one level below it, `data/`,
     MedMNIST's cache. New files go into the first of them."""
-    once: dict[Path, Path] = {}
-    for folder in _folders(root):
-        once.setdefault(folder.resolve(), folder)
-    return list(once.values())
-
-
-def _folders(root: str | os.PathLike | None) -> Iterator[Path]:
-    if root is not None:
-        yield Path(root)
+    found = [] if root is None else [Path(root)]
     if given := os.environ.get("EFFML_DATA"):
         given = Path(given).expanduser()
         folder = given if given.is_dir() else ROOT / given  # notebooks run in their own folder
         if not folder.is_dir():
-            raise ValueError(
-                f"EFFML_DATA={given} is no folder. Set it to the folder which holds your data, "
-                "or unset it."
-            )
-        yield folder
-        yield from sorted(path for path in folder.iterdir() if path.is_dir())
+            instead = "Set it to the folder which holds your data, or unset it."
+            raise ValueError(f"EFFML_DATA={given} is no folder. {instead}")
+        found += [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
     if (ROOT / "pyproject.toml").is_file():  # a checkout; else ROOT is where pip puts packages
-        yield ROOT / "data"
-    yield from (Path("data"), Path.home() / ".medmnist")
+        found.append(ROOT / "data")
+    once: dict[Path, Path] = {}
+    for folder in (*found, Path("data"), Path.home() / ".medmnist"):
+        once.setdefault(folder.resolve(), folder)
+    return list(once.values())
 
 
 def find(name: str, *, size: int = 28, root: str | os.PathLike | None = None) -> Path:
@@ -118,6 +109,5 @@ def _digest(paths: tuple[Path, ...], kind: str, _version: tuple) -> str:
     total = hashlib.new(kind.removesuffix(" inside"), usedforsecurity=False)
     for path in paths:
         with gzip.open(path) if kind.endswith(" inside") else open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                total.update(block)
+            hashlib.file_digest(file, lambda: total)
     return total.hexdigest()

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse, InvalidURL
 from io import BufferedReader
 from pathlib import Path
@@ -26,16 +25,10 @@ from effml.machine import offline
 Stream = HTTPResponse | BufferedReader
 BLOCK = 1 << 16  # bytes
 STEP = 1 << 20  # bytes: a try that brought so many is no failure, for a bad line may break often
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long a mirror may keep us waiting."""
-
-    tries: int = 4  # that bring less than a STEP
-    pause: float = 1.0  # s before the second try; doubles, with jitter so that a class spreads out
-    longest: float = 60.0  # s that a busy server may ask us to stay away (Retry-After)
-    silence: float = 20.0  # s without a byte
+TRIES = 4  # that bring less than a STEP
+PAUSE = 1.0  # s before the second try; doubles, with jitter so that a class spreads out
+LONGEST = 60.0  # s that a busy server may ask us to stay away (Retry-After)
+SILENCE = 20.0  # s without a byte
 
 
 class Unusable(Exception):
@@ -86,7 +79,7 @@ def _span(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def insist(address: str, part: Path, file: RemoteFile, patience: Patience, show: Progress) -> None:
+def insist(address: str, part: Path, file: RemoteFile, show: Progress) -> None:
     """Bring `part` to the bytes of `file`, asking `address` again as long as that makes sense.
 
     Raises Unusable if that does not help, and OSError if the disk is full.
@@ -94,15 +87,15 @@ def insist(address: str, part: Path, file: RemoteFile, patience: Patience, show:
     tries, best = 0, bytes_of(part)
     while not bytes_of(part) or _md5(part) != file.md5:
         try:
-            return _transfer(address, part, file, patience, show)
+            return _transfer(address, part, file, show)
         except Interrupted as error:
             if error.restart:
                 part.unlink(missing_ok=True)
             have = bytes_of(part)
             tries, best = (1, have) if have >= best + STEP else (tries + 1, best)
-            if tries >= patience.tries:
+            if tries >= TRIES:
                 raise Unusable(f"{error} ({tries} tries)") from None
-            wait = error.wait + patience.pause * 2 ** (tries - 1) * random.uniform(0.5, 1.5)
+            wait = error.wait + PAUSE * 2 ** (tries - 1) * random.uniform(0.5, 1.5)
             show.say(f"{error}; again in {wait:.0f} s")
             time.sleep(wait)
 
@@ -111,33 +104,31 @@ def bytes_of(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def _transfer(
-    address: str, part: Path, file: RemoteFile, patience: Patience, show: Progress
-) -> None:
+def _transfer(address: str, part: Path, file: RemoteFile, show: Progress) -> None:
     # no file is larger than its arrays unpacked, but for headers and labels
     have, most = bytes_of(part), int(file.at_most_bytes * 1.05) + 1_000_000
     if have > most:
         part.unlink()
         have = 0
-    with _network(patience):
-        stream = _open(address, have, patience.silence)
+    with _network():
+        stream = _open(address, have)
     with stream:
         start, total = _extent(stream, have)
         size = f"{(total or 0) / 1e6:.1f} MB"
         if total is not None and total > most:
             raise Unusable(f"it announces {size}, but the file has at most {most / 1e6:.1f} MB")
-        free = shutil.disk_usage(part.parent).free
-        if total is not None and total - have > free:
+        free, needed = shutil.disk_usage(part.parent).free, (total or have) - have
+        if needed > free:
             raise OSError(
                 f"{part.parent} has {free / 1e6:.1f} MB free, but {file.path} needs "
-                f"{(total - have) / 1e6:.1f} MB. Make room, or choose a folder on another disk "
-                "with --root, or root=… in Python."
+                f"{needed / 1e6:.1f} MB. Make room, or choose a folder on another disk with --root, "
+                "or root=… in Python."
             )
         have = start
         show.begin(have)
         with open(part, "ab" if start else "wb") as out:
             while have <= most:
-                with _network(patience):
+                with _network():
                     block = stream.read1(BLOCK)
                 if not block:
                     break
@@ -158,7 +149,7 @@ def _transfer(
         raise Interrupted(why) if start or total is None else Unusable(why)
 
 
-def _open(address: str, have: int, silence: float) -> Stream:
+def _open(address: str, have: int) -> Stream:
     """Ask for the bytes from `have` on."""
     if not re.match("https?://", address):
         if not (path := Path(address).expanduser()).is_file():
@@ -166,11 +157,10 @@ def _open(address: str, have: int, silence: float) -> Stream:
         return open(path, "rb")
     if offline():
         raise Unusable("not asked, because EFFML_OFFLINE is set: unset it to ask")
-    headers = {"User-Agent": f"effml/{__version__}"}
+    asked = request.Request(address, headers={"User-Agent": f"effml/{__version__}"})
     if have:
-        headers["Range"] = f"bytes={have}-"
-    asked = request.Request(address, headers=headers)
-    return request.build_opener().open(asked, timeout=silence)
+        asked.add_header("Range", f"bytes={have}-")
+    return request.build_opener().open(asked, timeout=SILENCE)
 
 
 def _extent(stream: Stream, have: int) -> tuple[int, int | None]:
@@ -180,9 +170,7 @@ def _extent(stream: Stream, have: int) -> tuple[int, int | None]:
         stream.seek(have)
         return have, os.fstat(stream.fileno()).st_size
     if stream.headers.get_content_type() == "text/html":
-        raise Unusable(
-            "it sends a web page instead of the file: does this network want you to log in first?"
-        )
+        raise Unusable("it sends a web page: does this network want you to log in first?")
     if stream.status == 200:
         length = stream.headers["Content-Length"] or ""
         return 0, int(length) if re.fullmatch("[0-9]{1,15}", length) else None
@@ -197,7 +185,7 @@ def _extent(stream: Stream, have: int) -> tuple[int, int | None]:
 
 
 @contextmanager
-def _network(patience: Patience) -> Iterator[None]:
+def _network() -> Iterator[None]:
     """What goes wrong in here, as Interrupted if another try makes sense, else as Unusable."""
     try:
         yield
@@ -209,7 +197,7 @@ def _network(patience: Patience) -> Iterator[None]:
             raise Interrupted(why, restart=True) from None
         if error.code not in (408, 425, 429) and error.code < 500:
             raise Unusable(why) from None
-        if wait > patience.longest:
+        if wait > LONGEST:
             raise Unusable(f"{why}: come back in {wait:.0f} s") from None
         raise Interrupted(why, wait=wait) from None
     except (OSError, HTTPException, ValueError) as error:

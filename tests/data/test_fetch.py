@@ -20,13 +20,12 @@ import pytest
 from effml.data import catalogue, commands, places, transfer
 from effml.data.catalogue import RemoteFile
 from effml.data.fetch import download, fetch, missing
-from effml.data.transfer import Patience
 from effml.importing import commands as import_commands
 
 DATA = np.random.default_rng(0).bytes(300_000)
 OTHER = np.random.default_rng(1).bytes(300_000)
 MD5 = hashlib.md5(DATA).hexdigest()
-HASTY = Patience(tries=3, pause=0.002, longest=2, silence=0.25)
+HASTY = {"TRIES": 3, "PAUSE": 0.002, "LONGEST": 2, "SILENCE": 0.25}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -239,6 +238,8 @@ def server(monkeypatch):
         "all_proxy",
     ):
         monkeypatch.delenv(name, raising=False)
+    for name, value in HASTY.items():
+        monkeypatch.setattr(transfer, name, value)
     server = Server()
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
@@ -265,12 +266,12 @@ def named(server, monkeypatch, tmp_path, no_data):
     }
     monkeypatch.setattr("effml.data.catalogue.medmnist_info", lambda: {"tinymnist": info})
     monkeypatch.setattr("effml.data.places.ROOT", tmp_path)
-    monkeypatch.setattr(download, "__kwdefaults__", {"patience": HASTY, "quiet": True})
+    monkeypatch.setattr(download, "__kwdefaults__", {"quiet": True})
     return tmp_path / "data" / "tinymnist.npz"
 
 
 def get(file, folder, **more):
-    return download(file, folder, **{"patience": HASTY, "quiet": True, **more})
+    return download(file, folder, **{"quiet": True, **more})
 
 
 def check(file, folder):
@@ -396,13 +397,16 @@ def test_retry_after_is_respected_up_to_a_bound_and_pauses_grow_with_jitter(
     monkeypatch.setattr(time, "sleep", slept.append)
     monkeypatch.setattr(Handler, "busy", lambda self: self.reply(503, Retry_After="30"))
     with pytest.raises(ConnectionError, match="HTTP 503 .*4 tries"):
-        get(server.file(a="busy"), tmp_path, patience=Patience())
+        with monkeypatch.context() as usual:
+            for name, value in {"TRIES": 4, "PAUSE": 1.0, "LONGEST": 60.0}.items():
+                usual.setattr(transfer, name, value)
+            get(server.file(a="busy"), tmp_path)
     assert (
         all(low <= wait <= high for wait, low, high in zip(slept, (30.5, 31, 32), (31.5, 33, 36)))
         and len(slept) == 3
     )
     with pytest.raises(ConnectionError, match="come back in 30 s"):
-        get(server.file(a="busy"), tmp_path, patience=HASTY)
+        get(server.file(a="busy"), tmp_path)
 
 
 def test_mirrors_are_asked_in_order_and_yours_first_with_or_without_folders(
