@@ -10,7 +10,6 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
@@ -139,15 +138,10 @@ def _jpegs(arrays: Arrays, folder: Path, limit: float) -> None:
         if len(rows := np.flatnonzero(split == k)):
             file, kind = folder / f"{name}_images.npy", (len(rows), *shape)
             images = np.lib.format.open_memmap(file, "w+", np.uint8, kind)
-
-            def decode(at: int) -> None:
-                pixels = picture(rows[at])
-                if pixels.shape != shape:
-                    raise ValueError(f"image {rows[at]} is {pixels.shape}, the first {shape}")
+            for at, row in enumerate(rows):
+                if (pixels := picture(row)).shape != shape:
+                    raise ValueError(f"image {row} is {pixels.shape}, the first {shape}")
                 images[at] = pixels
-
-            with ThreadPoolExecutor() as pool:
-                list(pool.map(decode, range(len(rows))))
             images.flush()
             known = {"label": "labels", "lesion_id": "groups"}
             for key, values in arrays.items():

@@ -17,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
+from conftest import seeds
 from effml.data import catalogue, commands, places, transfer
 from effml.data.catalogue import RemoteFile
 from effml.data.fetch import download, fetch, missing
@@ -308,7 +309,7 @@ def test_each_fault_alone_then_a_good_answer_then_a_good_mirror_and_after_an_ear
     assert check(server.file(a=fault, b="good"), tmp_path / "broken")
 
 
-@pytest.mark.parametrize("seed", range(80))
+@pytest.mark.parametrize("seed", seeds(20, 80))
 def test_random_faults_never_leave_a_damaged_file(server, tmp_path, seed):
     rng = random.Random(seed)
     quick = [fault for fault in FAULTS if fault not in ("stall", "silent")]
