@@ -36,15 +36,22 @@ class PublicSet:
 
 
 _HOSTS = "https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/"
-# MD5 as torchvision states them, and of what is inside
+
+
+def _idx_file(name: str, size: int, md5: str, inside: str) -> RemoteFile:
+    urls = tuple(host + name for host in _HOSTS)
+    return RemoteFile(f"MNIST/raw/{name}", urls, md5, size, inside)
+
+
+# bytes unpacked, MD5 as torchvision states it, and of what is inside
 _MNIST = """
-train-images-idx3-ubyte.gz f68b3c2dcbeaaa9fbdd348bbdeb94873 6bbc9ace898e44ae57da46a324031adb
-train-labels-idx1-ubyte.gz d53e105ee54ea40749a09fcbcd1e9432 a25bea736e30d166cdddb491f175f624
-t10k-images-idx3-ubyte.gz 9fb629c4189551a2d022fa330f9573f3 2646ac647ad5339dbf082846283269ea
-t10k-labels-idx1-ubyte.gz ec29112dd5afa0611ce80d1b7f02629c 27ae3e4e09519cfbb04c329615203637"""
+train-images-idx3 47040016 f68b3c2dcbeaaa9fbdd348bbdeb94873 6bbc9ace898e44ae57da46a324031adb
+train-labels-idx1 60008 d53e105ee54ea40749a09fcbcd1e9432 a25bea736e30d166cdddb491f175f624
+t10k-images-idx3 7840016 9fb629c4189551a2d022fa330f9573f3 2646ac647ad5339dbf082846283269ea
+t10k-labels-idx1 10008 ec29112dd5afa0611ce80d1b7f02629c 27ae3e4e09519cfbb04c329615203637"""
 _MNIST = [
-    RemoteFile(f"MNIST/raw/{name}", tuple(host + name for host in _HOSTS), md5, 48_000_000, inside)
-    for name, md5, inside in map(str.split, _MNIST.strip().splitlines())
+    _idx_file(f"{name}-ubyte.gz", int(size), md5, inside)
+    for name, size, md5, inside in [line.split() for line in _MNIST.strip().splitlines()]
 ]
 _WOUNDS = "https://github.com/uwm-bigdata/wound-segmentation"
 SETS = {

@@ -121,8 +121,8 @@ def _transfer(address: str, part: Path, file: RemoteFile, show: Progress) -> Non
         if needed > free:
             raise OSError(
                 f"{part.parent} has {free / 1e6:.1f} MB free, but {file.path} needs "
-                f"{needed / 1e6:.1f} MB. Make room, or choose a folder on another disk with --root, "
-                "or root=… in Python."
+                f"{needed / 1e6:.1f} MB. Make room, or choose a folder on another disk with "
+                "--root, or root=… in Python."
             )
         have = start
         show.begin(have)

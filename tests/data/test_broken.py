@@ -22,7 +22,8 @@ RNG = np.random.default_rng(0)
 
 @pytest.fixture(autouse=True)
 def little_memory(monkeypatch):
-    """256 MB of address space beyond what the process has: whoever believes a lie about sizes gets a MemoryError."""
+    """256 MB of address space beyond what the process has: a lie about sizes that is believed is a
+    MemoryError."""
     with open("/proc/self/statm") as file:
         now = int(file.read().split()[0]) * resource.getpagesize()
     before = resource.getrlimit(resource.RLIMIT_AS)
@@ -65,7 +66,7 @@ def test_a_bit_flipped_in_the_data(tmp_path, seed):
 
 @pytest.mark.parametrize("seed", seeds(10, 30))
 def test_bits_flipped_anywhere_do_no_harm(tmp_path, seed):
-    """Some bytes of a zip mean nothing (dates): then the content is the right one, else it is an error."""
+    """Some bytes of a zip mean nothing (dates): the content is right, or there is an error."""
     rng, whole, path = np.random.default_rng(seed), bytearray(packed()), tmp_path / "x.npz"
     for at in rng.integers(len(whole), size=3):
         whole[at] ^= 1 << rng.integers(8)

@@ -1,4 +1,4 @@
-"""Downloads against a server on loopback that does what it is told: honour ranges, lie, fall silent, break off."""
+"""Downloads against a server on loopback that does what it is told: honour ranges, lie, break off."""
 
 import argparse
 import gzip
@@ -30,7 +30,8 @@ HASTY = {"TRIES": 3, "PAUSE": 0.002, "LONGEST": 2, "SILENCE": 0.25}
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Each request takes the next word of the mirror's script; its last word holds for ever. /mirror/file picks the mirror."""
+    """Each request takes the next word of the mirror's script, whose last word holds for ever;
+    /mirror/file picks the mirror."""
 
     def do_GET(self):
         mirror = self.path.split("/")[-2]
@@ -253,7 +254,7 @@ def server(monkeypatch):
 
 @pytest.fixture
 def named(server, monkeypatch, tmp_path, no_data):
-    """A data set `tiny` in the catalogue, with the server as its only source and nothing on this machine."""
+    """A data set `tiny`, with the server as its only source and nothing on this machine."""
     info = {
         "url": f"{server.url}/source/tiny.npz",
         "MD5": MD5,
@@ -276,7 +277,7 @@ def get(file, folder, **more):
 
 
 def check(file, folder):
-    """The right bytes under the final name, or one clear error and nothing under it. True if the bytes came."""
+    """The right bytes under the final name (True), or one clear error and nothing under it."""
     try:
         assert get(file, folder).read_bytes() == DATA
         assert [path.name for path in folder.iterdir()] == ["set.npz"]
@@ -291,8 +292,8 @@ RIGHT = (
     "good no_ranges wrong_range other_bytes no_length redirect long_length".split()
 )  # the first answer is whole
 LASTING = (
-    "damaged busy_long forbidden absent gone no_content empty login_page gzipped to_ftp to_file short_length absurd_length "
-    "endless".split()
+    "damaged busy_long forbidden absent gone no_content empty login_page gzipped to_ftp to_file "
+    "short_length absurd_length endless".split()
 )  # nothing to be gained by asking again
 
 
