@@ -100,7 +100,7 @@ def test_truncated_or_foreign_files_are_refused(tmp_path):
 def test_names_say_where_they_were_looked_for_and_how_to_get_them(no_data):
     with pytest.raises(
         FileNotFoundError,
-        match="(?s)data get breastmnist.*1. Get on.*https://zenodo.*MD5 7506.*4. Say.*phantom-chest",
+        match="(?s)data get breastmnist.*1. Get.*https://zenodo.*MD5 7506.*4. Say.*phantom-chest",
     ):
         load_dataset("breastmnist")
     with pytest.raises(FileNotFoundError, match="nosuch.npz was not found"):

@@ -1,4 +1,4 @@
-"""Downloads against a server on loopback that does what it is told: honour ranges, lie, break off."""
+"""Downloads against a server on loopback that honours ranges, lies, or breaks off, as it is told."""
 
 import argparse
 import gzip
