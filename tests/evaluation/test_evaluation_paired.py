@@ -8,7 +8,7 @@ from sklearn.metrics import average_precision_score, balanced_accuracy_score, ro
 
 from effml.evaluation import (
     agreement,
-    delong,
+    auroc_interval,
     evaluate,
     mcnemar,
     non_inferiority,
@@ -163,9 +163,11 @@ def correlated(rng, n, classes=2, rho=0.8, signal=(1.2, 1.0)):
 
 def test_auroc_and_its_interval_are_those_of_proc():
     """R: ci.auc(aSAH$outcome, aSAH$s100b) gives 0.6301-0.7314-0.8326 (DeLong)."""
-    assert delong(S100B, POOR) == pytest.approx((0.731368563685637, 0.6301, 0.8326), abs=5e-5)
-    assert delong(S100B, POOR)[0] == pytest.approx(0.731368563685637, abs=1e-13)
-    assert delong(WFNS, POOR)[0] == pytest.approx(0.823678861788618, abs=1e-13)
+    assert auroc_interval(S100B, POOR) == pytest.approx(
+        (0.731368563685637, 0.6301, 0.8326), abs=5e-5
+    )
+    assert auroc_interval(S100B, POOR)[0] == pytest.approx(0.731368563685637, abs=1e-13)
+    assert auroc_interval(WFNS, POOR)[0] == pytest.approx(0.823678861788618, abs=1e-13)
 
 
 def test_paired_difference_is_that_of_procs_roc_test():
@@ -263,7 +265,7 @@ def test_95_percent_intervals_cover(n):
     for _ in range(rounds):
         a, b = binormal(rng, y, aurocs, 0.7)
         for scale in ("plain", "logit"):
-            _, low, high = delong(a, y, scale=scale)
+            _, low, high = auroc_interval(a, y, scale=scale)
             covered[scale] += low <= 0.85 <= high
         found = paired_auroc(a, b, y, positive=1)
         covered["paired"] += found.low <= -0.03 <= found.high
