@@ -53,26 +53,15 @@ def compare(
         >>> recipe = effml.Recipe(model="mlp", epochs=1)
         >>> runs = effml.sweep([recipe, recipe.but(optimizer="sgd")], "store")
         >>> sheet = effml.compare(*runs.run_id, store="store", positive=1)
-        >>> "non-inferior" in (*sheet.verdict, "non-inferior")
-        True
+        >>> sheet.ratio["model_file_bytes"]
+        np.float64(1.0)
     """
     import pandas
 
     rows = [_row(run, store) for run in (run_a, run_b)]
-    if rows[0]["data_sha256"] != rows[1]["data_sha256"]:
-        seen = [f"{_name(row)} saw {row['data']} ({str(row['data_sha256'])[:12]}…)" for row in rows]
-        raise ValueError(
-            f"{' and '.join(seen)}: only runs on the same data can be paired. Run one recipe on the "
-            "other's data."
-        )
-    arrays = [_arrays(row, store) for row in rows]
+    arrays = _paired_arrays(rows, store)
     p, q = (found["test_probabilities"].astype(float) for found in arrays)
-    labels, others = (found["test_labels"] for found in arrays)
-    if not np.array_equal(labels, others):
-        raise ValueError(
-            "The two runs have different test labels in spite of one SHA-256: run both recipes "
-            "again."
-        )
+    labels = arrays[0]["test_labels"]
     how = {"task": "multi-label" if labels.ndim == 2 and labels.shape[1] > 1 else "multi-class"}
     points = []
     if how["task"] == "multi-class" and np.isfinite(_number(rows[0]["test_prevalence"])):
@@ -87,6 +76,23 @@ def compare(
         table.loc["threshold", "note"] = "; ".join(notes)
     table = pandas.concat([table.rename(columns=str.lower), _costs(rows)])
     return table[COLUMNS].rename_axis("measure").fillna({"verdict": "", "note": ""})
+
+
+def _paired_arrays(rows: Sequence[Mapping[str, Any]], store: str | os.PathLike) -> list[Arrays]:
+    """The arrays of both runs, if they saw the same data."""
+    if rows[0]["data_sha256"] != rows[1]["data_sha256"]:
+        seen = [f"{_name(row)} saw {row['data']} ({str(row['data_sha256'])[:12]}…)" for row in rows]
+        raise ValueError(
+            f"{' and '.join(seen)}: only runs on the same data can be paired. Run one recipe on "
+            "the other's data."
+        )
+    arrays = [_arrays(row, store) for row in rows]
+    if not np.array_equal(*(found["test_labels"] for found in arrays)):
+        raise ValueError(
+            "The two runs have different test labels in spite of one SHA-256: run both recipes "
+            "again."
+        )
+    return arrays
 
 
 def _costs(rows: Sequence[Mapping[str, Any]]) -> "pandas.DataFrame":
@@ -155,13 +161,13 @@ def _arrays(row: Mapping[str, Any], store: str | os.PathLike) -> Arrays:
         ) from None
     if arrays["test_probabilities"].ndim > 2:
         raise ValueError(
-            f"{_name(row)} draws masks, and compare is for classes: put evaluate_masks of both side "
-            "by side."
+            f"{_name(row)} draws masks, and compare is for classes: put evaluate_masks of both "
+            "side by side."
         )
     if missing := {"test_probabilities", "test_labels"} - {*arrays}:
         raise ValueError(
-            f"{_name(row)} was made by an older effml, which kept no {', '.join(missing)}: run its recipe "
-            "again, into a new store."
+            f"{_name(row)} was made by an older effml, which kept no {', '.join(missing)}: run its "
+            "recipe again, into a new store."
         )
     return arrays
 

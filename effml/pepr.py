@@ -31,8 +31,7 @@ def normalize(cost: ArrayLike, lo: ArrayLike | None = None, hi: ArrayLike | None
     known = np.isfinite(lo) & np.isfinite(hi)  # a column of NaN has neither
     if np.any(known & (hi < lo)):
         raise ValueError(
-            f"hi={hi} lies below lo={lo}. Give the least and the largest cost of the experiment, or "
-            "leave both out."
+            f"hi={hi} lies below lo={lo}. Give the least and the largest cost of the experiment."
         )
     apart = known & (hi > lo)
     width = np.where(apart, hi, 1.0) - np.where(apart, lo, 0.0)
@@ -88,8 +87,7 @@ def pepr_score(
     """
     if not alpha >= 1:
         raise ValueError(
-            f"alpha={alpha} is not allowed. Give a number from 1 (cost counts) upwards (performance "
-            "counts)."
+            f"alpha={alpha} is not allowed. Give 1 (cost counts) or more (performance counts)."
         )
     p, r = _rows(performance, resource(cost, normalized=normalized, weights=weights))
     return _like(performance, alpha * p / (alpha + r))
@@ -107,8 +105,7 @@ def resource(cost: Any, *, normalized: bool = False, weights: Weights | None = N
     r = _numbers("cost", cost if normalized else normalize(cost))
     if np.any(r < 0):
         raise ValueError(
-            f"A normalised cost is {np.nanmin(r)}: R starts at 0. Leave normalized=True out for "
-            "costs as measured."
+            f"A cost is {np.nanmin(r)}: R starts at 0. Leave normalized=True out for others."
         )
     if r.ndim == 1:
         if weights is not None:
@@ -190,8 +187,7 @@ def best_pepr(
     curve = pepr_curve(performance, cost, alpha=alpha, normalized=normalized)
     if curve.empty:
         raise ValueError(
-            "No row has both a performance and a cost: there is no best one. Look for NaN in both "
-            "columns."
+            "No row has both a performance and a cost: there is no best one. Look for NaN in both."
         )
     best = curve.pepr >= curve.pepr.max() * (1 - 1e-12)  # equal, round-off aside
     return Best(*next(curve[best].itertuples()))
@@ -231,14 +227,12 @@ def _numbers(name: str, values: Any) -> NDArray:
         array = np.asarray(values, dtype=float)
     except (TypeError, ValueError):
         raise ValueError(
-            f"{name} holds something that is no number. Give numbers, and NaN for what was not "
-            "measured."
+            f"{name} holds something that is no number. Give NaN for what was not measured."
         ) from None
     if array.ndim not in (1, 2) or np.isinf(array).any():
         wrong = "an infinite number" if np.isinf(array).any() else f"the shape {array.shape}"
         raise ValueError(
-            f"{name} has {wrong}. Give finite numbers (N,), or (N, K) for K resources; NaN where "
-            "nothing was measured."
+            f"{name} has {wrong}. Give finite numbers (N,) or, of K resources, (N, K), or NaN."
         )
     return array
 
@@ -247,20 +241,17 @@ def _rows(performance: ArrayLike, cost: NDArray) -> tuple[NDArray, NDArray]:
     p = _numbers("performance", performance)
     if p.ndim != 1 or len(p) != len(cost):
         raise ValueError(
-            f"performance has the shape {p.shape}, cost {cost.shape}: give one row per model in "
-            "both, in one order."
+            f"performance has the shape {p.shape}, cost {cost.shape}: give one row per model."
         )
     if np.any((p < 0) | (p > 1)):
         raise ValueError(
-            f"performance is {np.nanmin(p)} to {np.nanmax(p)}: it must be a fraction. Divide per "
-            "cent by 100."
+            f"performance is {np.nanmin(p)} to {np.nanmax(p)}, no fraction. Divide per cent by 100."
         )
     return p, cost
 
 
 def _like(given: Any, values: NDArray) -> Any:
-    """`values` as pandas with the index (and columns) of what was given, if that was pandas; else an
-    array."""
+    """`values` as pandas with the index (and columns) of what was given, if that was pandas."""
     if isinstance(given, pandas.DataFrame):
         return pandas.DataFrame(values, given.index, given.columns)
     return pandas.Series(values, given.index) if isinstance(given, pandas.Series) else values

@@ -245,9 +245,13 @@ def test_other_tasks_have_no_thresholds(tmp_path):
     assert worst.difference == pytest.approx(min(change)) and np.isnan(worst.p)
     assert worst.note.startswith(f"class {np.argmin(change)}, ")
     labels = compare("r1", "r2", store=tmp_path / "l")
-    assert {"auroc", "balanced_accuracy", "brier", "ece", "train_seconds"} <= {
-        *labels.index
-    } and "agreement" not in labels.index
+    assert {"auroc", "balanced_accuracy", "brier", "ece", "train_seconds"} <= {*labels.index}
+    told = [softmax(x) >= 0.5 for x in (good, crude)]
+    truth = np.eye(4, dtype=bool)[y]
+    assert labels.loc["accuracy", ["a", "b"]].tolist() == pytest.approx(
+        [(x == truth).mean() for x in told]
+    )
+    assert labels.b["agreement"] == pytest.approx((told[0] == told[1]).mean())
 
 
 def test_what_cannot_be_compared_is_refused(store, tmp_path):

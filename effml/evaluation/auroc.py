@@ -54,8 +54,8 @@ def auroc_interval(
     fits = s.size and s.ndim in (1, 2) and s.shape == y.shape
     if not fits or not (np.isfinite(s) & np.isin(y, (0, 1))).all():
         raise ValueError(
-            "auroc_interval takes finite scores and 0/1 is_positive of one shape, (N,) or (N, K), "
-            f"got shapes {s.shape} and {y.shape}: pass scores without NaN, and `labels == positive`."
+            f"scores {s.shape} and is_positive {y.shape} must be finite and 0/1, (N,) or (N, K) "
+            "each: pass scores without NaN, and `labels == positive`."
         )
     value, influence = _influence(s.reshape(len(s), -1), truth := y.reshape(len(y), -1) == 1)
     return SCALES[choose("scale", scale, SCALES)](value, _error(influence, truth, strata))
@@ -108,8 +108,8 @@ def _error(influence: NDArray, truth: NDArray, strata: NDArray | None) -> float:
 
 
 def _placements(scores: NDArray, truth: NDArray) -> NDArray:
-    """(N,) share of the other group that each sample is ordered rightly against, ties half: DeLong's
-    V10 and V01."""
+    """(N,) share of the other group that each sample is ordered rightly against, ties half:
+    DeLong's V10 and V01."""
     from scipy.stats import rankdata
 
     below = rankdata(scores)  # less the midrank in the own group: how many of the other are below

@@ -84,9 +84,6 @@ def by_group(
 ) -> "pandas.DataFrame":
     """One row per group of images, such as those of one site: what `evaluate` says of them.
 
-    With 10 images of each class a 95 % interval of an AUROC is some 0.4 wide: look at it before
-    blaming a site.
-
     Args:
         probabilities: (N, K), for binary also (N,), as in `evaluate`.
         labels: (N,), for multi-label 0/1 (N, K).
@@ -94,15 +91,13 @@ def by_group(
         positive: index of the positive class of a binary task.
         thresholds: a number, or for multi-label (K,); 0.5 if not given.
         groups: (N,) the group of each image, without missing values.
-        metric: what names the worst group: auroc, sensitivity, specificity, balanced_accuracy,
-            accuracy, average_precision or worst_class_recall.
-        fewest: images of each class in `labels` (multi-label: of each answer of each label) that a
-            group needs to be called the worst.
+        metric: what names the worst group, one of METRICS, such as sensitivity.
+        fewest: images of each class (multi-label: of each answer of each label) for `enough`. With
+            10 a 95 % interval of an AUROC is some 0.4 wide: look at it before blaming a site.
 
     Returns:
-        DataFrame: a row per group with the columns of `evaluate`; `enough`, whether it has `fewest`
-        images of each; `worst`, true for the group with the lowest `metric` among those with
-        enough, the first of equals.
+        DataFrame: a row per group with the columns of `evaluate`; `enough`; and `worst`, true for
+        the group with the lowest `metric` among those with enough, the first of equals.
 
     Raises:
         ValueError: on input that cannot be scored, groups that do not fit, an unknown metric.
@@ -110,8 +105,8 @@ def by_group(
     Example:
         >>> p, sites = [0.9, 0.1, 0.2, 0.8], ["A", "A", "B", "B"]
         >>> how = dict(task="binary", positive=1, fewest=1)
-        >>> effml.by_group(p, [1, 0, 1, 0], sites, **how).auroc.to_dict()
-        {'A': 1.0, 'B': 0.0}
+        >>> effml.by_group(p, [1, 0, 1, 0], sites, **how).auroc.tolist()
+        [1.0, 0.0]
     """
     import pandas
 

@@ -9,10 +9,7 @@ from effml.machine import choose
 
 ARGMAX = ("multi-class", "ordinal")  # tasks in which the largest probability is the answer
 TASKS = ("binary", *ARGMAX, "multi-label")
-ONE_VS_REST = (
-    "For class c of several against the rest pass probabilities[:, c] and labels == c, "
-    "with positive=1."
-)
+ONE_VS_REST = "For class c of several pass probabilities[:, c] and labels == c, with positive=1."
 
 
 def checked(
@@ -22,9 +19,8 @@ def checked(
     binary, labelled = choose("task", task, TASKS) == "binary", task == "multi-label"
     if binary and positive not in (0, 1):
         raise ValueError(
-            f"A binary task needs positive=0 or positive=1, got {positive!r}: name the class whose "
-            "cases sensitivity counts, as the data set's passport does (BreastMNIST: 0, "
-            f"malignant). {ONE_VS_REST}"
+            f"A binary task needs positive=0 or positive=1, got {positive!r}: name the class that "
+            f"sensitivity is about (BreastMNIST: 0, malignant). {ONE_VS_REST}"
         )
     p, y = np.asarray(probabilities, dtype=float), np.asarray(labels)
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 and not labelled else y
@@ -40,16 +36,16 @@ def checked(
     bad = ~((p >= -1e-6) & (p <= 1 + 1e-6))  # runtimes overshoot by a rounding; NaN fails both
     if bad.any():
         raise ValueError(
-            f"{bad.sum()} of {p.size} probabilities not finite or outside [0, 1], first in row "
-            f"{bad.any(axis=1).argmax()}: apply softmax or sigmoid to logits; NaN means a diverged "
-            "run."
+            f"{bad.sum()} of {p.size} probabilities lie outside [0, 1], first in row "
+            f"{bad.any(axis=1).argmax()}: apply softmax or sigmoid to logits; NaN means that "
+            "training diverged."
         )
     classes = np.arange(k if task in ARGMAX else 2)
     if not np.isin(y, classes).all():
         raise ValueError(
             f"labels must be integers from 0 to {classes[-1]}, got "
-            f"{np.setdiff1d(y, classes)[:5].tolist()}: number classes as the columns are, from 0, "
-            f"and drop images without a label. {ONE_VS_REST if binary else ''}"
+            f"{np.setdiff1d(y, classes)[:5].tolist()}: number classes as the columns are, and drop "
+            f"images without a label. {ONE_VS_REST if binary else ''}"
         )
     if binary:
         return p[:, [int(positive) if k == 2 else 0]], (y == positive)[:, None]
@@ -73,8 +69,7 @@ def called(p: NDArray, task: str, thresholds: ArrayLike | None) -> tuple[NDArray
     if cut.shape not in ((), (k,)) or not ((cut >= 0) & (cut <= 1)).all():
         raise ValueError(
             f"thresholds must be one number in [0, 1]{f', or {k} of them' * (k > 1)}, got "
-            f"{thresholds!r}: choose on validation, on the positive class's probability, or leave "
-            "None for 0.5."
+            f"{thresholds!r}: choose on validation, or leave None for 0.5."
         )
     return p.argmax(axis=1)[:, None] == np.arange(k) if task in ARGMAX else p >= cut, cut
 

@@ -61,8 +61,7 @@ def paired_bootstrap(
     rows = [len(array) for array in (*arrays, *([] if strata is None else [strata]))]
     if len(set(rows)) != 1 or not rows[0]:
         raise ValueError(
-            f"arrays and strata have {rows} rows: pass arrays of the same images in the same order, "
-            "N > 0."
+            f"arrays and strata have {rows} rows: pass N > 0 of the same images in the same order."
         )
     strata = np.zeros(rows[0]) if strata is None else np.asarray(strata)
     groups = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from effml.evaluation.checks import notes_of
-from effml.evaluation.intervals import NAN, columns, paired_bootstrap
+from effml.evaluation.intervals import NAN, Interval, columns, paired_bootstrap
 from effml.evaluation.scores import Scores
 
 
@@ -48,7 +48,7 @@ def evaluate_masks(
         masks: the true ones, 0/1 of the same shape.
         threshold: a pixel is called where probability >= threshold.
         spacing: size of a pixel, a number or one per axis.
-        groups: (N,) the patient of each image; the interval then draws whole patients.
+        groups: (N,) the patient of each image, if some have several: whole patients are drawn.
         seed: of the bootstrap.
 
     Returns:
@@ -68,35 +68,26 @@ def evaluate_masks(
     """
     answer, truth, size = _checked(probabilities, masks, threshold, spacing)
     n = len(truth)
-    patients = np.arange(n) if groups is None else np.asarray(groups)
-    if patients.shape != (n,):
-        raise ValueError(f"groups {patients.shape} must name the patient of each of {n} images.")
     both, answered, true = (x.reshape(n, -1).sum(axis=1) for x in (answer & truth, answer, truth))
     dice, iou = _share(2 * both, answered + true, 1), _share(both, answered + true - both, 1)
     comparable, empty = (answered > 0) & (true > 0), (answered == 0) & (true == 0)
     found = np.flatnonzero(comparable)
     distances = np.array([_hausdorff95(answer[i], truth[i], size) for i in found])
     one, none = int((~comparable & ~empty).sum()), int(empty.sum())
-    hits, called, there = both.sum(), answered.sum(), true.sum()
+    neither = f"images without a structure in which none was found: {none}, Dice 1, no distance"
+    alone = f"images of which one mask is empty, the other not: {one}, Dice 0, no distance"
     return MaskScores(
         n=n,
         n_empty=int((true == 0).sum()),
         n_one_empty=one,
-        **columns(dice=_mean_over_patients(dice, patients, seed)),
-        dice_pooled=float(_share(2 * hits, called + there, NAN)),
+        **columns(dice=_mean_over_patients(dice, groups, seed)),
+        dice_pooled=_share(2 * both.sum(), (answered + true).sum(), NAN).item(),
         iou=float(iou.mean()),
         hausdorff95=float(distances.mean()) if len(found) else NAN,
         hausdorff95_median=float(np.median(distances)) if len(found) else NAN,
-        pixel_sensitivity=float(_share(hits, there, NAN)),
-        pixel_precision=float(_share(hits, called, NAN)),
-        notes=notes_of(
-            {
-                "images without a structure in which none was found: "
-                f"{none}, Dice 1, no distance": none > 0,
-                f"images of which one mask is empty, the other not: {one}, Dice 0, no distance": one
-                > 0,
-            }
-        ),
+        pixel_sensitivity=_share(both.sum(), true.sum(), NAN).item(),
+        pixel_precision=_share(both.sum(), answered.sum(), NAN).item(),
+        notes=notes_of({neither: none > 0, alone: one > 0}),
     )
 
 
@@ -113,14 +104,14 @@ def _checked(
         )
     if not ((p >= -1e-6) & (p <= 1 + 1e-6)).all() or not np.isin(truth, (0, 1)).all():
         raise ValueError(
-            "probabilities must be finite and in [0, 1], masks 0 or 1: apply sigmoid to logits; for "
-            "one structure of several pass `masks == index`."
+            "probabilities must be finite and in [0, 1], masks 0 or 1: apply sigmoid to logits; "
+            "for one structure of several pass `masks == index`."
         )
     size = np.full(p.ndim - 1, spacing) if np.ndim(spacing) == 0 else np.asarray(spacing)
     if not 0 < threshold <= 1 or size.shape != (p.ndim - 1,) or not (size > 0).all():
         raise ValueError(
-            f"threshold={threshold}, spacing={spacing}: give a threshold above 0 and at most 1, and "
-            f"a pixel's size above 0, one number or {p.ndim - 1} of them."
+            f"threshold={threshold}, spacing={spacing}: give a threshold above 0 and at most 1, "
+            f"and a pixel's size above 0, one number or {p.ndim - 1} of them."
         )
     return p >= threshold, truth == 1, size
 
@@ -130,7 +121,10 @@ def _share(part: NDArray, whole: NDArray, if_none: float) -> NDArray:
     return np.divide(part, whole, out=np.full(np.shape(whole), float(if_none)), where=whole > 0)
 
 
-def _mean_over_patients(dice: NDArray, patients: NDArray, seed: int) -> tuple:
+def _mean_over_patients(dice: NDArray, groups: ArrayLike | None, seed: int) -> Interval:
+    patients = np.arange(len(dice)) if groups is None else np.asarray(groups)
+    if patients.shape != dice.shape:
+        raise ValueError(f"groups {patients.shape} must name the patient of each of {len(dice)}.")
     member = np.unique(patients, return_inverse=True)[1]
     sums, images = np.bincount(member, weights=dice), np.bincount(member)
     return paired_bootstrap(lambda sums, images: sums.sum() / images.sum(), sums, images, seed=seed)

@@ -120,8 +120,7 @@ def agreement(answers_a: ArrayLike, answers_b: ArrayLike, labels: ArrayLike) -> 
     a, b, y = (np.asarray(x) for x in (answers_a, answers_b, labels))
     if not a.shape == b.shape == y.shape == (a.size,) or not a.size:
         raise ValueError(
-            f"answers {a.shape}, {b.shape} and labels {y.shape} do not match: pass (N,) each, of the "
-            "same images."
+            f"answers {a.shape}, {b.shape}, labels {y.shape}: pass (N,) each, of the same images."
         )
     table = {
         name: {"n": m.sum(), **columns(agreement=wilson((a == b)[m]))}
@@ -155,7 +154,7 @@ def non_inferiority(difference_low: float, difference_high: float, margin: float
     """
     if not margin > 0 or difference_low > difference_high:
         raise ValueError(
-            f"low={difference_low}, high={difference_high}, margin={margin} is not allowed: give the "
+            f"low={difference_low}, high={difference_high}, margin={margin} is not allowed: give "
             "bounds in order and a margin above 0, the loss that would not matter, such as 0.01."
         )
     if difference_low > -margin:
@@ -167,8 +166,7 @@ def _right(right_a: ArrayLike, right_b: ArrayLike) -> tuple[NDArray, NDArray]:
     a, b = np.asarray(right_a), np.asarray(right_b)
     if a.shape != (a.size,) or a.shape != b.shape or not np.isin(np.append(a, b), (0, 1)).all():
         raise ValueError(
-            f"right_a {a.shape} and right_b {b.shape} must be 0/1 or bool (N,) of the same images: "
-            "pass `answers == labels`."
+            f"right_a {a.shape} and right_b {b.shape} must be 0/1 (N,): pass `answers == labels`."
         )
     return a == 1, b == 1
 

@@ -41,7 +41,7 @@ AIMS: dict[str, Callable[[NDArray, NDArray, float], int]] = {
     "confirmation": _confirmation,
     "youden": _youden,
 }
-"""Each returns the index of one of ascending thresholds, whose sensitivity and specificity it takes."""
+"""Each takes the sensitivity and specificity of ascending thresholds and returns one's index."""
 
 
 ABOUT = {"screening": ("positive", "sensitivity"), "confirmation": ("negative", "specificity")}
@@ -49,7 +49,7 @@ ABOUT = {"screening": ("positive", "sensitivity"), "confirmation": ("negative", 
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A threshold on the positive class's probability, and what it achieves on the split it was chosen on."""
+    """A threshold on the positive class's probability, and what it achieves where it was chosen."""
 
     threshold: float  # the answer is positive where probability >= threshold
     aim: str
@@ -99,72 +99,66 @@ def operating_point(
         >>> effml.operating_point([0.9, 0.4, 0.6, 0.1], [1, 1, 0, 0], positive=1).threshold
         0.4
     """
-    _refuse(choose("aim", aim, AIMS), at_least, confidence)
     p, truth = (array[:, 0] for array in checked(probabilities, labels, "binary", positive))
-    if truth.all() or not truth.any():
-        raise ValueError(
-            f"{truth.sum()} of {len(truth)} images are positive: choose a threshold on a "
-            "validation split that holds both classes, or keep 0.5."
-        )
+    _refuse(choose("aim", aim, AIMS), at_least, confidence, truth)
     p = p.clip(0, 1)  # evaluate takes thresholds in [0, 1]
     cuts = np.unique(np.append(p, min(np.nextafter(p.max(), 2), 1)))
     positives, negatives = np.sort(p[truth]), np.sort(p[~truth])
     found = (len(positives) - np.searchsorted(positives, cuts)) / len(positives)
     spared = np.searchsorted(negatives, cuts) / len(negatives)
     sizes = {"positive": len(positives), "negative": len(negatives)}
-    wanted = at_least
-    if confidence is not None:
-        wanted = _assured(sizes[ABOUT[aim][0]], at_least, confidence)
+    cases = sizes["negative" if aim == "confirmation" else "positive"]
+    wanted = _assured(cases, at_least, confidence)
     threshold = float(cuts[AIMS[aim](found, spared, wanted)])
     rates = wilson(positives >= threshold), wilson(negatives < threshold)
     missed = aim == "confirmation" and rates[1][0] < wanted
-    told = {
+    told = _too_few(sizes, aim, at_least, confidence) | {
         f"the aim is not reached: no threshold has specificity >= {wanted:g}": missed,
         "this threshold calls no image of validation positive": p.max() < threshold,
         "this threshold calls every image of validation positive": p.min() >= threshold,
     }
-    few = _too_few(sizes, aim, at_least, confidence)
     return OperatingPoint(
         threshold=threshold,
         aim=aim,
         at_least=float(at_least),
         **columns(sensitivity=rates[0], specificity=rates[1]),
         **{f"n_{name}": n for name, n in sizes.items()},
-        notes=notes_of(few | told),
+        notes=notes_of(told),
     )
 
 
-def _refuse(aim: str, at_least: float, confidence: float | None) -> None:
+def _refuse(aim: str, at_least: float, confidence: float | None, truth: NDArray) -> None:
+    asked = f"at_least={at_least!r}"
     if not 0 < at_least <= 1:
         raise ValueError(
-            f"at_least={at_least!r} is not allowed: give a fraction above 0 and at most 1, such as "
-            "0.95."
+            f"{asked} is not allowed: give a fraction above 0 and at most 1, such as 0.95."
         )
     if confidence is not None and (aim == "youden" or not 0 < confidence < 1 or at_least == 1):
         raise ValueError(
-            f"confidence={confidence!r} with aim={aim!r} and at_least={at_least!r} is not allowed: "
-            "give a chance between 0 and 1 to screening or confirmation with at_least below 1, or "
-            "leave it out."
+            f"confidence={confidence!r} with aim={aim!r} and {asked} is not allowed: give a chance "
+            "between 0 and 1 to screening or confirmation with at_least below 1, or leave it out."
+        )
+    if truth.all() or not truth.any():
+        raise ValueError(
+            f"{truth.sum()} of {len(truth)} images are positive: choose a threshold on a "
+            "validation split that holds both classes, or keep 0.5."
         )
 
 
 def _too_few(
-    cases: dict[str, int], aim: str, at_least: float, confidence: float | None
+    sizes: dict[str, int], aim: str, at_least: float, confidence: float | None
 ) -> dict[str, bool]:
     """Notes on too few cases of the classes that the aim is about."""
     needed, told = max(FEWEST, 0 if aim == "youden" else round(1 / max(1 - at_least, 1e-9))), {}
     for name, rate in [ABOUT[aim]] if aim in ABOUT else ABOUT.values():
-        n = cases[name]
-        told[
-            f"only {n} {name} cases on validation, fewer than {needed}: one of them moves {rate} by "
-            f"{1 / n:.2g}"
-        ] = n < needed
+        n = sizes[name]
+        few = f"only {n} {name} cases on validation, fewer than {needed}: one of them moves"
+        told[f"{few} {rate} by {1 / n:.2g}"] = n < needed
         if confidence is not None:
+            goal = f"promise {at_least:g} with confidence {confidence:g}"
             fewest = np.ceil(np.log1p(-confidence) / np.log(at_least))
-            told[
-                f"{n} {name} cases cannot promise {at_least:g} with confidence {confidence:g}: it "
-                f"takes {fewest:.0f}"
-            ] = promise(0, n, at_least=at_least) < confidence
+            short = promise(0, n, at_least=at_least) < confidence
+            told[f"{n} {name} cases cannot {goal}: it takes {fewest:.0f}"] = short
     return told
 
 
@@ -182,8 +176,10 @@ def promise(missed: ArrayLike, cases: ArrayLike, *, at_least: float = 0.95) -> N
     return binom.sf(missed, cases, 1 - at_least)
 
 
-def _assured(cases: int, at_least: float, confidence: float) -> float:
+def _assured(cases: int, at_least: float, confidence: float | None) -> float:
     """The share of `cases` to get right on validation for a `promise` of `confidence`."""
+    if confidence is None:
+        return at_least
     allowed = int((promise(np.arange(cases), cases, at_least=at_least) >= confidence).sum()) - 1
     return (cases - max(allowed, 0)) / cases
 

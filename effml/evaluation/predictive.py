@@ -42,10 +42,7 @@ def predictive_values(rates: Any, prevalence: ArrayLike) -> "pandas.DataFrame":
 
     p = np.atleast_1d(np.asarray(prevalence, dtype=float))
     if p.ndim != 1 or not ((p > 0) & (p < 1)).all():
-        raise ValueError(
-            f"prevalence={prevalence!r} is not allowed: give fractions above 0 and below 1, such as "
-            "0.01."
-        )
+        raise ValueError(f"prevalence={prevalence!r}: give some above 0 and below 1, such as 0.01.")
     ends = ("", "_low", "_high")
     found, spared = (
         np.array([getattr(rates, name + end) for end in ends])

@@ -7,14 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from effml.evaluation.auroc import auroc_interval
 from effml.evaluation.calibration import average_precision, brier, ece, events
-from effml.evaluation.checks import (
-    ARGMAX,
-    called,
-    checked,
-    class_columns,
-    notes_of,
-    right_answers,
-)
+from effml.evaluation.checks import ARGMAX, called, checked, class_columns, notes_of, right_answers
 from effml.evaluation.intervals import NAN, Interval, columns, normal, wilson
 
 
@@ -126,15 +119,13 @@ def _balanced_accuracy(right: NDArray, truth: NDArray, argmax: bool) -> float:
 
 def _notes(usable: NDArray, auroc: Interval) -> tuple[str, ...]:
     left_out = ", ".join(map(str, np.flatnonzero(~usable)))
-    return notes_of(
-        {
-            "a single class in the labels: AUROC, balanced accuracy, the absent recall "
-            "undefined": not usable.any(),
-            f"AUROC and balanced accuracy leave out class {left_out}: no positive or no negative "
-            "case": usable.any() and not usable.all(),
-            "AUROC interval undefined: a class has a single case": usable.any()
-            and np.isnan(auroc[1]),
-            "AUROC interval is a point, not a certainty: such scores leave no variance": auroc[1]
-            == auroc[2],
-        }
+    one = "a single class in the labels: AUROC, balanced accuracy, the absent recall undefined"
+    some = (
+        f"AUROC and balanced accuracy leave out class {left_out}: no positive or no negative case"
     )
+    single = "AUROC interval undefined: a class has a single case"
+    point = "AUROC interval is a point, not a certainty: such scores leave no variance"
+    _, low, high = auroc
+    some_usable, all_usable = usable.any(), usable.all()
+    told = {one: not some_usable, some: some_usable and not all_usable}
+    return notes_of(told | {single: some_usable and np.isnan(low), point: low == high})

@@ -57,8 +57,8 @@ def compare_predictions(
         DataFrame: both models, difference (second minus first) with its paired 95 % interval low,
         high, two-sided p, verdict where higher is better, note. AUROC: DeLong. Shares of right
         answers: Tango, p McNemar (multi-label accuracy: normal, over images). Balanced accuracy,
-        Brier, ECE, worst-class recall: bootstrap, stratified by class. Agreement: the share of equal
-        answers and its own interval, in the second column. NaN or "" where nothing applies.
+        Brier, ECE, worst-class recall: bootstrap, stratified by class. Agreement, the share of
+        equal answers with its own interval: in the second column. NaN or "": does not apply.
 
     Raises:
         ValueError: on input that cannot be scored or paired.
@@ -76,33 +76,46 @@ def compare_predictions(
             f"names={names!r}: give two different names, none of {', '.join(COLUMNS)}."
         )
     task = task or _guessed(np.shape(p), np.asarray(labels))
-    how: dict[str, Any] = {"task": task, "positive": positive}
-    *chances, truth = checked_pair(p, q, labels, task, positive)
-    cuts = _each(threshold, task)
+    given = {"task": task, "positive": positive, "thresholds": _each(threshold, task)}
+    sheet = _sheet(p, q, labels, **given, names=names, margin=margin, seed=seed)
+    table = pandas.DataFrame.from_dict(sheet, orient="index", columns=["a", "b", *COLUMNS])
+    table = table.set_axis([*names, *COLUMNS], axis=1).rename_axis("measure")
+    if np.ndim(threshold) == 0:  # the same for both
+        table = table[~table.index.str.endswith("'s threshold")]
+    return table.fillna({"verdict": "", "note": ""})
+
+
+def _sheet(
+    p: ArrayLike,
+    q: ArrayLike,
+    labels: ArrayLike,
+    *,
+    thresholds: tuple[Any, Any],
+    names: tuple[str, str],
+    margin: float,
+    seed: int,
+    **how: Any,
+) -> Rows:
+    task, cuts = how["task"], thresholds
+    *chances, truth = checked_pair(p, q, labels, **how)
     scores = [evaluate(x, labels, thresholds=cut, **how) for x, cut in zip((p, q), cuts)]
-    auroc = paired_auroc(p, q, labels, **how)
-    sheet = {
-        "auroc": _row(auroc, "; ".join(dict.fromkeys(scores[0].notes + scores[1].notes)), margin)
-    }
+    notes = "; ".join(dict.fromkeys(scores[0].notes + scores[1].notes))
+    sheet = {"auroc": _row(paired_auroc(p, q, labels, **how), notes, margin)}
     sheet["average_precision"] = _plain(scores, "average_precision")
+    if task == "binary":
+        sheet["threshold"] = _plain(scores, "threshold")
+    a, b, b_at_a = (called(chances[i], task, cuts[j])[0] for i, j in ((0, 0), (1, 1), (1, 0)))
     if task == "multi-label":
-        sheet |= _labelled(
-            truth, *(called(x, task, cut)[0] for x, cut in zip(chances, cuts)), margin
-        )
+        sheet |= _labelled(truth, a, b, margin)
     else:
-        if task == "binary":
-            sheet["threshold"] = _plain(scores, "threshold")
-        tried = [(0, 0), (1, 1), (1, 0)][: 2 + (np.ndim(threshold) > 0)]  # model, whose threshold
-        answers = (called(chances[i], task, cuts[j])[0] for i, j in tried)
-        sheet |= _answered(how, names, margin, *class_columns(task, positive, truth, *answers))
+        columns = class_columns(task, how["positive"], a, b, b_at_a, truth)
+        positive = how["positive"] if task == "binary" else None
+        sheet |= _answered([x.argmax(axis=1) for x in columns], positive, names, margin)
     found = paired_scores(p, q, labels, thresholds=cuts, seed=seed, **how)
     sheet["balanced_accuracy"] = _row(found["balanced_accuracy"], "", margin)
     sheet |= {name: _row(found[name], "lower is better") for name in ("brier", "ece")}
     which = ", ".join(f"{name}: class {one.worst_class:g}" for name, one in zip(names, scores))
-    sheet["worst_class_recall"] = _row(found["worst_class_recall"], which)
-    table = pandas.DataFrame.from_dict(sheet, orient="index", columns=["a", "b", *COLUMNS])
-    table = table.set_axis([*names, *COLUMNS], axis=1).rename_axis("measure")
-    return table.fillna({"verdict": "", "note": ""})
+    return sheet | {"worst_class_recall": _row(found["worst_class_recall"], which)}
 
 
 def _guessed(shape: tuple[int, ...], labels: NDArray) -> str:
@@ -137,28 +150,25 @@ def _each(threshold: float | Sequence[Any] | None, task: str) -> tuple[Any, Any]
 
 
 def _answered(
-    how: dict[str, Any], names: tuple[str, str], margin: float, *members: NDArray
+    answers: list[NDArray], positive: int | None, names: tuple[str, str], margin: float
 ) -> Rows:
-    """What the answers tell apart: `members` (N, K) are the truth, the answers of both models and,
-    where there are two thresholds, those of the second model at the threshold of the first."""
-    y, *answers = (x.argmax(axis=1) for x in members)
-    right, sheet = [x == y for x in answers], {}
-    if how["task"] == "binary":
-        for name, these in (
-            ("sensitivity", y == how["positive"]),
-            ("specificity", y != how["positive"]),
-        ):
-            for x, where in zip(right[1:], ("", f" at {names[0]}'s threshold")):
-                found = paired_proportions(right[0][these], x[these])
-                sheet[name + where] = _row(found, "", margin)
-    test, table = mcnemar(*right[:2]), agreement(*answers[:2], y)
-    note = f"McNemar, {test.method}: only {names[0]} right {test.only_a}, only {names[1]} right "
-    sheet["accuracy"] = _row(paired_proportions(*right[:2]), f"{note}{test.only_b}", margin)
+    """What class indices (N,) tell apart: the answers of both models, those of the second at the
+    threshold of the first, and the true ones; `positive` is None but for binary."""
+    (a, b, b_at_a, y), (first, second) = answers, names
+    right_a, right_b, sheet = a == y, b == y, {}
+    sides = {"sensitivity": y == positive, "specificity": y != positive}
+    for name, these in sides.items() if positive is not None else ():
+        for where, x in (("", b), (f" at {first}'s threshold", b_at_a)):
+            found = paired_proportions(right_a[these], (x == y)[these])
+            sheet[name + where] = _row(found, "", margin)
+    test, table = mcnemar(right_a, right_b), agreement(a, b, y)
+    note = f"McNemar, {test.method}: only {first} right {test.only_a}, only {second} right "
+    sheet["accuracy"] = _row(paired_proportions(right_a, right_b), f"{note}{test.only_b}", margin)
     each = table.drop(index="all")
     worst, least = each.change.idxmin(), each.agreement.idxmin()
-    change = paired_proportions(*(x[y == worst] for x in right[:2]))
-    note = f"class {worst}, named after looking"
-    sheet["worst change of a class's recall"] = {**_row(change, note), "p": NAN}
+    change = paired_proportions(right_a[y == worst], right_b[y == worst])
+    row = _row(change, f"class {worst}, named after looking")
+    sheet["worst change of a class's recall"] = row | {"p": NAN}
     note = f"share of equal answers; the least in class {least}, {each.agreement[least]:.3f}"
     share = tuple(table.loc["all", ["agreement", "agreement_low", "agreement_high"]])
     return sheet | {"agreement": _own(share, note)}
