@@ -28,6 +28,12 @@ def logit(value: float, error: float) -> Interval:
     return float(value), float(special.expit(centre - half)), float(special.expit(centre + half))
 
 
+def over_images(values: NDArray, *, least: float = 0) -> Interval:
+    """Mean of `values` (N,) with its normal interval, NaN for a single one."""
+    error = values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else NAN
+    return normal(values.mean(), error, least=least)
+
+
 def wilson(right: ArrayLike) -> Interval:
     """Mean of 0/1 `right` (n,) with its Wilson (1927) score interval; NaN where n is 0."""
     from scipy.stats import binomtest

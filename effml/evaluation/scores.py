@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from effml.evaluation.auroc import auroc_interval
 from effml.evaluation.calibration import average_precision, brier, ece, events
 from effml.evaluation.checks import ARGMAX, called, checked, class_columns, notes_of, right_answers
-from effml.evaluation.intervals import NAN, Interval, columns, normal, wilson
+from effml.evaluation.intervals import NAN, Interval, columns, over_images, wilson
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,7 @@ def evaluate(
     usable, argmax = (shares > 0) & (shares < 1), task in ARGMAX
     auroc = auroc_interval(p, truth, truth.argmax(axis=1) if argmax else None, scale="logit")
     majority = shares.max() if argmax else np.maximum(shares, 1 - shares).mean()
+    accuracy = (over_images if task == "multi-label" else wilson)(right.mean(axis=1))
     rates = [wilson(right[x]) if task == "binary" else (NAN,) * 3 for x in (truth, ~truth)]
     confidence, came_true = (x.ravel() for x in events(p, truth, task))
     found = zip(*(x.T for x in class_columns(task, positive, truth, answers)))
@@ -90,7 +91,7 @@ def evaluate(
         n=len(p),
         prevalence=float(shares[0]) if task == "binary" else NAN,
         majority_rate=float(majority),
-        **columns(auroc=auroc, accuracy=_accuracy(right, task)),
+        **columns(auroc=auroc, accuracy=accuracy),
         **columns(sensitivity=rates[0], specificity=rates[1]),
         balanced_accuracy=_balanced_accuracy(right[:, usable], truth[:, usable], argmax),
         threshold=NAN if argmax or np.ptp(cut) > 0 else float(cut.flat[0]),
@@ -101,14 +102,6 @@ def evaluate(
         worst_class=worst_class,
         notes=_notes(usable, auroc),
     )
-
-
-def _accuracy(right: NDArray, task: str) -> Interval:
-    images = right.mean(axis=1)
-    if task != "multi-label":
-        return wilson(images)
-    n = len(images)
-    return normal(images.mean(), images.std(ddof=1) / n**0.5 if n > 1 else NAN)
 
 
 def _balanced_accuracy(right: NDArray, truth: NDArray, argmax: bool) -> float:
@@ -126,6 +119,5 @@ def _notes(usable: NDArray, auroc: Interval) -> tuple[str, ...]:
     single = "AUROC interval undefined: a class has a single case"
     point = "AUROC interval is a point, not a certainty: such scores leave no variance"
     _, low, high = auroc
-    some_usable, all_usable = usable.any(), usable.all()
-    told = {one: not some_usable, some: some_usable and not all_usable}
-    return notes_of(told | {single: some_usable and np.isnan(low), point: low == high})
+    told = {one: not usable.any(), some: usable.any() and not usable.all()}
+    return notes_of(told | {single: usable.any() and np.isnan(low), point: low == high})

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from effml.evaluation.auroc import Difference, paired_auroc
 from effml.evaluation.checks import ARGMAX, called, checked_pair, class_columns
-from effml.evaluation.intervals import NAN, Interval, normal
+from effml.evaluation.intervals import NAN, Interval, over_images
 from effml.evaluation.paired import (
     agreement,
     mcnemar,
@@ -72,12 +72,10 @@ def compare_predictions(
     import pandas
 
     if len({*names, *COLUMNS}) != 2 + len(COLUMNS):
-        raise ValueError(
-            f"names={names!r}: give two different names, none of {', '.join(COLUMNS)}."
-        )
+        raise ValueError(f"names={names!r}: give two names, none of {', '.join(COLUMNS)}.")
     task = task or _guessed(np.shape(p), np.asarray(labels))
-    given = {"task": task, "positive": positive, "thresholds": _each(threshold, task)}
-    sheet = _sheet(p, q, labels, **given, names=names, margin=margin, seed=seed)
+    how = {"task": task, "positive": positive}
+    sheet = _sheet((p, q), labels, how, _each(threshold, task), names, margin, seed)
     table = pandas.DataFrame.from_dict(sheet, orient="index", columns=["a", "b", *COLUMNS])
     table = table.set_axis([*names, *COLUMNS], axis=1).rename_axis("measure")
     if np.ndim(threshold) == 0:  # the same for both
@@ -86,21 +84,19 @@ def compare_predictions(
 
 
 def _sheet(
-    p: ArrayLike,
-    q: ArrayLike,
+    pair: Sequence,
     labels: ArrayLike,
-    *,
-    thresholds: tuple[Any, Any],
-    names: tuple[str, str],
+    how: dict,
+    cuts: Sequence,
+    names: Sequence,
     margin: float,
     seed: int,
-    **how: Any,
 ) -> Rows:
-    task, cuts = how["task"], thresholds
-    *chances, truth = checked_pair(p, q, labels, **how)
-    scores = [evaluate(x, labels, thresholds=cut, **how) for x, cut in zip((p, q), cuts)]
+    task, positive = how.values()
+    *chances, truth = checked_pair(*pair, labels, **how)
+    scores = [evaluate(x, labels, thresholds=cut, **how) for x, cut in zip(pair, cuts)]
     notes = "; ".join(dict.fromkeys(scores[0].notes + scores[1].notes))
-    sheet = {"auroc": _row(paired_auroc(p, q, labels, **how), notes, margin)}
+    sheet = {"auroc": _row(paired_auroc(*pair, labels, **how), notes, margin)}
     sheet["average_precision"] = _plain(scores, "average_precision")
     if task == "binary":
         sheet["threshold"] = _plain(scores, "threshold")
@@ -108,10 +104,10 @@ def _sheet(
     if task == "multi-label":
         sheet |= _labelled(truth, a, b, margin)
     else:
-        columns = class_columns(task, how["positive"], a, b, b_at_a, truth)
-        positive = how["positive"] if task == "binary" else None
+        columns = class_columns(task, positive, a, b, b_at_a, truth)
+        positive = positive if task == "binary" else None
         sheet |= _answered([x.argmax(axis=1) for x in columns], positive, names, margin)
-    found = paired_scores(p, q, labels, thresholds=cuts, seed=seed, **how)
+    found = paired_scores(*pair, labels, thresholds=cuts, seed=seed, **how)
     sheet["balanced_accuracy"] = _row(found["balanced_accuracy"], "", margin)
     sheet |= {name: _row(found[name], "lower is better") for name in ("brier", "ece")}
     which = ", ".join(f"{name}: class {one.worst_class:g}" for name, one in zip(names, scores))
@@ -136,8 +132,7 @@ def _each(threshold: float | Sequence[Any] | None, task: str) -> tuple[Any, Any]
         return None, None
     if task in ARGMAX:
         raise ValueError(
-            f"threshold has no effect on a {task} task, whose answer is the largest probability: "
-            "leave it out."
+            f"threshold has no effect on a {task} task, whose answer is the arg max: leave it out."
         )
     if np.ndim(threshold) == 0:
         return threshold, threshold
@@ -177,12 +172,7 @@ def _answered(
 def _labelled(truth: NDArray, a: NDArray, b: NDArray, margin: float) -> Rows:
     """The same of multi-label answers (N, K): means over images, whose labels are dependent."""
     right_a, right_b, same = ((x == y).mean(axis=1) for x, y in ((a, truth), (b, truth), (a, b)))
-
-    def over_images(values: NDArray) -> Interval:
-        error = values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else NAN
-        return normal(values.mean(), error, least=-1)
-
-    difference, low, high = over_images(right_b - right_a)
+    difference, low, high = over_images(right_b - right_a, least=-1)
     means = {"a": float(right_a.mean()), "b": float(right_b.mean())}
     found = Difference(**means, difference=difference, low=low, high=high)
     note = "share of equal answers over all images and labels"
@@ -190,6 +180,8 @@ def _labelled(truth: NDArray, a: NDArray, b: NDArray, margin: float) -> Rows:
 
 
 def _row(found: Difference, note: str, margin: float | None = None) -> dict[str, Any]:
+    if found.low == found.high:
+        note = "; ".join(filter(None, [note, "an interval without width is no certainty"]))
     judged = "" if margin is None else non_inferiority(found.low, found.high, margin)
     return {**asdict(found), "verdict": judged, "note": note}
 

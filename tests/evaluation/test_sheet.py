@@ -38,6 +38,7 @@ def test_a_model_differs_from_itself_by_nothing(task):
     surely = ["auroc", "balanced_accuracy", "brier", "ece", "worst_class_recall"]
     assert (sheet.loc[surely, ["low", "high"]] == 0).all().all()
     assert sheet.b["agreement"] == 1 and sheet.p["auroc"] == 1
+    assert sheet.note[surely].str.contains("without width is no certainty").all()
     if task == "multi-label":
         assert (sheet.low["accuracy"], sheet.high["accuracy"]) == (0, 0)
     else:  # Tango's stays open: that 160 images agree does not say that all do
@@ -162,8 +163,8 @@ def test_the_task_is_guessed_from_the_shapes():
         ("binary", dict(threshold=(0.1, 0.2, 0.3)), "one for each"),
         ("multi-label", dict(threshold=(0.1, 0.2)), r"multi-label: \(2, K\)"),
         ("binary", dict(threshold=1.2), "one number in"),
-        ("binary", dict(names=("a", "a")), "two different names"),
-        ("binary", dict(names=("low", "b")), "two different names"),
+        ("binary", dict(names=("a", "a")), "give two names, none of"),
+        ("binary", dict(names=("low", "b")), "give two names, none of"),
         ("binary", dict(margin=0), "margin above 0"),
     ],
 )
