@@ -15,7 +15,8 @@ def softmax(x):
 
 
 def two_models(n=300, classes=2, seed=0, noise=0.4):
-    """Labels, and the logits of a model and of a cruder one; a cruder one shifts its scores, too."""
+    """Labels, and the logits of a model and of a cruder one; a cruder one shifts its scores,
+    too."""
     rng = np.random.default_rng(seed)
     y = rng.permutation(np.arange(n) % (3 if classes == 2 else classes)).clip(
         0, classes - 1
@@ -25,7 +26,8 @@ def two_models(n=300, classes=2, seed=0, noise=0.4):
 
 
 def put(store, name, test, val, *, positive=0, task="binary", **columns):
-    """A record and its arrays, as `effml.run` leaves them: test and val are (probabilities, labels)."""
+    """A record and its arrays, as `effml.run` leaves them: test and val are (probabilities,
+    labels)."""
     scores = evaluate(*test, task=task, positive=positive)
     recipe = Recipe(model=columns.pop("model", "lenet5"), seed=int(name[1:]))
     told = {
@@ -61,7 +63,8 @@ def put(store, name, test, val, *, positive=0, task="binary", **columns):
 
 @pytest.fixture
 def store(tmp_path):
-    """r1, and r2, which is a quarter of it in size and half in time; positive is class 0, as malignant is."""
+    """r1, and r2, which is a quarter of it in size and half in time; positive is class 0, as
+    malignant is."""
     test, val = two_models(seed=1), two_models(seed=2, n=400)
     for k, name in enumerate(("r1", "r2"), 1):
         costs = (

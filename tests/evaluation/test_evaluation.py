@@ -1,4 +1,5 @@
-"""Oracles: scikit-learn for points, brute force for DeLong, a closed form for Wilson, simulation for coverage."""
+"""Oracles: scikit-learn for points, brute force for DeLong, a closed form for Wilson, simulation
+for coverage."""
 
 import subprocess
 import sys
@@ -94,7 +95,8 @@ def test_binary_variance_is_delongs_by_brute_force(decimals):
 
 
 def test_positive_class_zero_is_malignant():
-    """BreastMNIST: sensitivity must be that of class 0; swapping indices and columns together changes nothing."""
+    """BreastMNIST: sensitivity must be that of class 0; swapping indices and columns together
+    changes nothing."""
     p1, y = binary(np.random.default_rng(6), 140, prevalence=0.7)
     p = np.column_stack([1 - p1, p1])
     s, swapped = (
@@ -174,7 +176,8 @@ def test_multilabel_proportions_with_a_threshold_per_label():
 
 
 def test_two_classes_are_binary():
-    """Both columns of a two-class problem carry the same AUROC, so the macro interval must be DeLong's."""
+    """Both columns of a two-class problem carry the same AUROC, so the macro interval must be
+    DeLong's."""
     p, y = binary(np.random.default_rng(14), 90, decimals=1)
     macro = evaluate(np.column_stack([1 - p, p]).round(1), y, task="multi-class")
     assert triple(macro, "auroc") == pytest.approx(auroc_interval(p, y, scale="logit"), abs=1e-12)
@@ -350,7 +353,8 @@ def test_columns_are_plain_numbers():
 
 
 def test_import_is_light():
-    code = "import sys, effml.evaluation; print({'torch', 'scipy', 'sklearn', 'pandas'} & set(sys.modules))"
+    heavy = {"torch", "scipy", "sklearn", "pandas"}
+    code = f"import sys, effml.evaluation; print({heavy} & set(sys.modules))"
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
         == "set()\n"

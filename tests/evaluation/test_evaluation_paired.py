@@ -1,4 +1,5 @@
-"""Two models on the same images: pROC's own example, brute force, statsmodels, and what 95 % means in simulation."""
+"""Two models on the same images: pROC's own example, brute force, statsmodels, and what 95 % means
+in simulation."""
 
 import numpy as np
 import pytest
@@ -19,9 +20,10 @@ from effml.evaluation import (
     paired_scores,
 )
 
-# pROC's data set aSAH (Turck et al., Intensive Care Medicine 36:107, 2010): 41 patients with a poor outcome, then 72 with a
-# good one. S100β in 1/100 µg/l and the WFNS grade, put together from the thresholds and placements that pROC's own tests
-# expect; values that no comparison between the two groups can tell apart are in any order.
+# pROC's data set aSAH (Turck et al., Intensive Care Medicine 36:107, 2010): 41 patients with a poor
+# outcome, then 72 with a good one. S100β in 1/100 µg/l and the WFNS grade, put together from the
+# thresholds and placements that pROC's own tests expect; values that no comparison between the two
+# groups can tell apart are in any order.
 S100B = np.array(
     """
     13 10 16 12 44 52 49 7 33 9 7 41 35 48 56 25 58 70 71 7 71 30 3 9 22 74 26 77 8 27 13 10
@@ -62,7 +64,8 @@ def test_auroc_and_its_interval_are_those_of_proc():
 
 
 def test_paired_difference_is_that_of_procs_roc_test():
-    """R: roc.test(wfns, s100b) expects Z = 2.209, p = 0.0271757822291882, interval 0.0104061769564846 to 0.174214419249478."""
+    """R: roc.test(wfns, s100b) expects Z = 2.209, p = 0.0271757822291882, interval
+    0.0104061769564846 to 0.174214419249478."""
     found = paired_auroc(S100B / 300, WFNS / 5, POOR, positive=1)
     assert (found.low, found.high) == pytest.approx(
         (0.0104061769564846, 0.174214419249478), abs=2e-9
@@ -144,8 +147,9 @@ def binormal(rng, y, aurocs, rho):
 
 @pytest.mark.parametrize("n", [(200, 1000)[i] for i in seeds(1, 2)])
 def test_95_percent_intervals_cover(n):
-    """Prevalence 0.2, AUROC 0.85 (and 0.82 for the second model, correlation 0.7), 2 000 data sets: 93.5 to 96.5 % of intervals
-    hold the truth; on DeLong's plain scale not so with 40 positives, which is why `evaluate` takes the logit."""
+    """Prevalence 0.2, AUROC 0.85 (and 0.82 for the second model, correlation 0.7), 2 000 data sets:
+    93.5 to 96.5 % of intervals hold the truth; on DeLong's plain scale not so with 40 positives,
+    which is why `evaluate` takes the logit."""
     rng, y, aurocs, rounds = (
         np.random.default_rng(12),
         (np.arange(n) < n // 5).astype(int),

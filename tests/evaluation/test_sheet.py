@@ -1,4 +1,5 @@
-"""`compare_predictions`: identical models, exact cases, and brute force with SciPy and scikit-learn."""
+"""`compare_predictions`: identical models, exact cases, and brute force with SciPy and scikit-
+learn."""
 
 import numpy as np
 import pytest
