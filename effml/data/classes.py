@@ -11,7 +11,7 @@ well clear unremarkable uninfected""".split()
 _YES = """yes true positive pos abnormal malignant malignancy ill sick disease diseased cancer
 carcinoma tumour tumor lesion present case cases pneumonia melanoma fracture metastasis infected
 pathology""".split()
-_LONG = 100  # signs that the name of a class may have
+_LONG = 100  # characters that the name of a class may have
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
 
 
@@ -20,10 +20,10 @@ def in_order(names: Iterable[str]) -> list[str]:
     cannot be classes."""
     names = sorted(set(names))
     if odd := [name for name in names if len(name) > _LONG or not name.isprintable()]:
-        called = f"{odd[0][:40]!r}{'…' * (len(odd[0]) > 40)}, {len(odd[0])} signs"
+        called = f"{odd[0][:40]!r}{'…' * (len(odd[0]) > 40)}, {len(odd[0])} characters"
         raise ValueError(
-            f"A class is called {called}: give names of one line and at most {_LONG} signs in the "
-            "column label."
+            f"A class is called {called}: give names of one line and at most {_LONG} characters in "
+            "the column label."
         )
     if all(_NUMBER.fullmatch(name) for name in names):
         names.sort(key=float)

@@ -55,17 +55,17 @@ _SKIN = dict(akiec=0.06, bcc=0.08, bkl=0.11, df=0.025, mel=0.10, nv=0.60, vasc=0
 _NODULE = {"benign": 0.6, "malignant": 0.4}
 _CT, _MRI = "chest CT, patch around a nodule", "T1-weighted MRI of the head"
 _HE = "histology, haematoxylin and eosin"
-MANY, SOME = (1200, 200, 400), (300, 50, 100)
+_MANY, _SOME = (1200, 200, 400), (300, 50, 100)
 PHANTOMS: dict[str, Phantom] = {
     "phantom-chest": Phantom(
-        chest, "chest X-ray, frontal", MANY, {"normal": 0.6, "opacity": 0.4}, 1
+        chest, "chest X-ray, frontal", _MANY, {"normal": 0.6, "opacity": 0.4}, 1
     ),
-    "phantom-nodule": Phantom(nodule, _CT, MANY, _NODULE, 1, "nodule"),
+    "phantom-nodule": Phantom(nodule, _CT, _MANY, _NODULE, 1, "nodule"),
     "phantom-skin": Phantom(skin, "dermoscopy", (1400, 280, 700), _SKIN),
     "phantom-brain": Phantom(brain, f"{_MRI}, axial", (600, 100, 200), {}, structure="brain"),
     "phantom-brain3d": Phantom(brain_volume, _MRI, (60, 10, 20), {}, structure="brain"),
-    "phantom-tissue": Phantom(tissue, _HE, SOME, {}, structure="glands"),
-    "phantom-wound": Phantom(wound, "photograph of a wound", SOME, {}, structure="ulcer"),
+    "phantom-tissue": Phantom(tissue, _HE, _SOME, {}, structure="glands"),
+    "phantom-wound": Phantom(wound, "photograph of a wound", _SOME, {}, structure="ulcer"),
 }
 
 

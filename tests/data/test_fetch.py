@@ -1,4 +1,4 @@
-"""Downloads against a server on loopback that honours ranges, lies, or breaks off, as it is told."""
+"""Downloads against a server on loopback that honours ranges, lies or breaks off, as told."""
 
 import argparse
 import gzip
