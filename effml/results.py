@@ -238,8 +238,10 @@ def file_sha256(path: Path) -> str | None:
         return None
 
 
-def left_weights(row: dict[str, Any], store: Path) -> bool:
+def left_weights(row: dict[str, Any], store: Path, *, with_card: bool = False) -> bool:
     """Whether the weights that a run left are still there, and still those."""
+    if with_card and not card_file(store, str(row.get("run_id"))).is_file():
+        return False
     path, left = store / f"{row.get('run_id')}.safetensors", row.get("kept_sha256")
     return path.is_file() if left is None else file_sha256(path) == left
 
@@ -289,7 +291,7 @@ def load_arrays(folder: str | os.PathLike, run_id: str) -> dict[str, Any]:
     Example:
         >>> record = effml.run(effml.Recipe(model="mlp", epochs=1), store="mine")
         >>> effml.load_arrays("mine", record.run_id)["test_probabilities"].shape
-        (600, 2)
+        (300, 2)
     """
     import numpy
 

@@ -294,31 +294,35 @@ def test_a_run_killed_by_the_system_is_a_record(monkeypatch):
         "select",
         lambda r, w, x, real=server.select.select: real([r[0], reading], w, x),
     )
-    monkeypatch.setattr(server, "_job", lambda job: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(server, "_done", lambda line: os.kill(os.getpid(), signal.SIGKILL))
     answer = server._forked(job)  # somebody else's SIGKILL: the kernel counts no kill for memory
     assert answer["status"] == "failed" and "signal 9" in answer["reason"]
     counts = itertools.count()
     monkeypatch.setattr(server, "_killed_for_memory", lambda: next(counts))
     assert server._forked(job)["status"] == "out of memory"
-    monkeypatch.setattr(server, "_job", lambda job: os._exit(3))
+    monkeypatch.setattr(server, "_done", lambda line: os._exit(3))
     assert "exit status 3" in server._forked(job)["reason"]
     os.close(reading), os.close(writing)
 
 
-def test_where_there_is_no_fork_each_run_gets_a_new_python(tmp_path):
-    answer = executors.spawned(
-        json.dumps(
-            {
-                "recipe": QUICK.to_dict(),
-                "device": "cpu",
-                "store": str(tmp_path),
-                "keep_weights": False,
-                "environment": {},
-                "folder": str(tmp_path),
-            }
-        )
-    )
-    assert answer["status"] == "ok" and answer["recipe_id"] == QUICK.id
+def test_where_there_is_no_fork_each_run_gets_a_new_python(tmp_path, monkeypatch):
+    monkeypatch.setattr(executors, "FORKS", False)
+    executors.close_servers()
+    assert sweep([QUICK], tmp_path).status.tolist() == ["ok"] and executors._idle == []
+    monkeypatch.setattr(executors, "SERVER", [sys.executable, "-c", "raise SystemExit(3)"])
+    row = sweep([QUICK.but(seed=1)], tmp_path).iloc[0]
+    assert row.status == "failed" and "exit status 3" in row.reason
+
+
+def test_a_strategy_that_only_the_asker_has_is_told_and_asked_again(tmp_path, monkeypatch):
+    from effml import SELECTORS
+
+    monkeypatch.setitem(SELECTORS, "mine", SELECTORS["random"])
+    recipe = QUICK.but(selection="mine", train_fraction=0.5)
+    assert run(recipe).status == "ok"
+    row = sweep([recipe], tmp_path).iloc[0]
+    assert row.status == "not built" and "Unknown selection 'mine'" in row.reason
+    assert "effml.run" in row.reason and pending([recipe], tmp_path) == [recipe]
 
 
 def test_threads_spin_less_beside_a_busy_program_and_what_the_user_set_stays(monkeypatch):

@@ -23,8 +23,9 @@ def predict_folder(
     store: str | os.PathLike = "results/local",
     force: bool = False,
 ) -> int:
-    """Write a line for each picture in `folder` and below to `out`, a CSV: its file, the probability
-    of each class, the answers, or the reason why there are none. Returns 1 where one has none.
+    """Write a line for each picture in `folder` and below to `out`, a CSV: its file, the
+    probability of each class, the answers, or the reason why there are none. Returns 1 where a
+    picture has none, else 0.
 
     Raises FileExistsError where `out` is there (unless `force`), FileNotFoundError for no such run
     or no picture, ValueError for a model that answers with masks."""
@@ -39,7 +40,7 @@ def predict_folder(
     files = pictures_in(Path(folder), refused)
     if not files:
         raise FileNotFoundError(f"There is no picture in {folder} or below.")
-    for told in [*_on_preprocessing(trained), *trained.notes]:
+    for told in trained.notes:
         print(f"effml: {told}", file=sys.stderr)
     rows, names = refused, list(files.items())
     for start in range(0, len(names), BATCH):
@@ -52,16 +53,6 @@ def predict_folder(
     missing = sum("reason" in row for row in rows)
     print(f"{len(rows) - missing} of {len(rows)} pictures have an answer: {out}")
     return int(missing > 0)
-
-
-def _on_preprocessing(trained: TrainedModel) -> list[str]:
-    if trained.as_imported:
-        return []
-    channels, *_, side = trained.image_shape
-    return [
-        f"{trained.run_id} did not learn from pictures that effml imported, so how they were made is "
-        f"not known: these are padded to a square of {side} px with {channels} channel(s)"
-    ]
 
 
 def _answered(trained: TrainedModel, files: dict[str, Path]) -> list[dict[str, Any]]:

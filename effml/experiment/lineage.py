@@ -115,7 +115,6 @@ def _parent(asked: str, store: Path | None, behind: list[float]) -> dict[str, An
 
 _COSTS = ("seconds", "energy_j")
 _BUILDS_ON = ("weights", "teacher")
-UNKNOWN = {f"lineage_{name}": math.nan for name in _COSTS}
 
 
 def _costs(row: dict[str, Any], of: str) -> list[float]:
@@ -123,9 +122,14 @@ def _costs(row: dict[str, Any], of: str) -> list[float]:
     return [math.nan if cost is None else cost for cost in costs]
 
 
-def from_a_file(recipe: Recipe, parent: dict[str, Any] | None) -> bool:
-    """Whether the weights are those of a file, which does not say what it cost."""
-    return parent is None and recipe.weights not in NO_RUN
+def paid_before(
+    recipe: Recipe, store: Path | None, parent: dict[str, Any] | None, master: dict[str, Any] | None
+) -> dict[str, float]:
+    """`lineage` of the runs that gave weights and teacher; NaN where a file gave the weights, which
+    does not say what it cost."""
+    if parent is None and recipe.weights not in NO_RUN:
+        return {f"lineage_{name}": math.nan for name in _COSTS}
+    return lineage(store, parent, master)
 
 
 def ancestor(asked: str, store: Path | None) -> tuple[str, dict[str, Any] | None]:

@@ -12,14 +12,7 @@ from torch import nn
 
 from effml.compression import Report, get_compressor
 from effml.data import Dataset, load_dataset, normalize
-from effml.experiment.lineage import (
-    UNKNOWN,
-    ancestor,
-    build_for,
-    find_teacher,
-    from_a_file,
-    lineage,
-)
+from effml.experiment.lineage import ancestor, build_for, find_teacher, paid_before
 from effml.machine import choose as choose_from
 from effml.machine import seeded
 from effml.metering import measure
@@ -101,7 +94,7 @@ def prepare(recipe: Recipe, record: Record, store: Path | None, own: nn.Module |
         else:
             model, steps = _copy(own, data, recipe), []
         teacher, master = find_teacher(recipe, data, store)
-        record.update(UNKNOWN if from_a_file(recipe, parent) else lineage(store, parent, master))
+        record.update(paid_before(recipe, store, parent, master))
         if recipe.trainable == "head":
             model.requires_grad_(False)
             head(model, normalize(data.train.images[:1])).requires_grad_(True)
@@ -178,13 +171,9 @@ def _achieved(reports: list[Report]) -> dict[str, float]:
     if not reports:
         return {}
     before, after = reports[0].before, reports[-1].after
-    return {
-        "kept": reports[-1].kept,
-        "params_before": before["params"],
-        "macs_before": before["macs"],
-        "latency_s": after["latency_s"],
-        "latency_before_s": before["latency_s"],
-    }
+    latency = {"latency_s": after["latency_s"], "latency_before_s": before["latency_s"]}
+    sizes = {"params_before": before["params"], "macs_before": before["macs"]}
+    return {"kept": reports[-1].kept, **sizes, **latency}
 
 
 def check_own(model: Any) -> str:

@@ -61,22 +61,14 @@ class TrainedModel:
         """A picture as the model takes it, uint8 (C, H, W). ValueError where that cannot be."""
         from effml.importing import preprocess
 
-        image = np.asarray(preprocess(path, self._how()))
+        how = self.preprocessing
+        if "fit" not in how:  # no import says how its pictures were made
+            colour = "rgb" if how["channels"] == 3 else "grey"
+            how = {"size": how["size"], "fit": "pad", "colour": colour, "window": None}
+        image = np.asarray(preprocess(path, how))
         if image.shape != self.image_shape:
             raise ValueError(f"it is {image.shape}, and the model takes {self.image_shape}")
         return image
-
-    @property
-    def as_imported(self) -> bool:
-        """Whether pictures are prepared exactly as those it learned from were."""
-        return "fit" in self.preprocessing
-
-    def _how(self) -> dict[str, Any]:
-        if self.as_imported:
-            return self.preprocessing
-        colour = "rgb" if self.image_shape[0] == 3 else "grey"
-        size = self.preprocessing["size"]
-        return {"size": size, "fit": "pad", "colour": colour, "window": None}
 
 
 def load_run(
@@ -124,7 +116,11 @@ def load_run(
         net = _filled(copy.deepcopy(model) if own else build_model(recipe.model, **build), file)
     if len(card["image_shape"]) == 3:
         net.to(memory_format=torch.channels_last)  # as it was trained: sums in the same order
-    size, channels = build["size"], build["in_channels"]
+    preprocessing = card["preprocessing"]
+    if preprocessing is None:
+        preprocessing = {"size": build["size"], "channels": build["in_channels"]}
+        side = f"{build['size']} px with {build['in_channels']} channel(s)"
+        notes = [f"not from an import of effml: pictures are padded to squares of {side}", *notes]
     return TrainedModel(
         run_id=run_id,
         model=arithmetic(precision, "cpu").prepare(net).eval(),
@@ -133,7 +129,7 @@ def load_run(
         positive=card["positive"],
         thresholds={aim: math.nan if (x := card["thresholds"][aim]) is None else x for aim in AIMS},
         notes=tuple(notes),
-        preprocessing=card["preprocessing"] or {"size": size, "channels": channels},
+        preprocessing=preprocessing,
         image_shape=tuple(card["image_shape"]),
         precision=precision,
     )

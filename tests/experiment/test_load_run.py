@@ -78,7 +78,7 @@ def test_what_comes_back_answers_to_the_bit(tmp_path, fields):
             )
             assert threshold == point.threshold
     else:
-        assert np.isnan([*trained.thresholds.values()]).all() and "binary" in trained.notes[0]
+        assert np.isnan([*trained.thresholds.values()]).all() and "binary" in trained.notes[-1]
 
 
 def test_without_validation_there_are_no_thresholds_and_the_reason_is_told(monkeypatch):
@@ -154,7 +154,7 @@ def test_a_folder_of_pictures_gets_its_answers(store, tmp_path, reading, capsys)
     status, rows = predicted(trained.run_id, tmp_path / "in", "--out", out, "--store", store)
     told = capsys.readouterr()
     assert status == 0 and "40 of 40 pictures have an answer" in told.out
-    assert "padded to a square of 28 px" in told.err
+    assert "padded to squares of 28 px" in told.err
     assert reading[0] == {"size": 28, "fit": "pad", "colour": "grey", "window": None}
     expected = trained.predict(files)
     names = [path.relative_to(tmp_path / "in").as_posix() for path in files]

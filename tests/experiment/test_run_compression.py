@@ -280,7 +280,7 @@ def test_what_a_selection_or_a_cut_left_is_in_the_notes(monkeypatch):
 def test_what_a_run_builds_on_is_found(tmp_path):
     from safetensors.torch import save_file
 
-    from effml.experiment.lineage import ancestor, find_teacher, from_a_file, shape
+    from effml.experiment.lineage import ancestor, find_teacher, paid_before, shape
     from effml.models import WeightsUnavailable, build_model
 
     data, wide = dots(), dots(classes=("a", "b", "c"))
@@ -297,8 +297,14 @@ def test_what_a_run_builds_on_is_found(tmp_path):
         WeightsUnavailable, match="r9 is in the store, but the weights that it left are not"
     ):
         ancestor("r9", tmp_path)
-    for asked, parent, known in (("a.safetensors", None, 1), ("random", None, 0), ("r0", row, 0)):
-        assert from_a_file(Recipe(weights=asked), parent) == known
+    nan = pytest.approx(float("nan"), nan_ok=True)
+    for asked, parent, cost in (
+        ("a.safetensors", None, nan),
+        ("random", None, None),
+        ("r0", row, 1),
+    ):
+        found = paid_before(Recipe(weights=asked), tmp_path, parent, None)
+        assert found.get("lineage_seconds") == cost
     assert find_teacher(Recipe(), data, tmp_path) == (None, None)
     teacher, found = find_teacher(Recipe(teacher="r0"), data, tmp_path)
     assert found == row
