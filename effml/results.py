@@ -1,7 +1,7 @@
 """The table of records: a folder of append-only files, one JSON line per run. Torch-free.
 
-A writer opens a new file with a name of its own and only appends, so nothing is ever overwritten, a power cut costs
-the run in progress, and merging the work of five computers is copying their files into one folder.
+A writer opens a new file with a name of its own and only appends, so nothing is ever overwritten, a
+power cut costs the run in progress, and merging the work of five computers is copying their files.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas
 
 CLAIMS_TYPE = "application/vnd.effml.claims+json"
-"""Output type of `effml.report`, by which `make reproduce` finds the verdicts in an executed notebook."""
+"""Output type of `effml.report`, by which `make reproduce` finds a notebook's verdicts."""
 
 UNITS = {
     "test_auroc": "test AUROC",
@@ -97,13 +97,8 @@ class Writer:
 
 def plain_row(record: Record) -> dict[str, Any]:
     """A record as JSON can hold it: plain Python values, and None for what is not finite."""
-    values = {
-        name: value.item() if hasattr(value, "item") else value for name, value in record.items()
-    }
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in values.items()
-    }
+    values = ((name, x.item() if hasattr(x, "item") else x) for name, x in record.items())
+    return {n: None if isinstance(x, float) and not math.isfinite(x) else x for n, x in values}
 
 
 def read_records(folder: str | os.PathLike) -> tuple[list[dict[str, Any]], int]:
@@ -283,7 +278,7 @@ def load_arrays(folder: str | os.PathLike, run_id: str) -> dict[str, Any]:
         run_id: That of the record.
 
     Returns:
-        Arrays by name: test_probabilities (N, K), test_labels (N,), the same of val, train_loss (E,).
+        Arrays by name: test_probabilities (N, K), test_labels (N,), of val too, train_loss (E,) …
 
     Raises:
         FileNotFoundError: The run left none there; it names the file.

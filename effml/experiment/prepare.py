@@ -26,7 +26,7 @@ DEVICES = ("auto", "cpu", "cuda")
 ONE_LABEL = ("binary", "multi-class", "ordinal")
 
 NOT_BUILT = ("activation_bits", "gradient_bits", "bit_schedule", "runtime")
-"""What a recipe can ask for and no room offers yet; each leaves this list when its room is built."""
+"""What a recipe can ask for and no room offers yet. A room that is built leaves this list."""
 
 
 @dataclass(kw_only=True)
@@ -123,9 +123,8 @@ def check_data(data: Dataset, recipe: Recipe) -> None:
     axes, masks = data.train.images.ndim - 2, data.task == "segmentation"
     if masks != (recipe.model in SEGMENTING) or masks and axes != 2 + recipe.model.endswith("3d"):
         fits = f"unet{'3d' * (axes == 3)}" if masks else "a classifier, such as resnet18"
-        raise ValueError(
-            f"{data.name} ({data.task}, {axes}-D) does not fit model={recipe.model!r}. Choose {fits}."
-        )
+        what = f"{data.name} ({data.task}, {axes}-D)"
+        raise ValueError(f"{what} does not fit model={recipe.model!r}. Choose {fits}.")
     if axes == 3 and not masks:
         raise NotImplementedError(f"{data.name} holds volumes; classifiers so far take 2-D images.")
     if recipe.prune == "channels_taylor" and data.task == "multi-label":
@@ -180,8 +179,8 @@ def check_own(model: Any) -> str:
     """The name of its class. ValueError for what is no model with something to train."""
     if not isinstance(model, nn.Module) or not any(True for _ in model.parameters()):
         raise ValueError(
-            f"model is a {type(model).__name__}: give an nn.Module that has parameters to train, or "
-            "the name of a model as Recipe(model=…)."
+            f"model is a {type(model).__name__}: give an nn.Module that has parameters to train, "
+            "or the name of a model as Recipe(model=…)."
         )
     return type(model).__name__
 
@@ -194,8 +193,8 @@ def _copy(own: nn.Module, data: Dataset, recipe: Recipe) -> nn.Module:
     """A copy of your own model. ValueError unless it gives these data's classes a logit each."""
     if recipe.weights != "random":
         raise ValueError(
-            f"weights={recipe.weights!r} with a model of your own: it is trained from the weights it "
-            "has. Load others into it yourself, and leave weights."
+            f"weights={recipe.weights!r} with a model of your own: it is trained from the weights "
+            "it has. Load others into it yourself, and leave weights."
         )
     model, images = copy.deepcopy(own).cpu().float(), normalize(data.train.images[:2])
     wanted = (len(images), len(data.classes))
@@ -210,7 +209,7 @@ def _copy(own: nn.Module, data: Dataset, recipe: Recipe) -> nn.Module:
     if not isinstance(given, torch.Tensor) or tuple(given.shape) != wanted:
         got = tuple(given.shape) if isinstance(given, torch.Tensor) else type(given).__name__
         raise ValueError(
-            f"{recipe.model} gives {got} for {len(images)} images of {data.name}; wanted are logits "
-            f"{wanted}, one for each of {len(data.classes)} classes."
+            f"{recipe.model} gives {got} for {len(images)} images of {data.name}; wanted are "
+            f"logits {wanted}, one for each of {len(data.classes)} classes."
         )
     return model

@@ -22,6 +22,8 @@ from effml.recipe import Recipe
 from effml.results import CARD, card_file, file_sha256, read_records
 from effml.training import predict
 
+AGAIN = "Do the run again with --keep-weights (in Python keep_weights=True)."
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedModel:
@@ -103,7 +105,7 @@ def load_run(
     run_id, recipe = card["run_id"], Recipe.from_dict(card["recipe"])
     file = store / f"{run_id}.safetensors"
     if file_sha256(file) != card["kept_sha256"]:
-        raise ValueError(f"{file} is gone, or not what the run left. Do the run again: {_advice()}")
+        raise ValueError(f"{file} is gone, or not what the run left. {AGAIN}")
     build, precision, notes = card["build"], card["precision_used"], card["notes"]
     if precision.endswith("fp16"):
         notes = [*notes, f"computed in fp32: {precision} needs a GPU"]
@@ -135,10 +137,6 @@ def load_run(
     )
 
 
-def _advice() -> str:
-    return "with --keep-weights, or keep_weights=True in effml.sweep and effml.run."
-
-
 def _card(asked: str, store: Path) -> dict[str, Any]:
     """The card of the run that `asked` names."""
     names = [path.name.removesuffix(CARD) for path in store.glob(f"*{CARD}")]
@@ -147,13 +145,13 @@ def _card(asked: str, store: Path) -> dict[str, Any]:
         rows = [str(row.get("run_id")) for row in read_records(store)[0]]
         if found := [name for name in rows if name.startswith(asked)]:
             raise FileNotFoundError(
-                f"{found[-1]} is in {store}, but its weights were not kept. Do the run again {_advice()}"
+                f"{found[-1]} is in {store}, but its weights were not kept. {AGAIN}"
             )
-        menu = ", ".join(sorted(names)) or "(none: runs leave their weights " + _advice() + ")"
+        menu = ", ".join(sorted(names)) or f"(none). {AGAIN}"
         raise FileNotFoundError(f"{store} has no weights of a run {asked!r}. Choose from: {menu}")
-    cards = [json.loads(card_file(store, name).read_text(encoding="utf-8")) for name in fitting]
-    if len(cards) > 1 and {name.rpartition("-")[0] for name in fitting} != {asked}:
+    if len(fitting) > 1 and {name.rpartition("-")[0] for name in fitting} != {asked}:
         raise ValueError(f"{asked!r} begins several runs. Choose from: {', '.join(fitting)}")
+    cards = [json.loads(card_file(store, name).read_text(encoding="utf-8")) for name in fitting]
     return max(cards, key=lambda card: card["started_utc"])
 
 
