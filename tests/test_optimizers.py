@@ -89,7 +89,7 @@ def test_tensors_too_small_for_codes_step_as_adam_does(name):
 
 def test_what_is_not_asked_is_as_in_adam():
     (p,) = tensors(sizes=((10,),))
-    ours, theirs = eight_bit.adam8bit()([p]).defaults, torch.optim.Adam([p]).defaults
+    ours, theirs = eight_bit.Adam8bit([p]).defaults, torch.optim.Adam([p]).defaults
     assert ours == {name: theirs[name] for name in ours}
 
 

@@ -5,11 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from effml.machine import choose
 from effml.recipe import Recipe
 
 
 class Stopping(Protocol):
-    """Told of every epoch's validation `score`, `loss` and `accuracy`; plain numbers as state, so that it can be saved."""
+    """Told of every epoch's validation `score`, `loss` and `accuracy`; plain numbers as state, so
+    that it can be saved."""
 
     def better(self, found: dict[str, float]) -> bool: ...
     def enough(self) -> bool: ...
@@ -29,7 +31,7 @@ class ByScore:
         score = found["score"]
         self.counter = 0 if score > self.best else self.counter + 1
         kept = score >= self.best or math.isnan(score) and self.best == -math.inf
-        self.best = max(self.best, score)  # a NaN behind the comma leaves it
+        self.best = max(self.best, score)  # max keeps its first argument if the second is NaN
         return kept
 
     def enough(self) -> bool:
@@ -67,9 +69,6 @@ STOPPING: dict[str, Callable[[int], Stopping]] = {"score": ByScore, "selvan2023"
 
 
 def make_stopping(recipe: Recipe) -> Stopping:
-    """The rule of `recipe.stopping` with `recipe.patience`, 0 = never. ValueError for an unknown name."""
-    if recipe.stopping not in STOPPING:
-        raise ValueError(
-            f"Unknown stopping {recipe.stopping!r}. Choose from: {', '.join(STOPPING)}"
-        )
-    return STOPPING[recipe.stopping](recipe.patience)
+    """The rule of `recipe.stopping` with `recipe.patience`, 0 = never. ValueError for an unknown
+    name."""
+    return STOPPING[choose("stopping", recipe.stopping, STOPPING)](recipe.patience)

@@ -11,7 +11,8 @@ import pytest
 import torch
 from sklearn.cluster import KMeans, MiniBatchKMeans
 
-from effml.selection import PER_CLASS, SELECTORS, coverage, get_selector, quotas, scoring
+from effml.selection import PER_CLASS, SELECTORS, coverage, get_selector, scoring
+from effml.selection.classes import quotas
 
 N = 60
 NAMES = [*SELECTORS, *(name + PER_CLASS for name in SELECTORS)]
@@ -469,7 +470,7 @@ def test_a_batch_by_importance_is_of_three_batches_and_moves_tau(n, pool):
 
 
 def test_weights_of_images_and_the_norm_of_the_gradient():
-    from effml.training.loop import _gradient_norm
+    from effml.training.importance import gradient_norm
     from effml.training.losses import make_loss
 
     logits, labels = torch.randn(8, 3, requires_grad=True), torch.randint(3, (8,))
@@ -479,7 +480,7 @@ def test_weights_of_images_and_the_norm_of_the_gradient():
         (gradient,) = torch.autograd.grad(
             loss(logits[i : i + 1], labels[i : i + 1]), logits, retain_graph=True
         )
-        assert _gradient_norm(logits, labels)[i].item() == pytest.approx(
+        assert gradient_norm(logits, labels)[i].item() == pytest.approx(
             gradient.norm().item(), rel=1e-5
         )
 
@@ -503,7 +504,7 @@ def test_embed_gives_the_inputs_of_the_last_layer():
         {"selection": "kcenter", "train_fraction": 0.1},
         {"selection": "forgetting_per_class", "train_fraction": 0.1, "proxy": "mlp@2"},
         {"selection": "kmeans", "train_fraction": 0.05, "proxy": "lenet5@0"},
-        {"selection": "grand", "train_fraction": 0.05, "proxy": "mlp@1", "scores": "embedding"},
+        {"selection": "grand", "train_fraction": 0.05, "proxy": "mlp@1", "features": "embedding"},
     ],
 )
 def test_a_recipe_selects_and_the_record_says_what_was_kept(asked, tmp_path):
@@ -528,7 +529,7 @@ def test_what_a_recipe_cannot_select_is_an_instruction():
         ({"selection": "el2n", "proxy": "mlp@0"}, "trained proxy"),
         ({"selection": "kcentre"}, "Choose from: random"),
         ({"selection": "kmeans", "proxy": "mlp@x"}, "after @"),
-        ({"selection": "kmeans", "scores": "embedding"}, "embedding is that of a proxy"),
+        ({"selection": "kmeans", "features": "embedding"}, "embedding is that of a proxy"),
     ):
         record = run(Recipe(model="mlp", epochs=1, train_fraction=0.1, **asked))
         assert record.status == "unsupported" and words in record.reason

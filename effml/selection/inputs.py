@@ -1,0 +1,112 @@
+"""What a selection of your own images goes by: rows of arrays, or what your model makes of them."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
+
+from effml.data import Split, normalize
+from effml.models import check_linear, embed
+from effml.selection.checks import several
+
+
+def as_rows(values: Any, name: str, flat: bool = True) -> Any:
+    """Numbers, a row an image, from a list, an array or a tensor; images are made `flat`."""
+    if isinstance(values, (list, tuple)):
+        values = [row.detach().cpu().numpy() if torch.is_tensor(row) else row for row in values]
+        if len({np.shape(row) for row in values}) > 1:
+            raise ValueError(f"{name}: the rows have different lengths. Give each image as many.")
+    if torch.is_tensor(values):
+        values = values.detach().cpu()
+    elif (values := np.asanyarray(values)).dtype.kind not in "biuf" or not values.ndim:
+        raise ValueError(f"{name} are not numbers: give a list, an array or a tensor, (N, D).")
+    return values.reshape(len(values), -1) if flat and values.ndim > 2 else values
+
+
+def as_labels(labels: Any) -> Tensor | None:
+    """Whole numbers (N,) or (N, L); None where there are none."""
+    if labels is None:
+        return None
+    values = labels.detach().cpu().numpy() if torch.is_tensor(labels) else np.asarray(labels)
+    if values.dtype.kind not in "biuf" or not (values % 1 == 0).all() or (values < 0).any():
+        raise ValueError(
+            "labels must be whole numbers from 0, (N,) or (N, L). For names give "
+            "numpy.unique(labels, return_inverse=True)[1]."
+        )
+    return torch.from_numpy(values.astype(np.int64))
+
+
+class Batches:
+    """Images as a model takes them, batch by batch, as often as they are asked for; `labels` and
+    `n` are those met on the last way."""
+
+    def __init__(self, data: Any) -> None:
+        if data is None:
+            raise ValueError("A model needs data: give images, or a loader of batches.")
+        if isinstance(data, DataLoader) and not (
+            type(data.sampler) is SequentialSampler
+            and type(data.batch_sampler) in (BatchSampler, type(None))
+            and not data.drop_last
+        ):
+            raise ValueError(
+                "Indices need a fixed order and all images: give a DataLoader with shuffle=False, "
+                "drop_last=False and no sampler of its own."
+            )
+        if isinstance(data, Split):
+            parts = (data.images, data.labels)[: 1 + (data.labels is not None)]
+            data = list(zip(*(part.split(256) for part in parts)))
+        elif isinstance(data, (np.ndarray, Tensor)):
+            data = torch.as_tensor(data).split(256)
+        elif iter(data) is data:  # a generator goes once only
+            data = list(data)
+        self.data, self.labels, self.n = data, None, 0
+
+    def __iter__(self) -> Iterator[Tensor]:
+        met, n = [], 0
+        for batch in self.data:
+            images, *rest = batch if isinstance(batch, (tuple, list)) else (batch,)
+            images, n = torch.as_tensor(images), n + len(images)
+            met += map(torch.as_tensor, rest[:1])
+            yield normalize(images) if images.dtype == torch.uint8 else images
+        self.labels, self.n = torch.cat(met) if met else None, n
+
+
+def look(
+    model: nn.Module, batches: Batches, *, features: bool, logits: bool
+) -> tuple[Tensor | None, Callable[[Tensor | None], Tensor], Tensor | None]:
+    """What `embed` gives (zeros where no features are asked for), the probabilities given the
+    labels, and the labels met."""
+    weight, answers = next(model.parameters()), []
+    with _evaluating(model), torch.inference_mode():
+        for batch in batches:  # also to count them, and to meet the labels
+            if logits:
+                answers.append(model(batch.to(weight)).float().cpu())
+    labels, rows = batches.labels, torch.zeros(batches.n, 1)
+    if features:
+        with _evaluating(model):
+            if logits:
+                check_linear(model, next(iter(batches)))
+            whole = torch.cat(list(batches))
+            rows = embed(model, lambda part: whole[part], len(whole))
+
+    def probabilities(known: Tensor | None) -> Tensor:
+        found = torch.cat(answers)
+        return found.sigmoid() if several(known) else found.softmax(1)
+
+    return rows, probabilities, labels
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside; afterwards each module is in the mode it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
