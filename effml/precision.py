@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -31,6 +32,14 @@ class Arithmetic:
     products: str = "float32"
     scaled: bool = False
 
+    def __post_init__(self) -> None:
+        if self.device == "cpu" and "float16" in (self.weights, self.products):
+            others = ", ".join(name for name in PRECISIONS if not name.endswith("fp16"))
+            raise ValueError(
+                "float16 on a CPU is 4 to 500 times slower than float32, so it is refused. "
+                f"Choose from: {others}, or device='cuda'."
+            )
+
     def context(self) -> AbstractContextManager:
         """Autocast where products and weights differ, else nothing."""
         if self.products == self.weights:
@@ -51,48 +60,16 @@ class Arithmetic:
         return torch.amp.GradScaler(torch.device(self.device).type, enabled=self.scaled)
 
 
-def _fp32(device: str) -> Arithmetic:
-    return Arithmetic(device=device)
-
-
-def _amp_bf16(device: str) -> Arithmetic:
-    """Mixed precision: float32 weights, products in bfloat16, whose exponent is as long as
-    float32's: no loss scaling."""
-    return Arithmetic(device=device, products="bfloat16")
-
-
-def _amp_fp16(device: str) -> Arithmetic:
-    """Mixed precision with loss scaling (Micikevicius et al. 2018), on a GPU."""
-    return Arithmetic(device=_gpu(device), products="float16", scaled=True)
-
-
-def _bf16(device: str) -> Arithmetic:
-    """Weights, gradients and optimiser state in bfloat16: half the memory, and updates below 1/256
-    of a weight are lost."""
-    return Arithmetic(device=device, weights="bfloat16", products="bfloat16")
-
-
-def _fp16(device: str) -> Arithmetic:
-    """Weights in float16 without loss scaling (`model.half()` in Selvan et al. 2023), on a GPU."""
-    return Arithmetic(device=_gpu(device), weights="float16", products="float16")
-
-
-def _gpu(device: str) -> str:
-    if device == "cpu":
-        others = ", ".join(name for name in PRECISIONS if not name.endswith("fp16"))
-        raise ValueError(
-            "float16 on a CPU is 4 to 500 times slower than float32, so it is refused. "
-            f"Choose from: {others}, or device='cuda'."
-        )
-    return device
-
-
 PRECISIONS: dict[str, Callable[[str], Arithmetic]] = {
-    "fp32": _fp32,
-    "amp_bf16": _amp_bf16,
-    "amp_fp16": _amp_fp16,
-    "bf16": _bf16,
-    "fp16": _fp16,
+    "fp32": Arithmetic,
+    # mixed: bfloat16 has the exponents of float32, so the loss need not be scaled
+    "amp_bf16": partial(Arithmetic, products="bfloat16"),
+    # mixed, with loss scaling (Micikevicius et al. 2018)
+    "amp_fp16": partial(Arithmetic, products="float16", scaled=True),
+    # also gradients and optimiser state: half the memory; updates below 1/256 of a weight are lost
+    "bf16": partial(Arithmetic, weights="bfloat16", products="bfloat16"),
+    # the same without loss scaling (`model.half()` in Selvan et al. 2023)
+    "fp16": partial(Arithmetic, weights="float16", products="float16"),
 }
 
 

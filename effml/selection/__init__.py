@@ -9,12 +9,12 @@ epochs.
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor, nn, zeros
+from torch import Tensor
 
 from effml.machine import choose
 from effml.selection import coverage, scoring
 from effml.selection.classes import class_balanced, per_class, random
-from effml.selection.inputs import Batches, as_labels, as_rows, look
+from effml.selection.inputs import gather
 from effml.selection.scoring import by_score
 
 Selector = Callable[..., Tensor]
@@ -63,17 +63,17 @@ def select(
 
     Args:
         name: a name of SELECTORS; with `_per_class` behind it each class keeps its share.
-        features_or_model: features (N, D) or images (N, C, H, W), as a list, an array or a tensor;
-            or a model that gives logits (N, K), with `data`. None where the selector needs no
-            features: random, class_balanced, and those by scores but grand.
+        features_or_model: features (N, D) or images (N, C, H, W), a list, array or tensor; or a
+            model that gives logits (N, K), with `data`. None where no features are needed: random,
+            class_balanced, and all that go by scores but grand.
         data: with a model: images as it takes them, or a loader of batches (images or (images,
-            labels)) in a fixed order. uint8 images are brought to −1…1, as in `train`.
-        labels: class numbers (N,), or 0 and 1 (N, L); only where the selector goes by classes. By
+            labels)) in a fixed order. uint8 is brought to −1…1, as in `train`.
+        labels: class numbers (N,), or 0 and 1 (N, L), where the selector goes by classes; by
             default those of the loader.
         fraction: of the images to keep, above 0 and at most 1. Give this or `k`.
         k: the number of images to keep.
         scores: (N,), the largest first, or probabilities (N, K), over epochs (N, E, K), for the
-            selectors that go by them; by default those of the model.
+            selectors that go by them; by default the model's.
         seed: of what is drawn.
 
     Returns:
@@ -89,30 +89,10 @@ def select(
         >>> sorted(effml.select("kmeans", features, fraction=0.5) // 2)
         [tensor(0), tensor(1)]
     """
-    selector, features = get_selector(name), features_or_model
-    by_scores = getattr(selector, "needs_scores", False)
-    by_features = getattr(selector, "needs_features", True)
-    if scores is not None and not by_scores:
-        raise ValueError(f"{name} does not go by scores: leave scores, or choose entropy, say.")
-    if isinstance(features, nn.Module):
-        features, found, met = look(
-            features, Batches(data), features=by_features, logits=by_scores and scores is None
-        )
-        labels = as_labels(met if labels is None else labels)
-        scores = found(labels) if scores is None and by_scores else scores
-    elif data is not None:
-        raise ValueError("data is for a model: give features alone, or a model and data.")
-    scores = None if scores is None else as_rows(scores, "scores", flat=False)
-    labels = as_labels(labels)
-    if features is not None:
-        features = as_rows(features, "features")
-    elif by_features or scores is None and labels is None:
-        raise ValueError(
-            f"{name} needs features: give them, (N, D), or images, or a model with its data."
-        )
-    else:
-        features = zeros(len(labels if scores is None else scores), 1)
-    return selector(features, labels, _k(len(features), fraction, k), seed=seed, scores=scores)
+    selector = get_selector(name)
+    features, labels, scores = gather(name, selector, features_or_model, data, labels, scores)
+    k = _k(len(features), fraction, k)
+    return selector(features, labels, k, seed=seed, scores=scores)
 
 
 def _k(n: int, fraction: float | None, k: int | None) -> int:

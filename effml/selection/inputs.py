@@ -14,6 +14,34 @@ from effml.models import check_linear, embed
 from effml.selection.checks import several
 
 
+def gather(
+    name: str, selector: Callable[..., Tensor], given: Any, data: Any, labels: Any, scores: Any
+) -> tuple[Any, Tensor | None, Any]:
+    """Features, labels and scores as the selector takes them. ValueError for what is missing."""
+    by_scores = getattr(selector, "needs_scores", False)
+    by_features = getattr(selector, "needs_features", True)
+    if scores is not None and not by_scores:
+        raise ValueError(f"{name} does not go by scores: leave scores, or choose entropy, say.")
+    if isinstance(model := given, nn.Module):
+        batches = Batches(data)
+        logits = _logits(model, batches) if by_scores and scores is None else None
+        given = _embedding(model, batches, by_scores) if by_features else batches.blank()
+        labels = as_labels(batches.labels if labels is None else labels)
+        if logits is not None:
+            scores = logits.sigmoid() if several(labels) else logits.softmax(1)
+    elif data is not None:
+        raise ValueError("data is for a model: give features alone, or a model and data.")
+    labels = as_labels(labels)
+    scores = None if scores is None else as_rows(scores, "scores", flat=False)
+    if given is not None:
+        return as_rows(given, "features"), labels, scores
+    known = labels if scores is None else scores
+    if by_features or known is None:
+        needs = "features, (N, D) or images" if by_features else "labels or scores"
+        raise ValueError(f"{name} needs {needs}, or a model and its data.")
+    return torch.zeros(len(known), 1), labels, scores
+
+
 def as_rows(values: Any, name: str, flat: bool = True) -> Any:
     """Numbers, a row an image, from a list, an array or a tensor; images are made `flat`."""
     if isinstance(values, (list, tuple)):
@@ -41,12 +69,13 @@ def as_labels(labels: Any) -> Tensor | None:
 
 
 class Batches:
-    """Images as a model takes them, batch by batch, as often as they are asked for; `labels` and
-    `n` are those met on the last way."""
+    """Images as a model takes them, batch by batch, as often as they are asked for. `n` and
+    `labels` are those met, once all batches went by."""
 
     def __init__(self, data: Any) -> None:
         if data is None:
             raise ValueError("A model needs data: give images, or a loader of batches.")
+        self.whole = isinstance(data, (DataLoader, np.ndarray, Tensor, Split))
         if isinstance(data, DataLoader) and not (
             type(data.sampler) is SequentialSampler
             and type(data.batch_sampler) in (BatchSampler, type(None))
@@ -61,7 +90,7 @@ class Batches:
             data = list(zip(*(part.split(256) for part in parts)))
         elif isinstance(data, (np.ndarray, Tensor)):
             data = torch.as_tensor(data).split(256)
-        elif iter(data) is data:  # a generator goes once only
+        elif iter(data) is data:  # a generator goes by once only
             data = list(data)
         self.data, self.labels, self.n = data, None, 0
 
@@ -70,34 +99,31 @@ class Batches:
         for batch in self.data:
             images, *rest = batch if isinstance(batch, (tuple, list)) else (batch,)
             images, n = torch.as_tensor(images), n + len(images)
+            if images.ndim == 3 and not self.whole:
+                raise ValueError("A batch is (N, C, H, W): stack single images to one tensor.")
             met += map(torch.as_tensor, rest[:1])
             yield normalize(images) if images.dtype == torch.uint8 else images
         self.labels, self.n = torch.cat(met) if met else None, n
 
+    def blank(self) -> Tensor:
+        """Features (n, 1) for a selector that needs none."""
+        return torch.zeros(self.n or sum(map(len, self)), 1)
 
-def look(
-    model: nn.Module, batches: Batches, *, features: bool, logits: bool
-) -> tuple[Tensor | None, Callable[[Tensor | None], Tensor], Tensor | None]:
-    """What `embed` gives (zeros where no features are asked for), the probabilities given the
-    labels, and the labels met."""
-    weight, answers = next(model.parameters()), []
+
+def _logits(model: nn.Module, batches: Batches) -> Tensor:
+    """The model's answers, (N, K) float32 on the CPU."""
+    weight = next(model.parameters())
     with _evaluating(model), torch.inference_mode():
-        for batch in batches:  # also to count them, and to meet the labels
-            if logits:
-                answers.append(model(batch.to(weight)).float().cpu())
-    labels, rows = batches.labels, torch.zeros(batches.n, 1)
-    if features:
-        with _evaluating(model):
-            if logits:
-                check_linear(model, next(iter(batches)))
-            whole = torch.cat(list(batches))
-            rows = embed(model, lambda part: whole[part], len(whole))
+        return torch.cat([model(batch.to(weight)).float().cpu() for batch in batches])
 
-    def probabilities(known: Tensor | None) -> Tensor:
-        found = torch.cat(answers)
-        return found.sigmoid() if several(known) else found.softmax(1)
 
-    return rows, probabilities, labels
+def _embedding(model: nn.Module, batches: Batches, linear: bool) -> Tensor:
+    """What `embed` gives; `linear`: the model must end with one linear layer."""
+    with _evaluating(model):
+        if linear:
+            check_linear(model, next(iter(batches)))
+        whole = torch.cat(list(batches))
+        return embed(model, lambda part: whole[part], len(whole))
 
 
 @contextmanager

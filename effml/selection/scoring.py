@@ -53,7 +53,7 @@ def forgetting(predictions: Tensor, labels: Tensor, features: Tensor) -> Tensor:
     if predictions.ndim != 3:
         shape = tuple(predictions.shape)
         raise ValueError(f"forgetting counts over epochs: give scores (N, E, K), not {shape}.")
-    right = predictions.argmax(2) == one_label(labels)[:, None]
+    right = predictions.argmax(2) == _target(labels, predictions.shape[2]).argmax(1)[:, None]
     forgotten = (right[:, :-1] & ~right[:, 1:]).sum(1)
     return torch.where(right.any(1), forgotten, predictions.shape[1]).float()
 

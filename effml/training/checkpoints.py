@@ -60,22 +60,21 @@ class Checkpoint:
         the file is of no use."""
         if self.file is None or not self._own() or not self.file.is_file():
             return 0
-
         try:
             with zipfile.ZipFile(self.file) as parts:
                 if parts.testzip() is not None:  # torch.load does not look at checksums
-                    return self._begin("is damaged")
+                    return self._note("is damaged")
             state = torch.load(self.file, map_location="cpu", weights_only=True)
         except Exception:  # zipfile, pickle and torch each have errors of their own for such a file
-            return self._begin("is empty, damaged or no checkpoint")
+            return self._note("is empty, damaged or no checkpoint")
         before = deepcopy(self._state(0))
         try:
             if state["run"] != self._run():
-                return self._begin("is of another recipe or number of images")
+                return self._note("is of another recipe or other images")
             self._restore(state)
         except Exception:  # what torch raises for other shapes and names, and a missing part
             self._restore(before)
-            return self._begin("does not fit this model, optimizer and sampler")
+            return self._note("does not fit this model, optimizer and sampler")
         self.training.history.resumed_epoch = state["epoch"]
         return state["epoch"]
 
@@ -84,7 +83,6 @@ class Checkpoint:
         least = float(os.environ.get("EFFML_CHECKPOINT_SECONDS") or SECONDS)
         if self.file is None or time.monotonic() - self.saved < least:
             return
-
         with whole_file(self.file) as partial:
             torch.save(self._state(epoch), partial)
         self.saved = time.monotonic()
@@ -95,7 +93,9 @@ class Checkpoint:
             self._let_go()
 
     def _run(self) -> list[Any]:
-        return [self.training.recipe.id, vars(self.training.sampler).get("n")]
+        """Whose state it is: of another recipe or other images it is of no use."""
+        images = self.training.data.passport.get("sha256")
+        return [self.training.recipe.id, vars(self.training.sampler).get("n"), images]
 
     def _state(self, epoch: int) -> dict[str, Any]:
         return {
@@ -131,20 +131,17 @@ class Checkpoint:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            name = self.file.name
-            self._note(f"another process trains with {name}: this one keeps no checkpoint")
+            self._note("belongs to another process", "this one keeps no checkpoint")
             self.file = None
             return False
         self._let_go = weakref.finalize(self, _release, lock)
         return True
 
-    def _begin(self, why: str) -> int:
-        self._note(f"{self.file.name} {why}: training began anew")
-        return 0
-
-    def _note(self, text: str) -> None:
+    def _note(self, why: str, then: str = "training began anew") -> int:
+        text = f"{self.file.name} {why}: {then}"
         print(f"effml: {text}", file=sys.stderr)
         self.training.history.notes.append(text)
+        return 0
 
 
 def _release(lock: BaseFileLock) -> None:

@@ -39,25 +39,24 @@ def train(
     after_epoch: Callable[[], None] | None = None,
     **fields: Any,
 ) -> History:
-    """Train your model in place, and keep the epoch that is best on the validation images (the
-    last, if there are none). The test split of a Dataset is not looked at.
+    """Train your model in place and keep its best epoch by the validation images (the last, if
+    there are none). The test split of a Dataset is not looked at.
 
     Args:
-        model: any module that gives logits (N, classes) for float images −1…1 (N, C, H, W), on the
-            device to train on. Parameters that need no gradient stay as they are, and then the
-            model is not in training mode (a linear probe).
+        model: gives logits (N, classes) for float images −1…1 (N, C, H, W), on the device to train
+            on. With frozen parameters it stays in eval mode (a linear probe).
         data: a Dataset, or training images: uint8 (N, C, H, W), a tensor or an array.
-        labels: of these images, class numbers (N,) or (N, L) of 0 and 1. A Dataset has its own.
+        labels: of images: class numbers (N,), or 0 and 1 (N, L). A Dataset has its own.
         val: (images, labels) to choose the epoch by. A Dataset has its own.
-        recipe: how to train; else its fields as keywords: epochs=3, optimizer="adam8bit", seed=1.
-            Its seed also draws the dropout; torch's global generators are left as they were.
-        sampler: what draws the batches, or its name; by default as the recipe says.
-        teacher: a model for the same images and classes whose logits are learned too (Hinton et
-            al. 2015); recipe.class_weights weigh the labels alone.
+        recipe: how to train. Its seed also draws the dropout, not torch's global generators.
+        sampler: what draws the batches, or its name; by default the recipe's.
+        teacher: a model whose logits are learned too (Hinton et al. 2015); class_weights weigh the
+            labels alone.
         checkpoint: a file that keeps the state after an epoch. Training goes on from it with the
-            same results, and removes it at the end; `notes` say where it was of no use.
+            same results and removes it at the end; `notes` say where it was of no use.
         after_step: called with a Step after each update.
         after_epoch: called after each epoch, before validation.
+        fields: of the recipe, as keywords: epochs=3, optimizer="adam8bit", seed=1.
 
     Returns:
         A History. With epochs=0 the model is only validated.

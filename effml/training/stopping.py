@@ -1,20 +1,15 @@
-"""When an epoch counts as better, and when training stops."""
+"""When an epoch counts as better, and when training stops.
+
+A rule is told of every epoch's validation `score`, `loss` and `accuracy`, says whether it is
+`better`, and when it is `enough`. Its state is plain numbers, so that it can be saved."""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 from effml.machine import choose
 from effml.recipe import Recipe
-
-
-class Stopping(Protocol):
-    """Told of every epoch's validation `score`, `loss` and `accuracy`; plain numbers as state, so
-    that it can be saved."""
-
-    def better(self, found: dict[str, float]) -> bool: ...
-    def enough(self) -> bool: ...
 
 
 @dataclass
@@ -65,10 +60,10 @@ class Selvan2023:
         return 0 < self.patience <= self.counter
 
 
-STOPPING: dict[str, Callable[[int], Stopping]] = {"score": ByScore, "selvan2023": Selvan2023}
+STOPPING: dict[str, Callable[[int], Any]] = {"score": ByScore, "selvan2023": Selvan2023}
 
 
-def make_stopping(recipe: Recipe) -> Stopping:
+def make_stopping(recipe: Recipe) -> Any:
     """The rule of `recipe.stopping` with `recipe.patience`, 0 = never. ValueError for an unknown
     name."""
     return STOPPING[choose("stopping", recipe.stopping, STOPPING)](recipe.patience)

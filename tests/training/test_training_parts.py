@@ -294,7 +294,7 @@ def test_a_checkpoint_of_no_use_is_begun_anew_with_a_note(tmp_path, monkeypatch,
         file.write_bytes(harmed[harm])
     elif harm != "of another recipe":
         state = torch.load(file, weights_only=True)
-        state["run"] = [recipe.id, 144 - 9 * (harm == "of fewer images")]
+        state["run"] = [recipe.id, 144 - 9 * (harm == "of fewer images"), None]
         if harm == "misfit":  # everything is loaded before the one that does not fit
             state["history"].pop("val_loss")
         torch.save(state, file)
