@@ -90,3 +90,7 @@ def one_label(labels: Any) -> Tensor:
             "facility_location, entropy, margin or least_confidence."
         )
     return labels.reshape(-1).long()
+
+
+def shuffle(n: int, seed: int) -> Tensor:
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))

@@ -7,20 +7,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from effml.selection.checks import as_float, checked, one_label
+from effml.selection.checks import as_float, checked, one_label, shuffle
 
 
 @checked
 def random(features, labels, k: int, *, seed: int = 0, scores=None) -> Tensor:
     """Any k images: the baseline that is hard to beat (Guo et al. 2022)."""
-    return _shuffled(len(features), seed)[:k]
+    return shuffle(len(features), seed)[:k]
 
 
 @checked
 def class_balanced(features, labels, k: int, *, seed: int = 0, scores=None) -> Tensor:
     """Random images, as many of each class as it has, up to the same number for all: rare classes
     are kept whole first."""
-    shuffled = _shuffled(len(features), seed)
+    shuffled = shuffle(len(features), seed)
     labels = one_label(labels)[shuffled]
     turn = torch.empty_like(labels)  # of each image, how many before it have its label
     for label in labels.unique():
@@ -79,7 +79,3 @@ class _Part:
 
     def __getitem__(self, rows: Any) -> Any:
         return self.features[self.index[rows]]
-
-
-def _shuffled(n: int, seed: int) -> Tensor:
-    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))

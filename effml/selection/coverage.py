@@ -160,9 +160,7 @@ def _spread(rows: Rows, k: int, seed: int, rounds: int = 5) -> tuple[Tensor, Ten
             owner[part] = torch.where(reach < near[part], closest + known, owner[part])
             torch.minimum(near[part], reach, out=near[part])
         near[new], owner[new], known = 0, torch.arange(known, known + len(new)), known + len(new)
-        if (
-            known == k or not near.any()
-        ):  # all rows are copies of those chosen: the others are empty
+        if known == k or not near.any():  # no more rows differ: the other clusters stay empty
             return owner, near
         block = torch.multinomial(near, BLOCK, replacement=True, generator=draw)
         x = rows[block]

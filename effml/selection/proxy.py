@@ -47,10 +47,8 @@ def select_images(data: Dataset, recipe: Recipe, *, device: str = "cpu") -> Tens
             "features, or give features='embedding'."
         )
     if data.train.labels is None:
-        raise ValueError(
-            f"{data.name} has no labels to train a proxy on or to select by. Leave "
-            "selection='none'."
-        )
+        why = "has no labels to train a proxy on or to select by"
+        raise ValueError(f"{data.name} {why}. Leave selection='none'.")
     what = {"embedding": features, "predictions": needs, "linear": needs and features}
     seen = view(data, recipe, device=device, **what)
     k = max(1, round(recipe.train_fraction * len(data.train)))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from effml.selection.checks import as_float, checked, one_label, several
+from effml.selection.checks import as_float, checked, one_label, several, shuffle
 
 Score = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -98,7 +98,7 @@ def by_score(score: Score, features_too: bool = False) -> Callable[..., Tensor]:
 
     def selector(features, labels, k: int, *, seed: int = 0, scores=None) -> Tensor:
         found = values(features, labels, scores)
-        shuffled = torch.randperm(len(found), generator=torch.Generator().manual_seed(seed))
+        shuffled = shuffle(len(found), seed)
         return shuffled[torch.argsort(found[shuffled], descending=True, stable=True)[:k]]
 
     selector.__name__, selector.__doc__ = score.__name__, score.__doc__
@@ -115,14 +115,11 @@ def _check(name: str, predictions: Tensor, labels: Any) -> None:
     if got.min < 0 or got.max > 1.01 or width is None and not ((total - 1).abs() < 0.02).all():
         raise ValueError(
             f"{name}: scores must be probabilities, here from {got.min:g} to {got.max:g}, with "
-            f"sums from {total.min():g} to {total.max():g}. Give each image's softmax over the "
-            "classes; where images have several labels, the sigmoid of each, and labels (N, L) of "
-            "0 and 1."
+            f"sums from {total.min():g} to {total.max():g}. Give each image's softmax; for several "
+            "labels an image the sigmoid of each, and labels (N, L) of 0 and 1."
         )
     if width not in (None, k := predictions.shape[-1]):
-        raise ValueError(
-            f"{name}: {k} probabilities an image for {width} labels. Give one for each label."
-        )
+        raise ValueError(f"{name}: {k} probabilities an image for {width} labels. Give as many.")
 
 
 def _last(predictions: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from effml.training.augmentation import augment
 from effml.training.checkpoints import Checkpoint
 from effml.training.history import Diverged, History, Step, dtypes_in_memory
 from effml.training.importance import Uniform, gradient_norm, make_sampler
-from effml.training.losses import distillation_loss, make_loss
+from effml.training.losses import Teacher, distillation_loss, make_loss
 from effml.training.prediction import channels_last, forward, validate
 from effml.training.schedules import SCHEDULES
 from effml.training.stopping import make_stopping
-from effml.training.teacher import Teacher
+
+OnStep = Callable[[Step], None] | None
+OnEpoch = Callable[[], None] | None
 
 
 def train(
@@ -35,8 +38,8 @@ def train(
     sampler: Uniform | str | None = None,
     teacher: nn.Module | None = None,
     checkpoint: Path | None = None,
-    after_step: Callable[[Step], None] | None = None,
-    after_epoch: Callable[[], None] | None = None,
+    after_step: OnStep = None,
+    after_epoch: OnEpoch = None,
     **fields: Any,
 ) -> History:
     """Train your model in place and keep its best epoch by the validation images (the last, if
@@ -85,12 +88,7 @@ class Training:
     """A training in progress: all its parts, and a method for each of its steps."""
 
     def __init__(
-        self,
-        model: nn.Module,
-        data: Dataset,
-        recipe: Recipe,
-        sampler: Uniform | None,
-        teacher: nn.Module | None,
+        self, model: nn.Module, data: Dataset, recipe: Recipe, sampler: Any, teacher: Any
     ) -> None:
         target, device = target_of(data), str(next(model.parameters()).device)
         schedule = SCHEDULES[choose("schedule", recipe.schedule, SCHEDULES)]
@@ -98,6 +96,7 @@ class Training:
         self.number_format = arithmetic(recipe.precision, device)
         self.split, self.truth = data.train.to(device), getattr(data.train, target).to(device)
         self.number_format.prepare(channels_last(model))
+        self.forward = partial(forward, model, number_format=self.number_format)
         self.loss_of = make_loss(data.task, self.truth, len(data.classes), recipe.class_weights)
         learning = [p for p in model.parameters() if p.requires_grad]
         self.frozen = len(learning) < len(list(model.parameters()))
@@ -120,20 +119,14 @@ class Training:
             )
         self.teacher = teacher and Teacher(teacher, data, recipe, self.number_format)
 
-    def run(
-        self,
-        checkpoint: Checkpoint,
-        after_step: Callable[[Step], None] | None,
-        after_epoch: Callable[[], None] | None,
-    ) -> History:
+    def run(self, checkpoint: Checkpoint, after_step: OnStep, after_epoch: OnEpoch) -> History:
         """All epochs, from that of the checkpoint on; the model is left with its best weights."""
         recipe, history, model = self.recipe, self.history, self.model
         for epoch in range(checkpoint.resume() + 1, recipe.epochs + 1):
             history.train_loss.append(self.epoch(epoch, after_step))
             if after_epoch:
                 after_epoch()
-            found = history.note(validate(model, self.data, self.number_format, self.loss_of))
-            if self.stopping.better(found):
+            if self.stopping.better(self.validate()):
                 history.best_epoch = epoch
                 checkpoint.best = {name: t.clone() for name, t in model.state_dict().items()}
             if self.stopping.enough():
@@ -141,19 +134,16 @@ class Training:
                 break
             checkpoint.save(epoch)
         if not recipe.epochs:
-            why = "Nothing was trained: the weights themselves are at fault."
-            history.note(validate(model, self.data, self.number_format, self.loss_of, why))
+            self.validate("Nothing was trained: the weights themselves are at fault.")
         elif not history.steps:
-            history.notes.append(
-                f"not trained: gradients in {self.number_format.products} overflowed in every "
-                "step, and none was taken"
-            )
+            kind = f"gradients in {self.number_format.products} overflowed in every step"
+            history.notes.append(f"not trained: {kind}, and none was taken")
         model.load_state_dict(checkpoint.best or model.state_dict())
         model.eval()
         checkpoint.remove()
         return history
 
-    def epoch(self, epoch: int, after_step: Callable[[Step], None] | None) -> float:
+    def epoch(self, epoch: int, after_step: OnStep) -> float:
         """One pass over the images; the mean loss."""
         self.model.train(not self.frozen)
         index = torch.randperm(len(self.truth), generator=self.order)[: self.used]
@@ -174,10 +164,8 @@ class Training:
         history.importance_steps += weights is not None
         outputs, goal, loss = self.loss(index, weights)
         if not math.isfinite(value := loss.item()):
-            rate = self.recipe.learning_rate
-            raise Diverged(
-                f"The loss became {value} in epoch {epoch}. Lower learning_rate={rate:g}."
-            )
+            advice = f"Lower learning_rate={self.recipe.learning_rate:g}."
+            raise Diverged(f"The loss became {value} in epoch {epoch}. {advice}")
         self.optimizer.zero_grad()
         scaler.scale(loss).backward()
         scale = scaler.get_scale()
@@ -201,21 +189,22 @@ class Training:
         images, masks = augment(recipe.augment, images, masks, self.order)
         goal = goal if masks is None else masks
         outputs, n, k = self.forward(images), len(images), len(self.data.classes)
-        if outputs.shape[:2] != (n, k):
+        shape = tuple(getattr(outputs, "shape", ()))
+        if shape[:2] != (n, k):
             raise ValueError(
-                f"The model gives {tuple(outputs.shape)} for {n} images, and {self.data.name} has "
-                f"{k} classes: give a model whose logits are ({n}, {k})."
+                f"The model gives {shape or type(outputs).__name__} for {n} images, and "
+                f"{self.data.name} has {k} classes: give a model whose logits are ({n}, {k})."
             )
-        logits = outputs.float()
-        each = () if weights is None else (weights,)
+        logits, each = outputs.float(), () if weights is None else (weights,)
         loss = self.loss_of(logits, goal, *each)
         if self.teacher:
             soft = distillation_loss(logits, self.teacher(index, images), recipe.temperature)
             loss = (1 - recipe.teacher_share) * loss + recipe.teacher_share * soft
         return outputs, goal, loss
 
-    def forward(self, images: Tensor) -> Tensor:
-        return forward(self.model, images, self.number_format)
+    def validate(self, advice: str = "Lower learning_rate.") -> dict[str, float]:
+        given = self.model, self.data, self.number_format, self.loss_of, advice
+        return self.history.note(validate(*given))
 
     def score(self, index: Tensor) -> Tensor:
         """How much each of these images would move the weights, for importance sampling."""

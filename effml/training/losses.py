@@ -4,10 +4,14 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
+from effml.data import Dataset
 from effml.machine import choose
+from effml.precision import Arithmetic
+from effml.recipe import Recipe
+from effml.training.prediction import channels_last, forward, logits_of
 
 Loss = Callable[..., Tensor]
 
@@ -51,6 +55,33 @@ def distillation_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Te
     return temperature**2 * functional.kl_div(
         (logits / temperature).log_softmax(1), goal, reduction="batchmean", log_target=True
     )
+
+
+class Teacher:
+    """Logits (B, K) of a trained model for a batch, from its index and images; computed once for
+    all images unless augmentation varies them."""
+
+    def __init__(
+        self, model: nn.Module, data: Dataset, recipe: Recipe, number_format: Arithmetic
+    ) -> None:
+        one_label = data.task in ("binary", "multi-class", "ordinal")
+        if not one_label or recipe.sampler != "uniform":
+            raise ValueError(
+                "Distillation needs one label an image and sampler=uniform; here the task is "
+                f"{data.task} and sampler={recipe.sampler!r}. Leave teacher, or choose others."
+            )
+        model.to(number_format.device).eval().requires_grad_(False)
+        self.model, self.number_format = number_format.prepare(channels_last(model)), number_format
+        self.logits: Tensor | None = None
+        if recipe.augment == "none":
+            logits = logits_of(model, data.train, number_format, data.task)
+            self.logits = logits.to(number_format.device)
+
+    def __call__(self, index: Tensor, images: Tensor) -> Tensor:
+        if self.logits is not None:
+            return self.logits[index]
+        with torch.no_grad():
+            return forward(self.model, images, self.number_format).float()
 
 
 def soft_dice_loss(logits: Tensor, masks: Tensor) -> Tensor:

@@ -56,11 +56,7 @@ def _probabilities(logits: torch.Tensor, task: str) -> np.ndarray:
 
 
 def validate(
-    model: nn.Module,
-    data: Dataset,
-    number_format: Arithmetic,
-    loss_of: Callable,
-    advice: str = "Lower learning_rate.",
+    model: nn.Module, data: Dataset, number_format: Arithmetic, loss_of: Callable, advice: str
 ) -> dict[str, float]:
     """Score, loss and accuracy (of masks: over all pixels) on the validation split; NaN without
     one. Diverged, with `advice`, where the outputs are not finite."""
@@ -69,12 +65,9 @@ def validate(
     logits = logits_of(model, data.val, number_format, data.task)
     if not logits.isfinite().all():
         raise Diverged(f"The model's outputs on the validation split are not finite. {advice}")
-    masks = data.task == "segmentation"
-    probabilities, truth = (
-        _probabilities(logits, data.task),
-        getattr(data.val, "masks" if masks else "labels"),
-    )
-    device = number_format.device
+    masks, device = data.task == "segmentation", number_format.device
+    probabilities, truth = _probabilities(logits, data.task), data.val.labels
+    truth = data.val.masks if masks else truth
     loss = float(loss_of(logits.float().to(device), truth.to(device)))
     if masks:
         score, accuracy = _dice(probabilities >= 0.5, truth.numpy() >= 0.5)

@@ -162,7 +162,7 @@ def test_without_epochs_a_model_is_validated_as_it_is():
 def test_the_epoch_with_the_best_validation_score_is_kept(monkeypatch):
     scores, seen = iter([0.6, 0.9, 0.7, 0.8, 0.5, 0.4]), []
 
-    def validate(model, data, number_format, loss_of):
+    def validate(model, data, number_format, loss_of, advice):
         seen.append(model[1].weight.detach().clone())
         return {"score": next(scores), "loss": 1.0, "accuracy": 0.5}
 

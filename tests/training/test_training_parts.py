@@ -371,41 +371,6 @@ def test_short_trainings_write_no_checkpoint(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    "name, peer",
-    [
-        ("adam", lambda p: torch.optim.Adam(p, lr=0.01)),
-        ("sgd", lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9)),
-    ],
-)
-def test_optimizers_step_as_torch_does_without_fusing(name, peer):
-    from effml.optimizers import make_optimizer
-
-    ours, theirs = (torch.nn.Linear(5, 3) for _ in range(2))
-    theirs.load_state_dict(ours.state_dict())
-    for model, optimizer in (
-        (ours, make_optimizer(name, ours.parameters(), 0.01)),
-        (theirs, peer(theirs.parameters())),
-    ):
-        for step in range(5):
-            optimizer.zero_grad()
-            model(torch.full((2, 5), step + 1.0)).square().sum().backward()
-            optimizer.step()
-    assert torch.allclose(ours.weight, theirs.weight, rtol=1e-5, atol=1e-6)
-
-
-def test_divergence_ends_a_run_with_a_reason():
-    from effml.training import Diverged
-
-    with pytest.raises(Diverged, match="Lower learning_rate"):
-        train(build_model("lenet5"), dots(), recipe=Recipe(epochs=3, learning_rate=1e30))
-    assert math.isfinite(
-        train(
-            build_model("mlp"), dots(), recipe=Recipe(epochs=1, class_weights="balanced")
-        ).train_loss[0]
-    )
-
-
 def test_a_run_on_masks_reports_dice_and_a_model_that_does_not_fit_is_refused(tmp_path):
     from effml import load_arrays, run
 
