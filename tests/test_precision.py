@@ -128,7 +128,7 @@ def test_torch_agrees_that_bf16_is_there_on_this_machine():
 
 
 def test_the_probe_is_no_part_of_the_preparation(monkeypatch):
-    from effml import experiment, metering
+    from effml import metering
 
     events = []
 
@@ -140,8 +140,9 @@ def test_the_probe_is_no_part_of_the_preparation(monkeypatch):
         events.append("measure")
         return measure(device)
 
-    monkeypatch.setattr(experiment, "choose", chosen)
-    monkeypatch.setattr(experiment, "measure", measured)
+    monkeypatch.setattr("effml.experiment.prepare.choose", chosen)
+    for step in ("prepare", "fit", "assess"):
+        monkeypatch.setattr(f"effml.experiment.{step}.measure", measured)
     assert run(Recipe(model="mlp", epochs=0, precision="auto")).status == "ok"
     assert events == ["choose", "measure", "measure", "measure"]
 

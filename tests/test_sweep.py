@@ -16,7 +16,7 @@ import pytest
 from effml import NUMERICS, Recipe, grid, load_arrays, load_runs, run, sweep, warm_up
 from effml.recipe import Record
 from effml.results import Writer
-from effml.sweep import executors, pending, server
+from effml.sweeping import executors, pending, server
 
 QUICK = Recipe(model="mlp", data="phantom-chest", epochs=1)
 
@@ -59,7 +59,6 @@ def test_a_fresh_process_gives_what_run_gives_here(tmp_path):
 
 def test_failures_are_records_with_the_reason_and_the_sweep_goes_on(tmp_path):
     cases = {
-        "unknown model": QUICK.but(model="no-such"),
         "memory": QUICK.but(size=30000),
         "diverges": QUICK.but(learning_rate=1e30),
         "data": QUICK.but(data="no-such"),
@@ -70,7 +69,6 @@ def test_failures_are_records_with_the_reason_and_the_sweep_goes_on(tmp_path):
     }
     table = sweep(cases.values(), tmp_path).set_index(np.array(list(cases)))
     assert table.status.to_dict() == {
-        "unknown model": "unsupported",
         "memory": "out of memory",
         "diverges": "diverged",
         "data": "data unavailable",
@@ -80,7 +78,6 @@ def test_failures_are_records_with_the_reason_and_the_sweep_goes_on(tmp_path):
         "fine": "ok",
     }
     for name, words in (
-        ("unknown model", "Choose from: lenet5"),
         ("diverges", "Lower learning_rate"),
         ("fp16", "slower"),
         ("data", "EFFML_DATA"),
@@ -106,10 +103,10 @@ def test_done_means_same_recipe_data_device_and_numerics(tmp_path, monkeypatch):
         sweep([QUICK, QUICK], tmp_path).status.tolist() == ["ok", "ok"]
         and sorted(tmp_path.iterdir()) == before
     )
-    monkeypatch.setattr("effml.sweep.plan.NUMERICS", NUMERICS + 1)
+    monkeypatch.setattr("effml.sweeping.plan.NUMERICS", NUMERICS + 1)
     assert pending([QUICK], tmp_path) == [QUICK]
-    monkeypatch.setattr("effml.sweep.plan.NUMERICS", NUMERICS)
-    monkeypatch.setattr("effml.sweep.plan._sha256", lambda recipe: "other data")
+    monkeypatch.setattr("effml.sweeping.plan.NUMERICS", NUMERICS)
+    monkeypatch.setattr("effml.sweeping.plan._sha256", lambda recipe: "other data")
     assert pending([QUICK], tmp_path) == [QUICK]
 
 
@@ -137,7 +134,7 @@ def test_the_row_of_this_data_and_device_is_returned_whatever_else_the_store_hol
 
 
 def test_a_store_that_cannot_be_written_to_costs_no_training(tmp_path, monkeypatch):
-    monkeypatch.setattr("effml.sweep.plan.os.access", lambda *_: False)
+    monkeypatch.setattr("effml.sweeping.plan.os.access", lambda *_: False)
     with pytest.raises(PermissionError, match="Give another folder"):
         sweep([QUICK], tmp_path)
 
@@ -207,7 +204,7 @@ def test_inside_a_dask_worker_and_with_dask_as_the_executor(tmp_path):
 FAKE = """
 import time, effml
 from concurrent.futures import Future
-from effml.sweep import plan
+from effml.sweeping import plan
 
 class Fake:  # the real loop, writer and plan; only the run itself is made up, so that thousands fit into a second
     def submit(self, function, job):
@@ -327,7 +324,7 @@ def test_where_there_is_no_fork_each_run_gets_a_new_python(tmp_path):
 def test_threads_spin_less_beside_a_busy_program_and_what_the_user_set_stays(monkeypatch):
     from types import SimpleNamespace
 
-    from effml.sweep import executors
+    from effml.sweeping import executors
 
     for others, expected in ((0.4, {"GOMP_SPINCOUNT": "300"}), (0.1, {}), (float("nan"), {})):
         monkeypatch.setattr(
@@ -387,7 +384,7 @@ def test_a_sweep_goes_on_with_an_interrupted_run_as_if_there_had_been_none(
 
 
 def test_nothing_that_only_words_a_record_ends_a_sweep(tmp_path, monkeypatch, capsys):
-    from effml.sweep import plan
+    from effml.sweeping import plan
 
     class Fake:
         def submit(self, function, job):
@@ -404,7 +401,7 @@ def test_nothing_that_only_words_a_record_ends_a_sweep(tmp_path, monkeypatch, ca
 
 def test_only_what_effml_refuses_is_final():
     """A fault in a line of effml, in numpy, or in the user's own code may be gone next time."""
-    from effml import experiment
+    from effml.experiment import failure
 
     def caught(text, filename):
         try:
@@ -412,7 +409,7 @@ def test_only_what_effml_refuses_is_final():
         except Exception as error:
             return error
 
-    ours, theirs = str(experiment.PACKAGE / "models.py"), "/somewhere/mine.py"
+    ours, theirs = str(failure.PACKAGE / "models.py"), "/somewhere/mine.py"
     for text, filename, status in (
         ("raise ValueError('Choose from: a, b')", ours, "unsupported"),
         (
@@ -433,16 +430,14 @@ def test_only_what_effml_refuses_is_final():
         ("raise RuntimeError('CUDA out of memory.')", theirs, "out of memory"),
         ("raise ValueError('the class is named out of memory')", theirs, "failed"),
     ):
-        assert experiment._status(caught(text, filename)) == status, text
+        assert failure.status_of(caught(text, filename)) == status, text
 
 
 def test_an_internal_error_is_a_failure_with_its_traceback_and_asked_again(tmp_path, monkeypatch):
-    from effml import experiment
-
-    monkeypatch.setattr(experiment, "count", lambda *_: np.zeros(2).reshape(3))
+    monkeypatch.setattr("effml.experiment.assess.count", lambda *_: np.zeros(2).reshape(3))
     record = run(QUICK)
     assert record.status == "failed" and record.reason.startswith("ValueError: cannot reshape")
-    assert "Traceback" in record.reason and "in _do" in record.reason
+    assert "Traceback" in record.reason and "in assess" in record.reason
     assert str(Path.cwd()) not in record.reason and os.path.expanduser("~") not in record.reason
     with Writer(tmp_path) as writer:
         writer.append(record)
@@ -483,7 +478,7 @@ def test_weights_that_a_run_left_and_that_have_changed_are_not_its_weights(tmp_p
 
 def test_another_machine_is_done_and_this_one_is_shown(tmp_path):
     from effml.machine import cpu
-    from effml.sweep import plan
+    from effml.sweeping import plan
 
     name, flags = cpu()
     about = dict(status="ok", device="cpu", data_sha256=plan._sha256(QUICK), numerics=NUMERICS)

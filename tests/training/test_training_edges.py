@@ -54,7 +54,7 @@ def test_a_proxy_trains_on_the_device_of_the_run(monkeypatch):
     assert seen == ["meta", "cpu"]
     asked = []
     monkeypatch.setattr(
-        "effml.experiment.select_images",
+        "effml.experiment.prepare.select_images",
         lambda data, recipe, **others: asked.append(others) or torch.arange(64),
     )
     record = run(Recipe(model="mlp", epochs=0, selection="random", train_fraction=0.1))

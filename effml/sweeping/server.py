@@ -1,7 +1,9 @@
-"""`python -m effml.sweep.server`: one job per line of JSON on standard input, one record per line on standard output.
+"""`python -m effml.sweeping.server`: a job per line of JSON on standard input, a record per line
+on standard output.
 
-It has imported torch and timm, computes nothing and touches no CUDA, so that a fork of it is a fresh process in 0.1 s.
-Where there is no fork (and on macOS, whose frameworks do not survive one) there is no server: each job gets a new Python.
+It has imported torch and timm, computes nothing and touches no CUDA, so that a fork of it is a
+fresh process in 0.1 s. Where there is no fork (and on macOS, whose frameworks do not survive one)
+there is no server: each job gets a new Python.
 """
 
 import json
@@ -26,9 +28,7 @@ def main() -> None:
         answers.flush()
         return
     _import_all()
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C is for the one who asked: it closes this process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who asked
     for line in iter(sys.stdin.readline, ""):
         answers.write(json.dumps(_forked(line)) + "\n")
         answers.flush()
@@ -52,26 +52,13 @@ def _forked(line: str) -> dict[str, Any]:
     before = _killed_for_memory()
     child = os.fork()
     if child == 0:
-        status = 1
-        try:
-            os.close(reading)
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            _limit_memory()
-            answer = json.dumps(_job(json.loads(line))).encode()
-            with os.fdopen(writing, "wb") as pipe:
-                pipe.write(answer)
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(status)  # none of the parent's exit handlers
+        _child(line, writing)
     os.close(writing)
     answer, chunk = b"", b"-"
     while chunk:
-        if (
-            reading not in select.select([reading, 0], [], [])[0]
-        ):  # no job comes before this one's answer, so standard
-            os.kill(child, signal.SIGKILL)  # input has ended: the asker is gone, or gave up
+        if reading not in select.select([reading, 0], [], [])[0]:
+            # no job comes before this one's answer, so standard input has ended: the asker is gone
+            os.kill(child, signal.SIGKILL)
             os._exit(1)
         chunk = os.read(reading, 1 << 16)
         answer += chunk
@@ -81,21 +68,32 @@ def _forked(line: str) -> dict[str, Any]:
         return json.loads(answer)
     code = os.waitstatus_to_exitcode(status)
     if code == -signal.SIGKILL and _killed_for_memory() > before:
-        return {
-            "status": "out of memory",
-            "reason": "The system ran out of memory and killed the process (its count of such kills "
-            "rose). Use a smaller batch_size, size or model.",
-        }
+        reason = (
+            "The system ran out of memory and killed the process (its count of such kills rose)."
+        )
+        reason += " Use a smaller batch_size, size or model."
+        return {"status": "out of memory", "reason": reason}
+    reason = f"The process ended with exit status {code} and no record."
     if code < 0:
-        return {
-            "status": "failed",
-            "reason": f"The process was killed by signal {-code} ({signal.strsignal(-code)}). "
-            "The next sweep does it again.",
-        }
-    return {
-        "status": "failed",
-        "reason": f"The process ended with exit status {code} and no record.",
-    }
+        reason = f"The process was killed by signal {-code} ({signal.strsignal(-code)})."
+        reason += " The next sweep does it again."
+    return {"status": "failed", "reason": reason}
+
+
+def _child(line: str, writing: int) -> None:
+    """Do the job and end, without the parent's exit handlers."""
+    status = 1
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        _limit_memory()
+        answer = json.dumps(_job(json.loads(line))).encode()
+        with os.fdopen(writing, "wb") as pipe:
+            pipe.write(answer)
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
 
 
 def _killed_for_memory() -> int:
@@ -105,11 +103,8 @@ def _killed_for_memory() -> int:
         group = Path("/proc/self/cgroup").read_text().strip().rpartition("::")[2]
     except OSError:
         group = ""
-    for file in (
-        f"/sys/fs/cgroup{group}/memory.events",
-        "/sys/fs/cgroup/memory.events",
-        "/proc/vmstat",
-    ):
+    groups = (f"/sys/fs/cgroup{group}/memory.events", "/sys/fs/cgroup/memory.events")
+    for file in (*groups, "/proc/vmstat"):
         with suppress(OSError, StopIteration):
             lines = Path(file).read_text().splitlines()
             return int(next(line.split()[1] for line in lines if line.startswith("oom_kill ")))
@@ -125,39 +120,33 @@ def _job(job: dict[str, Any]) -> dict[str, Any]:
         del os.environ[name]
     os.environ.update(job["environment"])
     os.chdir(job["folder"])
-    record = run(
-        Recipe.from_dict(job["recipe"]),
-        device=job["device"],
-        store=job["store"],
-        keep_weights=job["keep_weights"],
-    )
-    return plain_row(record)
+    try:
+        recipe = Recipe.from_dict(job["recipe"])
+    except ValueError as error:  # a strategy that was registered in the asker's process alone
+        reason = (
+            f"{error} A fresh process knows what is in effml's files; effml.run knows yours too."
+        )
+        return {"status": "not built", "reason": reason}
+    how = {"device": job["device"], "store": job["store"], "keep_weights": job["keep_weights"]}
+    return plain_row(run(recipe, **how))
 
 
 def _limit_memory() -> None:
-    """Running out of memory shall end this run, not the notebook or the machine: allocations beyond what is available fail,
-    and if the system must choose, it kills this process first."""
+    """Running out of memory shall end this run, not the notebook or the machine: allocations beyond
+    what is available fail, and if the system must choose, it kills this process first."""
     import resource
 
     from effml.machine import available_memory_bytes
 
     try:
-        with open("/proc/self/oom_score_adj", "w") as file:
-            file.write("1000")
+        Path("/proc/self/oom_score_adj").write_text("1000")
     except OSError:  # the limit below must do
         print("effml: cannot volunteer for the system's memory killer", file=sys.stderr)
     available = available_memory_bytes()
-    if available is not None and not any(
-        map(os.path.exists, ("/dev/nvidia0", "/dev/dxg"))
-    ):  # CUDA reserves much
-        used = (
-            int(
-                next(
-                    line for line in open("/proc/self/status") if line.startswith("VmData")
-                ).split()[1]
-            )
-            * 1024
-        )
+    gpu = any(map(os.path.exists, ("/dev/nvidia0", "/dev/dxg")))  # CUDA reserves much
+    if available is not None and not gpu:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        used = 1024 * int(next(x.split()[1] for x in lines if x.startswith("VmData")))
         resource.setrlimit(resource.RLIMIT_DATA, (used + available, resource.RLIM_INFINITY))
 
 
