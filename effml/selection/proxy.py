@@ -68,8 +68,8 @@ def view(
     """Features of the training images (pixels where no `embedding` is asked for) and, of a trained
     proxy, its probabilities after each epoch, where these are asked for. `linear`: the proxy must
     end with one linear layer (`check_linear`)."""
-    epochs, images = _epochs(recipe), data.train.images
-    name, _, how = recipe.proxy.partition("@")
+    images, (name, _, how) = data.train.images, recipe.proxy.partition("@")
+    epochs = 0 if how == "imagenet" else int(how or EPOCHS)
     if name == "none":
         return ProxyView(features=images.flatten(1))
     shape = {"in_channels": images.shape[1], "classes": len(data.classes), "size": images.shape[-1]}
@@ -92,22 +92,3 @@ def view(
     if embedding and recipe.features != "pixels":
         features = embed(model, lambda part: normalize(data.train.take(part)), len(images))
     return ProxyView(features=features, predictions=torch.stack(history, 1) if history else None)
-
-
-def _epochs(recipe: Recipe) -> int:
-    """For how many epochs the proxy is trained; ValueError for what is no proxy, or no features
-    that go with it."""
-    known = recipe.features in ("none", "pixels", "embedding")
-    if not known or recipe.features == "embedding" and recipe.proxy == "none":
-        raise ValueError(
-            f"features={recipe.features!r} with proxy={recipe.proxy!r}: choose features from none, "
-            "pixels, embedding; an embedding is that of a proxy."
-        )
-    _, _, how = recipe.proxy.partition("@")
-    epochs = {"": EPOCHS, "imagenet": 0}.get(how)
-    if epochs is None and not how.isdecimal():
-        raise ValueError(
-            f"proxy={recipe.proxy!r}: after @ comes a number of epochs, or imagenet, as in "
-            "lenet5@5, lenet5@0 (a random network) or mobilenetv3_small_100@imagenet."
-        )
-    return int(how) if epochs is None else epochs

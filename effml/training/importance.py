@@ -4,8 +4,6 @@ from collections.abc import Callable
 
 import torch
 
-from effml.machine import choose
-
 Scorer = Callable[[torch.Tensor], torch.Tensor]
 Draw = tuple[torch.Tensor, torch.Tensor | None]
 
@@ -73,8 +71,3 @@ def gradient_norm(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 SAMPLERS = {"uniform": Uniform, "importance": Importance}
-
-
-def make_sampler(name: str, n: int, batch_size: int) -> Uniform:
-    """The entry of SAMPLERS for `n` training images. ValueError for an unknown name."""
-    return SAMPLERS[choose("sampler", name, SAMPLERS)](n, batch_size)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from effml.data import Dataset
-from effml.machine import choose, seeded
+from effml.machine import seeded
 from effml.optimizers import make_optimizer, state_report
 from effml.precision import arithmetic
 from effml.recipe import Recipe
@@ -18,11 +18,11 @@ from effml.training.asked import dataset_of, recipe_of, target_of
 from effml.training.augmentation import augment
 from effml.training.checkpoints import Checkpoint
 from effml.training.history import Diverged, History, Step, dtypes_in_memory
-from effml.training.importance import Uniform, gradient_norm, make_sampler
+from effml.training.importance import SAMPLERS, Uniform, gradient_norm
 from effml.training.losses import Teacher, distillation_loss, make_loss
 from effml.training.prediction import channels_last, forward, validate
 from effml.training.schedules import SCHEDULES
-from effml.training.stopping import make_stopping
+from effml.training.stopping import STOPPING
 
 OnStep = Callable[[Step], None] | None
 OnEpoch = Callable[[], None] | None
@@ -91,7 +91,6 @@ class Training:
         self, model: nn.Module, data: Dataset, recipe: Recipe, sampler: Any, teacher: Any
     ) -> None:
         target, device = target_of(data), str(next(model.parameters()).device)
-        schedule = SCHEDULES[choose("schedule", recipe.schedule, SCHEDULES)]
         self.model, self.data, self.recipe, self.masks = model, data, recipe, target == "masks"
         self.number_format = arithmetic(recipe.precision, device)
         self.split, self.truth = data.train.to(device), getattr(data.train, target).to(device)
@@ -107,10 +106,10 @@ class Training:
         single_leftover = n > 1 < size and n % size == 1
         self.used = n - single_leftover  # batch normalisation has no variance over one image
         self.batches = math.ceil(self.used / size)
-        self.schedule = schedule(self.optimizer, recipe.epochs * self.batches)
+        self.schedule = SCHEDULES[recipe.schedule](self.optimizer, recipe.epochs * self.batches)
         self.order = torch.Generator().manual_seed(recipe.seed)
-        self.stopping, self.history = make_stopping(recipe), History()
-        self.sampler = sampler or make_sampler(recipe.sampler, n, size)
+        self.stopping, self.history = STOPPING[recipe.stopping](recipe.patience), History()
+        self.sampler = sampler or SAMPLERS[recipe.sampler](n, size)
         self.uniform = type(self.sampler) is Uniform
         if not self.uniform and (self.masks or self.truth.ndim > 1):
             raise ValueError(

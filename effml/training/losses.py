@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from effml.data import Dataset
-from effml.machine import choose
 from effml.precision import Arithmetic
 from effml.recipe import Recipe
 from effml.training.prediction import channels_last, forward, logits_of
@@ -24,14 +23,15 @@ def make_loss(task: str, labels: Tensor, classes: int, class_weights: str) -> Lo
     Segmentation: soft Dice of the structure + cross-entropy (as in nnU-Net, Isensee et al. 2021),
     with masks (N,H,W) or (N,D,H,W). Cross-entropy of one label an image also takes `each`, weights
     (N,) of the images, for importance sampling."""
-    weigh = CLASS_WEIGHTS[choose("class_weights", class_weights, CLASS_WEIGHTS)]
     if task == "segmentation":
         return _outlining
     if task == "multi-label":
         positives = labels.float().mean(0).clamp(1e-6, 1)
         weight = (1 / positives - 1) if class_weights == "balanced" else None
         return partial(_several, weight=weight)
-    return partial(_one, weight=weigh(torch.bincount(labels, minlength=classes).float()))
+    return partial(
+        _one, weight=CLASS_WEIGHTS[class_weights](torch.bincount(labels, minlength=classes).float())
+    )
 
 
 def _outlining(logits: Tensor, masks: Tensor) -> Tensor:

@@ -8,9 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from effml.machine import choose
-from effml.recipe import Recipe
-
 
 @dataclass
 class ByScore:
@@ -61,9 +58,3 @@ class Selvan2023:
 
 
 STOPPING: dict[str, Callable[[int], Any]] = {"score": ByScore, "selvan2023": Selvan2023}
-
-
-def make_stopping(recipe: Recipe) -> Any:
-    """The rule of `recipe.stopping` with `recipe.patience`, 0 = never. ValueError for an unknown
-    name."""
-    return STOPPING[choose("stopping", recipe.stopping, STOPPING)](recipe.patience)

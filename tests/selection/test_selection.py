@@ -11,6 +11,7 @@ import pytest
 import torch
 from sklearn.cluster import KMeans, MiniBatchKMeans
 
+from conftest import seeds
 from effml.selection import PER_CLASS, SELECTORS, coverage, get_selector, scoring
 from effml.selection.classes import quotas
 
@@ -137,7 +138,7 @@ def worths_of_facility_location(x, chosen):
         )
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", seeds(2, 20))
 @pytest.mark.parametrize("block", [3, 1024])
 def test_greedy_selectors_are_brute_force_step_by_step(seed, block, monkeypatch):
     monkeypatch.setattr(coverage, "BLOCK", block)
@@ -524,23 +525,24 @@ def test_a_recipe_selects_and_the_record_says_what_was_kept(asked, tmp_path):
 def test_what_a_recipe_cannot_select_is_an_instruction():
     from effml import Recipe, run
 
+    base = {"model": "mlp", "epochs": 1, "train_fraction": 0.1}
     for asked, words in (
         ({"selection": "el2n"}, "trained proxy"),
         ({"selection": "el2n", "proxy": "mlp@0"}, "trained proxy"),
-        ({"selection": "kcentre"}, "Choose from: random"),
-        ({"selection": "kmeans", "proxy": "mlp@x"}, "after @"),
-        ({"selection": "kmeans", "features": "embedding"}, "embedding is that of a proxy"),
+        ({"selection": "grand", "proxy": "mlp@1", "features": "pixels"}, "features='embedding'"),
     ):
-        record = run(Recipe(model="mlp", epochs=1, train_fraction=0.1, **asked))
+        record = run(Recipe(**base, **asked))
         assert record.status == "unsupported" and words in record.reason
-    assert run(
-        Recipe(
-            model="mlp", epochs=1, train_fraction=0.1, selection="kmeans", proxy="resnet18@imagenet"
-        )
-    ).status in ("weights unavailable", "ok")
-    assert run(Recipe(model="mlp", epochs=1, sampler="importanse")).reason.count(
-        "Choose from: uniform, importance"
-    )
+    for asked, words in (
+        ({"selection": "kcentre"}, "Choose from: none, random"),
+        ({"selection": "kmeans", "proxy": "mlp@x"}, "after @"),
+        ({"selection": "kmeans", "features": "embedding"}, "is that of a proxy"),
+        ({"selection": "kmeans", "features": "pixel"}, "Choose from: none, pixels, embedding"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            Recipe(**base, **asked)
+    asked = Recipe(**base, selection="kmeans", proxy="resnet18@imagenet")
+    assert run(asked).status in ("weights unavailable", "ok")
     for wrong in ({"proxy": "mlp@2"}, {"trainable": "tail"}):
         with pytest.raises(ValueError):
             Recipe(**wrong)

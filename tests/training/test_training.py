@@ -195,6 +195,10 @@ def test_names_list_their_menus():
         ({"precision": "fp16"}, "4 to 500 times slower.*Choose from: fp32, amp_bf16"),
         ({"optimizer": "adm"}, "Choose from: adamw"),
         ({"schedule": "x"}, "Choose from: cosine"),
+        ({"stopping": "x"}, "Choose from: score, selvan2023"),
+        ({"class_weights": "x"}, "Choose from: none, balanced"),
+        ({"augment": "x"}, "Choose from: none, flip"),
+        ({"sampler": "x"}, "Choose from: uniform, importance"),
     ):
         with pytest.raises(ValueError, match=words):
             train(build_model("mlp"), dots(), recipe=Recipe(**fields))

@@ -40,9 +40,10 @@ def weights(model):
 def test_arrays_train_as_a_data_set_with_a_recipe_does(array):
     data, ours, theirs = dots(), Own(), Own()
     theirs.load_state_dict(ours.state_dict())
-    recipe = Recipe(epochs=3, batch_size=16, optimizer="adam8bit", seed=4)
-    pairs = [(array(part.images), array(part.labels)) for part in (data.train, data.val)]
     fields = {"epochs": 3, "batch_size": 16, "optimizer": "adam8bit", "seed": 4}
+    fields |= {"class_weights": "balanced", "augment": "flip"}
+    recipe = Recipe(**fields)
+    pairs = [(array(part.images), array(part.labels)) for part in (data.train, data.val)]
     history = effml.train(ours, *pairs[0], val=pairs[1], **fields)
     assert history == train(theirs, data, recipe=recipe) and history.best_epoch > 0
     assert torch.equal(weights(ours), weights(theirs))
