@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from effml import machine
-from effml.compression import Report, get_compressor, save_compressed
+from effml.compression import FACTORIZERS, MERGERS, PRUNERS, Report, save_compressed
 from effml.data import Dataset, load_dataset, normalize
 from effml.evaluation import evaluate, evaluate_masks
 from effml.experiment.lineage import (
@@ -264,22 +264,18 @@ def _compress(model: nn.Module, data: Dataset, recipe: Recipe) -> tuple[nn.Modul
         data.train.take(order[: recipe.calibration_images]) if recipe.calibration_images else None
     )
     reports = []
-    for field, fraction in (
-        ("merge", "neuron_fraction"),
-        ("prune", "channel_fraction"),
-        ("factorize", "rank_fraction"),
+    how = {"example": data.train.images[:1], "data": seen, "seed": recipe.seed}
+    for field, registry, keep in (
+        ("merge", MERGERS, recipe.neuron_fraction),
+        ("prune", PRUNERS, recipe.channel_fraction),
+        ("factorize", FACTORIZERS, recipe.rank_fraction),
     ):
-        keep = getattr(recipe, fraction)
-        if (method := getattr(recipe, field)) != "none":
-            model, report = get_compressor(method, field)(
-                model,
-                keep,
-                example=data.train.images[:1],
-                data=seen,
-                seed=recipe.seed,
-                keep_unit=recipe.keep_unit,
-            )
-            reports.append(report)
+        if (method := getattr(recipe, field)) == "none":
+            continue
+        if method not in registry:
+            raise ValueError(f"Unknown {field}={method!r}. Choose from: {', '.join(registry)}")
+        model, report = registry[method](model, keep, **how, keep_unit=recipe.keep_unit)
+        reports.append(report)
     return model, reports
 
 
