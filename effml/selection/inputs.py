@@ -119,11 +119,9 @@ def _logits(model: nn.Module, batches: Batches) -> Tensor:
 
 def _embedding(model: nn.Module, batches: Batches, linear: bool) -> Tensor:
     """What `embed` gives; `linear`: the model must end with one linear layer."""
-    with _evaluating(model):
-        if linear:
-            check_linear(model, next(iter(batches)))
-        whole = torch.cat(list(batches))
-        return embed(model, lambda part: whole[part], len(whole))
+    if linear:
+        check_linear(model, next(iter(batches)))
+    return embed(model, batches)
 
 
 @contextmanager

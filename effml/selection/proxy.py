@@ -90,5 +90,6 @@ def view(
         train(model, data, recipe=asked, after_epoch=note if predictions else None)
     features = images.flatten(1)
     if embedding and recipe.features != "pixels":
-        features = embed(model, lambda part: normalize(data.train.take(part)), len(images))
+        parts = (slice(start, start + 512) for start in range(0, len(images), 512))
+        features = embed(model, (normalize(data.train.take(part)) for part in parts))
     return ProxyView(features=features, predictions=torch.stack(history, 1) if history else None)
