@@ -17,9 +17,11 @@ from typing import Any
 import pandas
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from effml.compression import COMPRESSORS, Report, load_compressed, save_compressed
-from effml.compression.silencing import alive, silenced
+from effml.compression.channels import reestimate
+from effml.compression.silencing import silenced
 from effml.machine import import_timm
 from effml.models import build_model
 
@@ -127,6 +129,17 @@ def _alive(name: str, size: int) -> tuple[nn.Module, torch.Tensor]:
             raise
         return _alive(name, own)
     return alive(model, images), images
+
+
+def alive(model: nn.Module, images: torch.Tensor) -> nn.Module:
+    """The model with scales, shifts and statistics of its own in every normalisation, as after
+    training: in a fresh one many branches end in zeros, and what is wrong in them would not show."""
+    for layer in model.modules():
+        if isinstance(layer, (_BatchNorm, nn.LayerNorm, nn.GroupNorm)) and layer.weight is not None:
+            nn.init.uniform_(layer.weight, 0.5, 1.5)
+            nn.init.normal_(layer.bias, std=0.3)
+    reestimate(model, images)
+    return model
 
 
 def _checked(

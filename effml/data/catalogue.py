@@ -145,6 +145,20 @@ def medmnist(name: str) -> tuple[str, dict[str, Any]]:
     return base, medmnist_info().get(base, {})
 
 
+_TASKS = {
+    "binary-class": "binary",
+    "multi-label, binary-class": "multi-label",
+    "multi-class": "multi-class",
+    "ordinal-regression": "ordinal",
+}
+
+
+def official(name: str) -> tuple[str | None, list[str] | None]:
+    """Task and class names of the MedMNIST set that a name or path stands for; None for others."""
+    info = medmnist(name)[1]
+    return (_TASKS[info["task"]], [*info["label"].values()]) if info else (None, None)
+
+
 def positive_of(name: str) -> int:
     """The class that sensitivity is about in a binary MedMNIST set."""
     return _POSITIVE.get(medmnist(name)[0], 1)

@@ -11,8 +11,9 @@ import os
 from pathlib import Path
 
 from effml.data import catalogue, files
+from effml.data.assemble import assemble
 from effml.data.catalogue import digest, find
-from effml.data.dataset import Dataset, assemble
+from effml.data.dataset import Dataset
 from effml.phantoms import DRAWING, PHANTOMS, make_phantom, phantom_options
 
 

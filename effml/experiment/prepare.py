@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from effml.compression import Report, get_compressor
+from effml.compression import FACTORIZERS, MERGERS, PRUNERS, Report
 from effml.data import Dataset, load_dataset, normalize
 from effml.experiment.lineage import ancestor, build_for, find_teacher, paid_before
 from effml.machine import choose as choose_from
@@ -155,13 +155,13 @@ def compress(model: nn.Module, data: Dataset, recipe: Recipe) -> tuple[nn.Module
         "seed": recipe.seed,
         "keep_unit": recipe.keep_unit,
     }
-    for name, keep in (
-        ("merge", recipe.neuron_fraction),
-        ("prune", recipe.channel_fraction),
-        ("factorize", recipe.rank_fraction),
+    for method, registry, keep in (
+        (recipe.merge, MERGERS, recipe.neuron_fraction),
+        (recipe.prune, PRUNERS, recipe.channel_fraction),
+        (recipe.factorize, FACTORIZERS, recipe.rank_fraction),
     ):
-        if (method := getattr(recipe, name)) != "none":
-            model, report = get_compressor(method, name)(model, keep, **options)
+        if method != "none":
+            model, report = registry[method](model, keep, **options)
             reports.append(report)
     return model, reports
 

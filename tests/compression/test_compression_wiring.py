@@ -359,8 +359,8 @@ def test_eight_layers_are_listed_and_the_others_counted():
 
 
 def test_a_trace_that_runs_in_circles_names_the_layer():
-    assert str(error := Runaway("a.b")) == "The channels of a.b cannot be followed."
-    assert error.name == "a.b"
+    error = Runaway("a.b", "The channels of a.b cannot be followed.")
+    assert str(error) == "The channels of a.b cannot be followed." and error.name == "a.b"
 
 
 def test_convolutions_along_a_sequence_are_cut():
