@@ -8,7 +8,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 from effml.importing.delimited import read_csv
-from effml.importing.pictures import SUFFIXES, is_dicom
+from effml.importing.dicom import is_dicom
+from effml.importing.pictures import SUFFIXES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +23,13 @@ _COLUMNS = {
     "date": ("date",),
     "split": ("split",),
 }
+_OURS = ("images", "labels", "masks", "groups", "files")  # arrays that no column may be called
 _MISSING = {"date": "no date as YYYY-MM-DD", "mask": "no mask of its name, or more than one"}
+
+
+def refuse(refused: Refused, names: Iterable[str], reason: str) -> None:
+    """Add these files to `refused`."""
+    refused += [{"file": name, "reason": reason} for name in names]
 
 
 def pictures_in(folder: Path, refused: Refused, *, without: Path | None = None) -> dict[str, Path]:
@@ -37,38 +44,31 @@ def pictures_in(folder: Path, refused: Refused, *, without: Path | None = None) 
     def name(path: str | os.PathLike) -> str:
         return unicodedata.normalize("NFC", Path(path).relative_to(folder).as_posix())
 
+    def closed(error: OSError) -> None:
+        reason = f"the folder cannot be opened ({error.strerror})"
+        refuse(refused, [name(error.filename)], reason)
+
     if not folder.is_dir():
-        raise FileNotFoundError(
-            f"There is no folder {folder}. Check the path; relative paths start at {Path.cwd()}."
-        )
+        where = f"Check the path; relative paths start at {Path.cwd()}."
+        raise FileNotFoundError(f"There is no folder {folder}. {where}")
     found, seen = {}, {folder.resolve(), without}
-    for here, below, files in os.walk(
-        folder,
-        followlinks=True,
-        onerror=lambda error: refused.append(
-            {
-                "file": name(error.filename),
-                "reason": f"the folder cannot be opened ({error.strerror})",
-            }
-        ),
-    ):
+    for here, below, files in os.walk(folder, followlinks=True, onerror=closed):
         # a link may lead back here, or to a folder that is reached without it: that one goes first
         below.sort(key=lambda one: (os.path.islink(os.path.join(here, one)), one))
         ways = {one: Path(here, one).resolve() for one in below if not one.startswith(".")}
         below[:] = [one for one, way in ways.items() if not (way in seen or seen.add(way))]
-        found |= {
-            name(path): path
-            for path in (Path(here, file) for file in files if not file.startswith("."))
-            if path.suffix.lower() in SUFFIXES or _starts_as_dicom(path)
-        }
+        for path in (Path(here, file) for file in files if not file.startswith(".")):
+            if path.suffix.lower() in SUFFIXES or _starts_as_dicom(path):
+                found[name(path)] = path
     return dict(sorted(found.items()))
 
 
 def finder(files: Iterable[str]) -> Callable[[str], list[str]]:
     """A function from a name in a table to the files it may mean.
 
-    Tried in turn: the relative path, the path with its extension in small letters, and the mere name; each also without an
-    extension. So tables that were written on another machine, with other folders, still fit.
+    Tried in turn: the relative path, the path with its extension in small letters, and the mere
+    name; each also without an extension. So tables that were written on another machine, with other
+    folders, still fit.
     """
     files, index = set(files), defaultdict(list)
     for file in files:
@@ -105,31 +105,21 @@ def rows_of(
     frame = table if isinstance(table, pd.DataFrame) else read_csv(table)
     chosen = _chosen(list(frame.columns), columns, needed)
     if frame.empty:
-        raise ValueError(
-            "The table has a line of column names and no rows. Give a row per picture."
-        )
-    rows = pd.DataFrame(
-        {ours: [_text(value) for value in frame[theirs]] for ours, theirs in chosen.items()},
-        dtype=object,
-    )
+        advice = "Give a row per picture."
+        raise ValueError(f"The table has a line of column names and no rows. {advice}")
+    values = {ours: [_text(value) for value in frame[theirs]] for ours, theirs in chosen.items()}
+    rows = pd.DataFrame(values, dtype=object)
     means, other_case = _meant(rows.file, files)
     lost = [(name, hits) for name, hits in zip(rows.file, means) if len(hits) != 1]
-    refused += [
-        {"file": _said(name), "reason": reason}
-        for (name, _), reason in zip(lost, _why_lost(lost, folder))
-    ]
-    rows = rows.assign(file=[hits[0] if len(hits) == 1 else None for hits in means]).dropna(
-        subset="file"
-    )
+    for (name, _), reason in zip(lost, _why_lost(lost, folder)):
+        refuse(refused, [_said(name)], reason)
+    rows = rows.assign(file=[hits[0] if len(hits) == 1 else None for hits in means])
+    rows = rows.dropna(subset="file")
     if len(twice := rows.file[rows.file.duplicated()].unique()):
-        raise ValueError(
-            f"The table has two rows or more for {', '.join(twice[:5])} ({len(twice)} files). Keep one each."
-        )
-    rows = (
-        filled(rows, needed | {"label", "group"} & set(rows), refused)
-        .fillna("")
-        .sort_values("file", ignore_index=True)
-    )
+        said = f"The table has two rows or more for {', '.join(twice[:5])} ({len(twice)} files)"
+        raise ValueError(f"{said}. Keep one each.")
+    rows = filled(rows, needed | {"label", "group"} & set(rows), refused).fillna("")
+    rows = rows.sort_values("file", ignore_index=True)
     rows = rows.assign(path=[files[name] for name in rows.file])
     rows.attrs |= {"columns": chosen, "other_case": other_case}
     return rows
@@ -157,12 +147,10 @@ def _meant(names: Iterable[str | None], files: Iterable[str]) -> tuple[list[list
 
 def _why_lost(lost: list[tuple[str | None, list[str]]], folder: Path) -> list[str]:
     """Why a name of a table stands for no picture, for each pair of a name and the files it means."""
-    there = (
-        Path(here, file).relative_to(folder).as_posix()
-        for here, _, files in (os.walk(folder, followlinks=False) if lost else ())
-        for file in files
-    )
-    find, reasons = finder(unicodedata.normalize("NFC", name) for name in there), []
+    walk = os.walk(folder, followlinks=False) if lost else ()
+    there = (Path(here, file).relative_to(folder) for here, _, files in walk for file in files)
+    find = finder(unicodedata.normalize("NFC", path.as_posix()) for path in there)
+    reasons = []
     for name, hits in lost:
         others = [PurePosixPath(file) for file in (find(name) if name and not hits else ())]
         if hits:
@@ -184,10 +172,7 @@ def filled(rows: "pd.DataFrame", columns: set[str], refused: Refused) -> "pd.Dat
     """The rows with a value in each of `columns`; the others are added to `refused`."""
     for column in sorted(columns):
         missing = rows[column].isna() | (rows[column] == "")
-        refused += [
-            {"file": name, "reason": _MISSING.get(column, f"no {column}")}
-            for name in rows.file[missing]
-        ]
+        refuse(refused, rows.file[missing], _MISSING.get(column, f"no {column}"))
         rows = rows[~missing]
     return rows
 
@@ -196,22 +181,15 @@ def _chosen(there: list[str], columns: dict[str, str], needed: set[str]) -> dict
     """{our name: the table's name} for the columns that are used."""
     its = ", ".join(map(str, there))
     if pictures := [name for name in there if Path(str(name)).suffix.lower() in SUFFIXES]:
-        raise ValueError(
-            f"The first line of the table holds {pictures[0]}, a picture, and no names of columns. Write such a line "
-            "above it: file,label,group."
+        said = (
+            f"The first line of the table holds {pictures[0]}, a picture, and no names of columns"
         )
-    if missing := [
-        f"{theirs} (for {ours})" for ours, theirs in columns.items() if theirs not in there
-    ]:
+        raise ValueError(f"{said}. Write such a line above it: file,label,group.")
+    if missing := [f"{own} (for {ours})" for ours, own in columns.items() if own not in there]:
         raise ValueError(f"The table has no column {', '.join(missing)}. Its columns: {its}.")
-    if bad := [
-        ours
-        for ours in columns
-        if not ours.isidentifier() or ours in ("images", "labels", "masks", "groups", "files")
-    ]:
-        raise ValueError(
-            f"columns cannot name {', '.join(bad)}. Choose from: {', '.join(_COLUMNS)}, or another plain word."
-        )
+    if bad := [ours for ours in columns if not ours.isidentifier() or ours in _OURS]:
+        menu = f"{', '.join(_COLUMNS)}, or another plain word"
+        raise ValueError(f"columns cannot name {', '.join(bad)}. Choose from: {menu}.")
     low = defaultdict(list)
     for name in there:
         low[str(name).strip().lower()].append(name)
@@ -222,9 +200,8 @@ def _chosen(there: list[str], columns: dict[str, str], needed: set[str]) -> dict
     for ours, theirs in found.items():
         same = there.count(theirs) if ours in columns else len(low[str(theirs).strip().lower()])
         if same > 1:
-            raise ValueError(
-                f"The table has two columns {theirs} (for {ours}). Its columns: {its}. Rename or delete one."
-            )
+            said = f"The table has two columns {theirs} (for {ours}). Its columns: {its}"
+            raise ValueError(f"{said}. Rename or delete one.")
     if missing := sorted(name for name in {"file"} | needed if found[name] is None):
         raise ValueError(
             f"The table has no column {', '.join(missing)}. Its columns: {its}. Rename them, "

@@ -12,7 +12,8 @@ import tifffile
 from PIL import Image
 
 from effml.importing.grey import Unusable
-from effml.importing.pictures import Picture, read_all, read_mask, read_picture
+from effml.importing.masks import read_mask
+from effml.importing.pictures import Picture, read_all, read_picture
 from test_pictures import bytes_of, put, scene
 
 GREY = scene(1, (16, 16))
@@ -461,7 +462,7 @@ def test_files_that_cannot_be_opened_are_refused_by_a_fact(tmp_path, monkeypatch
 
 def test_a_mistake_of_our_own_is_called_one(tmp_path, monkeypatch):
     put(tmp_path / "x.png", GREY)
-    monkeypatch.setattr("effml.importing.pictures.look", lambda image: {}["oops"])
+    monkeypatch.setattr("effml.importing.pictures.thumbprint", lambda image: {}["oops"])
     _, found = read_all([tmp_path / "x.png"], None, int, size=16)
     assert found[0].startswith("effml failed on it, please report this (KeyError in test_rasters")
 
