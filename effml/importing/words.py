@@ -53,4 +53,4 @@ def counted(number: int, thing: str, verb: str = "") -> str:
     first, *rest = thing.split()
     if number == 1:
         verb = {"are": "is", "have": "has", "were": "was"}.get(verb, verb)
-    return " ".join([str(number), first + "s" * (number != 1), *rest, verb]).rstrip()
+    return " ".join([str(number), first if number == 1 else f"{first}s", *rest, verb]).rstrip()
