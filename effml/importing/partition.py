@@ -164,7 +164,7 @@ def _deal(
     order = np.random.default_rng(seed).permutation(len(names))
     order = order[np.argsort(-np.bincount(group)[order], kind="stable")]
     wanted = np.flatnonzero(fractions)
-    part = np.array(fractions)[wanted, None]
+    part = np.array(fractions, dtype=float)[wanted, None]
     need = np.repeat(part, share.shape[1], axis=1)
     side = np.zeros(len(names), dtype=int)
     for g in order:
