@@ -104,12 +104,10 @@ def import_lidc_patches(
         "licence": "CC BY 3.0 (LIDC-IDRI)",
         "converted": "nothing",
     }
-    asked = SimpleNamespace(
-        out=out, split_by="column", fractions=(0.6, 0.2, 0.2), seed=0, positive="nodule"
-    )
-    asked.copies = "report"
     pixels = Pixels(images=images, masks=None, thumbprints=prints)
-    return finish(asked, rows, pixels, passport, [], [])
+    job = SimpleNamespace(out=out, split_by="column", copies="report", positive="nodule", seed=0)
+    job.fractions, job.refused, job.notes = (0.6, 0.2, 0.2), [], []
+    return finish(job, rows, pixels, passport)
 
 
 def _tensors(path: Path) -> tuple[np.ndarray, np.ndarray]:

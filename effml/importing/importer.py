@@ -12,11 +12,11 @@ import numpy as np
 
 from effml.data.dataset import SPLITS
 from effml.data.transfer import Progress
-from effml.importing.asked import Asked, check, rows_asked
+from effml.importing.asked import check, rows_asked
 from effml.importing.grey import Window
 from effml.importing.output import earlier
 from effml.importing.pictures import PLAIN, Picture, Pixels, read_all
-from effml.importing.table import Refused, filled, refuse
+from effml.importing.table import Job, filled, refuse
 from effml.importing.understood import classes_of, dated, enough, lacks, sides_of, understood
 from effml.importing.written import finish
 
@@ -84,71 +84,62 @@ def import_folder(
         >>> report["passport"]["counts"]
         {'train': 2}
     """
-    asked = check(SimpleNamespace(**locals()))
-    return _plan(asked) if dry_run else _import(asked)
+    job = check(SimpleNamespace(**locals()))
+    return _plan(job) if dry_run else _import(job)
 
 
-def _rows(
-    asked: Asked, refused: Refused, notes: list[str]
-) -> tuple["pd.DataFrame", dict[str, Any]]:
+def _rows(job: Job) -> tuple["pd.DataFrame", dict[str, Any]]:
     """What can be known before a picture is read; as `rows_asked`."""
-    rows, told = rows_asked(asked, refused, notes)
-    enough(rows, refused)
+    rows, told = rows_asked(job)
+    enough(job, rows)
     plain = all(path.suffix.lower() in PLAIN for path in rows.path)  # DICOM files may say it
-    if plain and (missing := lacks(rows, asked)):
+    if plain and (missing := lacks(job, rows)):
         raise ValueError(missing)
+    classes_of(job, rows)
     return rows, told
 
 
-def _import(asked: Asked) -> dict[str, Any]:
-    refused, notes = [], []
-    rows, told = _rows(asked, refused, notes)
-    classes_of(rows, asked.positive, refused)
-    rows, pixels, facts = _read(rows, asked, refused)
-    if missing := lacks(rows, asked):
+def _import(job: Job) -> dict[str, Any]:
+    rows, told = _rows(job)
+    rows, pixels, facts = _read(job, rows)
+    if missing := lacks(job, rows):
         raise ValueError(missing)
-    rows = understood(rows, asked, refused, notes)
+    rows = understood(job, rows)
     if days := sorted(set(rows.get("date", ())) - {""}):
         facts["dates"] = f"{days[0]} to {days[-1]}"
-    source, licence = asked.source or "imported from a local folder", asked.licence or "not stated"
-    passport = {"source": source, "licence": licence, **facts, **told}
-    return finish(asked, rows, pixels, passport, refused, notes)
+    source, licence = job.source or "imported from a local folder", job.licence or "not stated"
+    return finish(job, rows, pixels, {"source": source, "licence": licence, **facts, **told})
 
 
-def _plan(asked: Asked) -> dict[str, Any]:
+def _plan(job: Job) -> dict[str, Any]:
     """What an import would do, as far as the table and the file sizes tell."""
-    refused, notes = [], []
-    rows, told = _rows(asked, refused, notes)
-    classes, index, why = classes_of(rows, asked.positive, refused)
-    rows = dated(rows, asked, refused, notes)
-    rows = filled(rows, {asked.split_by} & {"date"} & set(rows), refused)
-    channels = 3 if asked.colour == "rgb" else 1
+    rows, told = _rows(job)
+    classes, index, why = classes_of(job, rows)
+    rows = filled(job, dated(job, rows), {job.split_by} & {"date"} & set(rows))
+    channels = {"auto": "1, or 3 if there is colour", "grey": "1", "rgb": "3"}[job.colour]
     counts: Any = "known when the pictures have been compared"
-    if lacks(rows, asked):
+    if lacks(job, rows):
         counts = "known when the DICOM files are read"
-    else:
-        side = sides_of(rows, asked)
-        if asked.copies == "report":
-            counts = {SPLITS[s]: int((side == s).sum()) for s in np.unique(side[side >= 0])}
+    elif job.copies == "report":
+        side = sides_of(job, rows)
+        counts = {SPLITS[s]: int((side == s).sum()) for s in np.unique(side[side >= 0])}
     return {
         "pictures": len(rows),
         "mb_in": round(sum(map(_size, rows.path)) / 1e6, 3),
-        "mb_out": round(len(rows) * asked.size**2 * channels / 1e6, 3),
-        "channels": "1, or 3 if there is colour" if asked.colour == "auto" else str(channels),
+        "mb_out": round(len(rows) * job.size**2 * (3 if job.colour == "rgb" else 1) / 1e6, 3),
+        "channels": channels,
         "classes": dict(sorted(Counter(rows.get("label", ())).items())),
-        "refused": refused,
+        "refused": job.refused,
         **told,
         "positive": None if index is None else f"{classes[index]} ({why})",
-        "notes": notes,
-        "replaces": "an earlier import" if earlier(Path(asked.out)) else None,
-        "split_by": asked.split_by,
+        "notes": job.notes,
+        "replaces": "an earlier import" if earlier(job.out) else None,
+        "split_by": job.split_by,
         "counts": counts,
     }
 
 
-def _read(
-    rows: "pd.DataFrame", asked: Asked, refused: Refused
-) -> tuple["pd.DataFrame", Pixels, dict[str, Any]]:
+def _read(job: Job, rows: "pd.DataFrame") -> tuple["pd.DataFrame", Pixels, dict[str, Any]]:
     """Read the rows' files; the rows that could be used, with group and date from DICOM, their
     pixels, and for the passport what was converted, how, and the masks' mean share of the picture.
     """
@@ -160,12 +151,12 @@ def _read(
         show(have, total)
 
     show.begin(0)
-    how = {name: getattr(asked, name) for name in ("size", "fit", "colour", "window")}
+    how = {name: getattr(job, name) for name in ("size", "fit", "colour", "window")}
     masks = list(rows["mask"]) if "mask" in rows else None
     pixels, found = read_all(list(rows.path), masks, tell, **how)
     good = {i: picture for i, picture in found.items() if isinstance(picture, Picture)}
     for i in found.keys() - good.keys():
-        refuse(refused, [rows.file[i]], found[i])
+        refuse(job, [rows.file[i]], found[i])
     rows = rows.loc[list(good)]
     for name in ("group", "date"):
         told = [getattr(picture, name) or "" for picture in good.values()]
@@ -173,12 +164,12 @@ def _read(
             rows[name] = told
     done = Counter(what for picture in good.values() for what in picture.done)
     told = "; ".join(f"{what} ({count}×)" for what, count in sorted(done.items())) or "nothing"
-    colour = "rgb" if pixels.images.ndim == 4 else asked.colour
-    window = list(asked.window) if isinstance(asked.window, tuple) else asked.window  # as in JSON
-    facts = {"converted": told, "preprocessing": how | {"colour": colour, "window": window}}
+    how |= {"colour": "rgb"} if pixels.images.ndim == 4 else {}
+    how["window"] = list(job.window) if isinstance(job.window, tuple) else job.window  # as in JSON
+    facts = {"converted": told, "preprocessing": how}
     if masks and good:
         shapes = np.array([picture.shape for picture in good.values()])
-        facts["mask_area"] = _mask_area(pixels.masks[list(good)], shapes, asked.fit)
+        facts["mask_area"] = _mask_area(pixels.masks[list(good)], shapes, job.fit)
     return rows, pixels, facts
 
 

@@ -50,11 +50,16 @@ class Pixels(NamedTuple):
     thumbprints: Thumbprints
 
 
+def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Raises ValueError if the value of an option is none of those."""
+    if value not in allowed:
+        raise ValueError(f"Unknown {name} {value!r}. Choose from: {', '.join(allowed)}")
+
+
 def check_how(*, size: int, window: Window, colour: str, fit: str) -> None:
     """Raises ValueError if these are not what `read_picture` takes."""
-    for name, value, allowed in (("colour", colour, COLOURS), ("fit", fit, FITS)):
-        if value not in allowed:
-            raise ValueError(f"Unknown {name} {value!r}. Choose from: {', '.join(allowed)}")
+    one_of("colour", colour, COLOURS)
+    one_of("fit", fit, FITS)
     if not 8 <= size <= 4096:
         raise ValueError(f"size={size}: give 8 to 4096 pixels, such as 224.")
     pair = isinstance(window, tuple) and len(window) == 2 and window[0] < window[1]
@@ -211,34 +216,35 @@ def _quiet() -> Iterator[None]:
     from PIL import Image
 
     loggers = [logging.getLogger(name) for name in ("pydicom", "tifffile")]
-    before = [logger.disabled for logger in loggers]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
+        for logger in loggers:
+            logger.disabled = True
         try:
-            for logger in loggers:
-                logger.disabled = True
             yield
         finally:
-            for logger, was in zip(loggers, before):
-                logger.disabled = was
+            for logger in loggers:
+                logger.disabled = False
 
 
 def _one(path: Path, mask: Path | None, **how: Any) -> tuple[Picture | str, np.ndarray | None, int]:
     """A picture, or why it cannot be used; its mask, and the bytes of its file."""
     count, whose = 0, ""
     try:
-        count = len(data := _bytes(path))
+        count = len(data := path.read_bytes())
         picture = read_picture(data, **how)
         if mask is None:
             return picture, None, count
         whose, fit = "its mask: ", how.get("fit", "pad")
-        cut, done = read_mask(_bytes(mask), size=how["size"], shape=picture.shape, fit=fit)
+        cut, done = read_mask(mask.read_bytes(), size=how["size"], shape=picture.shape, fit=fit)
         return replace(picture, done=(*picture.done, *done)), cut, count
     except ModuleNotFoundError as error:
         raise ValueError(str(error)) from None
     except Unusable as error:
         reason = str(error)
+    except OSError as error:
+        reason = f"it cannot be read ({error.strerror})"
     except MemoryError:
         reason = "memory did not suffice to decode it"
     except Exception as error:  # our own mistake; it must not end an import
@@ -246,17 +252,3 @@ def _one(path: Path, mask: Path | None, **how: Any) -> tuple[Picture | str, np.n
         where = f"{type(error).__name__} in {Path(place.filename).name}, line {place.lineno}"
         reason = f"effml failed on it, please report this ({where})"
     return whose + reason, None, count
-
-
-def _bytes(path: Path) -> bytes:
-    """What is in a file. Raises Unusable with the reason why it cannot be read."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        if path.is_symlink() and not path.exists():
-            raise Unusable("a link to a file that is not there") from None
-        if path.is_dir():
-            raise Unusable("a folder, not a file") from None
-        if isinstance(error, PermissionError):
-            raise Unusable("there is no permission to read it") from None
-        raise Unusable(f"it cannot be read ({error.strerror})") from None

@@ -2,19 +2,17 @@
 
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import effml
 from effml.data.dataset import SPLITS
-from effml.importing.asked import Asked
 from effml.importing.duplicates import Copies
 from effml.importing.output import write
 from effml.importing.partition import given_sides
 from effml.importing.pictures import Pixels
-from effml.importing.table import Refused, refuse
+from effml.importing.table import Job, refuse
 from effml.importing.understood import classes_of, sides_of
 from effml.importing.words import typed
 
@@ -25,21 +23,15 @@ _INNER = ("file", "path", "mask", "label", "split")  # columns that are no array
 
 
 def finish(
-    asked: Asked,
-    rows: "pd.DataFrame",
-    pixels: Pixels,
-    passport: dict[str, Any],
-    refused: Refused,
-    notes: list[str],
+    job: Job, rows: "pd.DataFrame", pixels: Pixels, passport: dict[str, Any]
 ) -> dict[str, Any]:
-    """Look for copies, split, write `asked.out` and its report, which is returned.
+    """Look for copies, split, write `job.out` and its report, which is returned.
 
     `rows.index` counts rows of `pixels`. `passport` is completed here.
     """
-    out, by = Path(asked.out), asked.split_by
-    found = Copies.among(rows, pixels.thumbprints, pixels.masks)
-    side, given = _dealt(asked, rows, found, refused)
-    said = found.notes(side, asked.copies, given)
+    by, found = job.split_by, Copies.among(rows, pixels.thumbprints, pixels.masks)
+    side, given = _dealt(job, rows, found)
+    said = found.notes(side, job.copies, given)
     if "split" in rows and by != "column":
         said.append('The given split was not used. Say split_by="column" to keep it.')
     if "group" in rows and by == "image":
@@ -49,14 +41,14 @@ def finish(
             "They are left out."
         )
     parts = {SPLITS[s]: rows[side == s] for s in np.unique(side[side >= 0])}
-    classes, index, why = classes_of(rows[side >= 0], asked.positive, refused)
-    shares = "/".join(f"{part:g}" for part in asked.fractions)
+    classes, index, why = classes_of(job, rows[side >= 0])
+    shares = "/".join(f"{part:g}" for part in job.fractions)
     dealt = {"column": "as the table says", "date": f"{shares}, earlier days first"}
-    notes = said + _lacking_sides(parts, by) + notes
+    notes = said + _lacking_sides(parts, by) + job.notes
     passport |= {
-        "split": f"by {by}, " + dealt.get(by, f"{shares}, dealt with seed {asked.seed}"),
+        "split": f"by {by}, " + dealt.get(by, f"{shares}, dealt with seed {job.seed}"),
         "counts": {name: len(part) for name, part in parts.items()},
-        "refused": len(refused),
+        "refused": len(job.refused),
         "duplicates": found.counts(side),
         "notes": notes,
         "made_with": f"effml {effml.__version__}",
@@ -70,7 +62,7 @@ def finish(
         passport["positive_from"] = why
     if "group" in rows:
         passport["groups"] = {name: int(part.group.nunique()) for name, part in parts.items()}
-    refused = sorted(refused, key=lambda one: (one["file"], one["reason"]))
+    refused = sorted(job.refused, key=lambda one: (one["file"], one["reason"]))
     report = {
         "passport": passport,
         "refused": refused,
@@ -80,34 +72,32 @@ def finish(
     arrays = {"passport": np.array(json.dumps(passport, ensure_ascii=False))}
     arrays |= {"label_names": np.array(classes)} if classes else {}
     arrays |= {} if index is None else {"positive": np.array(index)}
-    replaced = write(out, arrays | _arrays(parts, pixels, classes), report)
-    for note in notes + [f"{out} replaced an earlier import."] * replaced:
+    replaced = write(job.out, arrays | _arrays(parts, pixels, classes), report)
+    for note in notes + [f"{job.out} replaced an earlier import."] * replaced:
         print(f"import: {typed(note)}", file=sys.stderr)
     return report
 
 
-def _dealt(
-    asked: Asked, rows: "pd.DataFrame", found: Copies, refused: Refused
-) -> tuple[np.ndarray, np.ndarray | None]:
+def _dealt(job: Job, rows: "pd.DataFrame", found: Copies) -> tuple[np.ndarray, np.ndarray | None]:
     """The side of every row, -1 where it is left out, and then it is in `refused`; and the side
     that the table gives it, if it is the table that counts.
 
     Raises ValueError if the copies cannot share a side, or if nothing would be left.
     """
-    by = asked.split_by
+    by = job.split_by
     given = given_sides(rows.split) if by == "column" else None
-    gone = found.surplus(given) if asked.copies == "drop" else {}
-    refused += gone.values()
+    gone = found.surplus(given) if job.copies == "drop" else {}
+    job.refused += gone.values()
     kept = ~np.isin(np.arange(len(rows)), list(gone))
     if not kept.any():
         said = f"all {len(rows)} pictures are copies with different labels. Mend the table"
         raise ValueError(f'copies="drop" leaves nothing: {said}.')
-    share = asked.copies == "group"
+    share = job.copies == "group"
     together = found.together("group" in rows and by == "group") if share else None
     side = np.full(len(rows), -1)
-    side[kept] = sides_of(rows[kept], asked, together)
+    side[kept] = sides_of(job, rows[kept], together)
     late = rows.file[kept & (side < 0)]
-    refuse(refused, late, "a later image of a patient who is on an earlier side")
+    refuse(job, late, "a later image of a patient who is on an earlier side")
     if share and (apart := found.apart(side)).any():
         where = f" on different sides of the split by {by}"
         raise ValueError(
