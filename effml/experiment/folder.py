@@ -5,6 +5,7 @@ import math
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ def predict_folder(
     trained = load_run(run_id, store)
     if trained.task == "segmentation":
         raise ValueError(f"{trained.run_id} answers with masks: use effml.load_run(…).predict.")
-    files = pictures_in(Path(folder), refused)
+    files = pictures_in(SimpleNamespace(refused=refused), Path(folder))
     if not files:
         raise FileNotFoundError(f"There is no picture in {folder} or below.")
     for told in trained.notes:
@@ -63,7 +64,7 @@ def _answered(trained: TrainedModel, files: dict[str, Path]) -> list[dict[str, A
         try:
             images.append(trained.read(path))
         except (ValueError, OSError, ImportError) as error:
-            rows[-1]["reason"] = str(error).partition("\n")[0]
+            rows[-1]["reason"] = str(error).removeprefix(f"{path} ").partition("\n")[0]
     fine = [row for row in rows if "reason" not in row]
     for row, p in zip(fine, trained.predict(np.stack(images)) if images else ()):
         row |= zip(_probabilities(trained), (f"{x:.9g}" for x in p))

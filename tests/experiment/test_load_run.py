@@ -3,6 +3,7 @@
 import csv
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -202,6 +203,30 @@ def test_the_preprocessing_of_an_import_comes_back(tmp_path, monkeypatch, readin
     assert reading == [HOW] * 3
     predicted(record.run_id, tmp_path / "in", "--out", tmp_path / "p.csv", "--store", tmp_path)
     assert "padded" not in capsys.readouterr().err
+
+
+def test_pictures_in_answers_out(tmp_path, capsys):
+    """From PNG files to an import, a run and back: what predict says of the files of the test split
+    is what the run said of it."""
+    from PIL import Image
+
+    for number, (image, label) in enumerate(zip(DATA.test.images[:90, 0], DATA.test.labels)):
+        folder = tmp_path / "in" / DATA.classes[int(label)]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[:, 3:].numpy()).save(folder / f"{number:02}.png")
+    own, out = tmp_path / "own.npz", tmp_path / "p.csv"
+    effml.import_folder(tmp_path / "in", own, size=24, split_by="image", positive=DATA.classes[1])
+    record = run(QUICK.but(data=str(own)), store=tmp_path, keep_weights=True)
+    assert record.status == "ok", record.reason
+    status, rows = predicted(record.run_id, tmp_path / "in", "--out", out, "--store", tmp_path)
+    assert status == 0 and len(rows) == 90 and "padded" not in capsys.readouterr().err
+    said = {Path(row["file"]).name: row for row in rows}
+    data = effml.load_dataset(own)
+    kept = load_arrays(tmp_path, record.run_id)["test_probabilities"]
+    for name, p in zip(data.test.meta["files"], kept, strict=True):
+        for label, share in zip(data.classes, p):
+            given = said[Path(str(name)).name][f"probability of {label}"]
+            assert float(given) == pytest.approx(share, abs=1e-6)
 
 
 def test_several_classes_and_masks(tmp_path, reading):
