@@ -286,7 +286,7 @@ def load_arrays(folder: str | os.PathLike, run_id: str) -> dict[str, Any]:
     Example:
         >>> record = effml.run(effml.Recipe(model="mlp", epochs=1), store="mine")
         >>> effml.load_arrays("mine", record.run_id)["test_probabilities"].shape
-        (300, 2)
+        (400, 2)
     """
     import numpy
 

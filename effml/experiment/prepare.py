@@ -19,7 +19,7 @@ from effml.metering import measure
 from effml.models import SEGMENTING, head, weights_bytes
 from effml.precision import choose, emulated
 from effml.recipe import Recipe, Record
-from effml.results import weights_sha256
+from effml.results import weights_sha256 as sha256
 from effml.selection.proxy import select_images
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -74,8 +74,8 @@ def prepare(recipe: Recipe, record: Record, store: Path | None, own: nn.Module |
             f"{recipe.model} is a model of your own: effml.run(recipe, model=…) takes it."
         )
     record.update(
-        weights_sha256=_start_sha256(own) if own else weights_sha256(recipe.weights, store),
-        teacher_sha256=weights_sha256(recipe.teacher, store),
+        weights_sha256=_start_sha256(own) if own is not None else sha256(recipe.weights, store),
+        teacher_sha256=sha256(recipe.teacher, store),
     )
     with measure(record.device) as cost:
         recipe = recipe.but(precision=record.precision_used)

@@ -100,31 +100,19 @@ def load_run(
         >>> trained.predict(effml.load_dataset("phantom-chest").test.images[:3]).shape
         (3, 2)
     """
-    store = Path(store)
-    card = _card(run_id, store)
-    run_id, recipe = card["run_id"], Recipe.from_dict(card["recipe"])
-    file = store / f"{run_id}.safetensors"
-    if file_sha256(file) != card["kept_sha256"]:
-        raise ValueError(f"{file} is gone, or not what the run left. {AGAIN}")
-    build, precision, notes = card["build"], card["precision_used"], card["notes"]
+    card = _card(run_id, store := Path(store))
+    net, precision, notes = _model(card, store, model), card["precision_used"], card["notes"]
     if precision.endswith("fp16"):
         notes = [*notes, f"computed in fp32: {precision} needs a GPU"]
         precision = "fp32"
-    if (own := recipe.model.startswith("own:")) and not isinstance(model, nn.Module):
-        raise ValueError(f"{run_id} is a run of {recipe.model}: give one, as load_run(…, model=…).")
-    if card["compressed"]:
-        net = load_compressed(file, **({"model": model} if own else {}))
-    else:
-        net = _filled(copy.deepcopy(model) if own else build_model(recipe.model, **build), file)
-    if len(card["image_shape"]) == 3:
-        net.to(memory_format=torch.channels_last)  # as it was trained: sums in the same order
     preprocessing = card["preprocessing"]
     if preprocessing is None:
-        preprocessing = {"size": build["size"], "channels": build["in_channels"]}
-        side = f"{build['size']} px with {build['in_channels']} channel(s)"
-        notes = [f"not from an import of effml: pictures are padded to squares of {side}", *notes]
+        size, channels = card["build"]["size"], card["build"]["in_channels"]
+        preprocessing = {"size": size, "channels": channels}
+        told = "not from an import of effml: pictures are padded to squares of"
+        notes = [f"{told} {size} px with {channels} channel(s)", *notes]
     return TrainedModel(
-        run_id=run_id,
+        run_id=card["run_id"],
         model=arithmetic(precision, "cpu").prepare(net).eval(),
         task=card["task"],
         classes=tuple(card["classes"]),
@@ -135,6 +123,31 @@ def load_run(
         image_shape=tuple(card["image_shape"]),
         precision=precision,
     )
+
+
+def _model(card: dict[str, Any], store: Path, own: nn.Module | None) -> nn.Module:
+    """The model with the weights that the run left. ValueError where they are not those."""
+    from safetensors.torch import load_file
+
+    run_id, name = card["run_id"], Recipe.from_dict(card["recipe"]).model
+    file = store / f"{run_id}.safetensors"
+    if file_sha256(file) != card["kept_sha256"]:
+        raise ValueError(f"{file} is gone, or not what the run left. {AGAIN}")
+    if not name.startswith("own:"):
+        own = None
+    elif not isinstance(own, nn.Module):
+        raise ValueError(f"{run_id} is a run of {name}: give one, as load_run(…, model=…).")
+    if card["compressed"]:
+        net = load_compressed(file, own)
+    else:
+        net = build_model(name, **card["build"]) if own is None else copy.deepcopy(own)
+        try:
+            net.load_state_dict(load_file(file))
+        except RuntimeError as error:  # names or shapes
+            raise ValueError(f"The weights in {file} do not fit this model: {error}") from error
+    if len(card["image_shape"]) == 3:
+        net.to(memory_format=torch.channels_last)  # as it was trained: sums in the same order
+    return net
 
 
 def _card(asked: str, store: Path) -> dict[str, Any]:
@@ -153,14 +166,3 @@ def _card(asked: str, store: Path) -> dict[str, Any]:
         raise ValueError(f"{asked!r} begins several runs. Choose from: {', '.join(fitting)}")
     cards = [json.loads(card_file(store, name).read_text(encoding="utf-8")) for name in fitting]
     return max(cards, key=lambda card: card["started_utc"])
-
-
-def _filled(model: nn.Module, file: Path) -> nn.Module:
-    """`model` with the weights in `file`. ValueError unless every tensor fits."""
-    from safetensors.torch import load_file
-
-    try:
-        model.load_state_dict(load_file(file))
-    except RuntimeError as error:  # names or shapes
-        raise ValueError(f"The weights in {file} do not fit this model: {error}") from error
-    return model
