@@ -79,10 +79,6 @@ class Server:
             )
         return json.loads(answer)
 
-    def ended(self) -> bool:
-        """Whether it is there no more."""
-        return self._process.poll() is not None
-
     def close(self) -> None:
         """The end of its input ends the server, and the run in progress with it."""
         try:
@@ -104,7 +100,9 @@ def run_fresh(job: dict[str, Any]) -> dict[str, Any]:
         server = _idle.pop()  # each thread takes its own
     except IndexError:
         server = Server()
-    if server.owner != os.getpid() or server.ended():  # inherited through a fork, or killed
+    if (
+        server.owner != os.getpid() or server._process.poll() is not None
+    ):  # inherited through a fork, or killed
         server = Server()
     try:
         answer = server.run(job)

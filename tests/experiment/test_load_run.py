@@ -205,6 +205,17 @@ def test_the_preprocessing_of_an_import_comes_back(tmp_path, monkeypatch, readin
     assert "padded" not in capsys.readouterr().err
 
 
+def test_the_command_line_keeps_weights_where_it_is_told_to(tmp_path, capsys):
+    words = ["model=mlp", "epochs=1", "--store", str(tmp_path)]
+    assert main(["run", *words]) == 0
+    (tmp_path / "in").mkdir()
+    asked = ["predict", QUICK.id, str(tmp_path / "in"), "--store", str(tmp_path)]
+    assert main(asked) == 2 and "with --keep-weights" in capsys.readouterr().err
+    assert main(["sweep", *words, "--keep-weights"]) == 0
+    assert main(asked) == 2 and "There is no picture" in capsys.readouterr().err
+    assert load_run(QUICK.id, tmp_path).task == "binary"
+
+
 def test_pictures_in_answers_out(tmp_path, capsys):
     """From PNG files to an import, a run and back: what predict says of the files of the test split
     is what the run said of it."""
