@@ -1,6 +1,6 @@
 """Models by name, their weights, their size, and their embeddings."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
@@ -412,13 +412,11 @@ def embed(model: nn.Module, loader: Any) -> torch.Tensor:
                 hooks = [layer.register_forward_pre_hook(note) for layer in layers]
                 model.eval()
             with torch.inference_mode():
-                model(x)
-                if any(len(h) != len(x) for h in seen):
+                if len(model(x)) != len(x):
                     raise ValueError(
-                        f"The last layer does not see one row for each of {len(x)} inputs. Give "
-                        "batches, such as images (N, C, H, W), not single images."
+                        "Give batches, such as images (N, C, H, W), not single images."
                     )
-                rows.append(torch.cat([h.flatten(1) for h in seen], 1).float().cpu())
+                rows.append(torch.cat([h.reshape(len(x), -1) for h in seen], 1).float().cpu())
                 seen.clear()
     finally:
         for hook in hooks:
@@ -432,7 +430,7 @@ def embed(model: nn.Module, loader: Any) -> torch.Tensor:
 
 def _batches(loader: Any, size: int = 512) -> Iterator[torch.Tensor]:
     """The inputs batch by batch, images of uint8 normalised."""
-    if not isinstance(loader, Iterable) or hasattr(loader, "shape"):
+    if hasattr(loader, "shape"):
         loader = torch.as_tensor(loader).split(size)
     for batch in loader:
         x = batch[0] if isinstance(batch, (tuple, list)) and len(batch) else batch

@@ -215,13 +215,14 @@ def _rebuilt(
     """The base, or a copy of the own `model`, with the structure of the recipe and these tensors;
     ValueError where that is not possible."""
     hint = (
-        "The base name and build arguments must be those the model was made with, and the reports "
-        "all of its compressions, in order."
+        "Give a fresh instance of the model that was compressed, as model=."
+        if recipe.get("base", "") is None
+        else "The base name and build arguments must be those the model was made with, and the "
+        "reports all of its compressions, in order."
     )
     try:
         if (base := recipe["base"]) is None:
-            model = _own(recipe, model, what)
-            hint = "Give a fresh instance of the model that was compressed, as model=."
+            model = _own(recipe, model)
         elif model is not None:
             raise ValueError(f"it is a {base} of build_model, so leave model= out")
         elif {*recipe["build"]} != {*BUILD} or not all(map(_whole, recipe["build"].values())):
@@ -240,9 +241,9 @@ def _rebuilt(
     return model.eval()
 
 
-def _own(recipe: Recipe, model: nn.Module | None, what: str) -> nn.Module:
+def _own(recipe: Recipe, model: nn.Module | None) -> nn.Module:
     if model is None:
-        raise ValueError(f"{what} holds the cuts of a model of your own, whose class is not in it")
+        raise ValueError("it holds the cuts of a model of your own, whose class is not in it")
     if told := _differences(shapes(model), recipe["steps"][0]["shapes"][0]):
         raise ValueError(f"the {type(model).__name__} given is not the one that was cut: {told}")
     return deepcopy(model)

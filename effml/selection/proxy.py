@@ -116,11 +116,8 @@ def look(
             ),
         )
     pixels_do = recipe.features == "pixels" or not embedding
-    features = (
-        pixels
-        if pixels_do
-        else embed(model, lambda part: normalize(data.train.take(part)), len(pixels))
-    )
+    batches = (data.train.take(slice(start, start + 512)) for start in range(0, len(pixels), 512))
+    features = pixels if pixels_do else embed(model, batches)
     return Look(features, torch.stack(history, 1) if history else None)
 
 

@@ -110,7 +110,7 @@ def test_a_proxy_begins_with_the_weights_of_its_name_and_the_seed_of_the_recipe(
     data = dots()
     found = proxy.look(data, recipe)
     images = normalize(data.train.images)
-    expected = embed(build_model("lenet5", seed=3), lambda part: images[part], 144)
+    expected = embed(build_model("lenet5", seed=3), images)
     assert torch.equal(found.features, expected) and found.predictions is None
     proxy.look(data, recipe.but(proxy="resnet18@imagenet"))
     assert made == [("lenet5", "random", 3), ("resnet18", "imagenet", 3)]
