@@ -54,14 +54,7 @@ def coverage(
     import pandas
 
     def own_process(name: str) -> dict[str, Any]:
-        command = [
-            sys.executable,
-            __file__,
-            name,
-            str(keep),
-            str(size),
-            method,
-        ]
+        command = [sys.executable, __file__, name, str(keep), str(size), method]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
             return json.loads(done.stdout.splitlines()[-1])
