@@ -203,7 +203,8 @@ SEGMENTING = ("unet", "unet3d")
 
 
 def count(model: nn.Module, example: torch.Tensor) -> dict[str, int]:
-    """Parameters, parameters that are not zero, and MACs of one image; `example` is (1,C,H,W) float32."""
+    """Parameters, those that are not zero, and MACs of one image; `example` is (1, C, H, W)
+    float32."""
     with torch.no_grad(), FlopCounterMode(display=False) as flops:
         model(example)
     weights = [*model.parameters()]
@@ -448,7 +449,7 @@ def weights_bytes(model: nn.Module) -> bytes:
 
 
 def _load_file(model: nn.Module, weights: str) -> bool:
-    """Load a file into `model` if every tensor fits; else leave the model as it is, return False."""
+    """Load a file into `model` if every tensor fits; else change nothing and return False."""
     from safetensors.torch import load_file
 
     if not Path(weights).is_file():

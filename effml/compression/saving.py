@@ -81,7 +81,7 @@ def save_compressed(
     with whole_file(weights) as partial:
         partial.write_bytes(save(tensors, {"recipe_sha256": _digest(recipe)}))
     with whole_file(page) as partial:
-        partial.write_text(_text(recipe))
+        partial.write_text(json.dumps(recipe).replace('}, "', '},\n "') + "\n")  # a line per layer
     return page
 
 
@@ -163,23 +163,6 @@ def _step(report: Report, base: str | None) -> Recipe:
     names = ("method", "keep", "keep_unit", "seed", "layers")
     step = {name: getattr(report, name) for name in names}
     return step if base else step | {"shapes": report.shapes}
-
-
-def _text(recipe: Recipe) -> str:
-    """The recipe as JSON with a line per layer, so that differences show."""
-
-    def block(pairs: dict[str, str], indent: int) -> str:
-        lines = (f"{' ' * indent}{json.dumps(key)}: {value}" for key, value in pairs.items())
-        return "{\n" + ",\n".join(lines) + "}"
-
-    def dumped(pairs: dict[str, Any]) -> dict[str, str]:
-        return {key: json.dumps(value) for key, value in pairs.items()}
-
-    steps = [
-        block(dumped(step) | {"layers": block(dumped(step["layers"]), 4)}, 2)
-        for step in recipe["steps"]
-    ]
-    return block(dumped(recipe) | {"steps": "[" + ", ".join(steps) + "]"}, 0) + "\n"
 
 
 def _digest(recipe: Recipe) -> str:

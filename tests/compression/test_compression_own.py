@@ -11,7 +11,10 @@ from torch import nn
 
 from effml.compression import COMPRESSORS, MERGERS, compress, load_compressed, save_compressed
 from effml.compression.channels import reestimate
+from effml.compression.dependencies import Misfit
 from effml.compression.saving import load_with_recipe
+from effml.compression.silencing import Differs
+from effml.compression.tracing import Runaway
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 IMAGES = torch.randn(4, 1, 12, 12, generator=torch.Generator().manual_seed(0))
@@ -187,3 +190,9 @@ def compressed_lenet():
     from effml.models import build_model
 
     return compress(build_model("lenet5"), "merge", 0.5, example=torch.zeros(1, 1, 28, 28))
+
+
+@pytest.mark.parametrize("fault", [Differs("a.b"), Misfit("a.b", "no"), Runaway("a.b", "no")])
+def test_faults_come_back_from_a_pickle(fault):
+    again = pickle.loads(pickle.dumps(fault))
+    assert (type(again), again.name, str(again)) == (type(fault), "a.b", str(fault))
