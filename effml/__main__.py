@@ -58,7 +58,7 @@ def main(words: list[str] | None = None) -> int:
     print_anything()
     given = _parser(sys.argv[1:] if words is None else words)
     try:
-        return globals()[f"_{given.command.replace('-', '_')}"](given)
+        return given.do(given)
     except ModuleNotFoundError as error:
         print(
             f"effml: {error}. This Python ({sys.executable}) is not the one effml was installed "
@@ -83,6 +83,7 @@ def _parser(words: list[str]) -> argparse.Namespace:
     subs = {}
     for name, (text, options) in COMMANDS.items():
         subs[name] = sub = menu.add_parser(name, help=text, description=text)
+        sub.set_defaults(do=globals().get(f"_{name.replace('-', '_')}"))
         sub.formatter_class = argparse.ArgumentDefaultsHelpFormatter
         for option, how in options:
             sub.add_argument(option, **how)
@@ -92,29 +93,21 @@ def _parser(words: list[str]) -> argparse.Namespace:
                 sub.epilog = f"fields, their defaults and what they may be:\n{explain_fields()}"
     import_commands.add(data_commands.add(subs["data"]))
     energy_commands.add(subs["energy"])
+    subs["energy"].set_defaults(do=energy_commands.main)
     return parser.parse_args(words)
 
 
-def _numbers(given: argparse.Namespace) -> list[str]:
-    return [number.strip() for number in given.only.split(",") if number.strip()]
-
-
 def _reproduce(given: argparse.Namespace) -> int:
-    from effml.reproduce import reproduce
+    from effml import reproduce
 
-    return reproduce(given.profile, _numbers(given))
-
-
-def _notebooks(given: argparse.Namespace) -> int:
-    from effml.reproduce import rewrite_notebooks
-
-    return rewrite_notebooks(_numbers(given))
+    numbers = [number.strip() for number in given.only.split(",") if number.strip()]
+    if given.command == "reproduce":
+        return reproduce.reproduce(given.profile, numbers)
+    rewrite = {"notebooks": reproduce.rewrite_notebooks}
+    return rewrite.get(given.command, reproduce.rewrite_smoke_reference)(numbers)
 
 
-def _smoke_reference(given: argparse.Namespace) -> int:
-    from effml.reproduce import rewrite_smoke_reference
-
-    return rewrite_smoke_reference(_numbers(given))
+_notebooks = _smoke_reference = _reproduce
 
 
 def _run(given: argparse.Namespace) -> int:
@@ -186,18 +179,6 @@ def _predict(given: argparse.Namespace) -> int:
 
     where = {"out": given.out, "store": given.store, "force": given.force}
     return predict_folder(given.run, given.folder, **where)
-
-
-def _data(given: argparse.Namespace) -> int:
-    from effml.data.commands import main
-
-    return main(given)
-
-
-def _energy(given: argparse.Namespace) -> int:
-    from effml.metering.commands import main
-
-    return main(given)
 
 
 def _report(given: argparse.Namespace) -> int:

@@ -1,7 +1,7 @@
 """The table of records: a folder of append-only files, one JSON line per run. Torch-free.
 
-A writer opens a new file with a name of its own and only appends, so nothing is ever overwritten, a power cut costs
-the run in progress, and merging the work of five computers is copying their files into one folder.
+A writer opens a new file with a name of its own and only appends, so nothing is ever overwritten, a
+power cut costs the run in progress, and merging the work of five computers is copying their files.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas
 
 CLAIMS_TYPE = "application/vnd.effml.claims+json"
-"""Output type of `effml.report`, by which `make reproduce` finds the verdicts in an executed notebook."""
+"""Output type of `effml.report`, by which `make reproduce` finds a notebook's verdicts."""
 
 UNITS = {
     "test_auroc": "test AUROC",
@@ -97,13 +97,8 @@ class Writer:
 
 def plain_row(record: Record) -> dict[str, Any]:
     """A record as JSON can hold it: plain Python values, and None for what is not finite."""
-    values = {
-        name: value.item() if hasattr(value, "item") else value for name, value in record.items()
-    }
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in values.items()
-    }
+    values = ((name, x.item() if hasattr(x, "item") else x) for name, x in record.items())
+    return {n: None if isinstance(x, float) and not math.isfinite(x) else x for n, x in values}
 
 
 def read_records(folder: str | os.PathLike) -> tuple[list[dict[str, Any]], int]:
@@ -238,8 +233,10 @@ def file_sha256(path: Path) -> str | None:
         return None
 
 
-def left_weights(row: dict[str, Any], store: Path) -> bool:
+def left_weights(row: dict[str, Any], store: Path, *, with_card: bool = False) -> bool:
     """Whether the weights that a run left are still there, and still those."""
+    if with_card and not card_file(store, str(row.get("run_id"))).is_file():
+        return False
     path, left = store / f"{row.get('run_id')}.safetensors", row.get("kept_sha256")
     return path.is_file() if left is None else file_sha256(path) == left
 
@@ -281,7 +278,7 @@ def load_arrays(folder: str | os.PathLike, run_id: str) -> dict[str, Any]:
         run_id: That of the record.
 
     Returns:
-        Arrays by name: test_probabilities (N, K), test_labels (N,), the same of val, train_loss (E,).
+        Arrays by name: test_probabilities (N, K), test_labels (N,), of val too, train_loss (E,) …
 
     Raises:
         FileNotFoundError: The run left none there; it names the file.
@@ -289,7 +286,7 @@ def load_arrays(folder: str | os.PathLike, run_id: str) -> dict[str, Any]:
     Example:
         >>> record = effml.run(effml.Recipe(model="mlp", epochs=1), store="mine")
         >>> effml.load_arrays("mine", record.run_id)["test_probabilities"].shape
-        (600, 2)
+        (400, 2)
     """
     import numpy
 

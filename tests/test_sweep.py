@@ -175,27 +175,36 @@ def test_a_lost_worker_is_a_record(tmp_path):
     assert row.status == "failed" and "ZeroDivisionError" in row.reason
 
 
-SCRIPT = "import effml\ntable = effml.sweep([effml.Recipe(model='mlp', epochs=1, seed={seed})], {store!r})\nprint(table.status[0])\n"
+SCRIPT = """
+import effml
+table = effml.sweep([effml.Recipe(model="mlp", epochs=1)], {store!r})
+print(table.status[0])
+"""
 
 
 def test_a_script_without_a_main_guard(tmp_path):
-    (tmp_path / "s.py").write_text(SCRIPT.format(store=str(tmp_path / "store"), seed=0))
+    (tmp_path / "s.py").write_text(SCRIPT.format(store=str(tmp_path / "store")))
     done = subprocess.run([sys.executable, "s.py"], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout == "ok\n", done.stderr
+
+
+DASK = """
+import distributed, effml
+
+if __name__ == "__main__":
+    how = dict(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None)
+    with distributed.LocalCluster(**how) as cluster, distributed.Client(cluster) as client:
+        recipe = effml.Recipe(model="mlp", epochs=1)
+        print(client.submit(effml.sweep, [recipe], {a!r}).result().status[0])
+        print(effml.sweep([recipe], {b!r}, executor=client).status[0])
+"""
 
 
 def test_inside_a_dask_worker_and_with_dask_as_the_executor(tmp_path):
     distributed = pytest.importorskip(
         "distributed", reason="distributed is not installed (pip install 'effml[cluster]')"
     )
-    code = (
-        f"import distributed, effml\nif __name__ == '__main__':\n"
-        f"    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None) as c, "
-        f"distributed.Client(c) as client:\n"
-        f"        recipe = effml.Recipe(model='mlp', epochs=1)\n"
-        f"        print(client.submit(effml.sweep, [recipe], {str(tmp_path / 'a')!r}).result().status[0])\n"
-        f"        print(effml.sweep([recipe], {str(tmp_path / 'b')!r}, executor=client).status[0])\n"
-    )
+    code = DASK.format(a=str(tmp_path / "a"), b=str(tmp_path / "b"))
     assert distributed and (tmp_path / "d.py").write_text(code)
     done = subprocess.run([sys.executable, "d.py"], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout == "ok\nok\n", done.stderr[-3000:]
@@ -206,11 +215,13 @@ import time, effml
 from concurrent.futures import Future
 from effml.sweeping import plan
 
-class Fake:  # the real loop, writer and plan; only the run itself is made up, so that thousands fit into a second
+made = dict(status="ok", test_auroc=0.5, train_seconds=0.0, device="cpu", reason="x" * 300)
+made |= dict(data_sha256=plan._sha256(effml.Recipe()), numerics=effml.NUMERICS)
+
+class Fake:  # all is real but the run itself, so that thousands fit into a second
     def submit(self, function, job):
         future = Future()
-        future.set_result(dict(job["recipe"], status="ok", test_auroc=0.5, train_seconds=0.0, data_sha256=plan._sha256(effml.Recipe()),
-                               device="cpu", numerics=effml.NUMERICS, finished_utc=str(time.time()), reason="x" * 300))
+        future.set_result(job["recipe"] | made | dict(finished_utc=str(time.time())))
         print(job["recipe"]["seed"], flush=True)
         return future
 
@@ -253,7 +264,8 @@ def test_kill_9_at_twenty_random_moments_loses_nothing_that_was_finished(tmp_pat
 
 @pytest.mark.skipif(not executors.FORKS, reason="there is no fork on this system")
 def test_a_killed_sweep_leaves_no_process_behind(tmp_path):
-    script = f"import effml; effml.sweep([effml.Recipe(model='resnet18', epochs=1000)], {str(tmp_path)!r})"
+    slow = "effml.Recipe(model='resnet18', epochs=1000)"
+    script = f"import effml; effml.sweep([{slow}], {str(tmp_path)!r})"
     process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
 
     def below(pid):
@@ -294,31 +306,35 @@ def test_a_run_killed_by_the_system_is_a_record(monkeypatch):
         "select",
         lambda r, w, x, real=server.select.select: real([r[0], reading], w, x),
     )
-    monkeypatch.setattr(server, "_job", lambda job: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(server, "_done", lambda line: os.kill(os.getpid(), signal.SIGKILL))
     answer = server._forked(job)  # somebody else's SIGKILL: the kernel counts no kill for memory
     assert answer["status"] == "failed" and "signal 9" in answer["reason"]
     counts = itertools.count()
     monkeypatch.setattr(server, "_killed_for_memory", lambda: next(counts))
     assert server._forked(job)["status"] == "out of memory"
-    monkeypatch.setattr(server, "_job", lambda job: os._exit(3))
+    monkeypatch.setattr(server, "_done", lambda line: os._exit(3))
     assert "exit status 3" in server._forked(job)["reason"]
     os.close(reading), os.close(writing)
 
 
-def test_where_there_is_no_fork_each_run_gets_a_new_python(tmp_path):
-    answer = executors.spawned(
-        json.dumps(
-            {
-                "recipe": QUICK.to_dict(),
-                "device": "cpu",
-                "store": str(tmp_path),
-                "keep_weights": False,
-                "environment": {},
-                "folder": str(tmp_path),
-            }
-        )
-    )
-    assert answer["status"] == "ok" and answer["recipe_id"] == QUICK.id
+def test_where_there_is_no_fork_each_run_gets_a_new_python(tmp_path, monkeypatch):
+    monkeypatch.setattr(executors, "FORKS", False)
+    executors.close_servers()
+    assert sweep([QUICK], tmp_path).status.tolist() == ["ok"] and executors._idle == []
+    monkeypatch.setattr(executors, "SERVER", [sys.executable, "-c", "raise SystemExit(3)"])
+    row = sweep([QUICK.but(seed=1)], tmp_path).iloc[0]
+    assert row.status == "failed" and "exit status 3" in row.reason
+
+
+def test_a_strategy_that_only_the_asker_has_is_told_and_asked_again(tmp_path, monkeypatch):
+    from effml import SELECTORS
+
+    monkeypatch.setitem(SELECTORS, "mine", SELECTORS["random"])
+    recipe = QUICK.but(selection="mine", train_fraction=0.5)
+    assert run(recipe).status == "ok"
+    row = sweep([recipe], tmp_path).iloc[0]
+    assert row.status == "not built" and "Unknown selection 'mine'" in row.reason
+    assert "effml.run" in row.reason and pending([recipe], tmp_path) == [recipe]
 
 
 def test_threads_spin_less_beside_a_busy_program_and_what_the_user_set_stays(monkeypatch):
@@ -334,7 +350,7 @@ def test_threads_spin_less_beside_a_busy_program_and_what_the_user_set_stays(mon
 
 
 def dots_on_disk(file):
-    """An .npz learned at once but for some wrong labels, which importance sampling then goes for."""
+    """An .npz learned at once but for some wrong labels, for which importance sampling goes."""
     from test_training import dots
 
     arrays = {}

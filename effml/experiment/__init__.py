@@ -67,22 +67,38 @@ def run(
     )
     threads = torch.get_num_threads()
     try:
-        prepare.settle(recipe, record, device)
-        ready = prepare.prepare(recipe, record, store, model)
-        history = fit.fit(ready, record, store)
-        arrays = assess.assess(ready, history, record)
-        if store is not None:
-            write.write(ready, arrays, record, store, keep_weights)
-        record.update(status="ok")
+        _do(recipe, record, device, model, store, keep_weights)
     except Exception as error:
-        status = status_of(error)
-        record.update(status=status, reason=reason_of(error, status))
-        if status == "failed":
-            traceback.print_exc()
-        elif store is not None:
-            with suppress(OSError):  # where this ended, nobody goes on
-                checkpoint_file(store, record).unlink(missing_ok=True)
+        _failed(error, record, store)
     finally:
         torch.set_num_threads(threads)
     record.update(finished_utc=now())
     return record
+
+
+def _do(
+    recipe: Recipe,
+    record: Record,
+    device: str,
+    own: nn.Module | None,
+    store: Path | None,
+    keep_weights: bool,
+) -> None:
+    """The four steps. Each reports to the record."""
+    prepare.settle(recipe, record, device)
+    ready = prepare.prepare(recipe, record, store, own)
+    history = fit.fit(ready, record, store)
+    arrays = assess.assess(ready, history, record)
+    if store is not None:
+        write.write(ready, arrays, record, store, keep_weights)
+    record.update(status="ok")
+
+
+def _failed(error: Exception, record: Record, store: Path | None) -> None:
+    status = status_of(error)
+    record.update(status=status, reason=reason_of(error, status))
+    if status == "failed":
+        traceback.print_exc()
+    elif store is not None:
+        with suppress(OSError):  # where this ended, nobody goes on
+            checkpoint_file(store, record).unlink(missing_ok=True)

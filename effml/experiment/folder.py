@@ -5,6 +5,7 @@ import math
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,9 @@ def predict_folder(
     store: str | os.PathLike = "results/local",
     force: bool = False,
 ) -> int:
-    """Write a line for each picture in `folder` and below to `out`, a CSV: its file, the probability
-    of each class, the answers, or the reason why there are none. Returns 1 where one has none.
+    """Write a line for each picture in `folder` and below to `out`, a CSV: its file, the
+    probability of each class, the answers, or the reason why there are none. Returns 1 where a
+    picture has none, else 0.
 
     Raises FileExistsError where `out` is there (unless `force`), FileNotFoundError for no such run
     or no picture, ValueError for a model that answers with masks."""
@@ -36,10 +38,10 @@ def predict_folder(
     trained = load_run(run_id, store)
     if trained.task == "segmentation":
         raise ValueError(f"{trained.run_id} answers with masks: use effml.load_run(…).predict.")
-    files = pictures_in(Path(folder), refused)
+    files = pictures_in(SimpleNamespace(refused=refused), Path(folder))
     if not files:
         raise FileNotFoundError(f"There is no picture in {folder} or below.")
-    for told in [*_on_preprocessing(trained), *trained.notes]:
+    for told in trained.notes:
         print(f"effml: {told}", file=sys.stderr)
     rows, names = refused, list(files.items())
     for start in range(0, len(names), BATCH):
@@ -54,16 +56,6 @@ def predict_folder(
     return int(missing > 0)
 
 
-def _on_preprocessing(trained: TrainedModel) -> list[str]:
-    if trained.as_imported:
-        return []
-    channels, *_, side = trained.image_shape
-    return [
-        f"{trained.run_id} did not learn from pictures that effml imported, so how they were made is "
-        f"not known: these are padded to a square of {side} px with {channels} channel(s)"
-    ]
-
-
 def _answered(trained: TrainedModel, files: dict[str, Path]) -> list[dict[str, Any]]:
     """A row for each file, by relative name."""
     rows, images = [], []
@@ -72,7 +64,7 @@ def _answered(trained: TrainedModel, files: dict[str, Path]) -> list[dict[str, A
         try:
             images.append(trained.read(path))
         except (ValueError, OSError, ImportError) as error:
-            rows[-1]["reason"] = str(error).partition("\n")[0]
+            rows[-1]["reason"] = str(error).removeprefix(f"{path} ").partition("\n")[0]
     fine = [row for row in rows if "reason" not in row]
     for row, p in zip(fine, trained.predict(np.stack(images)) if images else ()):
         row |= zip(_probabilities(trained), (f"{x:.9g}" for x in p))

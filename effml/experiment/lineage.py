@@ -33,7 +33,7 @@ def build_for(
     if made["base"] != name or made["build"] != shape(data):
         raise ValueError(
             f"weights={weights} are a compressed {made['base']} for {made['build']}, but "
-            f"model={name!r} and data ask for {shape(data)}: give the model and data it was made for."
+            f"model={name!r} and data ask for {shape(data)}: give those that it was made for."
         )
     return model, made["steps"]
 
@@ -52,13 +52,13 @@ def find_teacher(
     weights, row = ancestor(recipe.teacher, store)
     if row is None:
         raise WeightsUnavailable(
-            f"teacher={recipe.teacher!r} is no run in this store. Sweep the teacher's recipe first, "
-            "with keep_weights=True, and give its id."
+            f"teacher={recipe.teacher!r} is no run in this store. Sweep the teacher's recipe "
+            "first, with keep_weights=True, and give its id."
         )
     if row["model"].startswith("own:"):
         raise ValueError(
-            f"teacher={recipe.teacher!r} is {row['model']}, which is not at hand here: give the id of "
-            "a run of a named model, or call effml.train(…, teacher=model)."
+            f"teacher={recipe.teacher!r} is {row['model']}, which is not at hand here: give the id "
+            "of a run of a named model, or call effml.train(…, teacher=model)."
         )
     try:
         teacher = build_for(row["model"], data, weights, row["seed"])[0]
@@ -69,8 +69,8 @@ def find_teacher(
     }:
         raise ValueError(
             f"teacher={recipe.teacher!r} is a {row['model']} that learned {row['data']} at "
-            f"{row['size']} px: its weights do not fit {shape(data)}. Give a teacher that learned the "
-            "same classes in such images."
+            f"{row['size']} px: its weights do not fit {shape(data)}. Give a teacher that learned "
+            "the same classes in such images."
         )
     return teacher, row
 
@@ -115,7 +115,6 @@ def _parent(asked: str, store: Path | None, behind: list[float]) -> dict[str, An
 
 _COSTS = ("seconds", "energy_j")
 _BUILDS_ON = ("weights", "teacher")
-UNKNOWN = {f"lineage_{name}": math.nan for name in _COSTS}
 
 
 def _costs(row: dict[str, Any], of: str) -> list[float]:
@@ -123,9 +122,14 @@ def _costs(row: dict[str, Any], of: str) -> list[float]:
     return [math.nan if cost is None else cost for cost in costs]
 
 
-def from_a_file(recipe: Recipe, parent: dict[str, Any] | None) -> bool:
-    """Whether the weights are those of a file, which does not say what it cost."""
-    return parent is None and recipe.weights not in NO_RUN
+def paid_before(
+    recipe: Recipe, store: Path | None, parent: dict[str, Any] | None, master: dict[str, Any] | None
+) -> dict[str, float]:
+    """`lineage` of the runs that gave weights and teacher; NaN where a file gave the weights, which
+    does not say what it cost."""
+    if parent is None and recipe.weights not in NO_RUN:
+        return {f"lineage_{name}": math.nan for name in _COSTS}
+    return lineage(store, parent, master)
 
 
 def ancestor(asked: str, store: Path | None) -> tuple[str, dict[str, Any] | None]:

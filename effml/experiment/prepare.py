@@ -12,28 +12,21 @@ from torch import nn
 
 from effml.compression import FACTORIZERS, MERGERS, PRUNERS, Report
 from effml.data import Dataset, load_dataset, normalize
-from effml.experiment.lineage import (
-    UNKNOWN,
-    ancestor,
-    build_for,
-    find_teacher,
-    from_a_file,
-    lineage,
-)
+from effml.experiment.lineage import ancestor, build_for, find_teacher, paid_before
 from effml.machine import choose as choose_from
 from effml.machine import seeded
 from effml.metering import measure
 from effml.models import SEGMENTING, head, weights_bytes
 from effml.precision import choose, emulated
 from effml.recipe import Recipe, Record
-from effml.results import weights_sha256
+from effml.results import weights_sha256 as sha256
 from effml.selection.proxy import select_images
 
 DEVICES = ("auto", "cpu", "cuda")
 ONE_LABEL = ("binary", "multi-class", "ordinal")
 
 NOT_BUILT = ("activation_bits", "gradient_bits", "bit_schedule", "runtime")
-"""What a recipe can ask for and no room offers yet; each leaves this list when its room is built."""
+"""What a recipe can ask for and no room offers yet. A room that is built leaves this list."""
 
 
 @dataclass(kw_only=True)
@@ -81,8 +74,8 @@ def prepare(recipe: Recipe, record: Record, store: Path | None, own: nn.Module |
             f"{recipe.model} is a model of your own: effml.run(recipe, model=…) takes it."
         )
     record.update(
-        weights_sha256=_start_sha256(own) if own else weights_sha256(recipe.weights, store),
-        teacher_sha256=weights_sha256(recipe.teacher, store),
+        weights_sha256=_start_sha256(own) if own is not None else sha256(recipe.weights, store),
+        teacher_sha256=sha256(recipe.teacher, store),
     )
     with measure(record.device) as cost:
         recipe = recipe.but(precision=record.precision_used)
@@ -101,7 +94,7 @@ def prepare(recipe: Recipe, record: Record, store: Path | None, own: nn.Module |
         else:
             model, steps = _copy(own, data, recipe), []
         teacher, master = find_teacher(recipe, data, store)
-        record.update(UNKNOWN if from_a_file(recipe, parent) else lineage(store, parent, master))
+        record.update(paid_before(recipe, store, parent, master))
         if recipe.trainable == "head":
             model.requires_grad_(False)
             head(model, normalize(data.train.images[:1])).requires_grad_(True)
@@ -130,9 +123,8 @@ def check_data(data: Dataset, recipe: Recipe) -> None:
     axes, masks = data.train.images.ndim - 2, data.task == "segmentation"
     if masks != (recipe.model in SEGMENTING) or masks and axes != 2 + recipe.model.endswith("3d"):
         fits = f"unet{'3d' * (axes == 3)}" if masks else "a classifier, such as resnet18"
-        raise ValueError(
-            f"{data.name} ({data.task}, {axes}-D) does not fit model={recipe.model!r}. Choose {fits}."
-        )
+        what = f"{data.name} ({data.task}, {axes}-D)"
+        raise ValueError(f"{what} does not fit model={recipe.model!r}. Choose {fits}.")
     if axes == 3 and not masks:
         raise NotImplementedError(f"{data.name} holds volumes; classifiers so far take 2-D images.")
     if recipe.prune == "channels_taylor" and data.task == "multi-label":
@@ -178,21 +170,17 @@ def _achieved(reports: list[Report]) -> dict[str, float]:
     if not reports:
         return {}
     before, after = reports[0].before, reports[-1].after
-    return {
-        "kept": reports[-1].kept,
-        "params_before": before["params"],
-        "macs_before": before["macs"],
-        "latency_s": after["latency_s"],
-        "latency_before_s": before["latency_s"],
-    }
+    latency = {"latency_s": after["latency_s"], "latency_before_s": before["latency_s"]}
+    sizes = {"params_before": before["params"], "macs_before": before["macs"]}
+    return {"kept": reports[-1].kept, **sizes, **latency}
 
 
 def check_own(model: Any) -> str:
     """The name of its class. ValueError for what is no model with something to train."""
     if not isinstance(model, nn.Module) or not any(True for _ in model.parameters()):
         raise ValueError(
-            f"model is a {type(model).__name__}: give an nn.Module that has parameters to train, or "
-            "the name of a model as Recipe(model=…)."
+            f"model is a {type(model).__name__}: give an nn.Module that has parameters to train, "
+            "or the name of a model as Recipe(model=…)."
         )
     return type(model).__name__
 
@@ -205,8 +193,8 @@ def _copy(own: nn.Module, data: Dataset, recipe: Recipe) -> nn.Module:
     """A copy of your own model. ValueError unless it gives these data's classes a logit each."""
     if recipe.weights != "random":
         raise ValueError(
-            f"weights={recipe.weights!r} with a model of your own: it is trained from the weights it "
-            "has. Load others into it yourself, and leave weights."
+            f"weights={recipe.weights!r} with a model of your own: it is trained from the weights "
+            "it has. Load others into it yourself, and leave weights."
         )
     model, images = copy.deepcopy(own).cpu().float(), normalize(data.train.images[:2])
     wanted = (len(images), len(data.classes))
@@ -221,7 +209,7 @@ def _copy(own: nn.Module, data: Dataset, recipe: Recipe) -> nn.Module:
     if not isinstance(given, torch.Tensor) or tuple(given.shape) != wanted:
         got = tuple(given.shape) if isinstance(given, torch.Tensor) else type(given).__name__
         raise ValueError(
-            f"{recipe.model} gives {got} for {len(images)} images of {data.name}; wanted are logits "
-            f"{wanted}, one for each of {len(data.classes)} classes."
+            f"{recipe.model} gives {got} for {len(images)} images of {data.name}; wanted are "
+            f"logits {wanted}, one for each of {len(data.classes)} classes."
         )
     return model

@@ -22,6 +22,8 @@ from effml.recipe import Recipe
 from effml.results import CARD, card_file, file_sha256, read_records
 from effml.training import predict
 
+AGAIN = "Do the run again with --keep-weights (in Python keep_weights=True)."
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedModel:
@@ -61,22 +63,14 @@ class TrainedModel:
         """A picture as the model takes it, uint8 (C, H, W). ValueError where that cannot be."""
         from effml.importing import preprocess
 
-        image = np.asarray(preprocess(path, self._how()))
+        how = self.preprocessing
+        if "fit" not in how:  # no import says how its pictures were made
+            colour = "rgb" if how["channels"] == 3 else "grey"
+            how = {"size": how["size"], "fit": "pad", "colour": colour, "window": None}
+        image = np.asarray(preprocess(path, how))
         if image.shape != self.image_shape:
             raise ValueError(f"it is {image.shape}, and the model takes {self.image_shape}")
         return image
-
-    @property
-    def as_imported(self) -> bool:
-        """Whether pictures are prepared exactly as those it learned from were."""
-        return "fit" in self.preprocessing
-
-    def _how(self) -> dict[str, Any]:
-        if self.as_imported:
-            return self.preprocessing
-        colour = "rgb" if self.image_shape[0] == 3 else "grey"
-        size = self.preprocessing["size"]
-        return {"size": size, "fit": "pad", "colour": colour, "window": None}
 
 
 def load_run(
@@ -106,41 +100,54 @@ def load_run(
         >>> trained.predict(effml.load_dataset("phantom-chest").test.images[:3]).shape
         (3, 2)
     """
-    store = Path(store)
-    card = _card(run_id, store)
-    run_id, recipe = card["run_id"], Recipe.from_dict(card["recipe"])
-    file = store / f"{run_id}.safetensors"
-    if file_sha256(file) != card["kept_sha256"]:
-        raise ValueError(f"{file} is gone, or not what the run left. Do the run again: {_advice()}")
-    build, precision, notes = card["build"], card["precision_used"], card["notes"]
+    card = _card(run_id, store := Path(store))
+    net, precision, notes = _model(card, store, model), card["precision_used"], card["notes"]
     if precision.endswith("fp16"):
         notes = [*notes, f"computed in fp32: {precision} needs a GPU"]
         precision = "fp32"
-    if (own := recipe.model.startswith("own:")) and not isinstance(model, nn.Module):
-        raise ValueError(f"{run_id} is a run of {recipe.model}: give one, as load_run(…, model=…).")
-    if card["compressed"]:
-        net = load_compressed(file, **({"model": model} if own else {}))
-    else:
-        net = _filled(copy.deepcopy(model) if own else build_model(recipe.model, **build), file)
-    if len(card["image_shape"]) == 3:
-        net.to(memory_format=torch.channels_last)  # as it was trained: sums in the same order
-    size, channels = build["size"], build["in_channels"]
+    preprocessing = card["preprocessing"]
+    if preprocessing is None:
+        size, channels = card["build"]["size"], card["build"]["in_channels"]
+        preprocessing = {"size": size, "channels": channels}
+        told = "not from an import of effml: pictures are padded to squares of"
+        notes = [f"{told} {size} px with {channels} channel(s)", *notes]
     return TrainedModel(
-        run_id=run_id,
+        run_id=card["run_id"],
         model=arithmetic(precision, "cpu").prepare(net).eval(),
         task=card["task"],
         classes=tuple(card["classes"]),
         positive=card["positive"],
         thresholds={aim: math.nan if (x := card["thresholds"][aim]) is None else x for aim in AIMS},
         notes=tuple(notes),
-        preprocessing=card["preprocessing"] or {"size": size, "channels": channels},
+        preprocessing=preprocessing,
         image_shape=tuple(card["image_shape"]),
         precision=precision,
     )
 
 
-def _advice() -> str:
-    return "with --keep-weights, or keep_weights=True in effml.sweep and effml.run."
+def _model(card: dict[str, Any], store: Path, own: nn.Module | None) -> nn.Module:
+    """The model with the weights that the run left. ValueError where they are not those."""
+    from safetensors.torch import load_file
+
+    run_id, name = card["run_id"], Recipe.from_dict(card["recipe"]).model
+    file = store / f"{run_id}.safetensors"
+    if file_sha256(file) != card["kept_sha256"]:
+        raise ValueError(f"{file} is gone, or not what the run left. {AGAIN}")
+    if not name.startswith("own:"):
+        own = None
+    elif not isinstance(own, nn.Module):
+        raise ValueError(f"{run_id} is a run of {name}: give one, as load_run(…, model=…).")
+    if card["compressed"]:
+        net = load_compressed(file, own)
+    else:
+        net = build_model(name, **card["build"]) if own is None else copy.deepcopy(own)
+        try:
+            net.load_state_dict(load_file(file))
+        except RuntimeError as error:  # names or shapes
+            raise ValueError(f"The weights in {file} do not fit this model: {error}") from error
+    if len(card["image_shape"]) == 3:
+        net.to(memory_format=torch.channels_last)  # as it was trained: sums in the same order
+    return net
 
 
 def _card(asked: str, store: Path) -> dict[str, Any]:
@@ -151,22 +158,11 @@ def _card(asked: str, store: Path) -> dict[str, Any]:
         rows = [str(row.get("run_id")) for row in read_records(store)[0]]
         if found := [name for name in rows if name.startswith(asked)]:
             raise FileNotFoundError(
-                f"{found[-1]} is in {store}, but its weights were not kept. Do the run again {_advice()}"
+                f"{found[-1]} is in {store}, but its weights were not kept. {AGAIN}"
             )
-        menu = ", ".join(sorted(names)) or "(none: runs leave their weights " + _advice() + ")"
+        menu = ", ".join(sorted(names)) or f"(none). {AGAIN}"
         raise FileNotFoundError(f"{store} has no weights of a run {asked!r}. Choose from: {menu}")
-    cards = [json.loads(card_file(store, name).read_text(encoding="utf-8")) for name in fitting]
-    if len(cards) > 1 and {name.rpartition("-")[0] for name in fitting} != {asked}:
+    if len(fitting) > 1 and {name.rpartition("-")[0] for name in fitting} != {asked}:
         raise ValueError(f"{asked!r} begins several runs. Choose from: {', '.join(fitting)}")
+    cards = [json.loads(card_file(store, name).read_text(encoding="utf-8")) for name in fitting]
     return max(cards, key=lambda card: card["started_utc"])
-
-
-def _filled(model: nn.Module, file: Path) -> nn.Module:
-    """`model` with the weights in `file`. ValueError unless every tensor fits."""
-    from safetensors.torch import load_file
-
-    try:
-        model.load_state_dict(load_file(file))
-    except RuntimeError as error:  # names or shapes
-        raise ValueError(f"The weights in {file} do not fit this model: {error}") from error
-    return model

@@ -28,7 +28,9 @@ def write(
     weights, model = store / f"{record.run_id}.safetensors", ready.model
     steps = [*ready.steps, *ready.reports]
     if steps:
-        save_compressed(weights, model, steps, base=ready.recipe.model, **shape(ready.data))
+        own = ready.recipe.model.startswith("own:")  # its class is not for us to build
+        build = {} if own else {"base": ready.recipe.model, **shape(ready.data)}
+        save_compressed(weights, model, steps, **build)
     else:
         save_file(weights, weights_bytes(model))
     record.update(kept_sha256=file_sha256(weights))

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from effml.metering import measure
 
 FORKS = sys.platform == "linux"
-SERVER = [sys.executable, "-m", "effml.sweeping.server"]
+SERVER = [sys.executable, "-m", "effml.sweeping.server"]  # --once: it does the one job itself
 
 
 class Executor(Protocol):
@@ -55,7 +55,7 @@ class Server:
     def __init__(self) -> None:
         self.owner = os.getpid()
         self._process = subprocess.Popen(
-            SERVER,
+            SERVER if FORKS else [*SERVER, "--once"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -95,24 +95,11 @@ class Server:
         self._process.stdout.close()
 
 
-def spawned(line: str) -> dict[str, Any]:
-    """The same where there is no fork, in a new Python; an interruption ends it too."""
-    pipe = {"text": True, "encoding": "utf-8", "stdout": subprocess.PIPE}
-    done = subprocess.run([*SERVER, "--once"], input=line, **pipe)
-    try:
-        return json.loads(done.stdout)
-    except ValueError:
-        reason = f"The process ended with exit status {done.returncode} and no record."
-        return {"status": "failed", "reason": reason}
-
-
 _idle: list[Server] = []  # a server outlives its job: importing torch takes seconds
 
 
 def run_fresh(job: dict[str, Any]) -> dict[str, Any]:
     """Do one job in a fresh process and return its record; it raises only if the server dies."""
-    if not FORKS:
-        return spawned(json.dumps(job))
     try:
         server = _idle.pop()  # each thread takes its own
     except IndexError:
@@ -124,7 +111,10 @@ def run_fresh(job: dict[str, Any]) -> dict[str, Any]:
     except BaseException:  # also Ctrl-C: its answer would be read as the next job's
         server.close()
         raise
-    _idle.append(server)
+    if FORKS:
+        _idle.append(server)
+    else:
+        server.close()
     return answer
 
 

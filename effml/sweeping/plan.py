@@ -15,14 +15,7 @@ from typing import TYPE_CHECKING, Any
 from effml.data import fingerprint
 from effml.machine import cpu
 from effml.recipe import NUMERICS, Recipe, Record
-from effml.results import (
-    Writer,
-    card_file,
-    left_weights,
-    load_runs,
-    read_records,
-    weights_sha256,
-)
+from effml.results import Writer, left_weights, load_runs, read_records, weights_sha256
 from effml.sweeping.executors import Executor, Here, run_fresh
 
 if TYPE_CHECKING:
@@ -72,13 +65,11 @@ def pending(
     and NUMERICS (and the weights with their card, if they are to be kept)."""
     rows, done = read_records(store)[0], {}
     for row in rows:
-        if row["status"] in FINAL and (not keep_weights or _left_its_weights(row, Path(store))):
+        whole = row["status"] != "ok" or not keep_weights
+        if row["status"] in FINAL and (whole or left_weights(row, Path(store), with_card=True)):
             done.setdefault(_key(row), []).append(row)
-    return [
-        recipe
-        for recipe, now in _current(recipes, store, device, rows).values()
-        if not any(_began_alike(row, now) for row in done.get(_key(now), []))
-    ]
+    asked = _current(recipes, store, device, rows).values()
+    return [r for r, now in asked if not any(_began_alike(o, now) for o in done.get(_key(now), []))]
 
 
 def _key(row: Mapping[str, Any]) -> tuple:
@@ -105,12 +96,6 @@ def _current(
 def _began_alike(row: Mapping[str, Any], now: dict[str, Any]) -> bool:
     """A file that is gone contradicts nobody."""
     return all(now[name] in (None, row.get(name)) for name in FILES)
-
-
-def _left_its_weights(row: dict[str, Any], store: Path) -> bool:
-    if row["status"] != "ok":
-        return True
-    return left_weights(row, store) and card_file(store, str(row.get("run_id"))).is_file()
 
 
 def sweep(

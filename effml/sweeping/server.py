@@ -23,14 +23,12 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever a library prints goes to the error stream, not between the records
     print_anything()
-    if "--once" in sys.argv:
-        answers.write(json.dumps(_job(json.loads(sys.stdin.readline()))))
-        answers.flush()
-        return
-    _import_all()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who asked
+    do = _done if "--once" in sys.argv else _forked
+    if do is _forked:
+        _import_all()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who asked
     for line in iter(sys.stdin.readline, ""):
-        answers.write(json.dumps(_forked(line)) + "\n")
+        answers.write(json.dumps(do(line)) + "\n")
         answers.flush()
     os._exit(0)  # nothing to tidy up, and torch takes long to
 
@@ -86,7 +84,7 @@ def _child(line: str, writing: int) -> None:
     try:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         _limit_memory()
-        answer = json.dumps(_job(json.loads(line))).encode()
+        answer = json.dumps(_done(line)).encode()
         with os.fdopen(writing, "wb") as pipe:
             pipe.write(answer)
         status = 0
@@ -111,11 +109,13 @@ def _killed_for_memory() -> int:
     return 0
 
 
-def _job(job: dict[str, Any]) -> dict[str, Any]:
+def _done(line: str) -> dict[str, Any]:
+    """The record of a job, a line of JSON; it is done here."""
     from effml.experiment import run
     from effml.recipe import Recipe
     from effml.results import plain_row
 
+    job = json.loads(line)
     for name in [name for name in os.environ if name.startswith("EFFML_")]:
         del os.environ[name]
     os.environ.update(job["environment"])

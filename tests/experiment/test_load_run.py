@@ -3,6 +3,7 @@
 import csv
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -78,7 +79,7 @@ def test_what_comes_back_answers_to_the_bit(tmp_path, fields):
             )
             assert threshold == point.threshold
     else:
-        assert np.isnan([*trained.thresholds.values()]).all() and "binary" in trained.notes[0]
+        assert np.isnan([*trained.thresholds.values()]).all() and "binary" in trained.notes[-1]
 
 
 def test_without_validation_there_are_no_thresholds_and_the_reason_is_told(monkeypatch):
@@ -154,7 +155,7 @@ def test_a_folder_of_pictures_gets_its_answers(store, tmp_path, reading, capsys)
     status, rows = predicted(trained.run_id, tmp_path / "in", "--out", out, "--store", store)
     told = capsys.readouterr()
     assert status == 0 and "40 of 40 pictures have an answer" in told.out
-    assert "padded to a square of 28 px" in told.err
+    assert "padded to squares of 28 px" in told.err
     assert reading[0] == {"size": 28, "fit": "pad", "colour": "grey", "window": None}
     expected = trained.predict(files)
     names = [path.relative_to(tmp_path / "in").as_posix() for path in files]
@@ -202,6 +203,30 @@ def test_the_preprocessing_of_an_import_comes_back(tmp_path, monkeypatch, readin
     assert reading == [HOW] * 3
     predicted(record.run_id, tmp_path / "in", "--out", tmp_path / "p.csv", "--store", tmp_path)
     assert "padded" not in capsys.readouterr().err
+
+
+def test_pictures_in_answers_out(tmp_path, capsys):
+    """From PNG files to an import, a run and back: what predict says of the files of the test split
+    is what the run said of it."""
+    from PIL import Image
+
+    for number, (image, label) in enumerate(zip(DATA.test.images[:90, 0], DATA.test.labels)):
+        folder = tmp_path / "in" / DATA.classes[int(label)]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[:, 3:].numpy()).save(folder / f"{number:02}.png")
+    own, out = tmp_path / "own.npz", tmp_path / "p.csv"
+    effml.import_folder(tmp_path / "in", own, size=24, split_by="image", positive=DATA.classes[1])
+    record = run(QUICK.but(data=str(own)), store=tmp_path, keep_weights=True)
+    assert record.status == "ok", record.reason
+    status, rows = predicted(record.run_id, tmp_path / "in", "--out", out, "--store", tmp_path)
+    assert status == 0 and len(rows) == 90 and "padded" not in capsys.readouterr().err
+    said = {Path(row["file"]).name: row for row in rows}
+    data = effml.load_dataset(own)
+    kept = load_arrays(tmp_path, record.run_id)["test_probabilities"]
+    for name, p in zip(data.test.meta["files"], kept, strict=True):
+        for label, share in zip(data.classes, p):
+            given = said[Path(str(name)).name][f"probability of {label}"]
+            assert float(given) == pytest.approx(share, abs=1e-6)
 
 
 def test_several_classes_and_masks(tmp_path, reading):

@@ -51,6 +51,18 @@ def test_a_copy_of_your_own_model_is_trained_and_comes_back_with_its_weights(tmp
 
 
 @pytest.mark.parametrize(
+    "fields",
+    [{"prune": "channels", "channel_fraction": 0.5}, {"factorize": "svd", "rank_fraction": 0.5}],
+)
+def test_your_own_model_comes_back_compressed(tmp_path, fields):
+    record = run(QUICK.but(**fields), model=Net(), store=tmp_path, keep_weights=True)
+    assert record.status == "ok" and record.params < record.params_before, record.reason
+    trained, data = load_run(record.run_id, tmp_path, model=Net()), effml.load_dataset(QUICK.data)
+    kept = load_arrays(tmp_path, record.run_id)["test_probabilities"]
+    assert np.array_equal(trained.predict(data.test.images), kept)
+
+
+@pytest.mark.parametrize(
     "model, fields, words",
     [
         (Net(3), {}, r"gives \(2, 3\) for 2 images of phantom-chest; wanted are logits \(2, 2\)"),
