@@ -1,6 +1,7 @@
 """Models by name, their weights, their size, and their embeddings."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
@@ -202,14 +203,14 @@ SEGMENTING = ("unet", "unet3d")
 
 
 def count(model: nn.Module, example: torch.Tensor) -> dict[str, int]:
-    """Parameters, parameters that are not zero, and MACs of one image; `example` is (1,C,H,W) float32."""
+    """Parameters, those that are not zero, and MACs of one image; `example` is (1, C, H, W)
+    float32."""
     with torch.no_grad(), FlopCounterMode(display=False) as flops:
         model(example)
-    return {
-        "params": sum(p.numel() for p in model.parameters()),
-        "nonzero_params": sum(int(p.count_nonzero()) for p in model.parameters()),
-        "macs": flops.get_total_flops() // 2,
-    }
+    weights = [*model.parameters()]
+    nonzero = sum(int(p.count_nonzero()) for p in weights)
+    macs, params = flops.get_total_flops() // 2, sum(p.numel() for p in weights)
+    return {"params": params, "nonzero_params": nonzero, "macs": macs}
 
 
 def head(model: nn.Module, example: torch.Tensor | None = None) -> nn.Module:
@@ -219,15 +220,14 @@ def head(model: nn.Module, example: torch.Tensor | None = None) -> nn.Module:
     A model of timm says itself which they are (`get_classifier`, a linear layer or a convolution),
     and in a Sequential it is the last layer. With an `example`, images as the model takes them,
     that is checked, and in every other model the layers are found: the answer must be a function of
-    their outputs alone, with nothing to train behind them.
-
-    Raises ValueError where there are no such layers, or where they cannot be found without an
-    `example`."""
+    their outputs alone, with nothing to train behind them. Raises ValueError where there are no
+    such layers, or where they cannot be found without an `example`."""
     layers = _known(model) if example is None else _answering(model, example)
     if not layers:
         raise ValueError(
-            f"Which layer of {type(model).__name__} gives the answer cannot be told without an image. Give "
-            "example=, a batch as the model takes it, such as normalize(dataset.train.images[:1])."
+            f"Which layer of {type(model).__name__} gives the answer cannot be told without an "
+            "image. Give example=, a batch as the model takes it, such as "
+            "normalize(dataset.train.images[:1])."
         )
     return layers[0] if len(layers) == 1 else nn.ModuleList(layers)
 
@@ -236,18 +236,18 @@ def _known(model: nn.Module) -> list[nn.Module]:
     """The layers which timm calls the classifier, or the last layer of a Sequential; none if it is
     another model."""
     if hasattr(model, "get_classifier"):
-        found, waiting = [], [model.get_classifier()]
-        while waiting:
-            given = waiting.pop(0)
-            if isinstance(given, (tuple, list, nn.ModuleList)):
-                waiting = [*given, *waiting]
-            elif isinstance(given, nn.Module) and any(True for _ in given.parameters()):
-                found.append(given)
-        return found
+        return _trained(model.get_classifier())
     layer = model
     while isinstance(layer, nn.Sequential):
-        layer = next((m for m in reversed(layer) if any(True for _ in m.parameters())), None)
+        layer = next((m for m in reversed(layer) if _trained(m)), None)
     return [layer] if layer is not model and _multiplies(layer) else []
+
+
+def _trained(given: Any) -> list[nn.Module]:
+    """The modules with parameters in a module or nested lists of them."""
+    if isinstance(given, (tuple, list, nn.ModuleList)):
+        return [layer for part in given for layer in _trained(part)]
+    return [given] if isinstance(given, nn.Module) and any(True for _ in given.parameters()) else []
 
 
 def _multiplies(layer: nn.Module | None) -> bool:
@@ -258,25 +258,26 @@ def _answering(model: nn.Module, example: torch.Tensor) -> list[nn.Module]:
     """The layers of which the answer to `example` is a function: those known, where that is true of
     them, else Linear and convolution layers from the last called on, until no other parameter
     reaches the answer."""
-    known = _known(model)
-    if known and not (trace := _trace(model, example, known)).beside and not trace.chained:
-        return known
-    heads: list[nn.Module] = []
-    while True:
-        trace = _trace(model, example, heads)
+    heads = _known(model)
+    trace = _trace(model, example, heads)
+    if heads and (trace.beside or trace.chained):
+        heads, trace = [], _trace(model, example, [])
+    while trace.beside or trace.chained:
         more = [m for m in trace.called if not trace.beside.isdisjoint(m.parameters())]
-        if trace.chained or trace.beside and not more:
+        if trace.chained or not more:
             names = [name for name, p in model.named_parameters() if p in trace.beside][:3]
-            why = "one of its last layers sees what another gives"
-            if not trace.chained:
-                why = f"{', '.join(names) or 'the image'} has a part in it behind or beside the last one"
-            raise ValueError(
-                f"{type(model).__name__} has no last layer whose outputs alone are the answer: {why}. Train all of "
-                "it, or choose a model that ends with a linear layer or a convolution."
+            has = (
+                f"{', '.join(names) or 'the image'} has a part in it behind or beside the last one"
             )
-        if not trace.beside:
-            return heads
+            why = "one of its last layers sees what another gives" if trace.chained else has
+            raise ValueError(
+                f"{type(model).__name__} has no last layer whose outputs alone are the answer: "
+                f"{why}. Train all of it, or choose a model that ends with a linear layer or a "
+                "convolution."
+            )
         heads.insert(0, more[-1])
+        trace = _trace(model, example, heads)
+    return heads
 
 
 @dataclass
@@ -294,10 +295,29 @@ class _Trace:
     chained: bool
 
 
+@contextmanager
+def visiting(model: nn.Module) -> Iterator[list[Any]]:
+    """Within it the model is in eval mode. Afterwards each module's mode and what is trained are as
+    before, and the hooks put into the list are gone."""
+    modes = [(module, module.training) for module in model.modules()]
+    wanted = [(p, p.requires_grad) for p in model.parameters()]
+    hooks: list[Any] = []
+    try:
+        model.eval()
+        yield hooks
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, mode in modes:
+            module.training = mode
+        for p, grad in wanted:
+            p.requires_grad_(grad)
+
+
 def _trace(model: nn.Module, example: torch.Tensor, heads: list[nn.Module]) -> _Trace:
-    """In eval mode with what the heads give cut off from what they were given, so that no gradient
-    goes through them. The model is left as it was."""
-    inputs, outputs, called, hooks = [], [], [], []
+    """With what the heads give cut off from what they were given, so that no gradient goes through
+    them."""
+    inputs, outputs, called = [], [], []
 
     def cut(layer: nn.Module, given: tuple, output: torch.Tensor) -> torch.Tensor:
         inputs.append(given[0])
@@ -309,32 +329,21 @@ def _trace(model: nn.Module, example: torch.Tensor, heads: list[nn.Module]) -> _
     x = example[:1].detach().to(weight.device, copy=True)
     if x.is_floating_point():  # token ids are whole numbers, and have no gradient
         x = x.to(weight.dtype).requires_grad_()
-    modes = [(module, module.training) for module in model.modules()]
-    wanted = [p.requires_grad for p in parameters]
-    try:
+    with visiting(model) as hooks, torch.enable_grad(), seeded(0):
         for layer in filter(_multiplies, model.modules()):
             hooks.append(layer.register_forward_hook(lambda layer, *_: called.append(layer)))
         hooks += [layer.register_forward_hook(cut) for layer in heads]
-        model.eval().requires_grad_(True)
-        with torch.enable_grad(), seeded(0):
-            answer = model(x)
+        answer = model.requires_grad_(True)(x)
         if not isinstance(answer, torch.Tensor):
             raise ValueError(
-                f"{type(model).__name__} gives a {type(answer).__name__}, not one tensor of logits. Wrap it in a "
-                "module that gives the logits alone."
+                f"{type(model).__name__} gives a {type(answer).__name__}, not one tensor of "
+                "logits. Wrap it in a module that gives the logits alone."
             )
-        sources = [*outputs, *([x] if x.requires_grad else []), *parameters]
-        parts = _reach(answer, sources)
+        parts = _reach(answer, [*outputs, *([x] if x.requires_grad else []), *parameters])
         chained = any(_reach(given, outputs) for given in inputs)
-        silent = set(outputs) - parts  # a head that has no part in the answer
-        return _Trace(answer, inputs, outputs, called, parts - {*outputs} | silent, chained)
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for module, mode in modes:
-            module.training = mode
-        for p, grad in zip(parameters, wanted):
-            p.requires_grad_(grad)
+    silent = set(outputs) - parts  # a head that has no part in the answer
+    beside = parts - {*outputs} | silent
+    return _Trace(answer, inputs, outputs, called, beside=beside, chained=chained)
 
 
 def _reach(target: torch.Tensor, sources: list[torch.Tensor]) -> set[torch.Tensor]:
@@ -353,23 +362,18 @@ def check_linear(model: nn.Module, example: torch.Tensor) -> None:
     trace, layer = _trace(model, example, layers), layers[0]
     plain = type(layer) in (nn.Linear, nn.Conv2d) and len(layers) == len(trace.outputs) == 1
     if plain:
-        h = trace.inputs[0]
-        whole = (
-            h.ndim == 2
-            if type(layer) is nn.Linear
-            else (
-                tuple(h.shape[2:]) == layer.kernel_size
-                and layer.groups == 1
-                and not any(layer.padding)
-            )
-        )
+        h, one_place = trace.inputs[0], True
+        if type(layer) is nn.Conv2d:
+            one_place = layer.groups == 1 and not any(layer.padding)
+        whole = h.shape[2:] == getattr(layer, "kernel_size", ()) and one_place
         same = trace.outputs[0].flatten().equal(trace.answer.flatten())
         plain = whole and same and layer.bias is not None
     if not plain:
+        kinds = " and ".join(type(m).__name__ for m in layers)
         raise ValueError(
-            f"grand is exact for an answer W h + b of one linear layer, and {type(model).__name__} ends with "
-            f"{' and '.join(type(m).__name__ for m in layers)} and takes their outputs otherwise. Choose el2n, or "
-            "a proxy that ends with one linear layer, such as lenet5 or resnet18."
+            "grand is exact for an answer W h + b of one linear layer, and "
+            f"{type(model).__name__} ends with {kinds} and takes their outputs otherwise. Choose "
+            "el2n, or a proxy that ends with one linear layer, such as lenet5 or resnet18."
         )
 
 
@@ -396,35 +400,25 @@ def embed(model: nn.Module, loader: Any) -> torch.Tensor:
         >>> effml.embed(effml.build_model("lenet5"), images[:20]).shape
         torch.Size([20, 84])
     """
-    weight, seen, rows = next(model.parameters()), [], []
-    modes = [(module, module.training) for module in model.modules()]
-    hooks: list[Any] = []
+    weight, layers, seen, rows = next(model.parameters()), [], [], []
 
     def note(layer: nn.Module, inputs: tuple) -> None:
         if not any(inputs[0] is one for one in seen):
             seen.append(inputs[0])
 
-    try:
+    with visiting(model) as hooks:
         for x in _batches(loader):
             x = x.to(weight) if x.is_floating_point() else x.to(weight.device)
-            if not hooks:
-                layers = _answering(model, x[:1])
-                hooks = [layer.register_forward_pre_hook(note) for layer in layers]
-                model.eval()
+            if not layers:
+                layers = _answering(model, x)
+                hooks += [layer.register_forward_pre_hook(note) for layer in layers]
             with torch.inference_mode():
-                model(x)
-                if any(len(h) != len(x) for h in seen):
+                if len(model(x)) != len(x):
                     raise ValueError(
-                        f"The last layer does not see one row for each of {len(x)} inputs. Give "
-                        "batches, such as images (N, C, H, W), not single images."
+                        "Give batches, such as images (N, C, H, W), not single images."
                     )
-                rows.append(torch.cat([h.flatten(1) for h in seen], 1).float().cpu())
+                rows.append(torch.cat([h.reshape(len(x), -1) for h in seen], 1).float().cpu())
                 seen.clear()
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for module, mode in modes:
-            module.training = mode
     if not rows:
         raise ValueError("The loader gave no batch. Give one that is not empty or used up.")
     return torch.cat(rows)
@@ -432,7 +426,7 @@ def embed(model: nn.Module, loader: Any) -> torch.Tensor:
 
 def _batches(loader: Any, size: int = 512) -> Iterator[torch.Tensor]:
     """The inputs batch by batch, images of uint8 normalised."""
-    if not isinstance(loader, Iterable) or hasattr(loader, "shape"):
+    if hasattr(loader, "shape"):
         loader = torch.as_tensor(loader).split(size)
     for batch in loader:
         x = batch[0] if isinstance(batch, (tuple, list)) and len(batch) else batch
@@ -450,19 +444,19 @@ def weights_bytes(model: nn.Module) -> bytes:
     """The state dict as safetensors: no pickle, the same bytes for the same weights."""
     from safetensors.torch import save
 
-    return save(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    )
+    tensors = model.state_dict().items()
+    return save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors})
 
 
 def _load_file(model: nn.Module, weights: str) -> bool:
-    """Load a file into `model` if every tensor fits; else leave the model as it is and return False."""
+    """Load a file into `model` if every tensor fits; else change nothing and return False."""
     from safetensors.torch import load_file
 
     if not Path(weights).is_file():
         raise WeightsUnavailable(
-            f"There is no weights file {weights}. Give 'random', 'imagenet', the path of a .safetensors "
-            "file, or the id of an earlier run in the same store whose weights were kept."
+            f"There is no weights file {weights}. Give 'random', 'imagenet', the path of a "
+            ".safetensors file, or the id of an earlier run in the same store whose weights were "
+            "kept."
         )
     try:
         tensors = load_file(weights)

@@ -14,6 +14,7 @@ from effml.compression.compressor import Job, Outcome, compressor
 from effml.compression.dependencies import Group, Plan, fitted, kept, plan
 from effml.compression.silencing import Likeness
 from effml.compression.tracing import Fault
+from effml.models import visiting
 
 
 @compressor()
@@ -139,20 +140,15 @@ def reestimate(model: nn.Module, data: torch.Tensor, batch: int = 64) -> None:
     if not (norms := [layer for layer in norms if layer.track_running_stats]):
         return
     momenta = [layer.momentum for layer in norms]
-    model.eval()
-    for layer in norms:
-        layer.reset_running_stats()
-        layer.momentum = None  # cumulative average
-        layer.train()
-    try:
-        with torch.no_grad():
-            for part in data.split(batch):
-                if len(part) > 1:
-                    model(part)
-    finally:
-        for layer, momentum in zip(norms, momenta):
-            layer.momentum = momentum
-            layer.eval()
+    with visiting(model), torch.no_grad():
+        for layer in norms:
+            layer.reset_running_stats()
+            layer.train().momentum = None  # cumulative average
+        for part in data.split(batch):
+            if len(part) > 1:
+                model(part)
+    for layer, momentum in zip(norms, momenta):
+        layer.momentum = momentum
 
 
 def _gradients(
@@ -167,11 +163,10 @@ def _gradients(
     moves. One output is taken for the logit of the second of two classes."""
     generator = torch.Generator().manual_seed(seed)
     parameters, parts = list(model.parameters()), data.split(batch)
-    wanted = [p.requires_grad for p in parameters]
     squares = [torch.zeros_like(p) for p in parameters]
-    model.eval().requires_grad_(True)
-    for part in parts:
-        with torch.enable_grad():
+    with visiting(model), torch.enable_grad():
+        model.requires_grad_(True)
+        for part in parts:
             logits = model(part).movedim(1, -1).flatten(0, -2)
             if logits.shape[1] == 1:
                 logits = torch.cat([torch.zeros_like(logits), logits], 1)
@@ -179,9 +174,7 @@ def _gradients(
             drawn = torch.multinomial(shares, 1, generator=generator)[:, 0].to(logits.device)
             loss = functional.cross_entropy(logits, drawn)
             found = torch.autograd.grad(loss, parameters, allow_unused=True)
-        for square, gradient in zip(squares, found):
-            if gradient is not None:
-                square += gradient.detach() ** 2
-    for parameter, grad in zip(parameters, wanted):
-        parameter.requires_grad_(grad)
+            for square, gradient in zip(squares, found):
+                if gradient is not None:
+                    square += gradient.detach() ** 2
     return [(square / len(parts)).sqrt() for square in squares]

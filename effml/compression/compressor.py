@@ -17,7 +17,6 @@ from effml.compression.checks import check_inputs, check_model, check_outputs
 from effml.machine import seeded
 from effml.models import count, weights_bytes
 
-KEEP_UNITS = ("fraction", "params")
 REPEATS = 5  # of each latency, by turns, after one warm-up
 Layers = dict[str, dict[str, Any]]
 """By name of a layer, what was done to it, in the words of a recipe file (see `saving`)."""
@@ -90,15 +89,7 @@ def compressor(counts: str = "params") -> Callable[[Callable[..., Outcome]], Com
     parameters with `keep_unit="params"`; the largest `keep` that fits is found by bisection."""
 
     def decorate(method: Callable[..., Outcome]) -> Compressor:
-        def compress(
-            model: nn.Module,
-            keep: float,
-            *,
-            example: torch.Tensor,
-            data: torch.Tensor | None = None,
-            seed: int = 0,
-            keep_unit: str = "fraction",
-        ) -> tuple[nn.Module, Report]:
+        def compress(model, keep, *, example, data=None, seed=0, keep_unit="fraction"):
             name = method.__name__
             _check_arguments(name, keep, keep_unit)
             check_model(name, model)
@@ -116,19 +107,12 @@ def compressor(counts: str = "params") -> Callable[[Callable[..., Outcome]], Com
                 if is_channels_last(original):
                     small.to(memory_format=torch.channels_last)
                 check_outputs(name, original, small, job.example)
-                before, after = _measure(original, small, job.example)
-            report = Report(
-                method=name,
-                keep=keep,
-                keep_unit=keep_unit,
-                seed=seed,
-                kept=outcome.kept,
-                before=before,
-                after=after,
-                layers=_with_sizes(original, small, outcome.layers),
-                notes=tuple(outcome.notes),
-                shapes=(shapes(original), shapes(small)),
-            )
+                before, after = _measure([original, small], job.example)
+            layers = _with_sizes(original, small, outcome.layers)
+            asked = {"method": name, "keep": keep, "keep_unit": keep_unit, "seed": seed}
+            found = {"kept": outcome.kept, "before": before, "after": after, "layers": layers}
+            shaped = (shapes(original), shapes(small))
+            report = Report(**asked, **found, notes=tuple(outcome.notes), shapes=shaped)
             return _in_modes_of(model, small), report
 
         signature = inspect.signature(compress)
@@ -141,9 +125,8 @@ def compressor(counts: str = "params") -> Callable[[Callable[..., Outcome]], Com
 
 def is_channels_last(model: nn.Module) -> bool:
     """Were its weights put into torch's memory format channels_last?"""
-    last = {"memory_format": torch.channels_last}
     weights = [p for p in model.parameters() if p.ndim == 4 and not p.is_contiguous()]
-    return any(p.is_contiguous(**last) for p in weights)
+    return any(p.is_contiguous(memory_format=torch.channels_last) for p in weights)
 
 
 def shapes(model: nn.Module) -> dict[str, list[int]]:
@@ -154,12 +137,9 @@ def shapes(model: nn.Module) -> dict[str, list[int]]:
 def sizes(module: nn.Module) -> dict[str, Any]:
     """What a cut may change on a module besides its tensors: its whole numbers, such as
     `out_features`, and tuples of them, as lists (as JSON has them)."""
-    found = {}
-    for name, value in vars(module).items():
-        parts = value if isinstance(value, tuple) and value else (value,)
-        if all(type(part) is int for part in parts) and not name.startswith("_"):
-            found[name] = list(value) if isinstance(value, tuple) else value
-    return found
+    found = {key: value for key, value in vars(module).items() if not key.startswith("_")}
+    several = {k: [*v] for k, v in found.items() if type(v) is tuple and {*map(type, v)} == {int}}
+    return {k: v for k, v in found.items() if type(v) is int} | several
 
 
 def attention_scale(module: nn.Module, parent: nn.Module | None = None) -> None:
@@ -185,24 +165,22 @@ def _with_sizes(original: nn.Module, small: nn.Module, layers: Layers) -> Layers
     old = dict(original.named_modules())
     for name, module in small.named_modules():
         if type(module) is type(old.get(name)):
-            before, after = sizes(old[name]), sizes(module)
-            if changed := {key: n for key, n in after.items() if n != before.get(key)}:
-                layers.setdefault(name, {"kind": "cut"})["set"] = changed
+            before = sizes(old[name])
+            if new := {key: n for key, n in sizes(module).items() if n != before.get(key)}:
+                layers.setdefault(name, {"kind": "cut"})["set"] = new
     return layers
 
 
 def _check_arguments(name: str, keep: Any, keep_unit: str) -> None:
     if isinstance(keep, bool) or not isinstance(keep, (int, float)) or not 0 < keep <= 1:
-        allowed = "give more than 0 and at most 1, such as 0.5."
-        raise ValueError(f"{name}: keep={keep!r} is the fraction kept: {allowed}")
-    if keep_unit not in KEEP_UNITS:
-        menu = ", ".join(KEEP_UNITS)
-        raise ValueError(f"{name}: unknown keep_unit {keep_unit!r}. Choose from: {menu}")
+        hint = "is the fraction kept: give more than 0 and at most 1, such as 0.5."
+        raise ValueError(f"{name}: keep={keep!r} {hint}")
+    if keep_unit not in (menu := ("fraction", "params")):
+        raise ValueError(f"{name}: unknown keep_unit {keep_unit!r}. Choose from: {', '.join(menu)}")
 
 
 def _in_modes_of(model: nn.Module, small: nn.Module) -> nn.Module:
-    """`small` with each module in training or eval mode as in the model; one that is new, as the
-    module around it."""
+    """`small` with each module in the mode it has in the model; a new one as the module around."""
     modes = {name: module.training for name, module in model.named_modules()}
     for name, module in small.named_modules():
         module.training = modes.setdefault(name, modes[name.rpartition(".")[0]] if name else False)
@@ -238,21 +216,18 @@ def _fit(
     return best
 
 
-def _measure(
-    original: nn.Module, small: nn.Module, example: torch.Tensor
-) -> list[dict[str, float]]:
+def _measure(models: list[nn.Module], example: torch.Tensor) -> list[dict[str, float]]:
     layout = torch.channels_last if example.ndim == 4 else torch.contiguous_format
-    timed = [deepcopy(model).to(memory_format=layout) for model in (original, small)]
+    timed = [deepcopy(model).to(memory_format=layout) for model in models]
     images = example.to(memory_format=layout)  # as train and predict have it
-    seconds: list[list[float]] = [[], []]
+    seconds: list[list[float]] = [[] for _ in models]
     with torch.inference_mode():
         for _ in range(1 + REPEATS):
             for model, taken in zip(timed, seconds):
                 start = time.perf_counter()
                 model(images).sum().item()  # a GPU is waited for
                 taken.append(time.perf_counter() - start)
-    return [
-        count(model, example[:1])
-        | {"file_bytes": len(weights_bytes(model)), "latency_s": statistics.median(taken[1:])}
-        for model, taken in zip((original, small), seconds)
-    ]
+    costs = [count(model, example[:1]) for model in models]
+    for cost, model, taken in zip(costs, models, seconds):
+        cost |= {"file_bytes": len(weights_bytes(model)), "latency_s": statistics.median(taken[1:])}
+    return costs

@@ -1,5 +1,5 @@
-"""Low-rank layers (Denton et al. 2014; spatial separation: Jaderberg et al. 2014): one layer becomes
-two thinner ones.
+"""Low-rank layers (Denton et al. 2014; spatial separation: Jaderberg et al. 2014): one layer
+becomes two thinner ones.
 
 A layer is a matrix W (outputs, inputs), approximated by U (outputs, r) times V (r, inputs). Linear:
 W as it is. By channel: inputs are the patches (I·kh·kw), so a convolution of r channels and a 1×1
@@ -15,7 +15,7 @@ from torch.nn.functional import conv2d, linear, pad
 
 from effml.compression.compressor import Job, Layers, Outcome, compressor
 from effml.machine import seeded
-from effml.models import head
+from effml.models import head, visiting
 
 SCHEMES = ("channel", "spatial")
 IMAGES = 128  # of `data` are enough to weigh the inputs with
@@ -251,14 +251,10 @@ def product_grams(
 
         return add
 
-    hooks = [layer.register_forward_pre_hook(adding(name)) for name, layer in layers.items()]
-    try:
-        with torch.no_grad():
-            for batch in data[:IMAGES].split(32):
-                model(batch)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with visiting(model) as hooks, torch.no_grad():
+        hooks += [layer.register_forward_pre_hook(adding(name)) for name, layer in layers.items()]
+        for batch in data[:IMAGES].split(32):
+            model(batch)
     if unseen := [name for name, (_, n) in sums.items() if not n]:
         raise ValueError(
             f"Layers {', '.join(unseen)} are never called by this model, so data cannot weigh "

@@ -81,7 +81,7 @@ def save_compressed(
     with whole_file(weights) as partial:
         partial.write_bytes(save(tensors, {"recipe_sha256": _digest(recipe)}))
     with whole_file(page) as partial:
-        partial.write_text(_text(recipe))
+        partial.write_text(json.dumps(recipe).replace('}, "', '},\n "') + "\n")  # a line per layer
     return page
 
 
@@ -165,23 +165,6 @@ def _step(report: Report, base: str | None) -> Recipe:
     return step if base else step | {"shapes": report.shapes}
 
 
-def _text(recipe: Recipe) -> str:
-    """The recipe as JSON with a line per layer, so that differences show."""
-
-    def block(pairs: dict[str, str], indent: int) -> str:
-        lines = (f"{' ' * indent}{json.dumps(key)}: {value}" for key, value in pairs.items())
-        return "{\n" + ",\n".join(lines) + "}"
-
-    def dumped(pairs: dict[str, Any]) -> dict[str, str]:
-        return {key: json.dumps(value) for key, value in pairs.items()}
-
-    steps = [
-        block(dumped(step) | {"layers": block(dumped(step["layers"]), 4)}, 2)
-        for step in recipe["steps"]
-    ]
-    return block(dumped(recipe) | {"steps": "[" + ", ".join(steps) + "]"}, 0) + "\n"
-
-
 def _digest(recipe: Recipe) -> str:
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
 
@@ -215,13 +198,14 @@ def _rebuilt(
     """The base, or a copy of the own `model`, with the structure of the recipe and these tensors;
     ValueError where that is not possible."""
     hint = (
-        "The base name and build arguments must be those the model was made with, and the reports "
-        "all of its compressions, in order."
+        "Give a fresh instance of the model that was compressed, as model=."
+        if recipe.get("base", "") is None
+        else "The base name and build arguments must be those the model was made with, and the "
+        "reports all of its compressions, in order."
     )
     try:
         if (base := recipe["base"]) is None:
-            model = _own(recipe, model, what)
-            hint = "Give a fresh instance of the model that was compressed, as model=."
+            model = _own(recipe, model)
         elif model is not None:
             raise ValueError(f"it is a {base} of build_model, so leave model= out")
         elif {*recipe["build"]} != {*BUILD} or not all(map(_whole, recipe["build"].values())):
@@ -240,9 +224,9 @@ def _rebuilt(
     return model.eval()
 
 
-def _own(recipe: Recipe, model: nn.Module | None, what: str) -> nn.Module:
+def _own(recipe: Recipe, model: nn.Module | None) -> nn.Module:
     if model is None:
-        raise ValueError(f"{what} holds the cuts of a model of your own, whose class is not in it")
+        raise ValueError("it holds the cuts of a model of your own, whose class is not in it")
     if told := _differences(shapes(model), recipe["steps"][0]["shapes"][0]):
         raise ValueError(f"the {type(model).__name__} given is not the one that was cut: {told}")
     return deepcopy(model)

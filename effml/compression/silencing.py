@@ -19,11 +19,9 @@ class Differs(Fault):
     """A cut model that is not its parent with those channels silenced; `name` is the first layer
     that sees something else."""
 
-    def __init__(
-        self,
-        name: str,
-        message: str = "it does not give what the model gives with those channels silenced",
-    ) -> None:
+    message = "it does not give what the model gives with those channels silenced"
+
+    def __init__(self, name: str, message: str = message) -> None:
         super().__init__(name, message)
 
 

@@ -91,5 +91,5 @@ def view(
     features = images.flatten(1)
     if embedding and recipe.features != "pixels":
         parts = (slice(start, start + 512) for start in range(0, len(images), 512))
-        features = embed(model, (normalize(data.train.take(part)) for part in parts))
+        features = embed(model, map(data.train.take, parts))
     return ProxyView(features=features, predictions=torch.stack(history, 1) if history else None)

@@ -20,8 +20,9 @@ def recipe_of(recipe: Recipe | None, fields: dict[str, Any], teacher: nn.Module 
     if foreign := [name for name in fields if name not in FIELDS]:
         menu = ", ".join(FIELDS)
         raise ValueError(f"train does not go by {', '.join(foreign)}. Choose from: {menu}")
-    if recipe is None:
-        recipe = Recipe(teacher="none" if teacher is None else "given")
+    recipe = recipe or Recipe()
+    if fields and teacher is not None and recipe.teacher == "none":
+        fields = fields | {"teacher": "given"}  # temperature and teacher_share serve one
     return recipe.but(**fields)
 
 

@@ -79,11 +79,7 @@ OUTPUTS = {
         {"fc": 4, "conv": 4},
     ),
     "sum of two": (lambda: two(torch.add), ["a", "b"], {"conv": 4}),
-    "two side by side": (
-        lambda: two(lambda a, b: torch.cat([a, b], 1)),
-        ["a", "b"],
-        {"conv": 4},
-    ),
+    "two side by side": (lambda: two(lambda a, b: torch.cat([a, b], 1)), ["a", "b"], {"conv": 4}),
     "a gated answer": (
         lambda: Net(
             lambda s, x: s.a(pooled(s.conv(x))) * s.b(pooled(s.conv(x))).sigmoid(),

@@ -60,7 +60,10 @@ def test_a_sampler_by_name_and_a_teacher_with_its_fields():
     assert torch.equal(weights(named), weights(asked))
     soft = {"teacher_share": 1.0, "temperature": 2.0, "epochs": 1}
     train(named, data, teacher=teacher, **soft)
+    train(asked, data, teacher=teacher, recipe=Recipe(seed=0), **soft)
+    assert torch.equal(weights(named), weights(asked))
     train(asked, data, teacher=teacher, recipe=Recipe(teacher="r0", **soft))
+    train(named, data, teacher=teacher, **soft)
     assert torch.equal(weights(named), weights(asked))
 
 
