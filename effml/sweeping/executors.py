@@ -98,11 +98,10 @@ def run_fresh(job: dict[str, Any]) -> dict[str, Any]:
     """Do one job in a fresh process and return its record; it raises only if the server dies."""
     try:
         server = _idle.pop()  # each thread takes its own
+        alive = server.owner == os.getpid() and server._process.poll() is None
     except IndexError:
-        server = Server()
-    if (
-        server.owner != os.getpid() or server._process.poll() is not None
-    ):  # inherited through a fork, or killed
+        alive = False
+    if not alive:  # also one that was inherited through a fork
         server = Server()
     try:
         answer = server.run(job)
