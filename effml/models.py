@@ -444,8 +444,8 @@ def weights_bytes(model: nn.Module) -> bytes:
     """The state dict as safetensors: no pickle, the same bytes for the same weights."""
     from safetensors.torch import save
 
-    tensors = model.state_dict().items()
-    return save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors})
+    tensors = model.state_dict().items()  # clones: tied layers share one
+    return save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors})
 
 
 def _load_file(model: nn.Module, weights: str) -> bool:

@@ -120,7 +120,7 @@ def _of_timm(name: str) -> bool:
 @cache
 def _timm_names() -> frozenset[str]:
     package = find_spec("timm")
-    files = Path(package.origin).parent.glob("models/**/*.py") if package else ()
+    files = Path(package.origin).parent.glob("models/**/*.py") if package and package.origin else ()
     names: set[str] = set()
     for text in (file.read_text(encoding="utf-8") for file in files):
         names.update(re.findall(r"^@register_model\s*\ndef (\w+)", text, re.M))

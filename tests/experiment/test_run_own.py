@@ -24,6 +24,19 @@ class Net(nn.Module):
         return self.head(self.body(x))
 
 
+class Tied(nn.Module):
+    """Two layers that share their weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(784, 784), nn.Linear(784, 2)
+        self.second = nn.Linear(784, 784)
+        self.second.weight = self.first.weight
+
+    def forward(self, x):
+        return self.last(self.second(self.first(x.flatten(1)).relu()).relu())
+
+
 class Pair(Net):
     def forward(self, x):
         return super().forward(x), x
@@ -48,6 +61,14 @@ def test_a_copy_of_your_own_model_is_trained_and_comes_back_with_its_weights(tmp
     for model, words in ((None, "give one, as load_run"), (Net(3), "do not fit this model")):
         with pytest.raises(ValueError, match=words):
             load_run(record.run_id, tmp_path, model=model)
+
+
+def test_shared_weights_come_back_shared(tmp_path):
+    record = run(QUICK, model=Tied(), store=tmp_path, keep_weights=True)
+    trained, data = load_run(record.run_id, tmp_path, model=Tied()), effml.load_dataset(QUICK.data)
+    kept = load_arrays(tmp_path, record.run_id)["test_probabilities"]
+    assert np.array_equal(trained.predict(data.test.images), kept)
+    assert trained.model.first.weight is trained.model.second.weight
 
 
 @pytest.mark.parametrize(
