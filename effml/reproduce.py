@@ -17,7 +17,7 @@ from typing import Any
 
 from effml.machine import ROOT
 from effml.results import claims_in, read_records, save_file
-from effml.sweep.plan import FINAL
+from effml.sweeping.plan import FINAL
 
 NOTEBOOKS, LOCAL, SMOKE = ROOT / "notebooks", ROOT / "results" / "local", ROOT / "tests" / "smoke"
 PROFILES = ("smoke", "laptop", "paper")

@@ -16,12 +16,12 @@ from effml.precision import PRECISIONS, arithmetic, choose, probe
     ],
 )
 def test_a_layer_computes_in_what_it_says(name, weights, products):
-    numbers = arithmetic(name, "cpu")
-    layer = numbers.prepare(torch.nn.Linear(4, 4))
-    with numbers.context():
-        out = layer(numbers.cast(torch.ones(2, 4)))
+    number_format = arithmetic(name, "cpu")
+    layer = number_format.prepare(torch.nn.Linear(4, 4))
+    with number_format.context():
+        out = layer(number_format.cast(torch.ones(2, 4)))
     assert str(layer.weight.dtype) == f"torch.{weights}" and str(out.dtype) == f"torch.{products}"
-    assert not numbers.scaler().is_enabled()
+    assert not number_format.scaler().is_enabled()
 
 
 def test_fp16_on_a_cpu_is_refused_with_its_cost_and_scaled_on_a_gpu():
@@ -128,7 +128,7 @@ def test_torch_agrees_that_bf16_is_there_on_this_machine():
 
 
 def test_the_probe_is_no_part_of_the_preparation(monkeypatch):
-    from effml import experiment, metering
+    from effml import metering
 
     events = []
 
@@ -140,8 +140,9 @@ def test_the_probe_is_no_part_of_the_preparation(monkeypatch):
         events.append("measure")
         return measure(device)
 
-    monkeypatch.setattr(experiment, "choose", chosen)
-    monkeypatch.setattr(experiment, "measure", measured)
+    monkeypatch.setattr("effml.experiment.prepare.choose", chosen)
+    for step in ("prepare", "fit", "assess"):
+        monkeypatch.setattr(f"effml.experiment.{step}.measure", measured)
     assert run(Recipe(model="mlp", epochs=0, precision="auto")).status == "ok"
     assert events == ["choose", "measure", "measure", "measure"]
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from effml.data import files
 from effml.data.assemble import assemble
@@ -148,13 +149,16 @@ def is_phantom(name: str) -> bool:
     return name.partition(":")[0] in PHANTOMS
 
 
-def _own_passport(name: str, text: str) -> dict[str, str]:
-    """What an imported file says of itself; what effml finds out by looking stays effml's to
-    say."""
+def _own_passport(name: str, text: str) -> dict[str, Any]:
+    """What an imported file says of itself; what effml finds out by looking stays effml's to say.
+
+    `preprocessing` is what `effml.importing.preprocess` needs to treat new pictures as these.
+    """
     try:
         own = json.loads(text)
         kept = ("source", "licence", "converted", "split", "positive_from")
-        return {key: str(own[key]) for key in kept if own.get(key)}
+        how = {"preprocessing": own["preprocessing"]} if own.get("preprocessing") else {}
+        return {key: str(own[key]) for key in kept if own.get(key)} | how
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{name}: its passport is not JSON ({error}). Import it again, or leave the passport "

@@ -12,7 +12,7 @@ import pytest
 
 import effml
 from effml import Recipe, grid, load_runs
-from effml.sweep import sweep
+from effml.sweeping import sweep
 
 ROOT = Path(__file__).resolve().parents[2]
 FLOORS = [
@@ -22,7 +22,7 @@ FLOORS = [
     ("training",),
     ("selection",),
     ("experiment",),
-    ("sweep",),
+    ("sweeping",),
     ("claims", "comparison", "figures", "notebook", "reproduce"),
     ("__main__",),
 ]
@@ -136,7 +136,7 @@ def test_torch_free_rooms_import_and_work_without_torch():
     code = (
         "import sys\nsys.modules['torch'] = None\n"
         + "\n".join(f"import effml.{room}" for room in TORCH_FREE)
-        + "\nimport effml.data.load, effml.sweep, effml.reproduce\neffml.data.load.fingerprint('phantom-chest')"
+        + "\nimport effml.data.load, effml.sweeping, effml.reproduce\neffml.data.load.fingerprint('phantom-chest')"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -12,7 +12,8 @@ import tifffile
 from PIL import Image
 
 from effml.importing.grey import Unusable
-from effml.importing.pictures import Picture, read_all, read_mask, read_picture
+from effml.importing.masks import read_mask
+from effml.importing.pictures import Picture, read_all, read_picture
 from test_pictures import bytes_of, put, scene
 
 GREY = scene(1, (16, 16))
@@ -445,23 +446,22 @@ def test_files_that_cannot_be_opened_are_refused_by_a_fact(tmp_path, monkeypatch
     names = ["link.png", "broken.png", "folder.png", "gone.png"]
     pixels, found = read_all([tmp_path / name for name in names], None, int, size=16)
     assert (pixels.images[0] == GREY).all()
-    assert found[1] == "a link to a file that is not there"
-    assert found[2] == "a folder, not a file"
-    assert found[3] == "it cannot be read (No such file or directory)"
+    assert found[1] == found[3] == "it cannot be read (No such file or directory)"
+    assert found[2] == "it cannot be read (Is a directory)"
     _, found = read_all([tmp_path / "there.png"], [tmp_path / "broken.png"], int, size=16)
-    assert found[0] == "its mask: a link to a file that is not there"
+    assert found[0] == "its mask: it cannot be read (No such file or directory)"
 
     def locked(path):
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(type(tmp_path), "read_bytes", locked)
     _, found = read_all([tmp_path / "there.png"], None, int, size=16)
-    assert found[0] == "there is no permission to read it"
+    assert found[0] == "it cannot be read (Permission denied)"
 
 
 def test_a_mistake_of_our_own_is_called_one(tmp_path, monkeypatch):
     put(tmp_path / "x.png", GREY)
-    monkeypatch.setattr("effml.importing.pictures.look", lambda image: {}["oops"])
+    monkeypatch.setattr("effml.importing.pictures.thumbprint", lambda image: {}["oops"])
     _, found = read_all([tmp_path / "x.png"], None, int, size=16)
     assert found[0].startswith("effml failed on it, please report this (KeyError in test_rasters")
 

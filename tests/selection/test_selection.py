@@ -11,7 +11,9 @@ import pytest
 import torch
 from sklearn.cluster import KMeans, MiniBatchKMeans
 
-from effml.selection import PER_CLASS, SELECTORS, coverage, get_selector, quotas, scoring
+from conftest import seeds
+from effml.selection import PER_CLASS, SELECTORS, coverage, get_selector, scoring
+from effml.selection.classes import quotas
 
 N = 60
 NAMES = [*SELECTORS, *(name + PER_CLASS for name in SELECTORS)]
@@ -136,7 +138,7 @@ def worths_of_facility_location(x, chosen):
         )
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", seeds(2, 20))
 @pytest.mark.parametrize("block", [3, 1024])
 def test_greedy_selectors_are_brute_force_step_by_step(seed, block, monkeypatch):
     monkeypatch.setattr(coverage, "BLOCK", block)
@@ -469,7 +471,7 @@ def test_a_batch_by_importance_is_of_three_batches_and_moves_tau(n, pool):
 
 
 def test_weights_of_images_and_the_norm_of_the_gradient():
-    from effml.training.loop import _gradient_norm
+    from effml.training.importance import gradient_norm
     from effml.training.losses import make_loss
 
     logits, labels = torch.randn(8, 3, requires_grad=True), torch.randint(3, (8,))
@@ -479,7 +481,7 @@ def test_weights_of_images_and_the_norm_of_the_gradient():
         (gradient,) = torch.autograd.grad(
             loss(logits[i : i + 1], labels[i : i + 1]), logits, retain_graph=True
         )
-        assert _gradient_norm(logits, labels)[i].item() == pytest.approx(
+        assert gradient_norm(logits, labels)[i].item() == pytest.approx(
             gradient.norm().item(), rel=1e-5
         )
 
@@ -491,7 +493,7 @@ def test_embed_gives_the_inputs_of_the_last_layer():
     images = torch.randn(30, 1, 28, 28)
     for name in ("lenet5", "resnet18"):
         model = build_model(name)
-        h = embed(model, lambda part: images[part], 30, size=7)
+        h = embed(model, images.split(7))
         assert h.shape == (30, head(model).in_features) and torch.allclose(
             head(model)(h), model(images), atol=1e-5
         )
@@ -503,7 +505,7 @@ def test_embed_gives_the_inputs_of_the_last_layer():
         {"selection": "kcenter", "train_fraction": 0.1},
         {"selection": "forgetting_per_class", "train_fraction": 0.1, "proxy": "mlp@2"},
         {"selection": "kmeans", "train_fraction": 0.05, "proxy": "lenet5@0"},
-        {"selection": "grand", "train_fraction": 0.05, "proxy": "mlp@1", "scores": "embedding"},
+        {"selection": "grand", "train_fraction": 0.05, "proxy": "mlp@1", "features": "embedding"},
     ],
 )
 def test_a_recipe_selects_and_the_record_says_what_was_kept(asked, tmp_path):
@@ -523,23 +525,24 @@ def test_a_recipe_selects_and_the_record_says_what_was_kept(asked, tmp_path):
 def test_what_a_recipe_cannot_select_is_an_instruction():
     from effml import Recipe, run
 
+    base = {"model": "mlp", "epochs": 1, "train_fraction": 0.1}
     for asked, words in (
         ({"selection": "el2n"}, "trained proxy"),
         ({"selection": "el2n", "proxy": "mlp@0"}, "trained proxy"),
-        ({"selection": "kcentre"}, "Choose from: random"),
-        ({"selection": "kmeans", "proxy": "mlp@x"}, "after @"),
-        ({"selection": "kmeans", "scores": "embedding"}, "embedding is that of a proxy"),
+        ({"selection": "grand", "proxy": "mlp@1", "features": "pixels"}, "features='embedding'"),
     ):
-        record = run(Recipe(model="mlp", epochs=1, train_fraction=0.1, **asked))
+        record = run(Recipe(**base, **asked))
         assert record.status == "unsupported" and words in record.reason
-    assert run(
-        Recipe(
-            model="mlp", epochs=1, train_fraction=0.1, selection="kmeans", proxy="resnet18@imagenet"
-        )
-    ).status in ("weights unavailable", "ok")
-    assert run(Recipe(model="mlp", epochs=1, sampler="importanse")).reason.count(
-        "Choose from: uniform, importance"
-    )
+    for asked, words in (
+        ({"selection": "kcentre"}, "Choose from: none, random"),
+        ({"selection": "kmeans", "proxy": "mlp@x"}, "after @"),
+        ({"selection": "kmeans", "features": "embedding"}, "is that of a proxy"),
+        ({"selection": "kmeans", "features": "pixel"}, "Choose from: none, pixels, embedding"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            Recipe(**base, **asked)
+    asked = Recipe(**base, selection="kmeans", proxy="resnet18@imagenet")
+    assert run(asked).status in ("weights unavailable", "ok")
     for wrong in ({"proxy": "mlp@2"}, {"trainable": "tail"}):
         with pytest.raises(ValueError):
             Recipe(**wrong)
