@@ -44,14 +44,13 @@ def split(
 ) -> np.ndarray:
     """The side of every row, int (N,): 0 train, 1 val, 2 test, or -1 for a row that no side may have.
 
-    labels (N,) are class names, all the same where there are none; groups, dates (ISO, so that text
-    sorts as time) and given (names of splits) are text (N,). Groups that differ only in spelling,
-    such as P7 and p7, are one. `by` is "group": whole groups, so dealt that sizes and class shares
-    follow `fractions` (see `_deal`); "image": the same with every image its own group; "column":
-    what `given` says; "date": train before val before test, cut between the two days nearest to
-    `fractions`, so that no test image is of or before the last training day. There a patient seen
-    earlier keeps his first side, and his later images are left out (-1): moving them back would put
-    late days into training. `together` (N,) numbers sets that "group" and "image" deal whole.
+    labels (N,) are class names, all the same where there are none; groups, dates (ISO) and given
+    (names of splits) are text (N,). `by` is "group": whole groups, so dealt that sizes and class
+    shares follow `fractions`; "image": the same with every image its own group; "column": what
+    `given` says; "date": train before val before test, cut between the days nearest to `fractions`.
+    There a patient seen earlier keeps his first side, and his later images are left out (-1), since
+    moving them back would put late days into training. `together` (N,) numbers sets that "group"
+    and "image" deal whole.
 
     Raises ValueError with the cause if a group is on two sides of a given split, if a side with a
     fraction gets nothing, or if a side lacks a class that the others have.
@@ -127,24 +126,16 @@ def _why_by_date(
 ) -> str:
     """Why days could not be parted into as many sides as are needed, and what would help."""
     need = np.array(fractions) > 0
-    seen = {name: len(np.unique(dates[labels == name])) for name in np.unique(labels)}
-    rare, days = min(seen, key=seen.get), len(np.unique(dates))
-    if days < need.sum():
-        said = f"Only {counted(days, 'day', 'are')} there for {need.sum()} sides."
+    why = "A class that was seen on few days cannot be on every side."
+    if (days := len(np.unique(dates))) < need.sum():
+        why = f"Only {counted(days, 'day', 'are')} there for {need.sum()} sides."
     elif groups is not None and (
         empty or not _fault(_by_date(dates, None, fractions), labels, need)
-    ):  # days alone leave no side empty
+    ):
         last = max(min(dates[groups == name]) for name in np.unique(groups))
-        return (
-            "A patient stays on the side of his first day, and later images of earlier patients "
-            f"are left out: the last new patient came on {last}, the last day is {max(dates)}. "
-            'Say split_by="group", or give pictures of patients who came later.'
-        )
-    elif seen[rare] < need.sum():
-        said = f"The class {rare} was seen on {counted(seen[rare], 'day')} only."
-    else:
-        said = "The days of its side hold none."
-    return f'{said} Say split_by="group", or give pictures of more days.'
+        why = "A patient stays on the side of his first day, and later images of earlier patients "
+        why += f"are left out: the last new one came on {last}, the last day is {max(dates)}."
+    return f'{why} Say split_by="group", or give pictures of more days and later patients.'
 
 
 def _deal(
