@@ -43,8 +43,7 @@ def read_dicom(data: bytes, window: Window, done: list[str], about: dict[str, st
     """A DICOM file of one frame as an 8-bit picture, mode "L" or "RGB".
 
     What was done is appended to `done`; `about` gets group (12 hex digits for the PatientID) and
-    date (StudyDate), if there are any. Raises Unusable with the reason, and ModuleNotFoundError
-    without pydicom.
+    date (StudyDate), if there are any. Raises Unusable, and ModuleNotFoundError without pydicom.
     """
     try:
         import pydicom
@@ -260,7 +259,8 @@ def _shown(file: "Dataset", values: np.ndarray, done: list[str]) -> tuple[np.nda
     """Values and the window which the file states for them (PS3.3 C.11.2), the first of several."""
     if tables := file.get("VOILUTSequence"):
         values, bits = _looked_up(values, tables[0], "VOI LUT")
-        return values, (0.0, 2.0**bits - 1, "VOI LUT of the file" + _first_of(len(tables)))
+        first = f", the first of {len(tables)}" if len(tables) > 1 else ""
+        return values, (0.0, 2.0**bits - 1, f"VOI LUT of the file{first}")
     centres, widths = _numbers(file, "WindowCenter"), _numbers(file, "WindowWidth")
     if not centres or not widths:
         return values, None
@@ -270,17 +270,14 @@ def _shown(file: "Dataset", values: np.ndarray, done: list[str]) -> tuple[np.nda
     if width < 1 if name == "LINEAR" else width <= 0:
         done.append(f"window stated in the file not used: its width is {width:g}")
         return values, None
-    how = "window stated in the file" + _first_of(min(len(centres), len(widths)))
+    count = min(len(centres), len(widths))
+    how = "window stated in the file" + (f", the first of {count}" if count > 1 else "")
     if name == "SIGMOID":
         power = np.clip(-4 * (values - centre) / width, -700, 700)  # exp has no overflow there
         return 1 / (1 + np.exp(power)), (0.0, 1.0, f"sigmoid {how}")
     if name == "LINEAR":
         centre, width = centre - 0.5, width - 1
     return values, (centre - width / 2, centre + width / 2, how)
-
-
-def _first_of(count: int) -> str:
-    return f", the first of {count}" if count > 1 else ""
 
 
 def _looked_up(values: np.ndarray, item: "Dataset", name: str) -> tuple[np.ndarray, int]:
