@@ -163,8 +163,9 @@ def _read(job: Job, rows: "pd.DataFrame") -> tuple["pd.DataFrame", Pixels, dict[
     done = Counter(what for picture in good.values() for what in picture.done)
     told = "; ".join(f"{what} ({count}×)" for what, count in sorted(done.items())) or "nothing"
     how |= {"colour": "rgb"} if pixels.images.ndim == 4 else {}
-    how["window"] = list(job.window) if isinstance(job.window, tuple) else job.window  # as in JSON
-    facts = {"converted": told, "preprocessing": how}
+    if isinstance(job.window, tuple):  # as JSON has it
+        how["window"] = [float(end) for end in job.window]
+    facts = {"converted": told, "preprocessing": how | {"size": int(job.size)}}
     if masks and good:
         shapes = np.array([picture.shape for picture in good.values()])
         area = pixels.masks.sum((1, 2))[list(good)]

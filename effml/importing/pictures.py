@@ -80,6 +80,13 @@ def preprocess(path: str | os.PathLike, preprocessing: Mapping[str, Any]) -> np.
     Raises:
         ValueError: `path` cannot be used, or is in colour and the import was all grey; with the
             reason. Or an entry of `preprocessing` is missing or wrong.
+
+    Example:
+        >>> from PIL import Image
+        >>> Image.linear_gradient("L").save("new.png")
+        >>> how = {"size": 28, "fit": "pad", "colour": "grey", "window": None}
+        >>> effml.importing.preprocess("new.png", how).shape
+        (1, 28, 28)
     """
     how = dict(preprocessing)
     if how.keys() != {"size", "fit", "colour", "window"}:
