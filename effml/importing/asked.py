@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def check(job: Job) -> Job:
-    """The same. Raises ValueError if an option is wrong, and what `npz_path` raises."""
+    """`job`, ready for work. Raises ValueError if an option is wrong, and as `npz_path` does."""
     job.out, job.refused, job.notes = npz_path(job.out), [], []
     one_of("split_by", job.split_by, WAYS)
     one_of("copies", job.copies, ACTIONS)
