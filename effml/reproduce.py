@@ -303,7 +303,7 @@ def _fingerprint(plan: Plan) -> str:
         except (FileNotFoundError, ValueError) as error:
             seen.append(str(error))
     if "tables" in values:
-        from effml.data.catalogue import folders
+        from effml.data.places import folders
 
         places = [
             place for f in folders() for place in (f / "pepr", f / "tables", f.parent / "tables")
