@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def check(job: Job) -> Job:
-    """The same. Raises ValueError if an option is wrong, and what `npz_path` raises."""
+    """`job`, ready for work. Raises ValueError if an option is wrong, and as `npz_path` does."""
     job.out, job.refused, job.notes = npz_path(job.out), [], []
     one_of("split_by", job.split_by, WAYS)
     one_of("copies", job.copies, ACTIONS)
@@ -63,22 +63,19 @@ def _table_of_folders(
     columns = by_folders(files, Path(job.folder), job.notes, classes="label" in needed)
     if "split" in needed - set(columns):
         raise ValueError(
-            'split_by="column" asks for a split, but there is no table, and the folders in '
-            f"{job.folder} are not called train, val and test. Give a table with a column split, "
-            "or another split_by."
+            f"There is no table, and the folders in {job.folder} are not called train, val and "
+            'test, as split_by="column" needs. Give a table with a column split, or other split_by.'
         )
     labels = columns.get("label", [])
     if "label" in needed and beside and len(set(labels) - {None}) < 2:
         raise ValueError(
-            f"No folders in {job.folder} name two classes, and {_masks_by_name(beside)}. If the "
-            f'masks are the task, say masks="{job.folder}"; else give a table with the columns file '
-            "and label."
+            f"No folders in {job.folder} name two classes, and {_masks_by_name(beside)}. If they "
+            f'are the task, say masks="{job.folder}"; else give a table with file and label.'
         )
     if "label" in needed and not any(labels):
         raise ValueError(
             f"No picture in {job.folder} has a class: without a table its class is the name of the "
-            "folder it lies in. Put each class into a folder of its own, or give a table with the "
-            "columns file and label, or masks."
+            "folder it lies in. Make a folder for each class, or give a table, or masks."
         )
     return pd.DataFrame({"file": files} | columns, dtype=object)
 
@@ -105,17 +102,16 @@ def _with_masks(
             raise ValueError(f"The folder of masks, {job.masks}, holds {what}.")
     hits, how = pair_masks(list(rows.file), list(there), beside)
     if not any(hits):
-        raise ValueError(
-            f"No mask has the name of a picture. The pictures are called like {rows.file[0]}, the "
-            f"masks like {next(iter(there))}. Give masks the stems of their pictures, with one "
-            "ending after all of them if any."
+        ours, its = rows.file[0], next(iter(there))
+        said = (
+            f"No mask has the name of a picture: these are called like {ours}, the masks like {its}"
         )
+        raise ValueError(f"{said}. Give masks the names of their pictures, and one ending to all.")
     if how:
         job.notes.append(f"Masks are paired by what is left of the names of {how}.")
     rows = rows.assign(mask=[there[found[0]] if len(found) == 1 else None for found in hits])
     rows = filled(job, rows, ["mask"]).reset_index(drop=True)
     if "label" in rows and rows.label.nunique() == 1:
-        said = f"All labels are {rows.label[0]} and were left out: the task is the masks."
-        job.notes.append(said)
+        job.notes.append(f"All labels are {rows.label[0]}, and left out: the task is the masks.")
         rows = rows.drop(columns="label")
     return rows

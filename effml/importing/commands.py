@@ -11,8 +11,7 @@ from typing import Any
 from effml.importing.importer import import_folder
 from effml.importing.words import at_a_shell, dashed, typed
 
-_EPILOG = """The table is a CSV. --columns label=diagnosis,group=patient says how its columns are called. Write a
-window that starts below zero with =, as in --window=-600,1500."""
+_EPILOG = "Write a window that starts below zero with =, as in --window=-600,1500."
 _TOLD = ("positive", "masks", "groups", "dates", "columns", "split", "converted", "duplicates")
 
 
@@ -63,10 +62,8 @@ def _understood(report: dict[str, Any]) -> dict[str, Any]:
         told["masks"] = f"they cover {told['mask_area']:.1%} of their pictures on average"
     names = ("classes" if told.get("classes") else "counts", *_TOLD)
     said = {name: told[name] for name in names if told.get(name, "nothing") != "nothing"}
-    absent = told.get("not_in_table")
-    return said | {
-        "refused": _text(report["refused"]) + (f"; not in the table {absent}" if absent else "")
-    }
+    absent = f"; not in the table {told['not_in_table']}" if told.get("not_in_table") else ""
+    return said | {"refused": _text(report["refused"]) + absent}
 
 
 def _text(value: Any) -> str:

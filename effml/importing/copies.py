@@ -1,25 +1,21 @@
 """Copies: pictures that show the same, also turned, saved again, resized or brighter.
 
 Pixels that are equal, also after a turn, have equal digests. All others are compared by thumbnails
-of 64 × 64 pixels in eight turns. Local means are taken off and local contrast is made even, so that
-an outline counts no more than what is inside it; in a further comparison so is what many pictures
-of a set have in common, such as a frame. What correlates in both, and area by area, is a near copy.
+of 64 × 64 pixels in eight turns, without local means and with even local contrast, so that an
+outline counts no more than what is inside it; and again without what many pictures of a set have in
+common, such as a frame. What correlates in both, and area by area, is a near copy; what is alike
+but not sure is "possible", and nothing is done to it. Not found are cropped pictures, turns by
+other than right angles, and small ones (28 pixels) that were shrunken or saved as strong JPEG.
 `python -m tests.bench copies` measures this on sets where the truth is known.
-
-Not found are cropped pictures, turns by other than right angles, and, where little detail is left
-(28 pixels, noise), many of those that were shrunken or saved as strong JPEG. What is alike but not
-sure is told apart, as "possible": nothing is done to it.
 """
 
 import hashlib
 from collections.abc import Iterator
 from itertools import combinations, product
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from PIL import Image
 
 _WAYS = ("", "rotated by 90°", "rotated by 180°", "rotated by 270°")
 TURNS = (*_WAYS, "mirrored", *(f"mirrored, then {way}" for way in _WAYS[1:]))  # as `_turn` counts
@@ -74,17 +70,15 @@ class Pair(NamedTuple):
     correlation: float
 
 
-def thumbprint(image: "Image") -> Thumbprint:
+def thumbprint(image: Image.Image) -> Thumbprint:
     """The digests and the thumbnail of an 8-bit picture, grey or RGB, before it is resized."""
-    from PIL.Image import Resampling
-
     pixels = np.asarray(image)
     turns = [_turn(pixels, turn, axes=(0, 1)) for turn in range(len(TURNS))]
     step = max(1, min(image.size) // 64)  # a sample tells most turns apart, and that is quick
     samples = [(turned.shape, turned[::step, ::step].tobytes()) for turned in turns]
     shape, lowest = min(samples)
     first = min(turned.tobytes() for turned, one in zip(turns, samples) if one == (shape, lowest))
-    small = np.asarray(image.convert("L").resize((SIDE, SIDE), Resampling.BILINEAR))
+    small = np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR))
     digest, turned = _digest(pixels.shape, pixels.tobytes()), _digest(shape, first)
     return Thumbprint(digest=digest, turned=turned, thumbnail=small)
 
@@ -92,8 +86,7 @@ def thumbprint(image: "Image") -> Thumbprint:
 def find_copies(prints: Thumbprints) -> list[Pair]:
     """All pairs of pictures that show the same, sorted by row; "possible" where that is not sure.
 
-    A picture without structure in its thumbnail is nobody's copy: all blank pictures are equal,
-    and that says nothing. 20 000 pictures take about 25 s of one core, and 0.4 GB beside `prints`.
+    A blank picture is nobody's copy. 20 000 pictures take about 25 s of one core and 0.4 GB.
     """
     digests, turned, thumbnails = prints
     pairs, shows = [], np.flatnonzero(~blank(thumbnails))

@@ -39,17 +39,16 @@ def read_csv(path: str | os.PathLike) -> "pd.DataFrame":
 def _text(data: bytes) -> str:
     if data.startswith(b"PK\x03\x04"):
         raise ValueError("it is a zip archive, as spreadsheets (.xlsx, .ods) are, and no text")
-    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    wide, fault = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)), ""
     try:
         text = data.decode("utf-16" if wide else "utf-8-sig")
-        before, zero, _ = text.partition("\0")
-        fault = "zero bytes, which no text in UTF-8 has" if zero else ""
+        if "\0" in text:
+            before, fault = data[: data.index(b"\0")], "zero bytes, which no text in UTF-8 has"
     except UnicodeDecodeError as error:
-        before = data[: error.start].decode("latin-1")
-        fault = "a byte that is not UTF-8" + f" (0x{data[error.start]:02X})" * (not wide)
+        before, fault = data[: error.start], "a byte that is not UTF-8"
+        fault += "" if wide else f" (0x{data[error.start]:02X})"
     if fault:
-        line = len(re.findall(r"\r\n|\r|\n", before)) + 1
-        raise ValueError(f"line {line} has {fault}")
+        raise ValueError(f"line {len((before + b'.').splitlines())} has {fault}")
     return text
 
 

@@ -5,17 +5,16 @@ from io import BytesIO
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
 from effml.data.identity import key
 from effml.importing.grey import Span, Unusable, Window, to_8_bit
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
     from pydicom import Dataset
 
 FRAMES = "it holds {} frames: export the one that counts as a picture of its own"
 TOO_LARGE = "{}×{} pixels are more than Pillow's limit against decompression bombs"
-_DAMAGED = "its DICOM header is damaged: pydicom {} cannot read it"
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _CT = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
 _NEEDED = ("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated")
@@ -40,12 +39,11 @@ def is_dicom(data: bytes) -> bool:
     return False
 
 
-def read_dicom(data: bytes, window: Window, done: list[str], about: dict[str, str]) -> "Image":
+def read_dicom(data: bytes, window: Window, done: list[str], about: dict[str, str]) -> Image.Image:
     """A DICOM file of one frame as an 8-bit picture, mode "L" or "RGB".
 
     What was done is appended to `done`; `about` gets group (12 hex digits for the PatientID) and
-    date (StudyDate), if there are any. Raises Unusable with the reason, and ModuleNotFoundError
-    without pydicom.
+    date (StudyDate), if there are any. Raises Unusable, and ModuleNotFoundError without pydicom.
     """
     try:
         import pydicom
@@ -53,20 +51,20 @@ def read_dicom(data: bytes, window: Window, done: list[str], about: dict[str, st
         raise ModuleNotFoundError(
             "DICOM files need pydicom: pip install pydicom, or export the pictures as PNG."
         ) from None
+    damaged = f"its DICOM header is damaged: pydicom {pydicom.__version__} cannot read it"
     try:
         file = _dataset(data)
     except Exception:  # of many kinds
-        raise Unusable(_DAMAGED.format(pydicom.__version__)) from None
+        raise Unusable(damaged) from None
     try:
         return _picture(file, data, window, done, about)
     except NotImplementedError:  # pydicom reads an element when it is asked for
-        raise Unusable(_DAMAGED.format(pydicom.__version__)) from None
+        raise Unusable(damaged) from None
 
 
 def _picture(
     file: "Dataset", data: bytes, window: Window, done: list[str], about: dict[str, str]
-) -> "Image":
-    from PIL import Image
+) -> Image.Image:
     from pydicom.pixels import apply_color_lut
 
     _check(file, data)
@@ -116,7 +114,6 @@ def _dataset(data: bytes) -> "Dataset":
 
 def _check(file: "Dataset", data: bytes) -> None:
     """Raises Unusable for what is no single picture, or may not be used."""
-    from PIL import Image
 
     if not any(name in file for name in _PIXELS):
         cut = any(tag in data for tag in (b"\xe0\x7f\x10\0", b"\x7f\xe0\0\x10"))
@@ -158,29 +155,27 @@ def _decoded(file: "Dataset") -> np.ndarray:
 
 
 def _why_not_decoded(file: "Dataset") -> str:
-    import pydicom
     from pydicom.pixels import get_decoder
 
-    syntax = file.file_meta.TransferSyntaxUID
-    said = f"its pixels are compressed as {syntax.name}, which pydicom {pydicom.__version__}"
+    syntax, cells = file.file_meta.TransferSyntaxUID, file.Rows * file.Columns
+    if not syntax.is_encapsulated:
+        need = cells * file.SamplesPerPixel * file.BitsAllocated // 8
+        have = max(len(file[name].value or b"") for name in _PIXELS if name in file)
+        if have < need:
+            return f"it holds {have} bytes of pixels, {need} are needed"
+        kind = f"{file.BitsAllocated}-bit {file.PhotometricInterpretation}"
+        return f"pydicom cannot decode its {kind} pixels"
+    said = f"its pixels are compressed as {syntax.name}, which pydicom"
     try:
-        decoder = get_decoder(syntax)
+        ways = ", or ".join(get_decoder(syntax).missing_dependencies).replace(" - requires", ":")
     except NotImplementedError:
         return f"{said} cannot decode: export it uncompressed"
-    if not decoder.is_available:
-        ways = ", or ".join(one.replace(" - requires", ":") for one in decoder.missing_dependencies)
-        return f"{said} decodes with {ways}. Install one, or export it uncompressed"
-    if syntax.is_encapsulated:
+    if get_decoder(syntax).is_available:
         return f"{said} cannot decode: its data are damaged or of another kind"
-    need = file.Rows * file.Columns * file.SamplesPerPixel * file.BitsAllocated // 8
-    have = max(len(file[name].value or b"") for name in _PIXELS if name in file)
-    if have < need:
-        return f"it holds {have} bytes of pixels, {need} are needed"
-    kind = f"{file.BitsAllocated}-bit {file.PhotometricInterpretation}"
-    return f"pydicom {pydicom.__version__} cannot decode its {kind} pixels"
+    return f"{said} decodes with {ways}. Install one, or export it uncompressed"
 
 
-def _grey(file: "Dataset", pixels: np.ndarray, window: Window, done: list[str]) -> "Image":
+def _grey(file: "Dataset", pixels: np.ndarray, window: Window, done: list[str]) -> Image.Image:
     """Stored values (H, W) to 8 bit: padding, modality LUT or slope, then window or VOI LUT."""
     hidden, stated = _padding(file, pixels), None
     values, unit = _rescaled(file, pixels, window)
@@ -193,10 +188,9 @@ def _grey(file: "Dataset", pixels: np.ndarray, window: Window, done: list[str]) 
             full = 2**file.BitsStored - 1
             how = "" if full == 255 else f"{file.BitsStored}-bit values spread over 0 to 255"
             stated = 0.0, float(full), how
-    inverse = file.get("PresentationLUTShape") == "INVERSE"
+    inverse = file.get("PresentationLUTShape") == "INVERSE"  # says the same of MONOCHROME1
     why = "PresentationLUTShape INVERSE" if inverse else ""
-    if file.PhotometricInterpretation == "MONOCHROME1":  # INVERSE says the same of it
-        why = "MONOCHROME1"
+    why = "MONOCHROME1" if file.PhotometricInterpretation == "MONOCHROME1" else why
     return to_8_bit(values, window, done, stated=stated, hidden=hidden, inverted=why)
 
 
@@ -265,7 +259,8 @@ def _shown(file: "Dataset", values: np.ndarray, done: list[str]) -> tuple[np.nda
     """Values and the window which the file states for them (PS3.3 C.11.2), the first of several."""
     if tables := file.get("VOILUTSequence"):
         values, bits = _looked_up(values, tables[0], "VOI LUT")
-        return values, (0.0, 2.0**bits - 1, "VOI LUT of the file" + _first_of(len(tables)))
+        first = f", the first of {len(tables)}" if len(tables) > 1 else ""
+        return values, (0.0, 2.0**bits - 1, f"VOI LUT of the file{first}")
     centres, widths = _numbers(file, "WindowCenter"), _numbers(file, "WindowWidth")
     if not centres or not widths:
         return values, None
@@ -275,17 +270,14 @@ def _shown(file: "Dataset", values: np.ndarray, done: list[str]) -> tuple[np.nda
     if width < 1 if name == "LINEAR" else width <= 0:
         done.append(f"window stated in the file not used: its width is {width:g}")
         return values, None
-    how = "window stated in the file" + _first_of(min(len(centres), len(widths)))
+    count = min(len(centres), len(widths))
+    how = "window stated in the file" + (f", the first of {count}" if count > 1 else "")
     if name == "SIGMOID":
         power = np.clip(-4 * (values - centre) / width, -700, 700)  # exp has no overflow there
         return 1 / (1 + np.exp(power)), (0.0, 1.0, f"sigmoid {how}")
     if name == "LINEAR":
         centre, width = centre - 0.5, width - 1
     return values, (centre - width / 2, centre + width / 2, how)
-
-
-def _first_of(count: int) -> str:
-    return f", the first of {count}" if count > 1 else ""
 
 
 def _looked_up(values: np.ndarray, item: "Dataset", name: str) -> tuple[np.ndarray, int]:

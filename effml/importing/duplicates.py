@@ -102,9 +102,8 @@ class Copies:
         """How many these pairs are, and the files of the first, for a sentence."""
         names = self.rows.file.to_numpy()
         some = [f"{names[a]} and {names[b]}" for a, b in ends_of(self.pairs)[which][:most]]
-        count = int(which.sum())
-        more = ", …" * (count > most)
-        return f"{counted(count, 'pair of copies', verb)}{where} ({', '.join(some)}{more})"
+        some += ["…"] * (int(which.sum()) > most)
+        return f"{counted(int(which.sum()), 'pair of copies', verb)}{where} ({', '.join(some)})"
 
     def notes(self, side: np.ndarray, action: str, given: np.ndarray | None = None) -> list[str]:
         """What a user must know: different labels first, then different sides, then the rest.
@@ -121,8 +120,8 @@ class Copies:
             apart = self.apart(side)
             same = ~clash & ~apart & (side[ends] >= 0).all(1)
         if clash.any():
-            done = "mend the table, or leave all of them out by --copies drop"
-            done = "all of them and their copies were left out" if drop else done
+            advice = "mend the table, or leave all of them out by --copies drop"
+            done = "all of them and their copies were left out" if drop else advice
             notes.append(f"{self.said(clash, 'have', ' different labels')}: {done}.")
         if apart.any():
             done = "of each set of copies the one in test was kept, else the one in val"
@@ -139,12 +138,12 @@ class Copies:
             notes[-1] += " All are in the report, under duplicates."
         if self.doubts:
             labels = f"{_differ(self.doubts, self.rows).sum()} with different labels"
-            many = counted(len(self.doubts), "pair", "are")
+            many = f"{counted(len(self.doubts), 'pair', 'are')} alike and may be copies or not"
             done = "neither grouped nor left out: see possible_duplicates in the report"
-            notes.append(f"{many} alike and may be copies or not ({labels}), {done}.")
+            notes.append(f"{many} ({labels}), {done}.")
         if self.blank:
-            many = counted(self.blank, "picture", "are")
-            notes.append(f"{many} blank: one grey value, compared with nothing.")
+            many = f"{counted(self.blank, 'picture', 'are')} blank: one grey value"
+            notes.append(f"{many}, compared with nothing.")
         return notes
 
 

@@ -21,7 +21,7 @@ _MASK_FOLDER = re.compile(rf"(?:.*[ _.-])?{_MASK}", re.IGNORECASE)
 
 
 def other_files(folder: Path) -> str:
-    """What else lies in `folder` and below, by suffix, for a message: "30 files .gif", "no files"."""
+    """What else lies in `folder` and below, for a message: "30 files .gif" or "no files"."""
     names = (Path(name) for _, _, files in os.walk(folder) for name in files if name[0] != ".")
     counts = Counter(path.suffix.lower() or "without a suffix" for path in names)
     kinds = sorted(counts.items(), key=lambda kind: (-kind[1], kind[0]))[:3]
@@ -61,9 +61,8 @@ def by_folders(
     if classes:
         tops = {path[0] for path in paths if path}
         if "split" in columns and not tops:
-            advice = "Give a table with the columns file and label, or a folder for each class"
             said = f"The folders in {folder} name a split and no classes"
-            raise ValueError(f"{said}. {advice} in each of them.")
+            raise ValueError(f"{said}. Put a folder for each class into them, or give a table.")
         _refuse_mixed(tops, folder)
         _refuse_masks(tops, names, paths, folder)
         columns["label"] = [path[0] if path else None for path in paths]
@@ -76,8 +75,8 @@ def _refuse_mixed(tops: set[str], folder: Path) -> None:
     if sides != tops and 0 in map(side_of, sides):
         others = ", ".join(sorted(tops - sides)[:5])
         raise ValueError(
-            f"In {folder} the folders {', '.join(sorted(sides))} name a split, {others} not. Without "
-            "a table each folder is a class, or all are the split: move the others elsewhere."
+            f"In {folder} the folders {', '.join(sorted(sides))} name a split, {others} not. "
+            "Without a table all of them are classes, or all are the split: move the others away."
         )
 
 
@@ -133,7 +132,7 @@ def _inside(paths: list[tuple[str, ...]], notes: list[str]) -> list[tuple[str, .
 
 
 def _affixes(names: Sequence[str], before: bool, after: bool) -> tuple[str, str]:
-    """What stands before and after in all stems, cut where a word ends, so that no number is cut."""
+    """What stands before and after in all stems, up to where a word ends: no number is cut."""
     stems = [PurePosixPath(name).stem for name in names]
     first = os.path.commonprefix(stems) if before else ""
     last = os.path.commonprefix([stem[::-1] for stem in stems])[::-1] if after else ""

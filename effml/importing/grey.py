@@ -1,11 +1,7 @@
 """Grey values and colours of any number type to 8 bit, through a window."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from PIL import Image
 
 Window = tuple[float, float] | str | None
 Span = tuple[float, float, str]  # what becomes black, what becomes white, and who says so
@@ -24,7 +20,7 @@ def to_8_bit(
     stated: Span | None = None,
     hidden: np.ndarray | None = None,
     inverted: str = "",
-) -> "Image":
+) -> Image.Image:
     """Values (H, W) or (H, W, 3) to 8 bit, halves rounded up; what is outside the window saturates.
 
     `window` is that of `read_picture`; without one `stated` holds, else the 0.5th to the 99.5th
@@ -32,7 +28,6 @@ def to_8_bit(
     padding: it counts for no percentile and becomes black. `inverted` says why black is white.
     What was done is appended to `done`. Raises Unusable where no picture comes of it.
     """
-    from PIL import Image
 
     if values.dtype.kind not in "biuf":
         raise Unusable(f"its values are {values.dtype.name}: save its magnitude as a picture")

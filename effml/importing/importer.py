@@ -116,18 +116,16 @@ def _plan(job: Job) -> dict[str, Any]:
     rows, told = _rows(job)
     classes, index, why = classes_of(job, rows)
     rows = filled(job, dated(job, rows), {job.split_by} & {"date"} & set(rows))
-    channels = {"auto": "1, or 3 if there is colour", "grey": "1", "rgb": "3"}[job.colour]
-    counts: Any = "known when the pictures have been compared"
-    if lacks(job, rows):
-        counts = "known when the DICOM files are read"
-    elif job.copies == "report":
+    counts: Any = "known when the DICOM files are read"
+    if not lacks(job, rows):
         side = sides_of(job, rows)
         counts = {SPLITS[s]: int((side == s).sum()) for s in np.unique(side[side >= 0])}
+        counts = counts if job.copies == "report" else "known when the pictures have been compared"
     return {
         "pictures": len(rows),
         "mb_in": round(sum(map(_size, rows.path)) / 1e6, 3),
         "mb_out": round(len(rows) * job.size**2 * (3 if job.colour == "rgb" else 1) / 1e6, 3),
-        "channels": channels,
+        "channels": {"auto": "1, or 3 if there is colour", "grey": "1", "rgb": "3"}[job.colour],
         "classes": dict(sorted(Counter(rows.get("label", ())).items())),
         "refused": job.refused,
         **told,
@@ -155,8 +153,8 @@ def _read(job: Job, rows: "pd.DataFrame") -> tuple["pd.DataFrame", Pixels, dict[
     masks = list(rows["mask"]) if "mask" in rows else None
     pixels, found = read_all(list(rows.path), masks, tell, **how)
     good = {i: picture for i, picture in found.items() if isinstance(picture, Picture)}
-    for i in found.keys() - good.keys():
-        refuse(job, [rows.file[i]], found[i])
+    for i, reason in found.items():
+        refuse(job, [] if i in good else [rows.file[i]], reason)
     rows = rows.loc[list(good)]
     for name in ("group", "date"):
         told = [getattr(picture, name) or "" for picture in good.values()]
@@ -165,11 +163,13 @@ def _read(job: Job, rows: "pd.DataFrame") -> tuple["pd.DataFrame", Pixels, dict[
     done = Counter(what for picture in good.values() for what in picture.done)
     told = "; ".join(f"{what} ({count}×)" for what, count in sorted(done.items())) or "nothing"
     how |= {"colour": "rgb"} if pixels.images.ndim == 4 else {}
-    how["window"] = list(job.window) if isinstance(job.window, tuple) else job.window  # as in JSON
-    facts = {"converted": told, "preprocessing": how}
+    if isinstance(job.window, tuple):  # as JSON has it
+        how["window"] = [float(end) for end in job.window]
+    facts = {"converted": told, "preprocessing": how | {"size": int(job.size)}}
     if masks and good:
         shapes = np.array([picture.shape for picture in good.values()])
-        facts["mask_area"] = _mask_area(pixels.masks[list(good)], shapes, job.fit)
+        area = pixels.masks.sum((1, 2))[list(good)]
+        facts["mask_area"] = _mask_area(area, shapes, job.size, job.fit)
     return rows, pixels, facts
 
 
@@ -181,17 +181,14 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _mask_area(masks: np.ndarray, shapes: np.ndarray, fit: str) -> float:
-    """The masks' mean share of their pictures (of the borders around these nothing counts). Raises
-    ValueError for what is no mask.
+def _mask_area(area: np.ndarray, shapes: np.ndarray, size: int, fit: str) -> float:
+    """The masks' mean share of their pictures, without the borders around these. Raises ValueError
+    for what is no mask.
     """
-    size = masks.shape[-1]
     inside = np.maximum(1, np.round(shapes * size / shapes.max(1, keepdims=True))).prod(1)
-    area = masks.sum((1, 2)) / (size * size if fit == "stretch" else inside)
-    if area.mean() > FULL or not area.any():
-        raise ValueError(
-            f"The masks cover {area.mean():.0%} of their pictures on average: nothing is marked "
-            "off. Give masks that are white where the structure is and black elsewhere, in their "
-            "grey values."
-        )
-    return round(float(area.mean()), 4)
+    share = (area / (size * size if fit == "stretch" else inside)).mean()
+    if share > FULL or not share:
+        advice = "Give masks that are white where the structure is and black elsewhere."
+        said = f"The masks cover {share:.0%} of their pictures on average: nothing is marked off"
+        raise ValueError(f"{said}. {advice}")
+    return round(float(share), 4)

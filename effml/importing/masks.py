@@ -1,11 +1,12 @@
 """Masks to 0 and 1: which pixels of an image file are the structure, where that is sure."""
 
 import numpy as np
+from PIL import Image
 
 from effml.importing.dicom import is_dicom
 from effml.importing.grey import Unusable
 from effml.importing.rasters import Raster, read_raster
-from effml.importing.square import centred, resized
+from effml.importing.square import squared
 
 _FEW = 32  # a mask whose highest value is no larger, and has more than two, is one of labels
 
@@ -17,12 +18,10 @@ def read_mask(
     was done.
 
     1 is what lies above the middle of the file's values, or of its alpha channel where the rest is
-    the same all over. The values count as they are stored: of a palette the index, not its colour,
-    and of a TIFF no matter whether 0 is to be shown white. Resized to the nearest pixel, so that no
-    values arise. A mask without a structure stays empty. Raises Unusable where it is not sure which
-    pixels are the structure: several labels or colours, grey values and alpha that differ.
+    the same all over. The values count as they are stored: of a palette the index, and of a TIFF no
+    matter whether 0 is to be shown white. Raises Unusable where it is not sure which pixels are the
+    structure: several labels or colours, grey values and alpha that differ.
     """
-    from PIL import Image
 
     done: list[str] = []
     if not data:
@@ -34,7 +33,7 @@ def read_mask(
     if (height, width) != tuple(shape):
         raise Unusable(f"it has {width}×{height} pixels, the picture {shape[1]}×{shape[0]}")
     whole = Image.fromarray(np.uint8(_structure(raster, done)))
-    return np.asarray(centred(resized(whole, size, fit, nearest=True), size)), tuple(done)
+    return np.asarray(squared(whole, size, fit, [], nearest=True)), tuple(done)
 
 
 def _structure(raster: Raster, done: list[str]) -> np.ndarray:
@@ -45,7 +44,12 @@ def _structure(raster: Raster, done: list[str]) -> np.ndarray:
         done.append("mask taken from the alpha channel: the rest is the same all over")
         return _cut(alpha, done)
     if values.ndim == 3:
-        values = _one_colour(values)
+        if not (values == values[..., :1]).all():
+            shades = np.unique(values.reshape(-1, 3), axis=0)
+            if len(shades) != 2 or shades[0].any():  # one colour on black is sure
+                said = f"it has {len(shades)} colours, so that its structure is not known"
+                raise Unusable(f"{said}: save it as 0 and 255")
+        values = values.max(2)
     if values.dtype.kind not in "buif" or not np.isfinite(values).all() or values.min() < 0:
         raise Unusable("its values are not all finite numbers from 0: save it as 0 and 255")
     if white_is_zero:  # so does tifffile write a bool array, whose True is the structure
@@ -56,17 +60,6 @@ def _structure(raster: Raster, done: list[str]) -> np.ndarray:
     if flat and cut.all():
         done.append("mask that covers the whole picture")
     return cut
-
-
-def _one_colour(values: np.ndarray) -> np.ndarray:
-    """A mask in RGB (H, W, 3) as grey values, where it is grey, or one colour on black."""
-    if (values == values[..., :1]).all():
-        return values[..., 0]
-    shades = np.unique(values.reshape(-1, 3), axis=0)
-    if len(shades) == 2 and not shades[0].any():
-        return values.max(2)
-    said = f"it has {len(shades)} colours, so that its structure is not known"
-    raise Unusable(f"{said}: save it as 0 and 255")
 
 
 def _cut(values: np.ndarray, done: list[str]) -> np.ndarray:

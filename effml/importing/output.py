@@ -47,7 +47,7 @@ def earlier(out: Path) -> bool:
 
 
 def write(out: Path, arrays: dict[str, Any], report: dict[str, Any]) -> bool:
-    """Write `arrays` to `out` and `report` beside it; returns whether an earlier import was replaced.
+    """Write `arrays` to `out` and `report` beside it; whether it replaced an earlier import.
 
     Both are complete before they take their places, so that a failure leaves what was there. An
     array may be a pair (array, rows) of which only `rows` are written. Raises as `earlier` does.

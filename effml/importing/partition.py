@@ -42,16 +42,15 @@ def split(
     fractions: tuple[float, ...] = (0.7, 0.1, 0.2),
     seed: int = 0,
 ) -> np.ndarray:
-    """The side of every row, int (N,): 0 train, 1 val, 2 test, or -1 for a row that no side may have.
+    """The side of every row, int (N,): 0 train, 1 val, 2 test, or -1 where no side may have it.
 
-    labels (N,) are class names, all the same where there are none; groups, dates (ISO, so that text
-    sorts as time) and given (names of splits) are text (N,). Groups that differ only in spelling,
-    such as P7 and p7, are one. `by` is "group": whole groups, so dealt that sizes and class shares
-    follow `fractions` (see `_deal`); "image": the same with every image its own group; "column":
-    what `given` says; "date": train before val before test, cut between the two days nearest to
-    `fractions`, so that no test image is of or before the last training day. There a patient seen
-    earlier keeps his first side, and his later images are left out (-1): moving them back would put
-    late days into training. `together` (N,) numbers sets that "group" and "image" deal whole.
+    labels (N,) are class names, all the same where there are none; groups, dates (ISO) and given
+    (names of splits) are text (N,). `by` is "group": whole groups, so dealt that sizes and class
+    shares follow `fractions`; "image": the same with every image its own group; "column": what
+    `given` says; "date": train before val before test, cut between the days nearest to `fractions`.
+    There a patient seen earlier keeps his first side, and his later images are left out (-1), since
+    moving them back would put late days into training. `together` (N,) numbers sets that "group"
+    and "image" deal whole.
 
     Raises ValueError with the cause if a group is on two sides of a given split, if a side with a
     fraction gets nothing, or if a side lacks a class that the others have.
@@ -75,7 +74,8 @@ def split(
         why = "Add such pictures to that side, leave the class out of the table, or deal anew by "
         why += 'split_by="group" or split_by="image".'
     elif by == "date":
-        why = _why_by_date(labels, dates, groups, fractions, "nothing" in fault)
+        alone = "nothing" in fault or not _fault(_by_date(dates, None, fractions), labels, need)
+        why = _why_by_date(dates, groups, need, alone)
     else:
         thing = "set of copies" if together is not None else "group" if by == "group" else "image"
         why = _why_dealt(labels, units, thing, int(need.sum()), seed)
@@ -104,47 +104,32 @@ def _why_dealt(labels: np.ndarray, units: np.ndarray, thing: str, sides: int, se
             break
     number, unit = np.unique(units, return_inverse=True)
     if len(number) < sides:
-        few = f"Only {counted(len(number), thing, 'are')} there for {sides} sides{stays}."
-        return f"{few} Give pictures of more patients.{other}"
+        only = f"Only {counted(len(number), thing, 'are')} there for {sides} sides{stays}"
+        return f"{only}. Give pictures of more patients.{other}"
     classes, label = np.unique(labels, return_inverse=True)
     count = np.bincount(np.unique([label, unit], axis=1)[0], minlength=len(classes))
     if few := int((count < sides).sum()):
         example = f"{classes[count.argmin()]} with {counted(count.min(), thing)}"
-        return (
-            f"{few} of {len(classes)} classes have fewer than {counted(sides, thing)}, one for each "
-            f"side, such as {example}{stays}. Give more of them, put classes together (values of a "
-            f"measurement into ranges), or leave them out.{other}"
-        )
+        less = f"fewer than {counted(sides, thing)}, one for each side, such as {example}{stays}"
+        advice = "put classes together (values of a measurement into ranges), or leave them out"
+        return f"{few} of {len(classes)} classes have {less}. Give more, {advice}.{other}"
     return f"Its share is too small for whole {counted(2, thing)[2:]}. Give more data.{other}"
 
 
 def _why_by_date(
-    labels: np.ndarray,
-    dates: np.ndarray,
-    groups: np.ndarray | None,
-    fractions: tuple[float, ...],
-    empty: bool,
+    dates: np.ndarray, groups: np.ndarray | None, need: np.ndarray, alone: bool
 ) -> str:
-    """Why days could not be parted into as many sides as are needed, and what would help."""
-    need = np.array(fractions) > 0
-    seen = {name: len(np.unique(dates[labels == name])) for name in np.unique(labels)}
-    rare, days = min(seen, key=seen.get), len(np.unique(dates))
-    if days < need.sum():
-        said = f"Only {counted(days, 'day', 'are')} there for {need.sum()} sides."
-    elif groups is not None and (
-        empty or not _fault(_by_date(dates, None, fractions), labels, need)
-    ):  # days alone leave no side empty
+    """Why days could not be parted into as many sides as are needed, and what would help. `alone`:
+    without the groups they could.
+    """
+    why = "A class that was seen on few days cannot be on every side."
+    if (days := len(np.unique(dates))) < need.sum():
+        why = f"Only {counted(days, 'day', 'are')} there for {need.sum()} sides."
+    elif groups is not None and alone:
         last = max(min(dates[groups == name]) for name in np.unique(groups))
-        return (
-            "A patient stays on the side of his first day, and later images of earlier patients "
-            f"are left out: the last new patient came on {last}, the last day is {max(dates)}. "
-            'Say split_by="group", or give pictures of patients who came later.'
-        )
-    elif seen[rare] < need.sum():
-        said = f"The class {rare} was seen on {counted(seen[rare], 'day')} only."
-    else:
-        said = "The days of its side hold none."
-    return f'{said} Say split_by="group", or give pictures of more days.'
+        why = "A patient stays on the side of his first day, and later images of earlier patients "
+        why += f"are left out: the last new one came on {last}, the last day is {max(dates)}."
+    return f'{why} Say split_by="group", or give pictures of more days and later patients.'
 
 
 def _deal(

@@ -10,20 +10,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from effml.importing.copies import Thumbprint, Thumbprints, thumbprint
 from effml.importing.dicom import is_dicom, read_dicom
 from effml.importing.grey import ONE_VALUE, Unusable, Window, to_8_bit
 from effml.importing.masks import read_mask
 from effml.importing.rasters import PLAIN, Raster, read_raster
-from effml.importing.square import FITS, centred, resized
+from effml.importing.square import FITS, squared
 from effml.machine import available_memory_bytes
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 SUFFIXES = (*PLAIN, ".dcm", ".dicom")
 COLOURS = ("auto", "grey", "rgb")
@@ -82,6 +80,13 @@ def preprocess(path: str | os.PathLike, preprocessing: Mapping[str, Any]) -> np.
     Raises:
         ValueError: `path` cannot be used, or is in colour and the import was all grey; with the
             reason. Or an entry of `preprocessing` is missing or wrong.
+
+    Example:
+        >>> from PIL import Image
+        >>> Image.linear_gradient("L").save("new.png")
+        >>> how = {"size": 28, "fit": "pad", "colour": "grey", "window": None}
+        >>> effml.importing.preprocess("new.png", how).shape
+        (1, 28, 28)
     """
     how = dict(preprocessing)
     if how.keys() != {"size", "fit", "colour", "window"}:
@@ -103,15 +108,13 @@ def read_picture(
     """Decode the bytes of an image file to 8 bit and `size` × `size` pixels, turned as EXIF says.
 
     `window` maps what has more than 8 bits, and DICOM's grey values, to 0…255: (low, high) in the
-    file's values, which are HU for CT after slope and intercept; "max" for 0 to the picture's
-    maximum; None for the window or lookup table stated in the DICOM file, else the 0.5th to the
-    99.5th percentile of the picture. 8-bit pixels stay as they are. DICOM's padding is black.
-    MONOCHROME1 and TIFF's WhiteIsZero are inverted, so that air is black. Alpha is left out.
-    `colour` is "grey", "rgb", or "auto": grey where the three channels are equal. `fit` is "pad"
-    (keep the aspect, black borders) or "stretch". Shrinking averages areas.
+    file's values, which are HU for CT; "max" for 0 to the picture's maximum; None for the window or
+    lookup table stated in the DICOM file, else the 0.5th to the 99.5th percentile of the picture.
+    8-bit pixels stay as they are. MONOCHROME1 and TIFF's WhiteIsZero are inverted, so that air is
+    black. `colour` is "grey", "rgb", or "auto": grey where the three channels are equal.
 
-    Raises Unusable, a ValueError, with the reason why a file is no picture for us, and
-    ModuleNotFoundError where a package that reads this kind of file is not installed.
+    Raises Unusable with the reason why a file is no picture for us, and ModuleNotFoundError where a
+    package that reads this kind of file is not installed.
     """
     done: list[str] = []
     about: dict[str, str] = {}
@@ -130,23 +133,15 @@ def read_picture(
             done.append("colour to grey (luminance)")
     if (np.ptp(np.reshape(image.getextrema(), (-1, 2)), axis=1) == 0).all():
         raise Unusable(ONE_VALUE)
-    small = resized(image, size, fit)
-    if small.size != image.size:
-        how = "enlarged (Lanczos)" if max(image.size) < size else "areas averaged"
-        done.append(f"resized to {size} px, {how}")
-    if small.size != (size, size):
-        done.append("padded with black to a square")
-    elif fit == "stretch" and image.width != image.height:
-        done.append("stretched to a square")
-    pixels = np.asarray(centred(small.convert("RGB") if colour == "rgb" else small, size))
+    small = squared(image, size, fit, done)
+    pixels = np.asarray(small.convert("RGB") if colour == "rgb" else small)
     return Picture(
         pixels=pixels, shape=image.size[::-1], thumbprint=thumbprint(image), done=(*done,), **about
     )
 
 
-def _plain(raster: Raster, window: Window, done: list[str]) -> "Image":
+def _plain(raster: Raster, window: Window, done: list[str]) -> Image.Image:
     """What stands in an image file as 8-bit "L" or "RGB", without alpha."""
-    from PIL import Image
 
     values, alpha, white_is_zero = raster
     if alpha is not None and not alpha.any():
@@ -213,7 +208,6 @@ def read_all(
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without the decoders' doubts about metadata; what they cannot read is refused by us."""
-    from PIL import Image
 
     loggers = [logging.getLogger(name) for name in ("pydicom", "tifffile")]
     with warnings.catch_warnings():

@@ -4,34 +4,28 @@ from io import BytesIO
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from effml.importing.dicom import FRAMES, TOO_LARGE
 from effml.importing.grey import Unusable
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
     from tifffile import TiffFile, TiffPage
 
 PLAIN = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp")
 _KNOWN = {  # how a file begins. Pillow knows dozens more, some a risk and none a hospital picture
-    "PNG": (b"\x89PNG\r\n\x1a\n",),
-    "JPEG": (b"\xff\xd8\xff",),
+    "PNG": b"\x89PNG\r\n\x1a\n",
+    "JPEG": b"\xff\xd8\xff",
     "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
-    "BMP": (b"BM",),
-    "GIF": (b"GIF8",),
-    "WEBP": (b"RIFF",),
+    "BMP": b"BM",
+    "GIF": b"GIF8",
+    "WEBP": b"RIFF",
 }
 _OTHER = {  # what else is found under a picture's name
-    "a ZIP archive: unpack it": (b"PK\x03\x04",),
-    "a gzip archive: unpack it": (b"\x1f\x8b",),
-    "a PDF document: export its pictures as PNG": (b"%PDF",),
+    "a ZIP archive: unpack it": b"PK\x03\x04",
+    "a gzip archive: unpack it": b"\x1f\x8b",
+    "a PDF document: export its pictures as PNG": b"%PDF",
     "a JPEG 2000 picture: save it as PNG": (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"),
-    "a Photoshop picture: save it as PNG": (b"8BPS",),
-    "a NumPy array: save it as PNG or TIFF": (b"\x93NUMPY",),
-    "an HDF5 file: export its pictures as PNG": (b"\x89HDF",),
-    "a Git LFS pointer, not the picture itself: run git lfs pull": (b"version https://git-lfs",),
-    "an HTML page, not a picture": (b"<!doctype html", b"<html"),
-    "an SVG drawing: save it as PNG": (b"<svg",),
 }
 _ALPHA = (1, 2)  # TIFF's ExtraSamples: associated and unassociated alpha
 _BY_PILLOW = ("bool", "uint8", "uint16", "int16", "int32", "float32")  # TIFF of one channel
@@ -81,23 +75,20 @@ def _kind(data: bytes) -> str:
     for kind, starts in _KNOWN.items():
         if data.startswith(starts) and (kind != "WEBP" or data[8:12] == b"WEBP"):
             return kind
-    head = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    for what, starts in _OTHER.items():
-        if data.startswith(starts) or head.startswith(starts):
-            raise Unusable(what)
+    if what := next((what for what, starts in _OTHER.items() if data.startswith(starts)), ""):
+        raise Unusable(what)
     if data[4:8] == b"ftyp":
         raise Unusable("a HEIC, AVIF or video file: save it as PNG")
     if not data.strip(b"\0"):
         raise Unusable(f"all its {len(data)} bytes are 0")
     text = data[:512].decode("utf-8", "replace").lstrip("\ufeff").rstrip("\ufffd")  # cut in a sign
     if text and all(sign.isprintable() and sign != "\ufffd" or sign in "\r\n\t" for sign in text):
-        raise Unusable("text, not a picture")
+        raise Unusable("text, not a picture: perhaps a web page, or a pointer of Git LFS")
     known = "PNG, JPEG, TIFF, BMP, GIF, WebP or DICOM picture"
     raise Unusable(f"it starts with the bytes {data[:8].hex(' ')}, which are no {known}")
 
 
 def _by_pillow(data: bytes, kind: str, done: list[str], index: bool) -> Raster:
-    from PIL import Image
 
     image = Image.open(BytesIO(data), formats=("JPEG", "MPO") if kind == "JPEG" else (kind,))
     frames = getattr(image, "n_frames", 1)
@@ -120,7 +111,7 @@ def _by_pillow(data: bytes, kind: str, done: list[str], index: bool) -> Raster:
     return Raster(values, alpha)
 
 
-def _of_image(image: "Image", done: list[str], index: bool) -> Raster:
+def _of_image(image: Image.Image, done: list[str], index: bool) -> Raster:
     """A decoded picture of any of Pillow's modes."""
     if image.mode in ("La", "RGBa"):  # premultiplied
         image = image.convert(image.mode.upper())
@@ -174,7 +165,6 @@ def _tiff(data: bytes, done: list[str], index: bool) -> Raster:
 
 def _only_page(file: "TiffFile") -> "TiffPage":
     """The page of a TIFF with one picture (previews and masks do not count)."""
-    from PIL import Image
 
     whole = [one for one in file.series if not (one.keyframe.is_reduced or one.keyframe.is_mask)]
     series = whole or file.series
@@ -217,7 +207,6 @@ def _by_tifffile(page: "TiffPage", base: int, extra: tuple[int, ...], done: list
 
 def _damage(data: bytes, kind: str, error: Exception) -> str:
     """Why a decoder failed, as far as the bytes tell."""
-    from PIL import Image
 
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
         return "it has more pixels than Pillow's limit against decompression bombs"
@@ -227,17 +216,8 @@ def _damage(data: bytes, kind: str, error: Exception) -> str:
         "GIF": not data.rstrip(b"\0").endswith(b";"),
         "BMP": int.from_bytes(data[2:6], "little") > len(data),
         "WEBP": int.from_bytes(data[4:8], "little") + 8 > len(data),
-        "TIFF": _end_of_directory(data) > len(data),
     }
-    if early[kind]:
+    if early.get(kind):
         return f"its {kind} data end early, after {len(data)} bytes"
     package = "tifffile" if kind == "TIFF" else "Pillow"
-    return f"its {kind} data are damaged, or of a kind that {package} cannot decode"
-
-
-def _end_of_directory(data: bytes) -> int:
-    """Where the first directory of a TIFF or BigTIFF ends, by its own count of entries."""
-    order = "little" if data[:1] == b"I" else "big"
-    word, entry, link = (8, 20, 8) if b"+" in data[2:4] else (2, 12, 4)
-    at = int.from_bytes(data[8:16] if word == 8 else data[4:8], order)
-    return at + word + entry * int.from_bytes(data[at : at + word], order) + link
+    return f"its {kind} data are damaged, cut off, or of a kind that {package} cannot decode"

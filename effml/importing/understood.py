@@ -55,8 +55,8 @@ def classes_of(job: Job, rows: "pd.DataFrame") -> tuple[list[str], int | None, s
     if len(names) == 1:
         others = f"{len(job.refused)}, {_reasons(job)}" if job.refused else "none"
         raise ValueError(
-            f"All {len(rows)} pictures that can be used have the label {names[0]}: there is nothing "
-            f"to tell apart. Give pictures of two classes or more, or masks. Refused: {others}."
+            f"All {len(rows)} pictures that can be used have the label {names[0]}. Give pictures "
+            f"of two classes or more, or masks. Refused: {others}."
         )
     if positive is not None and len(names) > 2:
         raise ValueError(

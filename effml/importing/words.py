@@ -1,4 +1,4 @@
-"""Advice as its reader must type it: Python's `split_by="image"` is `--split-by image` at a shell."""
+"""Advice as its reader must type it: `split_by="image"`, or `--split-by image` at a shell."""
 
 import ast
 import re

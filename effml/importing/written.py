@@ -36,10 +36,8 @@ def finish(
         said.append('The given split was not used. Say split_by="column" to keep it.')
     if "group" in rows and by == "image":
         rows = rows.drop(columns="group")
-        said.append(
-            "The split is by image although there are groups: one patient may be on two sides. "
-            "They are left out."
-        )
+        known = "The split is by image although there are groups, which are left out"
+        said.append(f"{known}: one patient may be on two sides.")
     parts = {SPLITS[s]: rows[side == s] for s in np.unique(side[side >= 0])}
     classes, index, why = classes_of(job, rows[side >= 0])
     shares = "/".join(f"{part:g}" for part in job.fractions)
@@ -63,12 +61,8 @@ def finish(
     if "group" in rows:
         passport["groups"] = {name: int(part.group.nunique()) for name, part in parts.items()}
     refused = sorted(job.refused, key=lambda one: (one["file"], one["reason"]))
-    report = {
-        "passport": passport,
-        "refused": refused,
-        **found.report(side),
-        "files": _files(parts),
-    }
+    report = {"passport": passport, "refused": refused, **found.report(side)}
+    report["files"] = _files(parts)
     arrays = {"passport": np.array(json.dumps(passport, ensure_ascii=False))}
     arrays |= {"label_names": np.array(classes)} if classes else {}
     arrays |= {} if index is None else {"positive": np.array(index)}
@@ -130,7 +124,7 @@ def _files(parts: dict[str, "pd.DataFrame"]) -> list[dict[str, Any]]:
 
 
 def _arrays(parts: dict[str, "pd.DataFrame"], pixels: Pixels, classes: list[str]) -> dict[str, Any]:
-    """What every split has, by its name in the file; of pixels a pair, all rows and which to take."""
+    """What every split has, by its name in the file; of pixels all rows, and which to take."""
     arrays: dict[str, Any] = {}
     for name, part in parts.items():
         arrays[f"{name}_images"] = pixels.images, part.index.to_numpy()

@@ -1,10 +1,13 @@
 """A new picture is treated as an import treated its own: bit for bit, or not at all."""
 
+import doctest
+
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
 
+import effml
 from effml import load_dataset
 from effml.importing import import_folder, preprocess
 from test_importer import read
@@ -114,3 +117,23 @@ def test_preprocessing_that_no_import_wrote_is_refused(tmp_path, change, words):
         preprocess(tmp_path / "x.png", HOW | change)
     with pytest.raises(ValueError, match="give size, fit, colour and window"):
         preprocess(tmp_path / "x.png", {"size": 32})
+
+
+def test_its_example_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (example,) = doctest.DocTestFinder(recurse=False).find(preprocess, globs={"effml": effml})
+    done = doctest.DocTestRunner().run(example)
+    assert done.attempted == 4 and not done.failed
+
+
+def test_numbers_of_numpy_as_options_are_stored_as_plain_numbers(tmp_path):
+    for i in range(4):
+        put(tmp_path / "p" / "ab"[i % 2] / f"{i}.png", scene(i) * np.uint16(200))
+    options = {"size": np.int64(16), "window": (np.float32(0), np.int64(9000))}
+    where = {"split_by": "image", "fractions": (1, 0, 0)}
+    report = import_folder(tmp_path / "p", tmp_path / "x.npz", **options, **where)
+    how = load_dataset(tmp_path / "x.npz").passport["preprocessing"]
+    assert how == {"size": 16, "fit": "pad", "colour": "auto", "window": [0.0, 9000.0]}
+    for one in report["files"]:
+        image = load_dataset(tmp_path / "x.npz").train.images[one["row"]].numpy()
+        assert (preprocess(tmp_path / "p" / one["file"], how) == image).all()
