@@ -10,8 +10,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from conftest import seeds
 from effml import metering
-from effml.metering import METERS, WATTS_PER_CPU, Cost, measure, window
+from effml.metering import METERS, WATTS_PER_CPU, Cost, counting, measure, memory, window
 from effml.metering.window import Window
 
 
@@ -137,7 +138,7 @@ def test_a_measure_inside_a_measure_does_not_take_its_peak():
     assert 200e6 < outer.peak_memory_bytes - small < 300e6
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", seeds(5, 20))
 def test_peaks_of_windows_that_open_and_close_in_any_order_by_brute_force(seed):
     """One mark for all, as in the system; what each window should say is the largest use between
     its ends."""
@@ -159,10 +160,10 @@ def test_peaks_of_windows_that_open_and_close_in_any_order_by_brute_force(seed):
             begun, peak = windows.pop(rng.integers(len(windows)))
             assert peak.close() == max(history[begun:])
         else:
-            windows.append((len(history) - 1, window.Peak(read, reset)))
+            windows.append((len(history) - 1, memory.Peak(read, reset)))
     for begun, peak in windows:
         assert peak.close() == max(history[begun:])
-    assert not [peak for peak in window.Peak._open if peak._read is read]
+    assert not [peak for peak in memory.Peak._open if peak._read is read]
 
 
 def test_a_wrong_setting_found_late_ends_no_run(monkeypatch):
@@ -208,9 +209,9 @@ def test_the_columns_of_a_record():
 
 
 def test_others_share_of_the_cpu_from_fake_counters(monkeypatch):
-    monkeypatch.setattr(metering, "machine_cpu_seconds", iter([100.0, 110.0]).__next__)
-    monkeypatch.setattr(metering, "own_cpu_seconds", iter([0.0, 4.0]).__next__)
-    monkeypatch.setattr(metering, "time", SimpleNamespace(perf_counter=iter([0.0, 10.0]).__next__))
+    monkeypatch.setattr(window, "machine_cpu_seconds", iter([100.0, 110.0]).__next__)
+    monkeypatch.setattr(window, "own_cpu_seconds", iter([0.0, 4.0]).__next__)
+    monkeypatch.setattr(window.time, "perf_counter", iter([0.0, 10.0]).__next__)
     monkeypatch.setattr(metering.os, "cpu_count", lambda: 2)
     with measure() as cost:
         busy(0)
@@ -218,9 +219,9 @@ def test_others_share_of_the_cpu_from_fake_counters(monkeypatch):
 
 
 @pytest.mark.parametrize("psutil", [True, False])
-def test_a_system_without_proc_is_measured_as_well(monkeypatch, tmp_path, psutil):
-    """Windows and macOS; there psutil tells what others do, or nobody does."""
-    monkeypatch.setattr(window, "Path", lambda path: tmp_path / "no such folder" / "file")
+def test_a_system_that_tells_little_is_measured_as_well(monkeypatch, tmp_path, psutil):
+    """Windows and macOS have no /proc; without psutil nobody tells what others do."""
+    monkeypatch.setattr(memory, "Path", lambda path: tmp_path / "no such folder" / "file")
     if not psutil:
         monkeypatch.setitem(sys.modules, "psutil", None)
     with measure() as cost:
@@ -228,12 +229,23 @@ def test_a_system_without_proc_is_measured_as_well(monkeypatch, tmp_path, psutil
     assert cost.energy_j > 0 and math.isnan(cost.others_cpu) != psutil
 
 
-@pytest.mark.parametrize("nice, busy", [({"nice": 2.0}, 10.0), ({}, 8.0)])  # Windows has no nice
-def test_where_psutil_tells_the_busy_seconds_nice_ones_count(monkeypatch, tmp_path, nice, busy):
-    monkeypatch.setattr(window, "Path", lambda path: tmp_path / "no such folder" / "file")
-    times = SimpleNamespace(user=5.0, system=3.0, idle=90.0, **nice)
+@pytest.mark.parametrize(
+    "more, busy",
+    [({"nice": 2.0}, 10.0), ({}, 8.0), ({"nice": 2.0, "steal": 1.0, "irq": 0.5}, 11.5)],
+)  # macOS, Windows, Linux
+def test_busy_seconds_are_all_but_the_idle_ones(monkeypatch, more, busy):
+    times = SimpleNamespace(user=5.0, system=3.0, idle=90.0, iowait=9.0, guest=4.0, **more)
     monkeypatch.setitem(sys.modules, "psutil", SimpleNamespace(cpu_times=lambda: times))
     assert window.machine_cpu_seconds() == busy
+
+
+def test_busy_seconds_are_those_of_the_system():
+    if not os.path.exists("/proc/stat"):
+        pytest.skip("not Linux")
+    with open("/proc/stat") as file:
+        user, nice, system, _, _, irq, softirq, steal = map(int, file.readline().split()[1:9])
+    ticks = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+    assert window.machine_cpu_seconds() == pytest.approx(ticks, abs=5)
 
 
 def test_all_sources_have_the_names_that_are_tried_and_the_last_always_works():
@@ -242,7 +254,7 @@ def test_all_sources_have_the_names_that_are_tried_and_the_last_always_works():
 
 
 def test_the_estimate_needs_no_thread(monkeypatch):
-    monkeypatch.setattr(window._thread, "start_new_thread", None)
+    monkeypatch.setattr(counting._thread, "start_new_thread", None)
     with measure() as cost:
         pass
     assert cost.energy_j > 0
