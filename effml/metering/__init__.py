@@ -8,11 +8,10 @@ CPU seconds that were busy in the meantime:
 energy_low_j and energy_high_j hold the error of the instrument. The high end also holds all that
 was drawn above idle, because CPU time cannot tell whose work woke the chip.
 
-Threads that share a computation wait for each other in a busy loop. So beside another program the
-same work takes 1.4 to 2.5 times the CPU seconds (two CPUs), and its joules rise with them. With one
-thread the figure is unaffected. `OMP_WAIT_POLICY=passive` helps long operations but slows many
-short ones (MobileNetV2 3 times, alone), so it is not the default. Notebook 93 and `python -m
-tests.bench metering` measure it; `others_cpu` tells when to doubt a figure.
+Threads that share a computation wait for each other in a busy loop, so beside another program the
+same work takes more CPU seconds and joules (1.4 to 2.5 times on two CPUs). With one thread the
+figure is unaffected. `OMP_WAIT_POLICY=passive` slows many short operations (MobileNetV2 3 times),
+so it is not the default. Notebook 93 measures it; `others_cpu` tells when to doubt a figure.
 """
 
 import math

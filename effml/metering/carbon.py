@@ -24,9 +24,7 @@ def intensities() -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def co2e_g(
-    energy_j: float, *, country: str, pue: float = 1.0, year: int | None = None
-) -> tuple[float, float, float, str]:
+def co2e_g(energy_j: float, *, country: str, pue: float = 1.0) -> tuple[float, float, float, str]:
     """Grams of CO2 equivalent that the electricity for some joules caused, with a range.
 
     Args:
@@ -34,35 +32,28 @@ def co2e_g(
         country: a three-letter ISO code, an English name, or "world".
         pue: what a data centre draws for each joule of its computers (power usage effectiveness);
             1.0 is a laptop, carbontracker takes 1.58.
-        year: of the carbon intensity; the latest in the table by default.
 
     Returns:
         The grams, their low and high end (of the intensity: the range of the joules comes on top),
         and a text that says where the figure comes from.
 
     Raises:
-        ValueError: if the country or its year is not in the table, or `pue` is below 1.
+        ValueError: if the country is not in the table, or `pue` is below 1.
 
     Example:
         >>> effml.co2e_g(3.6e6, country="Kenya")
         (89.0, 63.57..., 124.6, '89 g CO2e/kWh (Kenya 2024, Ember ... (CC BY 4.0)), PUE 1')
     """
     wanted, rows = country.strip().casefold(), intensities()
-    own = {r["year"]: r for r in rows if wanted in (r["iso"].casefold(), r["country"].casefold())}
+    own = [r for r in rows if wanted in (r["iso"].casefold(), r["country"].casefold())]
     if not own:
-        menu = ", ".join(dict.fromkeys(f"{row['iso']} {row['country']}" for row in rows))
+        menu = ", ".join(f"{row['iso']} {row['country']}" for row in rows)
         raise ValueError(f"No carbon intensity for country={country!r}. Choose from: {menu}")
-    year = str(max(own) if year is None else year)
-    if year not in own:
-        menu = ", ".join(own)
-        raise ValueError(f"No carbon intensity of {country} for year={year}. Choose from: {menu}")
     if not pue >= 1:
         raise ValueError(f"pue={pue} is not allowed: give 1 (no cooling or other overhead) or more")
-    name, intensity, source = (
-        own[year]["country"],
-        float(own[year]["g_per_kwh"]),
-        own[year]["source"],
-    )
+    row, intensity = own[0], float(own[0]["g_per_kwh"])
     grams = energy_j / 3.6e6 * pue * intensity
-    told = f"{intensity:g} g CO2e/kWh ({name} {year}, {source}), PUE {pue:g}"
+    told = (
+        f"{intensity:g} g CO2e/kWh ({row['country']} {row['year']}, {row['source']}), PUE {pue:g}"
+    )
     return grams, grams / RANGE, grams * RANGE, told
