@@ -1,4 +1,5 @@
-"""The sources of energy on machines that this one is not: fake sysfs trees, a fake NVML, a fake plug meter."""
+"""The sources of energy on other machines than this: fake sysfs trees, a fake NVML, a fake plug
+meter."""
 
 import json
 import math
@@ -85,12 +86,10 @@ def test_rapl_sums_packages_and_memory_once_and_shares_what_is_above_idle(fake):
     for zone, name in zones.items():
         fake.rapl(1050, zone, name)
     energy = stop(Window(seconds=10, own=6, busy=8))
-    assert (
-        energy.gross_energy_j == pytest.approx(4 * 50)
-        and energy.idle_w == 3
-        and energy.measured
-        and not energy.reason
-    )
+    assert energy.gross_energy_j == pytest.approx(4 * 50)
+    assert energy.idle_w == 3
+    assert energy.measured
+    assert not energy.reason
     above = 200 - 3 * 10
     assert energy.energy_j == pytest.approx(6 / 8 * above)
     assert energy.energy_low_j == pytest.approx(energy.energy_j * 0.9, rel=1e-3)
@@ -125,14 +124,11 @@ def test_without_a_known_idle_power_it_stays_in_and_the_low_end_is_half(fake):
     stop = METERS["rapl"]("cpu")
     fake.rapl(100)
     energy = stop(Window(10, 8, 8))
-    assert energy.energy_j == pytest.approx(100) and energy.energy_low_j == pytest.approx(
-        45, rel=1e-3
-    )
-    assert (
-        math.isnan(energy.idle_w)
-        and "energy calibrate" in energy.reason
-        and "not subtracted" in energy.energy_source
-    )
+    assert energy.energy_j == pytest.approx(100)
+    assert energy.energy_low_j == pytest.approx(45, rel=1e-3)
+    assert math.isnan(energy.idle_w)
+    assert "energy calibrate" in energy.reason
+    assert "not subtracted" in energy.energy_source
 
 
 @pytest.mark.parametrize("how", ["no folder", "psys only", "forbidden", "words"])
@@ -165,11 +161,9 @@ def test_what_a_counter_cannot_tell_is_estimated_with_the_reason(fake, after, se
     finish = metering._start("cpu", metering.sources("cpu"))
     fake.rapl(after, wraps_at=10**6)
     energy = finish(Window(seconds, 0.5 * seconds, seconds))
-    assert (
-        not energy.measured
-        and energy.energy_j == pytest.approx(2.5 * seconds)
-        and message in energy.reason
-    )
+    assert not energy.measured
+    assert energy.energy_j == pytest.approx(2.5 * seconds)
+    assert message in energy.reason
 
 
 def test_a_counter_gives_the_same_work_the_same_joules_while_others_take_half_the_cpu(fake):
@@ -183,10 +177,8 @@ def test_a_counter_gives_the_same_work_the_same_joules_while_others_take_half_th
         return stop(Window(seconds, 10, 10 + others))
 
     alone, shared = joules(5.2, 0.2), joules(10.3, 10.5)
-    assert (
-        abs(shared.energy_j / alone.energy_j - 1) < 0.15
-        and shared.gross_energy_j > 1.9 * alone.gross_energy_j
-    )
+    assert abs(shared.energy_j / alone.energy_j - 1) < 0.15
+    assert shared.gross_energy_j > 1.9 * alone.gross_energy_j
     assert shared.energy_low_j < alone.energy_j < shared.energy_high_j
 
 
@@ -222,9 +214,8 @@ def test_a_battery_tells_its_power_while_little_of_its_charge_is_gone(fake, cloc
     energy = stop(Window(10, 4, 8))
     assert energy.gross_energy_j == pytest.approx(180)  # 12 … 24 W for 10 s
     assert energy.energy_j == pytest.approx((180 - 50) / 2) and energy.measured
-    assert energy.energy_low_j == pytest.approx(
-        65 * 0.85
-    ) and energy.energy_high_j == pytest.approx(130 * 1.15)
+    assert energy.energy_low_j == pytest.approx(65 * 0.85)
+    assert energy.energy_high_j == pytest.approx(130 * 1.15)
 
 
 @pytest.mark.parametrize(
@@ -245,11 +236,9 @@ def test_a_charger_that_is_plugged_in_halfway_leaves_the_estimate(fake, seen_by_
     while seen_by_the_thread and not SAMPLERS[0]._error:  # looks every second
         time.sleep(0.01)
     energy = finish(Window(10, 4, 8))
-    assert (
-        not energy.measured
-        and energy.energy_j == pytest.approx(20)
-        and "battery: on the mains" in energy.reason
-    )
+    assert not energy.measured
+    assert energy.energy_j == pytest.approx(20)
+    assert "battery: on the mains" in energy.reason
 
 
 @pytest.fixture
@@ -293,15 +282,11 @@ def test_a_gpu_counter_is_added_to_the_host(fake, gpu):
         time.sleep(0.2)
         gpu.millijoules += 100_000
     net = 100 - 50 * cost.seconds
-    assert (
-        net <= cost.energy_j < net + 2
-        and cost.energy_low_j < net < cost.energy_high_j
-        and cost.peak_memory_bytes == 7
-    )
-    assert (
-        cost.energy_source.startswith("nvml, measured (50 W idle subtracted) + cpu-time × TDP")
-        and not cost.measured
-    )
+    assert net <= cost.energy_j < net + 2
+    assert cost.energy_low_j < net < cost.energy_high_j
+    assert cost.peak_memory_bytes == 7
+    assert cost.energy_source.startswith("nvml, measured (50 W idle subtracted) + cpu-time × TDP")
+    assert not cost.measured
 
 
 def test_queued_work_of_a_gpu_counts_in_the_block_that_queued_it(gpu, monkeypatch):
@@ -343,11 +328,9 @@ def test_a_gpu_that_cannot_be_read_gives_nan_and_the_remedy(gpu, monkeypatch):
     with measure("cuda") as lacking:
         pass
     for cost, reason in ((short, "repeat the work"), (lacking, "pip install nvidia-ml-py")):
-        assert (
-            math.isnan(cost.energy_j)
-            and cost.energy_source.startswith("unknown (")
-            and reason in cost.reason
-        )
+        assert math.isnan(cost.energy_j)
+        assert cost.energy_source.startswith("unknown (")
+        assert reason in cost.reason
     assert lacking.peak_memory_bytes == 7
 
 
@@ -355,12 +338,10 @@ def test_a_gpu_that_cannot_be_read_gives_nan_and_the_remedy(gpu, monkeypatch):
 def test_a_plug_meter_is_shared_out_by_cpu_time(fake, own, high):
     fake.calibrate(wattmeter={"idle_w": 9, "load_w": 25, "cpus": 8})
     energy = METERS["wattmeter"]("cpu")(Window(10, own, own + 1))
-    assert energy.energy_j == pytest.approx(2 * own) and energy.gross_energy_j == pytest.approx(
-        90 + 2 * (own + 1)
-    )
-    assert energy.energy_low_j == pytest.approx(
-        2 * own * 0.95
-    ) and energy.energy_high_j == pytest.approx(2 * own * 1.05 * high)
+    assert energy.energy_j == pytest.approx(2 * own)
+    assert energy.gross_energy_j == pytest.approx(90 + 2 * (own + 1))
+    assert energy.energy_low_j == pytest.approx(2 * own * 0.95)
+    assert energy.energy_high_j == pytest.approx(2 * own * 1.05 * high)
     assert "declared" in energy.energy_source and not energy.measured and energy.idle_w == 9
 
 

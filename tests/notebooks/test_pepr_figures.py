@@ -42,7 +42,8 @@ def test_a_region_counts_with_its_inhabitants():
     assert rates.rate.to_dict() == {
         "N": 12 / 4000050 * 1e6,
         "S": 3.0,
-    } and rates.countries.tolist() == [2, 1]
+    }
+    assert rates.countries.tolist() == [2, 1]
     assert repair_regions(table)["pop"].tolist()[0] == 4e6 and table["pop"][0] == 50
 
 
@@ -55,11 +56,9 @@ def test_the_populations_are_put_right(name):
         < 5000
         < (table.num_papers / table["pop"] * 1e6).max()
     )
-    assert (
-        5e6 < right["pop"]["Norway"] < 6e6
-        and 1.8e8 < right["pop"]["Pakistan"] < 2.5e8
-        and right["pop"].dropna().is_unique
-    )
+    assert 5e6 < right["pop"]["Norway"] < 6e6
+    assert 1.8e8 < right["pop"]["Pakistan"] < 2.5e8
+    assert right["pop"].dropna().is_unique
     same = right[~right.index.isin(HOLDERS)]["pop"]
     assert same.equals(table.set_index("name")["pop"].astype(float)[same.index])
 
@@ -69,9 +68,8 @@ def test_every_country_has_grown_by_a_plausible_factor_after_the_repair():
         repair_regions(published(f"regions_papers_data_{year}")).set_index("name")["pop"]
         for year in (2013, 2023)
     )
-    assert (after / before).dropna().between(0.8, 1.65).all() and len(
-        (after / before).dropna()
-    ) > 180
+    assert (after / before).dropna().between(0.8, 1.65).all()
+    assert len((after / before).dropna()) > 180
 
 
 def test_epochs_against_a_loop():
@@ -86,9 +84,8 @@ def test_epochs_against_a_loop():
             seen = [getattr(row, name) for name in ACCURACIES[:epoch]]
             assert of.performance[epoch] == np.nanmax(seen)
             assert of.energy[epoch] == pytest.approx((row.energy - 0.001) * epoch / 10)
-    assert (
-        len(epoch_points(runs)) == 49 and epoch_points(runs).performance[0] == runs.test_00.iloc[0]
-    )
+    assert len(epoch_points(runs)) == 49
+    assert epoch_points(runs).performance[0] == runs.test_00.iloc[0]
 
 
 def test_one_mark_per_known_model_in_both_groups():
@@ -98,9 +95,8 @@ def test_one_mark_per_known_model_in_both_groups():
     )
     pepr.by_size(axes[1, 0], points, "y")
     marks = [line for line in axes[1, 0].lines if line.get_marker() not in ("None", "")]
-    assert {tuple(line.get_ydata()) for line in marks} == {(0.1,), (0.3, 0.4)} and axes[
-        1, 0
-    ].get_xscale() == "log"
+    assert {tuple(line.get_ydata()) for line in marks} == {(0.1,), (0.3, 0.4)}
+    assert axes[1, 0].get_xscale() == "log"
     assert len({line.get_marker() for line in marks}) == 2
     assert [text.get_text() for text in axes[1, 0].get_legend().get_texts()] == [
         "not efficient (2)",
@@ -112,9 +108,8 @@ def test_one_mark_per_known_model_in_both_groups():
 def test_the_shading_is_the_score():
     figure, axes = pepr.both_ways()
     drawn = pepr.pepr_shading(axes[0, 0], alpha=2.0, low=0.5)
-    assert drawn.zmax == 1 and drawn.zmin == pytest.approx(
-        pepr_score([0.5], [1.0], alpha=2.0, normalized=True)[0]
-    )
+    assert drawn.zmax == 1
+    assert drawn.zmin == pytest.approx(pepr_score([0.5], [1.0], alpha=2.0, normalized=True)[0])
 
 
 def test_lines_go_from_the_old_rank_to_the_new():
@@ -175,6 +170,5 @@ def test_a_figure_notebook_runs_without_torch(path, tmp_path):
         env=environment,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert list(tmp_path.glob("*.png")) and len(list(tmp_path.glob("*.png"))) == len(
-        list(tmp_path.glob("*.csv"))
-    )
+    assert list(tmp_path.glob("*.png"))
+    assert len(list(tmp_path.glob("*.png"))) == len(list(tmp_path.glob("*.csv")))

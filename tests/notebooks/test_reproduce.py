@@ -57,17 +57,13 @@ def test_a_second_call_does_nothing_and_a_change_runs_again_what_depends_on_it(h
     house("00_a.ipynb", log), house("62_b.ipynb", log, runs=0)
     assert reproduce.reproduce("smoke") == 0 and runs_of(house) == 2
     out = capsys.readouterr().out
-    assert (
-        "2 of 2 notebooks to run" in out
-        and "00_a" in out
-        and "files written" in out
-        and "ok" in out
-    )
-    assert (
-        reproduce.reproduce("smoke") == 0
-        and runs_of(house) == 2
-        and "0 of 2 notebooks" in capsys.readouterr().out
-    )
+    assert "2 of 2 notebooks to run" in out
+    assert "00_a" in out
+    assert "files written" in out
+    assert "ok" in out
+    assert reproduce.reproduce("smoke") == 0
+    assert runs_of(house) == 2
+    assert "0 of 2 notebooks" in capsys.readouterr().out
     house("00_a.ipynb", log + "  # changed")
     assert reproduce.reproduce("smoke") == 0 and runs_of(house) == 3
     house.profile("'62': {n: 5}")
@@ -135,13 +131,13 @@ def test_references_are_written_without_pictures_timings_or_progress(house):
     assert reproduce.rewrite_smoke_reference() == 0
     book = json.loads((house.root / "tests" / "smoke" / "00_a.ipynb").read_text())
     code = [cell for cell in book["cells"] if cell["cell_type"] == "code"]
-    assert [cell["execution_count"] for cell in code] == [1, 2] and "papermill" not in json.dumps(
-        book
-    )
+    assert [cell["execution_count"] for cell in code] == [1, 2]
+    assert "papermill" not in json.dumps(book)
     assert {o.get("name", "picture") for o in code[1]["outputs"]} == {
         "stdout",
         "picture",
-    } and "image/png" not in json.dumps(book)
+    }
+    assert "image/png" not in json.dumps(book)
 
 
 def test_pictures_are_stored_small_and_look_the_same():
@@ -160,8 +156,6 @@ def test_pictures_are_stored_small_and_look_the_same():
     Image.fromarray(ramp).save(buffer, "PNG", compress_level=0)
     small = _smaller(b64encode(buffer.getvalue()).decode())
     shown = np.asarray(Image.open(BytesIO(b64decode(small))).convert("RGB")).astype(int)
-    assert (
-        len(small) < len(buffer.getvalue()) / 3
-        and abs(shown - ramp).mean() < 12
-        and (shown[55] > 240).all()
-    )
+    assert len(small) < len(buffer.getvalue()) / 3
+    assert abs(shown - ramp).mean() < 12
+    assert (shown[55] > 240).all()
