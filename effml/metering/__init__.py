@@ -97,7 +97,7 @@ def measure(device: str = "cpu") -> Iterator[Cost]:
 
         torch.cuda.synchronize()
         marks = (torch.cuda.max_memory_allocated, torch.cuda.reset_peak_memory_stats)
-    finish, peak, close = _start(device, sources(device)), Peak(*marks), open_window()
+    finish, peak, close = start(device, sources(device)), Peak(*marks), open_window()
     try:
         yield cost
     finally:
@@ -126,9 +126,10 @@ def sources(device: str) -> Sequence[str]:
     return names[0], "none"
 
 
-def _start(device: str, names: Sequence[str]) -> Finish:
-    """Start the first of `names` that is to be had. What it or a better one lacks becomes the
-    reason; the next that can steps in for one that lost track on the way."""
+def start(device: str, names: Sequence[str], host: bool = True) -> Finish:
+    """Start the first of `names` that is to be had, and beside a GPU's the best of the `host`. What
+    it or a better one lacks becomes the reason; the next that can steps in for one that lost track
+    on the way."""
     lacking: list[str] = []
     started: dict[str, Finish] = {}
     for name in names:
@@ -139,7 +140,7 @@ def _start(device: str, names: Sequence[str]) -> Finish:
         except Exception as error:
             if not started:
                 lacking.append(f"{name}: {why(error)}")
-    host = _start("cpu", ORDER["host"]) if "nvml" in started else None
+    beside = start("cpu", ORDER["host"]) if host and "nvml" in started else None
 
     def finish(window: Window) -> Energy:
         energy = Energy()
@@ -152,6 +153,6 @@ def _start(device: str, names: Sequence[str]) -> Finish:
         energy.reason = joined(energy.reason, *lacking)
         if math.isnan(energy.energy_j):
             energy.energy_source = f"unknown ({energy.reason or 'no source asked for'})"
-        return energy + host(window) if host else energy
+        return energy + beside(window) if beside else energy
 
     return finish

@@ -9,9 +9,9 @@ import os
 import time
 
 from effml import machine
-from effml.metering import METERS, sources
+from effml.metering import METERS, sources, start
 from effml.metering.declared import calibration, calibration_file
-from effml.metering.window import Energy, Finish, Window, open_window, why
+from effml.metering.window import Energy, Window, open_window
 
 _BELOW = """\
 Close other programs. Without options this measures, for 10 s, what the counters show when nothing
@@ -52,20 +52,20 @@ def main(given: argparse.Namespace) -> int:
 def facts() -> dict[str, str]:
     """Every source of energy, with what it shows or lacks, the one in use, and the calibration."""
     found, window = _watch(1.1)
-    told = {f"energy: {name}": _words(reading, window) for name, reading in found.items()}
-    there = [name for name, reading in found.items() if isinstance(reading, Energy)]
+    told = {f"energy: {name}": _words(energy, window) for name, energy in found.items()}
+    there = [name for name, energy in found.items() if not math.isnan(energy.energy_j)]
     used = next((name for name in sources("cpu") if name in there), "none")
     used += ", with nvml for work on a GPU" if "nvml" in there else ""
     return {**told, "energy in use": used, "energy calibration": _calibrated()}
 
 
-def _words(reading: Energy | str, window: Window) -> str:
-    if isinstance(reading, str):
-        return f"not here: {reading}"
-    if not reading.measured:
-        return f"here: {reading.energy_source.partition(', ')[2]}"
-    idle = "unknown" if math.isnan(reading.idle_w) else f"{reading.idle_w:.3g} W"
-    return f"here: measured, {reading.gross_energy_j / window.seconds:.3g} W now, idle power {idle}"
+def _words(energy: Energy, window: Window) -> str:
+    if math.isnan(energy.energy_j):
+        return f"not here: {energy.reason.partition(': ')[2]}"
+    if not energy.measured:
+        return f"here: {energy.energy_source.partition(', ')[2]}"
+    idle = "unknown" if math.isnan(energy.idle_w) else f"{energy.idle_w:.3g} W"
+    return f"here: measured, {energy.gross_energy_j / window.seconds:.3g} W now, idle power {idle}"
 
 
 def _show(given: argparse.Namespace) -> int:
@@ -101,7 +101,7 @@ def _plug(idle_w: float | None, load_w: float | None) -> dict[str, float]:
 def _idle() -> dict[str, float]:
     """Idle watts of every counter at hand."""
     found, window = _watch(10)
-    there = {name: one for name, one in found.items() if isinstance(one, Energy) and one.measured}
+    there = {name: energy for name, energy in found.items() if energy.measured}
     if not there:
         raise ValueError(
             "No counter to calibrate here (python -m effml energy says why). With a plug meter: "
@@ -113,27 +113,16 @@ def _idle() -> dict[str, float]:
     return {name: round(one.gross_energy_j / window.seconds, 3) for name, one in there.items()}
 
 
-def _watch(seconds: float) -> tuple[dict[str, Energy | str], Window]:
-    """What every source saw while this process slept, or what it lacks. RuntimeError for a wrong
-    setting, before a source starts."""
+def _watch(seconds: float) -> tuple[dict[str, Energy], Window]:
+    """What every source saw while this process slept. RuntimeError for a wrong setting, before a
+    source starts."""
     sources("cpu")
-    started: dict[str, Finish | str] = {}
-    found: dict[str, Energy | str] = {}
-    for name in METERS:
-        try:
-            started[name] = METERS[name]("cuda" if name == "nvml" else "cpu")
-        except Exception as error:
-            started[name] = why(error)
+    devices = {name: "cuda" if name == "nvml" else "cpu" for name in METERS if name != "none"}
+    started = {name: start(devices[name], (name, "none"), host=False) for name in devices}
     close = open_window()
     time.sleep(seconds)
     window = close()
-    for name, finish in started.items():
-        try:
-            found[name] = finish(window) if callable(finish) else finish
-        except Exception as error:
-            found[name] = why(error)
-    del found["none"]
-    return found, window
+    return {name: finish(window) for name, finish in started.items()}, window
 
 
 def _calibrated() -> str:

@@ -185,7 +185,7 @@ def test_an_exception_passes_through_and_the_cost_stands():
 def test_unknown_is_nan_with_a_reason_never_zero(monkeypatch, device, asked, reason):
     monkeypatch.setitem(sys.modules, "pynvml", None)
     monkeypatch.setenv("EFFML_METER", asked)
-    energy = metering._start(device, metering.sources(device))(Window(5.0, 5.0, 5.0))
+    energy = metering.start(device, metering.sources(device))(Window(5.0, 5.0, 5.0))
     for name in ("energy_j", "energy_low_j", "energy_high_j", "gross_energy_j"):
         assert math.isnan(getattr(energy, name))
     assert energy.energy_source.startswith("unknown (")

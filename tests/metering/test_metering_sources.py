@@ -158,7 +158,7 @@ def test_rapl_says_why_it_is_not_there(fake, monkeypatch, how):
 )
 def test_what_a_counter_cannot_tell_is_estimated_with_the_reason(fake, after, seconds, message):
     fake.rapl(999, wraps_at=10**6)
-    finish = metering._start("cpu", metering.sources("cpu"))
+    finish = metering.start("cpu", metering.sources("cpu"))
     fake.rapl(after, wraps_at=10**6)
     energy = finish(Window(seconds, 0.5 * seconds, seconds))
     assert not energy.measured
@@ -231,7 +231,7 @@ def test_a_battery_counts_only_while_it_alone_feeds_the_machine(fake, status, me
 @pytest.mark.parametrize("seen_by_the_thread", [True, False])
 def test_a_charger_that_is_plugged_in_halfway_leaves_the_estimate(fake, seen_by_the_thread):
     fake.battery(status="Discharging", power_now=9_000_000)
-    finish = metering._start("cpu", metering.sources("cpu"))
+    finish = metering.start("cpu", metering.sources("cpu"))
     fake.battery(status="Charging")
     while seen_by_the_thread and not SAMPLERS[0]._error:  # looks every second
         time.sleep(0.01)
@@ -307,7 +307,7 @@ def test_queued_work_of_a_gpu_counts_in_the_block_that_queued_it(gpu, monkeypatc
 def test_one_counter_is_started_and_no_second_one_beside_it(fake):
     fake.rapl(1)
     fake.battery(status="Discharging", power_now=9_000_000)
-    finish = metering._start("cpu", metering.sources("cpu"))
+    finish = metering.start("cpu", metering.sources("cpu"))
     assert len(SAMPLERS) == 1
     fake.rapl(2)
     assert finish(Window(1, 1, 1)).energy_source.startswith("rapl")
@@ -399,7 +399,7 @@ def test_a_counter_that_cannot_be_believed_is_unknown_and_does_not_end_the_run(
         energy_uj=round(before * 1e6),
         max_energy_range_uj=round(wraps_at * 1e6),
     )
-    finish = metering._start("cpu", ("rapl", "none"))
+    finish = metering.start("cpu", ("rapl", "none"))
     fake.write("powercap/intel-rapl:0", energy_uj=round(after * 1e6))
     energy = finish(Window(seconds, own=40, busy=50))
     assert math.isnan(energy.energy_j) and math.isnan(energy.gross_energy_j), energy
@@ -433,7 +433,7 @@ def test_what_a_machine_can_draw_is_what_its_own_limits_say(fake, monkeypatch, l
     assert counters.most_watts(fake.root / "powercap" / "intel-rapl:0") == pytest.approx(most)
     for watts, believed in ((most * 0.9, True), (most * 1.1, False)):
         fake.rapl(0)
-        finish = metering._start("cpu", ("rapl", "none"))
+        finish = metering.start("cpu", ("rapl", "none"))
         fake.rapl(watts * 10)
         assert finish(Window(10, 5, 5)).measured == believed
 
@@ -464,7 +464,7 @@ def test_a_package_that_stops_on_the_way_or_is_not_looked_at_is_unknown(fake, mo
     monkeypatch.setattr(counters, "time", SimpleNamespace(monotonic=lambda: now.seconds))
     for later, moved, message in ((31, 0, "did not move in 31 s"), (9e9, 1, "was not read")):
         fake.rapl(10)
-        finish, now.seconds = metering._start("cpu", ("rapl", "none")), 0.0
+        finish, now.seconds = metering.start("cpu", ("rapl", "none")), 0.0
         SAMPLERS[-1]._sample()
         fake.rapl(20)
         SAMPLERS[-1]._sample()
@@ -488,7 +488,7 @@ def test_a_sleep_in_the_meantime_is_unknown(fake, gpu, monkeypatch, source):
     for more, message in ((0.0, ""), (3600.0, "the computer slept for 3.6e+03 s")):
         fake.rapl(1000)
         fake.battery(status="Discharging", power_now=90_000_000_000)  # in no time at all
-        finish = metering._start("cuda" if source == "nvml" else "cpu", (source, "none"))
+        finish = metering.start("cuda" if source == "nvml" else "cpu", (source, "none"))
         fake.rapl(1100)
         gpu.millijoules += 100_000
         slept.seconds += more
@@ -543,7 +543,7 @@ def test_a_source_that_fails_is_told_by_the_command_too(fake, monkeypatch):
 def test_a_gpu_counter_is_held_to_the_limit_of_the_board(gpu):
     sys.modules["pynvml"].nvmlDeviceGetEnforcedPowerLimit = lambda handle: 300_000
     for joules, message in ((5_000, ""), (7_000, "at most 600 W"), (0, "did not move")):
-        finish = metering._start("cuda", ("nvml", "none"))
+        finish = metering.start("cuda", ("nvml", "none"))
         gpu.millijoules += joules * 1000
         energy = finish(Window(10, 1, 1))
         assert message in energy.reason and (energy.energy_j >= joules) == (not message)
