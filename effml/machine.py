@@ -27,39 +27,25 @@ ROOT = Path(__file__).resolve().parent.parent
 """The folder which holds the package: in a checkout the project with its notebooks and results."""
 
 _FLAGS = (
-    "avx2",
-    "avx512f",
-    "avx512_bf16",
-    "avx512_vnni",
-    "avx_vnni",
-    "amx_bf16",
-    "amx_int8",
-    "amx_tile",
-    "asimd",
-    "bf16",
-    "i8mm",
-    "sve",
-)
+    "avx2 avx512f avx512_bf16 avx512_vnni avx_vnni amx_bf16 amx_int8 amx_tile asimd bf16 i8mm sve"
+).split()
 
 BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
 """CPU flags of bfloat16 arithmetic; without one of them torch emulates it."""
 
+_PLAIN = dict(
+    zip(
+        "≥ ≤ → – — − · × ÷ ± ✓ ○ ● ▲ ▼ µ ‖ √ “ ” ‘ ’ α ß ø æ".split(),
+        ">= <= -> - - - - x / +- v o o ^ v u || sqrt \" \" ' ' alpha ss o ae".split(),
+    )
+)
 
-_PLAIN = {
-    **{"≥": ">=", "≤": "<=", "→": "->", "–": "-", "—": "-", "−": "-", "·": "-", "×": "x", "÷": "/"},
-    **{
-        "±": "+-",
-        "✓": "v",
-        "○": "o",
-        "●": "o",
-        "▲": "^",
-        "▼": "v",
-        "µ": "u",
-        "‖": "||",
-        "√": "sqrt",
-    },
-    **{"“": '"', "”": '"', "‘": "'", "’": "'", "α": "alpha", "ß": "ss", "ø": "o", "æ": "ae"},
-}
+
+def choose(kind: str, name: str, menu: Iterable[str], more: str = "") -> str:
+    """`name` if it is on the `menu`. Else ValueError, which lists the menu and, behind it, says `more`."""
+    if name not in (menu := list(menu)):
+        raise ValueError(f"Unknown {kind} {name!r}. Choose from: {', '.join(map(str, menu))}{more}")
+    return name
 
 
 def choose(kind: str, name: str, menu: Iterable[str], more: str = "") -> str:
@@ -70,9 +56,9 @@ def choose(kind: str, name: str, menu: Iterable[str], more: str = "") -> str:
 
 
 def print_anything() -> None:
-    """What standard output and error cannot encode (redirected on Windows: cp1252; a terminal of
-    DOS: cp437) is printed as the plain letters nearest to it, not raised as an error. Who asked for
-    another way (PYTHONIOENCODING) keeps it."""
+    """Print what standard output and error cannot encode (redirected on Windows: cp1252; a terminal
+    of DOS: cp437) as the plain letters nearest to it, instead of raising an error. A user who asked
+    for another way (PYTHONIOENCODING) keeps it."""
     codecs.register_error("effml.plain", _plain)
     for stream in (sys.stdout, sys.stderr):
         if getattr(stream, "errors", "") in ("strict", "backslashreplace"):
@@ -95,8 +81,9 @@ def _plain(error: UnicodeError) -> tuple[str, int]:
 def import_timm() -> ModuleType:
     """timm, also where a CUDA build of torchvision meets a CPU build of torch.
 
-    There, `import torchvision` fails with `operator torchvision::nms does not exist` (pytorch/vision#9077). Declaring
-    the two operators is enough for everything but detection, which effml does not do.
+    There, `import torchvision` fails with `operator torchvision::nms does not exist`
+    (pytorch/vision#9077). Declaring the two operators is enough for everything but detection,
+    which effml does not do.
     """
     if offline():
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -109,14 +96,10 @@ def import_timm() -> ModuleType:
 
         for name in [n for n in sys.modules if n.split(".")[0] == "torchvision"]:
             del sys.modules[name]  # the half-imported remains
-        global _torchvision_operators
-        _torchvision_operators = torch.library.Library(
-            "torchvision", "DEF"
-        )  # must outlive this call
+        global _operators  # the declaration holds as long as this object lives
+        _operators = torch.library.Library("torchvision", "DEF")
         for name in ("nms", "qnms"):
-            _torchvision_operators.define(
-                f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-            )
+            _operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     return importlib.import_module("timm")
 
 
@@ -140,7 +123,8 @@ def offline() -> bool:
 
 
 def reachable(host: str, *, port: int = 443, timeout: float = 1.5) -> bool:
-    """Whether `host`, or the proxy in front of it, answers within `timeout` seconds. Never when offline."""
+    """Whether `host`, or the proxy in front of it, answers within `timeout` seconds; False when
+    offline."""
     if offline():
         return False
     if proxy := getproxies().get("https"):
@@ -154,8 +138,8 @@ def reachable(host: str, *, port: int = 443, timeout: float = 1.5) -> bool:
 
 
 def available_memory_bytes() -> int | None:
-    """Memory a new process may still take: the system's, or the container's if it has less, and no more than
-    `EFFML_MEMORY_GB` where that is set. None where unknown."""
+    """Memory a new process may still take: the system's, or the container's if it has less, and no
+    more than `EFFML_MEMORY_GB` where that is set. None where unknown."""
     allowed = float(os.environ.get("EFFML_MEMORY_GB") or "inf") * 1e9
     system = _system_memory_bytes()
     return system if allowed == float("inf") else int(min(allowed, system or allowed))
@@ -163,24 +147,14 @@ def available_memory_bytes() -> int | None:
 
 def _system_memory_bytes() -> int | None:
     try:
-        system = (
-            int(
-                next(
-                    line
-                    for line in Path("/proc/meminfo").read_text().splitlines()
-                    if line.startswith("MemAvailable")
-                ).split()[1]
-            )
-            * 1024
-        )
-    except (OSError, StopIteration):
+        import psutil  # comes with ipykernel
+    except ImportError:
         return None
+    system, group = psutil.virtual_memory().available, Path("/sys/fs/cgroup")
     try:
-        group = Path("/sys/fs/cgroup")
         limit, used = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
-        cache = int(
-            (group / "memory.stat").read_text().split("inactive_file ")[1].split()[0]
-        )  # given back on demand
+        statistics = (group / "memory.stat").read_text()
+        cache = int(statistics.split("inactive_file ")[1].split()[0])  # given back on demand
         return min(system, max(limit - used + cache, 0))
     except (OSError, ValueError, IndexError):  # no container, or one without a limit ("max")
         return system
@@ -188,39 +162,39 @@ def _system_memory_bytes() -> int | None:
 
 @lru_cache
 def cpu() -> tuple[str, str]:
-    """Model and the instruction sets that decide which precision pays, for example ("AMD EPYC", "avx2 avx512_bf16")."""
+    """Model and the instruction sets that decide which precision pays, for example
+    ("AMD EPYC", "avx2 avx512_bf16")."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor() or platform.machine(), ""
     info = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
     have = set((info.get("flags") or info.get("Features") or "").split())
-    return info.get("model name") or platform.machine(), " ".join(
-        flag for flag in _FLAGS if flag in have
-    )
+    flags = " ".join(flag for flag in _FLAGS if flag in have)
+    return info.get("model name") or platform.machine(), flags
 
 
 @lru_cache
 def git_commit() -> str | None:
-    """Short commit of the effml checkout, with a + when its source was changed; None outside a checkout."""
+    """Short commit of the effml checkout, with a + when its source was changed; None outside a
+    checkout."""
 
     def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True
-        ).stdout.strip()
+        words = ("git", "-C", str(ROOT), *words)
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
         if Path(git("rev-parse", "--show-toplevel")).resolve() != ROOT:
             return None
-        return git("rev-parse", "--short=10", "HEAD") + (
-            "+" if git("status", "--porcelain", "--", "effml") else ""
-        )
+        changed = "+" if git("status", "--porcelain", "--", "effml") else ""
+        return git("rev-parse", "--short=10", "HEAD") + changed
     except (OSError, subprocess.CalledProcessError):
         return None
 
 
 def provenance() -> dict[str, str | None]:
-    """The columns of a Record that say where and with what it was made. No user, host name or path is among them."""
+    """The columns of a Record that say where and with what it was made. No user, host name or path
+    is among them."""
 
     def installed(name: str) -> str | None:
         try:

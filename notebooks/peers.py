@@ -1,8 +1,10 @@
-"""Other meters beside ours on one and the same work: codecarbon, carbontracker, zeus. For comparison only: no run uses them.
+"""Other meters beside ours on one and the same work: codecarbon, carbontracker, zeus. They are for
+comparison only: no run uses them.
 
-Each is a generator with three steps, so that each can be timed: start up (import, set up), start, stop. The last step
-yields what the meter says. `metered` runs one of them in a process of its own, because they start threads and keep state.
-No host name is resolved there: a class without a network must not wait, and a measurement must tell nobody that it took place.
+Each is a generator with three steps, so that each can be timed: start up (import, set up), start,
+stop. The last step yields what the meter says. `metered` runs one of them in a process of its own,
+because they start threads and keep state. No host name is resolved there: a class without a network
+must not wait, and a measurement must tell nobody that it took place.
 """
 
 import importlib.util
@@ -15,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,17 +31,13 @@ def _effml() -> Steps:
     yield {}
     with measure() as cost:
         yield {}
-    yield {
-        "energy_j": cost.energy_j,
-        "energy_low_j": cost.energy_low_j,
-        "energy_high_j": cost.energy_high_j,
-        "pue": 1.0,
-        "source": cost.energy_source,
-    }
+    said = {name: getattr(cost, name) for name in ("energy_j", "energy_low_j", "energy_high_j")}
+    yield {**said, "pue": 1.0, "source": cost.energy_source}
 
 
 def codecarbon_in(tracking_mode: str) -> Steps:
-    """Without a counter: thermal design power (where the processor is unknown 4 W a thread) by load, and a constant for RAM."""
+    """Without a counter: thermal design power (where the processor is unknown 4 W a thread) by
+    load, and a constant for RAM."""
     from codecarbon import OfflineEmissionsTracker
 
     tracker = OfflineEmissionsTracker(
@@ -63,16 +62,9 @@ def codecarbon_in(tracking_mode: str) -> Steps:
     }
 
 
-def _codecarbon() -> Steps:
-    return codecarbon_in("machine")
-
-
-def _codecarbon_process() -> Steps:
-    return codecarbon_in("process")
-
-
 def _carbontracker() -> Steps:
-    """Without a counter: half the thermal design power of the processor whose name fits best, whatever its load; × PUE."""
+    """Without a counter: half the thermal design power of the processor whose name fits best,
+    whatever its load; × PUE."""
     from carbontracker import constants
     from carbontracker.tracker import CarbonTracker
 
@@ -92,7 +84,8 @@ def _carbontracker() -> Steps:
 
 
 def _zeus() -> Steps:
-    """Counters only (RAPL, NVML and others); where there is none it says nothing, which is NaN here."""
+    """Counters only (RAPL, NVML and others); where there is none it says nothing, which is NaN
+    here."""
     from zeus.monitor import ZeusMonitor
 
     monitor = ZeusMonitor()
@@ -100,22 +93,16 @@ def _zeus() -> Steps:
     monitor.begin_window("work", sync_execution=False)
     yield {}
     said = monitor.end_window("work", sync_execution=False)
-    joules = [
-        *(said.cpu_energy or {}).values(),
-        *(said.dram_energy or {}).values(),
-        *said.gpu_energy.values(),
-    ]
-    yield {
-        "energy_j": sum(joules) if joules else float("nan"),
-        "pue": 1.0,
-        "source": f"zeus {version('zeus')}" + ("" if joules else ", no counter here"),
-    }
+    cpu, memory = said.cpu_energy or {}, said.dram_energy or {}
+    joules = [*cpu.values(), *memory.values(), *said.gpu_energy.values()]
+    source = f"zeus {version('zeus')}" + ("" if joules else ", no counter here")
+    yield {"energy_j": sum(joules) if joules else float("nan"), "pue": 1.0, "source": source}
 
 
 PEERS: dict[str, Callable[[], Steps]] = {
     "effml": _effml,
-    "codecarbon": _codecarbon,
-    "codecarbon process": _codecarbon_process,
+    "codecarbon": partial(codecarbon_in, "machine"),
+    "codecarbon process": partial(codecarbon_in, "process"),
     "carbontracker": _carbontracker,
     "zeus": _zeus,
 }
@@ -123,44 +110,33 @@ PEERS: dict[str, Callable[[], Steps]] = {
 
 
 def lacking(name: str) -> str:
-    """What to do about a meter that is not installed; empty if it is. ValueError for an unknown name."""
-    if name not in PEERS:
-        raise ValueError(f"Unknown meter {name!r}. Choose from: {', '.join(PEERS)}")
-    package = name.split()[0]
-    return (
-        ""
-        if importlib.util.find_spec(package)
-        else f"{package} is not installed: pip install -e '.[compare]'"
-    )
+    """What to do about a meter that is not installed; empty if it is. ValueError for an unknown
+    name."""
+    from effml.machine import choose
+
+    package = choose("meter", name, PEERS).split()[0]
+    there = importlib.util.find_spec(package)
+    return "" if there else f"{package} is not installed: pip install -e '.[compare]'"
 
 
 def metered(
     name: str, work: str, *, setup: str = "", repeats: int = 1, rivals: int = 0, **environment: str
 ) -> list[dict[str, Any]]:
-    """A row per repeat of the statement `work` under meter `name`, in a fresh process, after `setup` and one warm-up.
+    """A row per repeat of the statement `work` under meter `name`, in a fresh process, after one
+    warm-up.
 
-    With `rivals` each repeat is done twice in turn, alone and beside that many processes which are always busy. Beside what the
-    meter says and how long its steps took, a row has `ours_j`: effml around exactly the same work, inside the other meter.
-    RuntimeError if the process fails.
+    With `rivals` each repeat is done twice in turn, alone and beside that many processes which are
+    always busy. Beside what the meter says and how long its steps took, a row has `ours_j`: effml
+    around exactly the same work, inside the other meter. RuntimeError if the process fails.
     """
     if lacking(name):
         raise RuntimeError(lacking(name))
-    begin = (
-        f"import sys, time; t = time.perf_counter(); sys.path.insert(0, {str(Path(__file__).parent)!r}); "
-        "import peers; peers._child(time.perf_counter() - t)"
-    )
-    rows: list[dict[str, Any]] = []
-    busy: list[subprocess.Popen] = []
+    rows, busy = [], []
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    environment = {**os.environ, **environment}
     with (
         tempfile.TemporaryFile("w+") as errors,
-        subprocess.Popen(
-            [sys.executable, "-c", begin],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            env={**os.environ, **environment},
-        ) as child,
+        subprocess.Popen(_CHILD, stderr=errors, env=environment, **pipes) as child,
     ):
 
         def tell(line: str) -> None:
@@ -175,22 +151,25 @@ def metered(
                     rows.append(told)
                     continue
                 _end(busy)
-                busy = [
-                    subprocess.Popen([sys.executable, "-c", _RIVAL])
-                    for _ in range(rivals * told["rivals"])
-                ]
+                busy = [subprocess.Popen(_RIVAL) for _ in range(rivals * told["rivals"])]
                 tell("ready")
             if child.wait():
                 errors.seek(0)
-                raise RuntimeError(
-                    f"The process of meter {name!r} failed:\n{errors.read()[-2000:]}"
-                )
+                last = errors.read()[-2000:]
+                raise RuntimeError(f"The process of meter {name!r} failed:\n{last}")
         finally:
             _end([*busy, child])
     return rows
 
 
-_RIVAL = "import os; parent = os.getppid()\nwhile os.getppid() == parent: sum(range(10000))"
+_CHILD = [
+    *(sys.executable, "-c"),
+    f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import peers; peers._child()",
+]
+_RIVAL = [
+    *(sys.executable, "-c"),
+    "import os; parent = os.getppid()\nwhile os.getppid() == parent: sum(range(10000))",
+]
 
 
 def _end(processes: list[subprocess.Popen]) -> None:
@@ -199,10 +178,13 @@ def _end(processes: list[subprocess.Popen]) -> None:
         process.wait()
 
 
-def _child(import_s: float) -> None:
-    """The process of `metered`. Rivals are started by the parent: as children of this one they would count as its work."""
+def _child() -> None:
+    """The process of `metered`. Rivals are started by the parent: as children of this one they
+    would count as its work."""
+    begun = time.perf_counter()
     from effml.metering import measure
 
+    import_s = time.perf_counter() - begun
     name, setup, work, repeats, loads = json.loads(sys.stdin.readline())
     out, names, asked = os.fdopen(os.dup(1), "w"), {}, []
     os.dup2(2, 1)  # whatever a meter prints
@@ -229,17 +211,9 @@ def _child(import_s: float) -> None:
                 if step == "start":
                     with measure() as cost:
                         exec(run, names)
-            row = {
-                "meter": name,
-                "load": load,
-                "repeat": repeat,
-                **dict(times),
-                "seconds": cost.seconds,
-                "ours_j": cost.energy_j,
-                "others_cpu": cost.others_cpu,
-                **said,
-                "asked": ", ".join(sorted(set(asked))),
-            }
+            row = {"meter": name, "load": load, "repeat": repeat, **dict(times)}
+            ours = {"seconds": cost.seconds, "ours_j": cost.energy_j, "others_cpu": cost.others_cpu}
+            row |= ours | said | {"asked": ", ".join(sorted(set(asked)))}
             if name == "effml":
                 row["startup_s"] += import_s if repeat == load == 0 else 0
             print(json.dumps(row), file=out, flush=True)

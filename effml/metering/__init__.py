@@ -1,58 +1,51 @@
-"""What a block of code costs: seconds, joules with a range, peak memory, and where each figure comes from.
+"""What a block of code costs: seconds, joules with a range, peak memory, and where each figure
+comes from.
 
-Joules are *net*: what would not have been used without the work. A counter that all programs share is read at both ends
-(gross), its idle power is taken off, and of the rest we get our part of the CPU seconds that were busy in the meantime:
+Joules are *net*: what would not have been used without the work. A counter that all programs share
+is read at both ends (gross), its idle power is taken off, and of the rest we count our part of the
+CPU seconds that were busy in the meantime:
     energy_j = own / busy CPU seconds × (gross_energy_j − idle_w × seconds).
-energy_low_j … energy_high_j holds the error of the instrument and, at the high end, all that was drawn above idle, because
-CPU time cannot tell whose work woke the chip. Sources are tried in the order measured, declared, estimated;
-`EFFML_METER=name` asks for one, and then no other steps in. On a GPU its counter and the best source for the host are added.
+energy_low_j and energy_high_j hold the error of the instrument. The high end also holds all that
+was drawn above idle, because CPU time cannot tell whose work woke the chip.
 
-Waiting costs CPU time too. Threads that compute one tensor wait for each other in a busy loop (300,000 turns in GNU OpenMP),
-so beside another program the same work of several threads takes more CPU seconds, 1.4 to 2.5 times on two CPUs, and its
-joules rise with them. One thread keeps them; `OMP_WAIT_POLICY=passive` does for long operations, but slows many short ones
-(MobileNetV2 3 times, alone), so it is no default. Notebook 93 and `python -m tests.bench metering` measure it; `others_cpu`
-tells when to doubt a figure.
+Threads that share a computation wait for each other in a busy loop, so beside another program the
+same work takes more CPU seconds and joules (1.4 to 2.5 times on two CPUs). With one thread the
+figure is unaffected. `OMP_WAIT_POLICY=passive` slows many short operations (MobileNetV2 3 times),
+so it is not the default. Notebook 93 measures it; `others_cpu` tells when to doubt a figure.
 """
 
 import math
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from effml.metering.carbon import co2e_g
-from effml.metering.counters import apple, battery, nvml, rapl
+from effml.metering.counters import battery, nvml, rapl
 from effml.metering.declared import WATTS_PER_CPU, cpu_time, none, wattmeter, watts_per_cpu
-from effml.metering.window import (
-    Energy,
-    Finish,
-    Peak,
-    Window,
-    machine_cpu_seconds,
-    own_cpu_seconds,
-    why,
-)
+from effml.metering.memory import Peak
+from effml.metering.window import Energy, Finish, Window, joined, open_window, why
 
 __all__ = ["METERS", "WATTS_PER_CPU", "Cost", "Energy", "co2e_g", "measure"]
 
 METERS: dict[str, Callable[[str], Finish]] = {
     "rapl": rapl,
-    "apple": apple,
     "nvml": nvml,
     "battery": battery,
     "wattmeter": wattmeter,
     "cpu-time × TDP": cpu_time,
     "none": none,
 }
-"""Sources of energy. Each is started by calling it with a device, and returns what stops it; Unavailable says why not."""
+"""Sources of energy. Each is started by calling it with a device, and returns what stops it;
+Unavailable says why not."""
 
 ORDER = {
-    "cpu": ("rapl", "apple", "battery", "wattmeter", "cpu-time × TDP"),
+    "cpu": ("rapl", "battery", "wattmeter", "cpu-time × TDP"),
     "cuda": ("nvml", "battery", "none"),
     "host": ("rapl", "wattmeter", "cpu-time × TDP"),
 }
-"""What is tried, best first, for work on the CPU, on a GPU, and for the CPU which feeds that GPU. The last always works."""
+"""What is tried, best first, for work on the CPU, on a GPU, and for the CPU which feeds that GPU.
+The last always works."""
 
 AFTERWARDS = ("wattmeter", "cpu-time × TDP", "none")
 """What needs no more than the window, and so can step in for a source that lost track."""
@@ -60,7 +53,8 @@ AFTERWARDS = ("wattmeter", "cpu-time × TDP", "none")
 
 @dataclass
 class Cost(Energy):
-    """Filled when the block ends. Joules are net and of this process and its children; NaN means unknown."""
+    """What `measure` fills when the block ends. Joules are net and of this process and its
+    children; NaN means unknown."""
 
     seconds: float = math.nan
     peak_memory_bytes: float = math.nan
@@ -74,13 +68,28 @@ class Cost(Energy):
 
 @contextmanager
 def measure(device: str = "cpu") -> Iterator[Cost]:
-    """`with measure() as cost: …` then `cost.seconds`, `cost.energy_j` and so on. An exception
-    passes through; the cost up to it stands. RuntimeError, before the block, if a setting
-    (EFFML_METER, EFFML_WATTS_PER_CPU) is wrong.
+    """Measure time, energy and peak memory of any block of code; no recipe is needed.
 
-    On Linux the peak is the process's resident high-water mark, reset at the start of the block;
-    blocks may lie inside one another. No meter ends the block: one that fails leaves its place to
-    the next, and the reason.
+    An exception in the block passes through, and the cost up to it stands. Blocks may lie inside
+    one another. A meter that fails gives its place to the next, and its reason to `reason`.
+
+    Args:
+        device: where the work is done: "cpu", or "cuda" for one GPU together with its host.
+
+    Returns:
+        A context manager that gives a `Cost`, filled when the block ends: `seconds`; `energy_j`
+        with `energy_low_j` and `energy_high_j` (net joules; NaN where unknown), `energy_source`
+        and `reason`; `peak_memory_bytes`; `others_cpu`, the fraction of the machine's CPU time
+        that other programs took.
+
+    Raises:
+        RuntimeError: before the block, if EFFML_METER or EFFML_WATTS_PER_CPU is wrong.
+
+    Example:
+        >>> with effml.measure() as cost:
+        ...     total = sum(range(100_000))
+        >>> cost.energy_low_j <= cost.energy_j <= cost.energy_high_j
+        True
     """
     cost, cuda, marks = Cost(), device.startswith("cuda"), ()
     if cuda:
@@ -88,8 +97,7 @@ def measure(device: str = "cpu") -> Iterator[Cost]:
 
         torch.cuda.synchronize()
         marks = (torch.cuda.max_memory_allocated, torch.cuda.reset_peak_memory_stats)
-    finish, peak = _start(device, sources(device)), Peak(*marks)
-    busy, own, start = machine_cpu_seconds(), own_cpu_seconds(), time.perf_counter()
+    finish, peak, close = start(device, sources(device)), Peak(*marks), open_window()
     try:
         yield cost
     finally:
@@ -97,34 +105,31 @@ def measure(device: str = "cpu") -> Iterator[Cost]:
             if cuda:
                 torch.cuda.synchronize()
         finally:
-            cost.seconds = time.perf_counter() - start
-            window = Window(cost.seconds, own_cpu_seconds() - own, machine_cpu_seconds() - busy)
-            vars(cost).update(vars(finish(window)))
-            cost.others_cpu = max(window.busy - window.own, 0.0) / max(
-                cost.seconds * (os.cpu_count() or 1), 1e-9
-            )
+            window = close()
+            vars(cost).update(vars(finish(window)), seconds=window.seconds)
+            there = window.seconds * (os.cpu_count() or 1)
+            cost.others_cpu = max(window.busy - window.own, 0.0) / max(there, 1e-9)
             cost.peak_memory_bytes = peak.close()
 
 
 def sources(device: str) -> Sequence[str]:
-    """What to try for `device`, best first; what EFFML_METER asks for, if set. RuntimeError if that
-    is unknown, or if EFFML_WATTS_PER_CPU is nonsense: a setting is refused before a thread or the
-    work begins."""
+    """What to try for `device`, best first: measured, declared, estimated. If EFFML_METER asks for
+    one, no other steps in. RuntimeError for a wrong setting, before the work begins."""
     watts_per_cpu()
     asked = os.environ.get("EFFML_METER", "")
     if not asked:
         return ORDER["cpu" if device == "cpu" else "cuda"]
     names = [name for name in METERS if name.startswith(asked)]
     if len(names) != 1:
-        raise RuntimeError(
-            f"Unknown EFFML_METER={asked!r}. Choose from: {', '.join(METERS)} (the first letters will do)"
-        )
+        menu = f"{', '.join(METERS)} (the first letters will do)"
+        raise RuntimeError(f"Unknown EFFML_METER={asked!r}. Choose from: {menu}")
     return names[0], "none"
 
 
-def _start(device: str, names: Sequence[str]) -> Finish:
-    """Start the first of `names` that is to be had. What it or a better one lacks becomes the
-    reason; the next that can steps in for one that lost track on the way."""
+def start(device: str, names: Sequence[str], host: bool = True) -> Finish:
+    """Start the first of `names` that is to be had, and beside a GPU's the best of the `host`. What
+    it or a better one lacks becomes the reason; the next that can steps in for one that lost track
+    on the way."""
     lacking: list[str] = []
     started: dict[str, Finish] = {}
     for name in names:
@@ -135,7 +140,7 @@ def _start(device: str, names: Sequence[str]) -> Finish:
         except Exception as error:
             if not started:
                 lacking.append(f"{name}: {why(error)}")
-    host = _start("cpu", ORDER["host"]) if "nvml" in started else None
+    beside = start("cpu", ORDER["host"]) if host and "nvml" in started else None
 
     def finish(window: Window) -> Energy:
         energy = Energy()
@@ -145,9 +150,9 @@ def _start(device: str, names: Sequence[str]) -> Finish:
                 break
             except Exception as error:
                 lacking.append(f"{name}: {why(error)}")
-        energy.reason = "; ".join(filter(None, (energy.reason, *lacking)))
+        energy.reason = joined(energy.reason, *lacking)
         if math.isnan(energy.energy_j):
             energy.energy_source = f"unknown ({energy.reason or 'no source asked for'})"
-        return energy + host(window) if host else energy
+        return energy + beside(window) if beside else energy
 
     return finish

@@ -1,65 +1,59 @@
-"""Grams of CO2 for joules, from a table of countries: always said by the reader, never looked up by address."""
+"""Grams of CO2 for joules, from a table of countries: the reader says the country, nobody looks up
+an address."""
 
 import csv
 from functools import lru_cache
 from pathlib import Path
 
 RANGE = 1.4
-"""Low and high are the intensity ÷ and × this. Two public tables, Ember's (by what a country generates) and that of
-Electricity Maps for 2024 (by what it uses), differ by less than this in 90 of 100 countries; by 11 % in the median one."""
+"""Low and high are the intensity ÷ and × this. Two public tables, Ember's (by what a country
+generates) and that of Electricity Maps for 2024 (by what it uses), differ by less than this in 90
+of 100 countries; by 11 % in the median one."""
 
 
 @lru_cache
-def intensities() -> dict[str, dict[int, tuple[str, float, str]]]:
-    """Country code → year → name, life-cycle g CO2e per kWh generated (yearly mean), source.
+def intensities() -> list[dict[str, str]]:
+    """Rows of country code (iso), country, year, life-cycle g CO2e per kWh generated (yearly mean),
+    source.
 
-    Figures of Ember as thegreenwebfoundation/co2.js carried them (6628f83f). Left out is what differs by over 30 %
-    from Our World in Data (in saintslab/carbontracker 664ee2a6) or from Electricity Maps.
+    Figures of Ember as thegreenwebfoundation/co2.js carried them (6628f83f). Left out is what
+    differs by over 30 % from Our World in Data (in saintslab/carbontracker 664ee2a6) or from
+    Electricity Maps.
     """
-    table: dict[str, dict[int, tuple[str, float, str]]] = {}
     with Path(__file__).with_name("grid_intensity.csv").open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            table.setdefault(row["iso"], {})[int(row["year"])] = (
-                row["country"],
-                float(row["g_per_kwh"]),
-                row["source"],
-            )
-    return table
+        return list(csv.DictReader(file))
 
 
-def co2e_g(
-    energy_j: float, *, country: str, pue: float = 1.0, year: int | None = None
-) -> tuple[float, float, float, str]:
-    """Grams of CO2 equivalent of `energy_j` joules, their low and high end, and where the figure comes from.
+def co2e_g(energy_j: float, *, country: str, pue: float = 1.0) -> tuple[float, float, float, str]:
+    """Grams of CO2 equivalent that the electricity for some joules caused, with a range.
 
-    `country` is a three-letter ISO code, an English name, or "world". `pue` is what a data centre draws for each joule of
-    its computers (1.0: a laptop; carbontracker takes 1.58). `year` is the latest in the table unless given.
-    The range is that of the intensity; a range of the joules comes on top. NaN joules give NaN grams.
+    Args:
+        energy_j: joules, such as `Cost.energy_j`; NaN joules give NaN grams.
+        country: a three-letter ISO code, an English name, or "world".
+        pue: what a data centre draws for each joule of its computers (power usage effectiveness);
+            1.0 is a laptop, carbontracker takes 1.58.
+
+    Returns:
+        The grams, their low and high end (of the intensity: the range of the joules comes on top),
+        and a text that says where the figure comes from.
+
+    Raises:
+        ValueError: if the country is not in the table, or `pue` is below 1.
+
+    Example:
+        >>> effml.co2e_g(3.6e6, country="Kenya")
+        (89.0, 63.57..., 124.6, '89 g CO2e/kWh (Kenya 2024, Ember ... (CC BY 4.0)), PUE 1')
     """
-    table, wanted = intensities(), country.strip().casefold()
-    names = {iso: next(iter(years.values()))[0] for iso, years in table.items()}
-    code = next(
-        (iso for iso, name in names.items() if wanted in (iso.casefold(), name.casefold())), None
-    )
-    if code is None:
-        raise ValueError(
-            f"No carbon intensity for country={country!r}. Choose from: "
-            + ", ".join(f"{iso} {name}" for iso, name in names.items())
-        )
-    if year is not None and year not in table[code]:
-        raise ValueError(
-            f"No carbon intensity of {code} for year={year}. Choose from: {', '.join(map(str, table[code]))}"
-        )
+    wanted, rows = country.strip().casefold(), intensities()
+    own = [r for r in rows if wanted in (r["iso"].casefold(), r["country"].casefold())]
+    if not own:
+        menu = ", ".join(f"{row['iso']} {row['country']}" for row in rows)
+        raise ValueError(f"No carbon intensity for country={country!r}. Choose from: {menu}")
     if not pue >= 1:
-        raise ValueError(
-            f"pue={pue} is not allowed: give 1 (no cooling or other overhead) or more."
-        )
-    year = max(table[code]) if year is None else year
-    name, intensity, source = table[code][year]
+        raise ValueError(f"pue={pue} is not allowed: give 1 (no cooling or other overhead) or more")
+    row, intensity = own[0], float(own[0]["g_per_kwh"])
     grams = energy_j / 3.6e6 * pue * intensity
-    return (
-        grams,
-        grams / RANGE,
-        grams * RANGE,
-        f"{intensity:g} g CO2e/kWh ({name} {year}, {source}), PUE {pue:g}",
+    told = (
+        f"{intensity:g} g CO2e/kWh ({row['country']} {row['year']}, {row['source']}), PUE {pue:g}"
     )
+    return grams, grams / RANGE, grams * RANGE, told

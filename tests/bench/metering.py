@@ -1,14 +1,14 @@
-"""Metering: what starting and stopping costs, and what another busy program does to the joules of the same work.
+"""Metering: what starting and stopping costs, and what another busy program does to the joules of
+the same work.
 
-Every meter runs in a process of its own (notebooks/peers.py), offline, with ours around the same work inside it. The work is a
-fixed number of matrix products on all CPUs; the load is one busy process for each two CPUs, alone and beside it in turn.
+Every meter runs in a process of its own (notebooks/peers.py), offline, with ours around the same
+work inside it. The work is a fixed number of matrix products on all CPUs; the load is one busy
+process for each two CPUs, alone and beside it in turn.
 """
 
 import os
 import statistics
 import time
-from collections.abc import Sequence
-from typing import Any
 
 from effml.metering import measure
 from peers import PEERS, lacking, metered
@@ -23,15 +23,28 @@ data = load_dataset("phantom-chest")
 """
 EPOCHS = "train(build_model('lenet5'), data, recipe=Recipe(epochs=6))"
 RIVALS = max(1, (os.cpu_count() or 1) // 2)
+PASSIVE = {"OMP_WAIT_POLICY": "passive"}
+WAYS = (
+    ("products, all threads, spinning", SETUP, PRODUCTS.format(100), {}),
+    ("LeNet-5, all threads, spinning", TRAINING, EPOCHS, {}),
+    ("LeNet-5, all threads, passive", TRAINING, EPOCHS, PASSIVE),
+    ("LeNet-5, one thread", TRAINING + "torch.set_num_threads(1)", EPOCHS, {}),
+)
 
 
-def median(rows: Sequence[dict[str, Any]], column: str) -> float:
-    return statistics.median(row[column] for row in rows)
-
-
-def halves(rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Rows alone, rows beside the load."""
-    return [row for row in rows if not row["load"]], [row for row in rows if row["load"]]
+def measured(name, work, setup, environment):
+    """Rows of a meter, and its medians in words: alone, beside the load, their ratio."""
+    rows = metered(name, work, setup=setup, repeats=3, rivals=RIVALS, **environment)
+    middle = {}
+    for load in (False, True):
+        half = [row for row in rows if row["load"] == load]
+        names = ("energy_j", "seconds", "ours_j", "others_cpu")
+        middle[load] = {name: statistics.median(row[name] for row in half) for name in names}
+    told = [f"{one['energy_j']:6.1f} J in {one['seconds']:.2f} s" for one in middle.values()]
+    ratio = middle[True]["energy_j"] / middle[False]["energy_j"]
+    others = f"(others {middle[True]['others_cpu']:.0%})"
+    text = f"alone {told[0]}, beside the load {told[1]} {others}: {ratio:.2f}×"
+    return rows, text, middle[False]["energy_j"] / middle[False]["ours_j"]
 
 
 def main() -> None:
@@ -40,62 +53,22 @@ def main() -> None:
         begun = time.perf_counter()
         with measure():
             pass
-        times.append(time.perf_counter() - begun)
-    print(
-        f"measure(), start + stop around nothing: median {statistics.median(times) * 1e3:.2f} ms, worst {max(times) * 1e3:.2f} "
-        "ms (aim < 1 ms)",
-        flush=True,
-    )
-    print(
-        f"{os.cpu_count()} CPUs; load: {RIVALS} busy process(es); OMP_WAIT_POLICY=passive; medians of 3 in turn"
-    )
+        times.append((time.perf_counter() - begun) * 1e3)
+    middle, worst = statistics.median(times), max(times)
+    print(f"measure() around nothing: median {middle:.2f} ms (aim < 1), worst {worst:.2f} ms")
+    print(f"{os.cpu_count()} CPUs; load: {RIVALS} busy process(es); passive waits; medians of 3")
     for name in PEERS:
         if lack := lacking(name):
-            print(f"{name:18} NOT MEASURED: {lack}")
+            print(f"{name:18} NOT MEASURED: {lack}", flush=True)
             continue
-        rows = metered(
-            name,
-            PRODUCTS.format(250),
-            setup=SETUP,
-            repeats=3,
-            rivals=RIVALS,
-            OMP_WAIT_POLICY="passive",
-        )
-        alone, beside = halves(rows)
-        costs = [(row["start_s"] + row["stop_s"]) * 1e3 for row in rows]
+        rows, text, factor = measured(name, PRODUCTS.format(250), SETUP, PASSIVE)
+        first, *later = [(row["start_s"] + row["stop_s"]) * 1e3 for row in rows]
         print(
-            f"{name:18} start-up {rows[0]['startup_s']:.3f} s, first start + stop {costs[0]:.2f} ms, later "
-            f"{statistics.median(costs[1:]):.2f} ms",
+            f"{name:18} start-up {rows[0]['startup_s']:.3f} s, first start + stop {first:.2f} ms, "
+            f"later {statistics.median(later):.2f} ms\n{'':18} "
+            + (f"{text}; {factor:.1f}× ours on the same work" if factor == factor else "no joules"),
             flush=True,
         )
-        if not all(row["energy_j"] == row["energy_j"] for row in rows):
-            print(f"{'':18} no joules: {rows[0]['source']}", flush=True)
-            continue
-        joules = [median(half, "energy_j") for half in (alone, beside)]
-        seconds = [median(half, "seconds") for half in (alone, beside)]
-        print(
-            f"{'':18} alone {joules[0]:6.1f} J in {seconds[0]:.1f} s, beside the load {joules[1]:6.1f} J in {seconds[1]:.1f} s "
-            f"(others {median(beside, 'others_cpu'):.0%}): {joules[1] / joules[0]:.2f}×"
-            f"{' (aim 0.85–1.15)' if name == 'effml' else ''}; {joules[0] / median(alone, 'ours_j'):.1f}× ours on the same "
-            "work",
-            flush=True,
-        )
-    print(
-        "ours where threads wait: LeNet-5, 6 epochs on phantom-chest, and the products, as torch comes"
-    )
-    passive = {"OMP_WAIT_POLICY": "passive"}
-    for what, setup, work, environment in (
-        ("products, all threads, spinning", SETUP, PRODUCTS.format(100), {}),
-        ("LeNet-5, all threads, spinning", TRAINING, EPOCHS, {}),
-        ("LeNet-5, all threads, passive", TRAINING, EPOCHS, passive),
-        ("LeNet-5, one thread", TRAINING + "torch.set_num_threads(1)", EPOCHS, {}),
-    ):
-        alone, beside = halves(
-            metered("effml", work, setup=setup, repeats=3, rivals=RIVALS, **environment)
-        )
-        print(
-            f"{what:34} alone {median(alone, 'energy_j'):5.1f} J, {median(alone, 'seconds'):.2f} s; beside the load "
-            f"{median(beside, 'energy_j'):5.1f} J, {median(beside, 'seconds'):.2f} s: "
-            f"{median(beside, 'energy_j') / median(alone, 'energy_j'):.2f}×",
-            flush=True,
-        )
+    print("ours (aim 0.85–1.15×) where threads wait: LeNet-5, 6 epochs, and the products")
+    for what, setup, work, environment in WAYS:
+        print(f"{what:34} {measured('effml', work, setup, environment)[1]}", flush=True)

@@ -1,6 +1,10 @@
 """On PYTHONPATH this makes every Python process refuse connections beyond this machine."""
 
 import socket
+import sys
+
+# jsonschema, which nbformat needs, builds a grammar of web addresses at import: 1.5 s a process.
+sys.modules.setdefault("rfc3987_syntax", None)
 
 
 def block() -> None:

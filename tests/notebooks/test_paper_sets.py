@@ -43,10 +43,8 @@ def test_rsna(tmp_path):
     write_csv(tmp_path / "train.csv", [header, *rows])
     report = import_rsna(tmp_path, tmp_path / "x.npz", max_age=55, size=64)
     kept = [row for row in rows if row[9] != "" and row[5] != "" and row[5] < 55]
-    assert (
-        sum(report["passport"]["counts"].values()) == len(kept)
-        and report["passport"]["positive"] == "follow-up"
-    )
+    assert sum(report["passport"]["counts"].values()) == len(kept)
+    assert report["passport"]["positive"] == "follow-up"
     assert all(
         word in report["passport"]["converted"]
         for word in ("divided by the picture's maximum", "stretched")
@@ -69,10 +67,8 @@ def test_lidc_patches(tmp_path):
     ratings = torch.from_numpy(np.random.default_rng(0).integers(0, 2, (100, 4)))
     torch.save((images, ratings), tmp_path / "lidc_class256.pt")
     report = import_lidc_patches(tmp_path, tmp_path / "x.npz")
-    assert (
-        report["passport"]["counts"] == {"train": 60, "val": 20, "test": 20}
-        and "no patients" in report["passport"]["source"]
-    )
+    assert report["passport"]["counts"] == {"train": 60, "val": 20, "test": 20}
+    assert "no patients" in report["passport"]["source"]
     data = load_dataset(tmp_path / "x.npz")
     assert torch.equal(data.val.images, images[60:80]) and data.classes[data.positive] == "nodule"
     assert torch.equal(data.train.labels == data.positive, ratings[:60].sum(1) > 2)

@@ -39,9 +39,8 @@ def test_ours_says_the_same_inside_itself_alone_and_beside_a_load():
         (1, True),
     ]
     for row in rows:
-        assert row["energy_j"] == pytest.approx(row["ours_j"], rel=0.2) and 0 < row[
-            "energy_j"
-        ] < 10 * (row["seconds"] + 0.1)
+        assert row["energy_j"] == pytest.approx(row["ours_j"], rel=0.2)
+        assert 0 < row["energy_j"] < 10 * (row["seconds"] + 0.1)
         assert row["start_s"] + row["stop_s"] < 0.5 and row["asked"] == ""
     assert rows[0]["startup_s"] > 0
 
@@ -61,9 +60,9 @@ def test_a_meter_may_talk_and_reaches_nobody(tmp_path, monkeypatch):
     (row,) = peers.metered(
         "zeus", "pass", PYTHONPATH=os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]])
     )
-    assert (
-        row["energy_j"] == 7.0 and row["source"] == "zeus 9" and row["asked"] == "tracker.example"
-    )
+    assert row["energy_j"] == 7.0
+    assert row["source"] == "zeus 9"
+    assert row["asked"] == "tracker.example"
 
 
 def test_what_is_missing_wrong_or_broken_says_so(monkeypatch):

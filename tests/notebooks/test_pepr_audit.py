@@ -108,10 +108,8 @@ def test_imagenet_accuracies_come_from_other_models(found):
 
 def test_the_figures_average_eight_variants_and_their_markers_are_two_thirds_right(theirs):
     drawn, right = as_published(theirs), as_corrected(theirs)
-    assert (
-        drawn.energy.max() == pytest.approx(0.223881, abs=1e-6)
-        and drawn.model[drawn.energy.idxmax()] == "convmixer_768_32"
-    )
+    assert drawn.energy.max() == pytest.approx(0.223881, abs=1e-6)
+    assert drawn.model[drawn.energy.idxmax()] == "convmixer_768_32"
     assert (drawn.marker == right.marker).mean() == pytest.approx(0.679, abs=5e-4)
 
 
@@ -120,9 +118,8 @@ def test_table_1_follows_with_the_energy_over_its_maximum(theirs):
     share = runs.energy / runs.groupby("dataset").energy.transform("max")
     runs = runs.assign(by_maximum=runs.test_09 / (1 + share))
     ours = table.merge(runs, on=["dataset", "model"], suffixes=("", "_run"), validate="one_to_one")
-    assert len(ours) == 24 and ours.by_maximum.to_numpy() == pytest.approx(
-        ours.pepr_e.to_numpy(), abs=1e-4
-    )
+    assert len(ours) == 24
+    assert ours.by_maximum.to_numpy() == pytest.approx(ours.pepr_e.to_numpy(), abs=1e-4)
     assert (ours.seconds - ours.train_time).abs().max() < 0.051  # one epoch
     assert ((ours.pepr_e_run - ours.pepr_e).abs() > 1e-3).all()  # min-max is something else
 
@@ -179,9 +176,8 @@ def test_phantom_tables_have_the_authors_columns(theirs):
     phantom = phantom_tables(models=131, defects=DEFECTS)
     for name in (*NAMES, "regions_papers_data_2013"):
         assert set(phantom[name]) <= set(published(name)), name
-    assert set(theirs["all_results"]) == set(phantom["all_results"]) and set(theirs[RUNS]) == set(
-        phantom[RUNS]
-    )
+    assert set(theirs["all_results"]) == set(phantom["all_results"])
+    assert set(theirs[RUNS]) == set(phantom[RUNS])
     assert len(phantom[RUNS]) == 1048 and phantom[RUNS].dataset.nunique() == 8
     with pytest.raises(ValueError, match="Unknown defect 'typo'. Choose from: carbon"):
         phantom_tables(defects=["typo"])

@@ -32,7 +32,8 @@ def test_steps_are_taken_by_turns_after_a_warm_up_and_the_model_is_left_as_it_wa
     model = Watched(seen)
     before = model.layer.weight.clone()
     seconds = step_seconds(model, IMAGES, LABELS, repeats=3)
-    assert seen == ["torch.float32", "torch.bfloat16"] * (2 + 3) and list(seconds) == [
+    assert seen == ["torch.float32", "torch.bfloat16"] * (2 + 3)
+    assert list(seconds) == [
         "fp32",
         "amp_bf16",
     ]

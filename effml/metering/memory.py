@@ -1,0 +1,56 @@
+"""Peak memory of a block, where other blocks may lie inside it."""
+
+import math
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import ClassVar
+
+
+def reset_peak() -> None:
+    with suppress(OSError):  # not Linux, or not allowed: the mark is that of the process so far
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_bytes() -> float:
+    """The most memory that the process held since the last reset; NaN where unknown (Windows)."""
+    try:  # not ru_maxrss, which a forked process inherits
+        return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
+    except (OSError, IndexError):
+        with suppress(ImportError):
+            import resource
+
+            unit = 1 if sys.platform == "darwin" else 1024
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        return math.nan
+
+
+class Peak:
+    """Peak memory, bytes, between making it and `close`, with others open at the same time, in any
+    order.
+
+    There is one high-water mark, and who opens resets it: what it showed until then is kept for
+    those already open. `read` gives the mark and `reset` sets it to what is in use now.
+    """
+
+    _open: "ClassVar[list[Peak]]" = []
+    _lock = threading.Lock()
+
+    def __init__(
+        self, read: Callable[[], float] = peak_bytes, reset: Callable[[], None] = reset_peak
+    ) -> None:
+        self._read, self._bytes = read, 0.0
+        with self._lock:
+            mark = read()
+            for other in self._open:
+                if other._read == read:
+                    other._bytes = max(mark, other._bytes)
+            reset()
+            self._open.append(self)
+
+    def close(self) -> float:
+        with self._lock:
+            self._open.remove(self)
+            return max(self._read(), self._bytes)
