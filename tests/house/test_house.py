@@ -40,24 +40,9 @@ TORCH_FREE = (
     "notebook",
 )
 LONG = {  # functions still over 60 lines; none may grow, and no name may be added
-    "__main__.main": 66,
     "compression.pairs": 70,
     "importing.add": 76,
-    "data._list": 76,
-    "phantoms.tissue": 97,
-    "phantoms._places": 65,
     "importing.import_folder": 85,
-    "phantoms.make_phantom": 67,
-    "phantoms.skin": 73,
-    "phantoms.wound": 126,
-    "phantoms.chest": 89,
-    "phantoms.nodule": 119,
-    "phantoms._head": 128,
-    "evaluation.evaluate_masks": 82,
-    "evaluation.operating_point": 83,
-    "evaluation.evaluate": 73,
-    "experiment._do": 111,
-    "recipe.__post_init__": 66,
     "training.train": 127,
     "selection.look": 62,
 }
@@ -154,7 +139,7 @@ def test_every_room_is_on_a_floor_and_every_public_name_resolves_with_a_docstrin
     [
         ("precision", "PRECISIONS"),
         ("optimizers", "OPTIMIZERS"),
-        ("training.loop", "SCHEDULES"),
+        ("training.schedules", "SCHEDULES"),
         ("training.losses", "CLASS_WEIGHTS"),
         ("training.augmentation", "AUGMENTATIONS"),
         ("models", "MODELS"),
@@ -284,7 +269,7 @@ def test_the_command_line(tmp_path):
     )
     assert "There is no store" in call("show", "--store", "nowhere").stderr
     assert "Recipe has no field 'modle'" in call("run", "modle=mlp").stderr
-    assert call("run", "model=no-such", "--store", "s").returncode == 1
+    assert call("run", "model=no-such", "--store", "s").returncode == 2
     doctor = call("doctor")
     assert (
         doctor.returncode == 0
