@@ -210,6 +210,7 @@ def _quiet() -> Iterator[None]:
     """Without the decoders' doubts about metadata; what they cannot read is refused by us."""
 
     loggers = [logging.getLogger(name) for name in ("pydicom", "tifffile")]
+    before = [logger.disabled for logger in loggers]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -218,8 +219,8 @@ def _quiet() -> Iterator[None]:
         try:
             yield
         finally:
-            for logger in loggers:
-                logger.disabled = False
+            for logger, was in zip(loggers, before):
+                logger.disabled = was
 
 
 def _one(path: Path, mask: Path | None, **how: Any) -> tuple[Picture | str, np.ndarray | None, int]:
