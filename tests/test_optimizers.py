@@ -19,7 +19,8 @@ def tensors(seed=0, sizes=SIZES, dtype=torch.float32):
 
 
 def steps(optimizer, parameters, n, seed=1, spread=2.0):
-    """Noisy gradients whose size differs from value to value over four decades, with a mean of a third of their noise."""
+    """Noisy gradients whose size differs from value to value over four decades, with a mean of a
+    third of their noise."""
     draw = torch.Generator().manual_seed(seed)
     size = [10 ** (torch.rand(p.shape, generator=draw) * 2 * spread - spread) for p in parameters]
     for _ in range(n):

@@ -49,7 +49,8 @@ def test_the_record_says_what_was_asked_used_found_and_why(monkeypatch):
     record = run(Recipe(model="mlp", epochs=1, precision="amp_bf16"))
     assert record.precision_used == "amp_bf16" and record.precision_emulated == 1
     assert record.precision_why == (
-        "asked for; emulated: this CPU does not compute in bf16, so its time and energy say nothing of a saving"
+        "asked for; emulated: this CPU does not compute in bf16, so its time and energy say "
+        "nothing of a saving"
     )
     assert (
         record.weights_dtype,
@@ -176,7 +177,7 @@ def test_the_real_probe_gives_seconds():
 
 @pytest.mark.parametrize("given, rounds", [({}, 2), ({"seconds": 20.0}, 5)])
 def test_the_probe_takes_the_fastest_of_steps_by_turns_after_a_warm_up(monkeypatch, given, rounds):
-    """On a clock that the gradients move: fp32 and amp_bf16 by turns; the warm-up is the fastest."""
+    """On a clock that the gradients move: both formats by turns; the warm-up is the fastest."""
     took, now = [0.25, 0.25, 0.625, 0.75, 4.0, 5.0, 1.0, 3.0, 6.0, 7.0], [0.0]
     left = iter(took)
     monkeypatch.setattr(precision.time, "perf_counter", lambda: now[0])

@@ -126,7 +126,8 @@ def brute_herding(x, k):
 
 
 def worths_of_facility_location(x, chosen):
-    """At each step the objective that each row would give; exact ties are common (two rows that only serve each other)."""
+    """At each step the objective that each row would give; exact ties are common (two rows that
+    only serve each other)."""
     unit = (x - x.mean(0)) / np.linalg.norm(x - x.mean(0), axis=1, keepdims=True)
     like = (1 + unit @ unit.T) / 2
     for n in range(len(chosen)):
@@ -186,7 +187,8 @@ def test_kmeans_fits_no_worse_than_scikit_learn():
 
 
 def test_kmeans_fits_features_better_than_mini_batches_do():
-    """Features as a network gives them, the bench's at a reduced size: rectified, and of fewer dimensions than they have columns."""
+    """Features as a network gives them, the bench's at a reduced size: rectified, and of fewer
+    dimensions than they have columns."""
     draw = torch.Generator().manual_seed(0)
     low = torch.randn(4000, 32, generator=draw) @ torch.randn(32, 128, generator=draw) / 5
     features = torch.relu(low + 0.3 * torch.randn(4000, 128, generator=draw))
@@ -208,7 +210,8 @@ def test_blocks_of_centres_change_nothing_in_kmeans(monkeypatch):
 
 
 def test_kmeans_begins_in_every_cluster_it_can():
-    """Twenty of the rows in each: a start at random leaves a third of the clusters out, and Lloyd's rounds do not find them."""
+    """Twenty of the rows in each: a start at random leaves a third of the clusters out, and Lloyd's
+    rounds do not find them."""
     draw = torch.Generator().manual_seed(0)
     features = (20 * torch.rand(100, 16, generator=draw)).repeat_interleave(20, 0) + torch.randn(
         2000, 16, generator=draw
@@ -362,8 +365,9 @@ def test_only_grand_of_the_scores_looks_at_features():
     ],
 )
 def test_features_on_disk_never_come_into_memory_whole(name, rows, columns, k, tmp_path):
-    """90 000 × 512 numbers are 184 MB, and 12 000 × 12 000 likenesses 576 MB; in chunks of 1 024 rows 110 MB do, the buffers of
-    the libraries in it. The distances of 1 024 rows to 30 000 centres would be 123 MB, so these come in blocks too."""
+    """90 000 × 512 numbers are 184 MB, and 12 000 × 12 000 likenesses 576 MB; in chunks of 1 024
+    rows 110 MB do, the buffers of the libraries in it. The distances of 1 024 rows to 30 000
+    centres would be 123 MB, so these come in blocks too."""
     if not sys.platform.startswith("linux"):
         pytest.skip("memory is read as Linux tells it")
     values = np.random.default_rng(0).standard_normal((rows, columns), dtype=np.float32)
@@ -377,7 +381,8 @@ features = numpy.load({str(tmp_path / "f.npy")!r}, mmap_mode="r")
 seen, done = [], threading.Event()
 def watch():  # anonymous memory: pages of the file itself can be dropped at any time
     while not done.wait(0.001):
-        seen.append(int([line for line in open("/proc/self/status") if line.startswith("RssAnon")][0].split()[1]))
+        lines = [line for line in open("/proc/self/status") if line.startswith("RssAnon")]
+        seen.append(int(lines[0].split()[1]))
 thread = threading.Thread(target=watch)
 thread.start()
 while not seen:

@@ -131,7 +131,8 @@ def test_stopping_as_it_should_be_and_as_selvan_2023_wrote_it():
         [1.0, 0.9, 0.95, 0.94, 0.93, 0.99, 0.99],
     )
     assert epochs_run("score", accuracies, losses) == (4, 2)
-    # 0.9 came together with a better accuracy, so the bar stayed at infinity: 0.95, 0.94 and 0.93 reset the counter in turn
+    # 0.9 came together with a better accuracy, so the bar stayed at infinity: 0.95, 0.94 and 0.93
+    # reset the counter in turn
     assert epochs_run("selvan2023", accuracies, losses) == (7, 2)
     assert epochs_run("score", [0.5] * 9, [1.0] * 9, patience=0) == (
         9,
@@ -196,8 +197,8 @@ def then_die(self, epoch):
     if epoch == 3:
         os.kill(os.getpid(), signal.SIGKILL)
 checkpoints.Checkpoint.save = then_die
-train(build_model("lenet5", seed=0), dots(), recipe=Recipe(epochs=6, batch_size=16, augment="flip_shift", precision={precision!r}),
-      checkpoint=Path({file!r}))
+recipe = Recipe(epochs=6, batch_size=16, augment="flip_shift", precision={precision!r})
+train(build_model("lenet5", seed=0), dots(), recipe=recipe, checkpoint=Path({file!r}))
 """
 
 
