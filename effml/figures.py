@@ -76,47 +76,6 @@ def tradeoff(
     return figure
 
 
-def radar(
-    table: pandas.DataFrame, *, labels: Mapping[str, str] = {}, floor: float = 0.9
-) -> "Figure":
-    """One polygon per row over the columns, clockwise from the top; each axis runs from `floor` × minimum to maximum, as in
-    Selvan et al. 2023. A corner near the rim is a large value: good for performance, dear for a cost."""
-    import matplotlib.pyplot as plt
-
-    low, high = floor * table.min(), table.max()
-    angles = np.linspace(0, 2 * np.pi, table.shape[1], endpoint=False)
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            figsize=(5, 3.8), subplot_kw={"projection": "polar"}, layout="constrained"
-        )
-        axes.set(
-            theta_offset=np.pi / 2,
-            theta_direction=-1,
-            ylim=(0, 1),
-            yticks=[0.25, 0.5, 0.75, 1],
-            yticklabels=[],
-        )
-        axes.set_xticks(
-            angles, [f"{labels.get(c, c)}\n{low[c]:.3g} … {high[c]:.3g}" for c in table]
-        )
-        for label, angle in zip(axes.get_xticklabels(), angles):
-            label.set_horizontalalignment(
-                "center" if np.sin(angle) ** 2 < 0.1 else "left" if np.sin(angle) > 0 else "right"
-            )
-        for i, (name, row) in enumerate(table.iterrows()):
-            radius = ((row - low) / (high - low).replace(0, 1)).to_numpy(dtype=float)
-            axes.plot(
-                np.append(angles, angles[0]),
-                np.append(radius, radius[0]),
-                color=COLOURS[i % 7],
-                marker=MARKERS[i % 7],
-                label=name,
-            )
-            axes.fill(angles, radius, color=COLOURS[i % 7], alpha=0.08)
-        figure.legend(loc="outside lower center", ncols=2)
-    return figure
-
-
 def roc(
     axes: "Axes",
     scores: np.ndarray,
