@@ -72,7 +72,7 @@ def test_the_form_of_a_notebook(path):
     ]
     assert_typed_and_commented(next("".join(c["source"]) for c in code if is_parameters(c)))
     for profile in reproduce.PROFILES:
-        assert reproduce._passport(path, profile)["minutes"] > 0
+        assert reproduce.passport(path, profile)["minutes"] > 0
     assert f"({path.name})" in (ROOT / "notebooks" / "README.md").read_text()
 
 
