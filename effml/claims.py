@@ -1,4 +1,4 @@
-"""What the papers claim beside what we measured: statements stand in claims.csv, verdicts follow."""
+"""What the papers claim (claims.csv) beside what we measured, and the verdicts that follow."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Figures from rows of records: colour-blind-safe, units on the axes, the data beside the picture."""
+"""Figures from rows of records: colour-blind-safe, with units, the data beside the picture."""
 
 import os
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,7 @@
-"""The private sets of Selvan et al. 2023 and PePR, from the files their authors used: RSNA mammography and LIDC patches."""
+"""The private sets of Selvan et al.
+
+2023 and PePR, from the files their authors used: RSNA mammography and LIDC patches.
+"""
 
 import argparse
 import os
@@ -32,19 +35,23 @@ def import_rsna(
     seed: int = 0,
     dry_run: bool = False,
 ) -> dict[str, Any]:
-    """RSNA Screening Mammography (Kaggle 2022) as in Selvan et al. 2023: does a breast need follow-up (BIRADS 0) or not (1, 2)?
+    """RSNA Screening Mammography (Kaggle 2022) as in Selvan et al.
 
-    `folder` holds train.csv and train_images/<patient>/<image>.dcm (or .png). Images without BIRADS or age, or of women of
-    `max_age` years or more, are left out; the authors' file named 50yr ends at 54, which is 55 here. As theirs, pixels are
-    divided by the picture's maximum and stretched to `size` pixels. Unlike theirs, MONOCHROME1 is inverted, the split is by
-    patient (their contiguous 60/20/20 has one patient in training and validation), and follow-up is the positive class.
+    2023: does a breast need follow-up (BIRADS 0) or not (1, 2)?
+
+    `folder` holds train.csv and train_images/<patient>/<image>.dcm (or .png). Images without BIRADS
+    or age, or of women of `max_age` years or more, are left out; the authors' file named 50yr ends
+    at 54, which is 55 here. As theirs, pixels are divided by the picture's maximum and stretched to
+    `size` pixels. Unlike theirs, MONOCHROME1 is inverted, the split is by patient (their contiguous
+    60/20/20 has one patient in training and validation), and follow-up is the positive class.
     """
     import pandas as pd
 
     table = read_csv(Path(folder) / "train.csv")
     if missing := sorted({*_RSNA.values(), "image_id", "BIRADS", "age"} - set(table)):
         raise ValueError(
-            f"train.csv has no column {', '.join(missing)}. Get the one of Kaggle's rsna-breast-cancer-detection."
+            f"train.csv has no column {', '.join(missing)}. Get the one of Kaggle's "
+            "rsna-breast-cancer-detection."
         )
     birads, age = (pd.to_numeric(table[name], errors="coerce") for name in ("BIRADS", "age"))
     keep = birads.notna() & (age < (np.inf if max_age is None else max_age))
@@ -66,7 +73,8 @@ def import_rsna(
         seed=seed,
         positive="follow-up",
         dry_run=dry_run,
-        source=f"RSNA Screening Mammography Breast Cancer Detection, Kaggle 2022; with BIRADS{limit}",
+        source="RSNA Screening Mammography Breast Cancer Detection, Kaggle 2022; "
+        f"with BIRADS{limit}",
         licence="see the rules of the competition",
     )
 
@@ -74,11 +82,13 @@ def import_rsna(
 def import_lidc_patches(
     folder: str | os.PathLike, out: str | os.PathLike, *, raters: int = 3
 ) -> dict[str, Any]:
-    """The LIDC patches of Selvan & Dam 2020, 2023 and PePR: did at least `raters` of four see a nodule?
+    """The LIDC patches of Selvan & Dam 2020, 2023 and PePR: did at least `raters` of four see a
+    nodule?
 
-    The authors' code asks for more than two (3), their paper of 2023 says two or more (2). `folder` holds lidc_class256.pt,
-    which is split here as they do it, in the file's order 60/20/20, or Train.pt, Valid.pt and Test.pt. Each is a pair of
-    tensors: images uint8 (N, 1, H, W) and ratings 0 or 1 (N, 4). No patient is named in them: one may be on two sides.
+    The authors' code asks for more than two (3), their paper of 2023 says two or more (2). `folder`
+    holds lidc_class256.pt, which is split here as they do it, in the file's order 60/20/20, or
+    Train.pt, Valid.pt and Test.pt. Each is a pair of tensors: images uint8 (N, 1, H, W) and ratings
+    0 or 1 (N, 4). No patient is named in them: one may be on two sides.
 
     Raises FileNotFoundError or ValueError if the files are not there or not of this form.
     """
@@ -91,18 +101,16 @@ def import_lidc_patches(
     )
     if names is None:
         raise FileNotFoundError(
-            f"{folder} holds neither {_LIDC[0][0]} nor {', '.join(_LIDC[1])}. Give the authors' folder."
+            f"{folder} holds neither {_LIDC[0][0]} nor {', '.join(_LIDC[1])}. "
+            "Give the authors' folder."
         )
     if raters not in (1, 2, 3, 4):
         raise ValueError(f"raters={raters}: give 1 to 4.")
     parts = [_tensors(folder / name) for name in names]
     images, ratings = (np.concatenate(arrays) for arrays in zip(*parts))
     n = len(images)
-    cuts = (
-        [int(0.6 * n), int(0.8 * n)]
-        if len(parts) == 1
-        else np.cumsum([len(part[0]) for part in parts])[:2]
-    )
+    sizes = [len(part[0]) for part in parts]
+    cuts = [int(0.6 * n), int(0.8 * n)] if len(parts) == 1 else np.cumsum(sizes)[:2]
     rows = pd.DataFrame(
         {
             "file": [f"patch {i}" for i in range(n)],
@@ -114,8 +122,9 @@ def import_lidc_patches(
     for i, image in enumerate(images):
         looks.put(i, look(Image.fromarray(image)))
     passport = {
-        "source": f"LIDC-IDRI patches of Selvan & Dam 2020; nodule: seen by {raters} or more of 4 raters; the files name "
-        "no patients, so that one may be on two sides and test figures too good",
+        "source": f"LIDC-IDRI patches of Selvan & Dam 2020; nodule: seen by {raters} or more of 4 "
+        "raters; the files name no patients, so that one may be on two sides and test figures "
+        "too good",
         "licence": "CC BY 3.0 (LIDC-IDRI)",
         "converted": "nothing",
     }
@@ -151,7 +160,8 @@ def _tensors(path: Path) -> tuple[np.ndarray, np.ndarray]:
         pickle.UnpicklingError,
     ) as error:
         raise ValueError(
-            f"{path.name} is not a pair of tensors, images uint8 (N, 1, H, W) and ratings (N, 4): {error}"
+            f"{path.name} is not a pair of tensors, images uint8 (N, 1, H, W) and ratings (N, 4): "
+            f"{error}"
         ) from None
     return np.ascontiguousarray(images), ratings
 

@@ -1,8 +1,11 @@
-"""Other meters beside ours on one and the same work: codecarbon, carbontracker, zeus. For comparison only: no run uses them.
+"""Other meters beside ours on one and the same work: codecarbon, carbontracker, zeus.
 
-Each is a generator with three steps, so that each can be timed: start up (import, set up), start, stop. The last step
-yields what the meter says. `metered` runs one of them in a process of its own, because they start threads and keep state.
-No host name is resolved there: a class without a network must not wait, and a measurement must tell nobody that it took place.
+For comparison only: no run uses them.
+
+Each is a generator with three steps, so that each can be timed: start up (import, set up), start,
+stop. The last step yields what the meter says. `metered` runs one of them in a process of its own,
+because they start threads and keep state. No host name is resolved there: a class without a network
+must not wait, and a measurement must tell nobody that it took place.
 """
 
 import importlib.util
@@ -38,7 +41,8 @@ def _effml() -> Steps:
 
 
 def codecarbon_in(tracking_mode: str) -> Steps:
-    """Without a counter: thermal design power (where the processor is unknown 4 W a thread) by load, and a constant for RAM."""
+    """Without a counter: thermal design power (where the processor is unknown 4 W a thread) by
+    load, and a constant for RAM."""
     from codecarbon import OfflineEmissionsTracker
 
     tracker = OfflineEmissionsTracker(
@@ -72,7 +76,8 @@ def _codecarbon_process() -> Steps:
 
 
 def _carbontracker() -> Steps:
-    """Without a counter: half the thermal design power of the processor whose name fits best, whatever its load; × PUE."""
+    """Without a counter: half the thermal design power of the processor whose name fits best,
+    whatever its load; × PUE."""
     from carbontracker import constants
     from carbontracker.tracker import CarbonTracker
 
@@ -92,7 +97,8 @@ def _carbontracker() -> Steps:
 
 
 def _zeus() -> Steps:
-    """Counters only (RAPL, NVML and others); where there is none it says nothing, which is NaN here."""
+    """Counters only (RAPL, NVML and others); where there is none it says nothing, which is NaN
+    here."""
     from zeus.monitor import ZeusMonitor
 
     monitor = ZeusMonitor()
@@ -123,7 +129,10 @@ PEERS: dict[str, Callable[[], Steps]] = {
 
 
 def lacking(name: str) -> str:
-    """What to do about a meter that is not installed; empty if it is. ValueError for an unknown name."""
+    """What to do about a meter that is not installed; empty if it is.
+
+    ValueError for an unknown name.
+    """
     if name not in PEERS:
         raise ValueError(f"Unknown meter {name!r}. Choose from: {', '.join(PEERS)}")
     package = name.split()[0]
@@ -137,16 +146,18 @@ def lacking(name: str) -> str:
 def metered(
     name: str, work: str, *, setup: str = "", repeats: int = 1, rivals: int = 0, **environment: str
 ) -> list[dict[str, Any]]:
-    """A row per repeat of the statement `work` under meter `name`, in a fresh process, after `setup` and one warm-up.
+    """A row per repeat of the statement `work` under meter `name`, in a fresh process, after
+    `setup` and one warm-up.
 
-    With `rivals` each repeat is done twice in turn, alone and beside that many processes which are always busy. Beside what the
-    meter says and how long its steps took, a row has `ours_j`: effml around exactly the same work, inside the other meter.
-    RuntimeError if the process fails.
+    With `rivals` each repeat is done twice in turn, alone and beside that many processes which are
+    always busy. Beside what the meter says and how long its steps took, a row has `ours_j`: effml
+    around exactly the same work, inside the other meter. RuntimeError if the process fails.
     """
     if lacking(name):
         raise RuntimeError(lacking(name))
     begin = (
-        f"import sys, time; t = time.perf_counter(); sys.path.insert(0, {str(Path(__file__).parent)!r}); "
+        "import sys, time; t = time.perf_counter(); "
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r}); "
         "import peers; peers._child(time.perf_counter() - t)"
     )
     rows: list[dict[str, Any]] = []
@@ -200,7 +211,10 @@ def _end(processes: list[subprocess.Popen]) -> None:
 
 
 def _child(import_s: float) -> None:
-    """The process of `metered`. Rivals are started by the parent: as children of this one they would count as its work."""
+    """The process of `metered`.
+
+    Rivals are started by the parent: as children of this one they would count as its work.
+    """
     from effml.metering import measure
 
     name, setup, work, repeats, loads = json.loads(sys.stdin.readline())

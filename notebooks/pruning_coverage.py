@@ -26,13 +26,14 @@ from effml.models import build_model
 COLUMNS = {
     "name": "architecture, as build_model takes it",
     "family": "the file of timm it is defined in",
-    "size": "pixels of a side: the size asked for, or the architecture's own where it takes no other",
-    "works": "smaller (params <= 0.9), runs, can be trained, and comes back from disk with the same outputs",
+    "size": "pixels of a side: as asked, or the architecture's own where it takes no other",
+    "works": "smaller (params <= 0.9), runs, learns, comes back from disk with the same outputs",
     "why": "what does not work, in a sentence; where it works, what a reader must know",
     "params": "parameters after / before",
     "macs": "multiplications after / before",
     "latency": "seconds a batch after / before",
-    "difference": "largest difference of outputs to the parent with the lost channels silenced, over its largest output",
+    "difference": "largest difference of outputs to the parent with the lost channels silenced, "
+    "over its largest output",
     "seconds": "time the compression took",
 }
 SMALLER = 0.9  # the share of parameters which a model that works has at most
@@ -47,8 +48,11 @@ def coverage(
     method: str = "channels",
     workers: int = 1,
 ) -> pandas.DataFrame:
-    """A row for each architecture, with random weights (no network), columns as in COLUMNS. What takes longer than `timeout`
-    seconds is a row that says so, as is what fails; `workers` processes run at a time."""
+    """A row for each architecture, with random weights (no network), columns as in COLUMNS.
+
+    What takes longer than `timeout` seconds is a row that says so, as is what fails; `workers`
+    processes run at a time.
+    """
     import pandas
 
     def own_process(name: str) -> dict[str, Any]:
@@ -78,7 +82,8 @@ def coverage(
 
 
 def reference() -> pandas.DataFrame:
-    """The stored table: the 131 architectures of the PePR list (Selvan et al.), keep 0.5, images of 64 px."""
+    """The stored table: the 131 architectures of the PePR list (Selvan et al.), keep 0.5, images of
+    64 px."""
     import pandas
 
     return pandas.read_csv(
@@ -132,11 +137,11 @@ def _alive(name: str, size: int) -> tuple[nn.Module, torch.Tensor]:
 def _checked(
     model: nn.Module, small: nn.Module, report: Report, images: torch.Tensor, name: str
 ) -> dict[str, Any]:
-    """Is it smaller, does it run, learn, and come back from disk? Raises AssertionError with what does not hold."""
+    """Is it smaller, does it run, learn, and come back from disk? Raises AssertionError with what
+    does not hold."""
     if report.ratios["params"] > SMALLER:
-        return {
-            "why": f"It keeps {report.ratios['params']:.0%} of its parameters. {' '.join(report.notes)}".strip()
-        }
+        kept = f"It keeps {report.ratios['params']:.0%} of its parameters."
+        return {"why": " ".join([kept, *report.notes])}
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         out, silent = small(images), silenced(model, small, report)(images)
         assert out.shape == silent.shape and out.isfinite().all(), (

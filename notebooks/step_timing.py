@@ -25,11 +25,14 @@ def step_seconds(
     repeats: int = 7,
     optimizer: str = "adamw",
 ) -> dict[str, list[float]]:
-    """Seconds of whole training steps (cast, forward, cross-entropy, backward, update) per precision: `repeats` of each, by
-    turns after a warm-up, so that what others do on the machine meets all alike. Take medians and their ratios.
+    """Seconds of whole training steps (cast, forward, cross-entropy, backward, update) per
+    precision: `repeats` of each, by turns after a warm-up, so that what others do on the machine
+    meets all alike. Take medians and their ratios.
 
-    `images` is uint8 (N, C, H, W) and `labels` long (N,), on the device of `model`, which is copied and left as it is.
-    ValueError for an unknown precision, for fp16 on a CPU, and for less than one repeat."""
+    `images` is uint8 (N, C, H, W) and `labels` long (N,), on the device of `model`, which is copied
+    and left as it is. ValueError for an unknown precision, for fp16 on a CPU, and for less than one
+    repeat.
+    """
     if repeats < 1:
         raise ValueError(
             f"repeats={repeats} measures nothing: give 1 or more (7 make a fair median)."
@@ -53,13 +56,13 @@ def _stepper(
     precision: str,
     optimizer: str,
 ) -> Callable[[], float]:
-    numbers = arithmetic(precision, str(images.device))
-    numbers.prepare(_channels_last(model)).train()
-    updates, scaler = make_optimizer(optimizer, model.parameters(), 1e-4), numbers.scaler()
+    number_format = arithmetic(precision, str(images.device))
+    number_format.prepare(_channels_last(model)).train()
+    updates, scaler = make_optimizer(optimizer, model.parameters(), 1e-4), number_format.scaler()
 
     def step() -> float:
-        with numbers.context():
-            outputs = model(_channels_last(numbers.cast(normalize(images))))
+        with number_format.context():
+            outputs = model(_channels_last(number_format.cast(normalize(images))))
         loss = cross_entropy(outputs.float(), labels)
         updates.zero_grad()
         scaler.scale(loss).backward()

@@ -1,4 +1,5 @@
-"""The layout is ruff's, and nothing is imported or assigned in vain: package, tests and notebooks' code cells."""
+"""The layout is ruff's, and nothing is imported or assigned in vain: package, tests and notebooks'
+code cells."""
 
 import subprocess
 import sys

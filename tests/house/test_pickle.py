@@ -1,4 +1,5 @@
-"""Every class of the package can be pickled: it stands at the top of a module, where `pickle` looks for it."""
+"""Every class of the package can be pickled: it stands at the top of a module, where `pickle` looks
+for it."""
 
 import ast
 import importlib

@@ -1,7 +1,7 @@
 """A strategy without a knob is a function and a line.
 
-In each registry one made-up entry is asked for by its name, through the public door, and seen to have worked: nothing else
-in the package was told of it.
+In each registry one made-up entry is asked for by its name, through the public door, and seen to
+have worked: nothing else in the package was told of it.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,5 @@
-"""The radar plot of notebook 62: each corner lies where its value lies between floor × minimum and maximum."""
+"""The radar plot of notebook 62: each corner lies where its value lies between floor × minimum and
+maximum."""
 
 import matplotlib
 import numpy as np
