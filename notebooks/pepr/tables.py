@@ -52,8 +52,8 @@ def published_table(
     if verify and not right:
         raise ValueError(
             f"{paths[0]} is not the published {name}: its MD5 is {digest(paths[0], 'md5')}, that "
-            f"of the published file {file.md5}. Delete it and get it again (pepr.fetch_tables()), or "
-            "say verify=False if the change is meant."
+            f"of the published file {file.md5}. Delete it and get it again (pepr.fetch_tables()), "
+            "or say verify=False if the change is meant."
         )
     return pandas.read_csv((right or paths)[0])
 
