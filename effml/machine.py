@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -60,6 +60,13 @@ _PLAIN = {
     },
     **{"“": '"', "”": '"', "‘": "'", "’": "'", "α": "alpha", "ß": "ss", "ø": "o", "æ": "ae"},
 }
+
+
+def choose(kind: str, name: str, menu: Iterable[str], more: str = "") -> str:
+    """`name` if it is on the `menu`. Else ValueError, which lists the menu and, behind it, says `more`."""
+    if name not in (menu := list(menu)):
+        raise ValueError(f"Unknown {kind} {name!r}. Choose from: {', '.join(map(str, menu))}{more}")
+    return name
 
 
 def print_anything() -> None:

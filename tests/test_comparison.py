@@ -15,7 +15,8 @@ def softmax(x):
 
 
 def two_models(n=300, classes=2, seed=0, noise=0.4):
-    """Labels, and the logits of a model and of a cruder one; a cruder one shifts its scores, too."""
+    """Labels, and the logits of a model and of a cruder one; a cruder one shifts its scores,
+    too."""
     rng = np.random.default_rng(seed)
     y = rng.permutation(np.arange(n) % (3 if classes == 2 else classes)).clip(
         0, classes - 1
@@ -25,7 +26,8 @@ def two_models(n=300, classes=2, seed=0, noise=0.4):
 
 
 def put(store, name, test, val, *, positive=0, task="binary", **columns):
-    """A record and its arrays, as `effml.run` leaves them: test and val are (probabilities, labels)."""
+    """A record and its arrays, as `effml.run` leaves them: test and val are (probabilities,
+    labels)."""
     scores = evaluate(*test, task=task, positive=positive)
     recipe = Recipe(model=columns.pop("model", "lenet5"), seed=int(name[1:]))
     told = {
@@ -61,7 +63,8 @@ def put(store, name, test, val, *, positive=0, task="binary", **columns):
 
 @pytest.fixture
 def store(tmp_path):
-    """r1, and r2, which is a quarter of it in size and half in time; positive is class 0, as malignant is."""
+    """r1, and r2, which is a quarter of it in size and half in time; positive is class 0, as
+    malignant is."""
     test, val = two_models(seed=1), two_models(seed=2, n=400)
     for k, name in enumerate(("r1", "r2"), 1):
         costs = (
@@ -245,9 +248,13 @@ def test_other_tasks_have_no_thresholds(tmp_path):
     assert worst.difference == pytest.approx(min(change)) and np.isnan(worst.p)
     assert worst.note.startswith(f"class {np.argmin(change)}, ")
     labels = compare("r1", "r2", store=tmp_path / "l")
-    assert {"auroc", "balanced_accuracy", "brier", "ece", "train_seconds"} <= {
-        *labels.index
-    } and "agreement" not in labels.index
+    assert {"auroc", "balanced_accuracy", "brier", "ece", "train_seconds"} <= {*labels.index}
+    told = [softmax(x) >= 0.5 for x in (good, crude)]
+    truth = np.eye(4, dtype=bool)[y]
+    assert labels.loc["accuracy", ["a", "b"]].tolist() == pytest.approx(
+        [(x == truth).mean() for x in told]
+    )
+    assert labels.b["agreement"] == pytest.approx((told[0] == told[1]).mean())
 
 
 def test_what_cannot_be_compared_is_refused(store, tmp_path):

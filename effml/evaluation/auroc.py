@@ -1,7 +1,8 @@
-"""AUROC with its interval, and the difference of two AUROCs on the same images.
+"""The AUROC with its 95 % interval, and the difference of two AUROCs on the same images.
 
-DeLong, DeLong & Clarke-Pearson, Biometrics 44:837 (1988), in O(N log N) through midranks as in Sun & Xu, IEEE Signal
-Processing Letters 21:1389 (2014), extended here to the macro mean over classes MedMNIST reports.
+DeLong, DeLong & Clarke-Pearson, Biometrics 44:837 (1988), in O(N log N) through midranks as in Sun
+& Xu, IEEE Signal Processing Letters 21:1389 (2014), extended here to the macro mean over classes
+that MedMNIST reports.
 """
 
 from dataclasses import dataclass
@@ -9,54 +10,55 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from effml.evaluation.checks import checked
+from effml.evaluation.checks import ARGMAX, checked_pair
 from effml.evaluation.intervals import NAN, Interval, logit, normal
+from effml.machine import choose
+
+SCALES = {"plain": normal, "logit": logit}
 
 
 @dataclass(frozen=True)
 class Difference:
-    """What B has more than A on the same images: `difference` = b - a, its 95 % interval and two-sided p."""
+    """What B has more than A on the same images: `difference` = b - a, its 95 % interval and
+    two-sided p."""
 
     a: float
     b: float
     difference: float
     low: float
     high: float
-    p: float
+    p: float = NAN
 
 
-def delong(
+def auroc_interval(
     scores: ArrayLike,
     is_positive: ArrayLike,
     strata: NDArray | None = None,
     *,
     scale: str = "plain",
 ) -> Interval:
-    """(AUROC, low, high), 95 %, of `scores` (N,), finite, higher is more positive, against 0/1 or bool `is_positive`.
+    """(AUROC, low, high), 95 % by DeLong, of finite `scores` (N,), higher is more positive, against
+    0/1 or bool `is_positive`.
 
-    (N, K) gives the mean over the columns that hold both outcomes. A sample's influence is the mean over columns of its
-    centred placement / size of its group (V10/n1 or V01/n0); the variance sums n_c * var(influence in c) over `strata`
-    (N,): by default a single column's two classes, which is exactly DeLong's, or one stratum for more, as labels cross.
-    All NaN where no column holds both, interval NaN where a stratum has one case. ValueError on unfit input.
+    (N, K) gives the mean over the columns that hold both outcomes. A sample's influence is the mean
+    over columns of its centred placement / size of its group (V10/n1 or V01/n0); the variance sums
+    n_c * var(influence in c) over `strata` (N,): by default a single column's two classes, which is
+    exactly DeLong's, or one stratum for more, as labels cross. All NaN where no column holds both,
+    interval NaN where a stratum has one case. ValueError on unfit input.
 
-    `scale="plain"` is symmetric and clipped to [0, 1], the interval of R's pROC; "logit" is symmetric in log-odds (Pepe,
-    The Statistical Evaluation of Medical Tests, 2003) and is what `evaluate` reports: with 40 positives of 200 and an
-    AUROC of 0.85 plain covers 93.0 % and lies above the truth six times as often as below it, logit 94.7 % and evenly."""
-    if scale not in ("plain", "logit"):
-        raise ValueError(f"Unknown scale {scale!r}. Choose from: plain, logit")
+    `scale="plain"` is symmetric and clipped to [0, 1], the interval of R's pROC; "logit" is
+    symmetric in log-odds (Pepe, The Statistical Evaluation of Medical Tests, 2003) and is what
+    `evaluate` reports: with 40 positives of 200 and an AUROC of 0.85 plain covers 93.0 % and lies
+    above the truth six times as often as below it, logit 94.7 % and evenly."""
     s, y = np.asarray(scores, dtype=float), np.asarray(is_positive)
-    if (
-        not s.size
-        or s.ndim not in (1, 2)
-        or s.shape != y.shape
-        or not (np.isfinite(s) & np.isin(y, (0, 1))).all()
-    ):
+    fits = s.size and s.ndim in (1, 2) and s.shape == y.shape
+    if not fits or not (np.isfinite(s) & np.isin(y, (0, 1))).all():
         raise ValueError(
-            "delong takes finite scores and 0/1 is_positive of one shape, (N,) or (N, K), got shapes "
-            f"{s.shape} and {y.shape}: pass scores without NaN, and `labels == positive`."
+            f"scores {s.shape} and is_positive {y.shape} must be finite and 0/1, (N,) or (N, K) "
+            "each: pass scores without NaN, and `labels == positive`."
         )
     value, influence = _influence(s.reshape(len(s), -1), truth := y.reshape(len(y), -1) == 1)
-    return (logit if scale == "logit" else normal)(value, _error(influence, truth, strata))
+    return SCALES[choose("scale", scale, SCALES)](value, _error(influence, truth, strata))
 
 
 def paired_auroc(
@@ -67,64 +69,50 @@ def paired_auroc(
     positive: int | None = None,
     task: str = "binary",
 ) -> Difference:
-    """AUROC of B minus that of A from their probabilities for the same images, shapes and `task` as in `evaluate`.
+    """AUROC of B minus that of A, shapes and `task` as in `evaluate`, with DeLong's interval.
 
-    Samples' influences on the two AUROCs are subtracted before the variance is taken, which is DeLong's covariance of
-    correlated curves; binary agrees with pROC's `roc.test(paired = TRUE)`, other tasks compare macro means.
-    Equal AUROCs without variance (the same ranking) have p = 1, unequal ones without variance p = NaN."""
-    (a, truth), (b, _) = (checked(p, labels, task, positive) for p in (p_a, p_b))
-    strata = truth.argmax(axis=1) if task in ("multi-class", "ordinal") else None
-    (value_a, influence_a), (value_b, influence_b) = _influence(a, truth), _influence(b, truth)
-    error = _error(influence_b - influence_a, truth, strata)
-    return Difference(
-        value_a,
-        value_b,
-        *normal(value_b - value_a, error, least=-1),
-        _two_sided(value_b - value_a, error),
-    )
+    Samples' influences on the two AUROCs are subtracted before the variance is taken, which is
+    DeLong's covariance of correlated curves; binary agrees with pROC's `roc.test(paired = TRUE)`,
+    other tasks compare macro means. Equal AUROCs without variance (the same ranking) have p = 1,
+    unequal ones without variance p = NaN."""
+    from scipy.special import ndtr
+
+    *scores, truth = checked_pair(p_a, p_b, labels, task, positive)
+    (a, influence_a), (b, influence_b) = (_influence(s, truth) for s in scores)
+    strata = truth.argmax(axis=1) if task in ARGMAX else None
+    difference, error = b - a, _error(influence_b - influence_a, truth, strata)
+    p = 2 * ndtr(-abs(difference) / error) if error else NAN if difference else 1.0
+    _, low, high = normal(difference, error, least=-1)
+    return Difference(a=a, b=b, difference=difference, low=low, high=high, p=float(p))
 
 
 def _influence(scores: NDArray, truth: NDArray) -> tuple[float, NDArray]:
-    """Macro AUROC of scores (N, K) over the columns where bool truth (N, K) has both outcomes, and what each of N adds to it."""
+    """Macro AUROC of scores (N, K) over the columns where bool truth (N, K) has both outcomes, and
+    what each of N adds to it."""
     usable = truth.any(axis=0) & ~truth.all(axis=0)
     if not usable.any():
         return NAN, np.full(len(scores), NAN)
     s, t = scores[:, usable], truth[:, usable]
     placements = np.stack([_placements(*column) for column in zip(s.T, t.T)], axis=1)
     aurocs = placements.mean(axis=0, where=t)
-    return float(aurocs.mean()), (
-        (placements - aurocs) / np.where(t, t.sum(axis=0), (~t).sum(axis=0))
-    ).mean(axis=1)
+    sizes = np.where(t, t.sum(axis=0), (~t).sum(axis=0))
+    return float(aurocs.mean()), ((placements - aurocs) / sizes).mean(axis=1)
 
 
 def _error(influence: NDArray, truth: NDArray, strata: NDArray | None) -> float:
     """Standard error of the sum of `influence` (N,); NaN where a stratum has a single case."""
-    strata = (
-        strata
-        if strata is not None
-        else truth[:, 0]
-        if truth.shape[1] == 1
-        else np.zeros(len(truth))
-    )
+    if strata is None:
+        strata = truth[:, 0] if truth.shape[1] == 1 else np.zeros(len(truth))
     groups = [influence[strata == c] for c in np.unique(strata)]
     return sum(len(g) * g.var(ddof=1) for g in groups) ** 0.5 if min(map(len, groups)) > 1 else NAN
 
 
 def _placements(scores: NDArray, truth: NDArray) -> NDArray:
-    """(N,) share of the other group that each sample is ordered rightly against, ties half: DeLong's V10 and V01."""
+    """(N,) share of the other group that each sample is ordered rightly against, ties half:
+    DeLong's V10 and V01."""
     from scipy.stats import rankdata
 
-    below = rankdata(
-        scores
-    )  # midrank among all - midrank in the own group = members of the other group below
+    below = rankdata(scores)  # less the midrank in the own group: how many of the other are below
     below[truth] -= rankdata(scores[truth])
     below[~truth] -= rankdata(scores[~truth])
     return np.where(truth, below / (~truth).sum(), 1 - below / truth.sum())
-
-
-def _two_sided(difference: float, error: float) -> float:
-    from scipy.special import ndtr
-
-    if error == 0:
-        return 1.0 if difference == 0 else NAN
-    return float(2 * ndtr(-abs(difference) / error))

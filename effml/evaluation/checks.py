@@ -1,83 +1,96 @@
-"""What every score asks of its input first. Errors are instructions."""
+"""What every score asks of its input first, and the answers in it. Errors are instructions."""
+
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-ONE_VS_REST = "For class c of several against the rest pass probabilities[:, c] and labels == c, with positive=1."
-TASKS = ("binary", "multi-class", "ordinal", "multi-label")
+from effml.machine import choose
+
+ARGMAX = ("multi-class", "ordinal")  # tasks in which the largest probability is the answer
+TASKS = ("binary", *ARGMAX, "multi-label")
+ONE_VS_REST = "For class c of several pass probabilities[:, c] and labels == c, with positive=1."
 
 
 def checked(
     probabilities: ArrayLike, labels: ArrayLike, task: str, positive: int | None
 ) -> tuple[NDArray, NDArray]:
     """Probabilities and bool truth, (N, K) each; for binary of the positive class alone, (N, 1)."""
-    if task not in TASKS:
-        raise ValueError(f"Unknown task {task!r}. Choose from: {', '.join(TASKS)}.")
-    if task == "binary" and positive not in (0, 1):
+    binary, labelled = choose("task", task, TASKS) == "binary", task == "multi-label"
+    if binary and positive not in (0, 1):
         raise ValueError(
-            f"A binary task needs positive=0 or positive=1, got {positive!r}: name the class whose cases "
-            f"sensitivity counts, as the data set's passport does (BreastMNIST: 0, malignant). {ONE_VS_REST}"
+            f"A binary task needs positive=0 or positive=1, got {positive!r}: name the class that "
+            f"sensitivity is about (BreastMNIST: 0, malignant). {ONE_VS_REST}"
         )
     p, y = np.asarray(probabilities, dtype=float), np.asarray(labels)
-    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 and task != "multi-label" else y
-    p = p[:, None] if p.ndim == 1 and task == "binary" else p
-    fits = (
-        p.ndim == 2
-        and p.size
-        and {"binary": p.shape[1] < 3, "multi-label": True}.get(task, p.shape[1] > 1)
-    )
-    if not fits or y.shape != (p.shape if task == "multi-label" else p.shape[:1]):
+    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 and not labelled else y
+    p = p[:, None] if p.ndim == 1 and binary else p
+    k = p.shape[1] if p.ndim == 2 else 0
+    fits = p.size and (k < 3 if binary else k > (0 if labelled else 1))
+    if p.ndim != 2 or not fits or y.shape != (p.shape if labelled else p.shape[:1]):
         raise ValueError(
-            f"probabilities {np.shape(probabilities)} and labels {np.shape(labels)} do not fit {task}: "
-            "pass (N, K), for binary (N, 2) or (N,), with labels (N,), for multi-label (N, K); N > 0."
-            + (f" {ONE_VS_REST}" if task == "binary" and p.ndim == 2 and p.shape[1] > 2 else "")
+            f"probabilities {np.shape(probabilities)} and labels {np.shape(labels)} do not fit "
+            f"{task}: pass (N, K), for binary (N, 2) or (N,), with labels (N,), for multi-label "
+            f"(N, K); N > 0. {ONE_VS_REST if binary and k > 2 else ''}"
         )
-    bad = ~(
-        (p >= -1e-6) & (p <= 1 + 1e-6)
-    )  # fast runtimes overshoot by a rounding; NaN fails both comparisons
+    bad = ~((p >= -1e-6) & (p <= 1 + 1e-6))  # runtimes overshoot by a rounding; NaN fails both
     if bad.any():
         raise ValueError(
-            f"{bad.sum()} of {p.size} probabilities not finite or outside [0, 1], first in row "
-            f"{bad.any(axis=1).argmax()}: apply softmax or sigmoid to logits; NaN means a diverged run."
+            f"{bad.sum()} of {p.size} probabilities lie outside [0, 1], first in row "
+            f"{bad.any(axis=1).argmax()}: apply softmax or sigmoid to logits; NaN means that "
+            "training diverged."
         )
-    classes = np.arange(p.shape[1] if task in ("multi-class", "ordinal") else 2)
+    classes = np.arange(k if task in ARGMAX else 2)
     if not np.isin(y, classes).all():
         raise ValueError(
-            f"labels must be integers from 0 to {classes[-1]}, got {np.setdiff1d(y, classes)[:5].tolist()}"
-            ": number classes as the columns are, from 0, and drop images without a label."
-            + (f" {ONE_VS_REST}" if task == "binary" else "")
+            f"labels must be integers from 0 to {classes[-1]}, got "
+            f"{np.setdiff1d(y, classes)[:5].tolist()}: number classes as the columns are, and drop "
+            f"images without a label. {ONE_VS_REST if binary else ''}"
         )
-    if task == "binary":
-        return p[:, [int(positive) if p.shape[1] == 2 else 0]], (y == positive)[:, None]
-    return p, y == 1 if task == "multi-label" else y[:, None] == classes
+    if binary:
+        return p[:, [int(positive) if k == 2 else 0]], (y == positive)[:, None]
+    return p, y == 1 if labelled else y[:, None] == classes
+
+
+def checked_pair(
+    p_a: ArrayLike, p_b: ArrayLike, labels: ArrayLike, task: str, positive: int | None
+) -> tuple[NDArray, NDArray, NDArray]:
+    """`checked` probabilities of two models for the same images, and the truth they share."""
+    (a, truth), (b, _) = (checked(p, labels, task, positive) for p in (p_a, p_b))
+    if a.shape != b.shape:
+        raise ValueError(f"The models tell {a.shape[1]} and {b.shape[1]} classes: pass the same.")
+    return a, b, truth
 
 
 def called(p: NDArray, task: str, thresholds: ArrayLike | None) -> tuple[NDArray, NDArray]:
-    """The answers, bool (N, K): the arg max alone, or where probability >= threshold; and the thresholds, () or (K,)."""
+    """The answers, bool (N, K): the arg max alone, or where probability >= threshold; and the
+    thresholds, () or (K,)."""
     k, cut = p.shape[1], np.asarray(0.5 if thresholds is None else thresholds, dtype=float)
     if cut.shape not in ((), (k,)) or not ((cut >= 0) & (cut <= 1)).all():
         raise ValueError(
-            f"thresholds must be one number in [0, 1]{f', or {k} of them' * (k > 1)}, got {thresholds!r}: "
-            "choose on validation, on the positive class's probability, or leave None for 0.5."
+            f"thresholds must be one number in [0, 1]{f', or {k} of them' * (k > 1)}, got "
+            f"{thresholds!r}: choose on validation, or leave None for 0.5."
         )
-    return p.argmax(axis=1)[:, None] == np.arange(k) if task in (
-        "multi-class",
-        "ordinal",
-    ) else p >= cut, cut
+    return p.argmax(axis=1)[:, None] == np.arange(k) if task in ARGMAX else p >= cut, cut
 
 
 def right_answers(answers: NDArray, truth: NDArray, task: str) -> NDArray:
-    """Bool (N, K): whether each answer is right; where one class is answered, every column says whether it is the image's."""
-    if task in ("multi-class", "ordinal"):
+    """Bool (N, K): whether each answer is right; where one class is answered, every column says
+    whether it is the image's."""
+    if task in ARGMAX:
         return np.repeat((answers & truth).any(axis=1, keepdims=True), truth.shape[1], axis=1)
     return answers == truth
 
 
-def class_columns(
-    p: NDArray, truth: NDArray, answers: NDArray, positive: int | None
-) -> tuple[NDArray, NDArray, NDArray]:
-    """A column per class, (N, 2) in the order of the indices, where a binary task has only that of the positive class."""
-    order = slice(None, None, 1 if positive == 0 else -1)
-    return tuple(
-        np.hstack([x, y])[:, order] for x, y in ((p, 1 - p), (truth, ~truth), (answers, ~answers))
-    )
+def class_columns(task: str, positive: int | None, *arrays: NDArray) -> list[NDArray]:
+    """`arrays` with a column per class in the order of the indices: a binary task has only that of
+    the positive class."""
+    if task != "binary":
+        return list(arrays)
+    both = ([x, ~x if x.dtype == bool else 1 - x] for x in arrays)
+    return [np.hstack(x if positive == 0 else x[::-1]) for x in both]
+
+
+def notes_of(told: Mapping[str, bool]) -> tuple[str, ...]:
+    """The notes that hold."""
+    return tuple(note for note, holds in told.items() if holds)

@@ -1,4 +1,4 @@
-"""95 % intervals: normal, logit, Wilson's for proportions, and a paired bootstrap for everything else."""
+"""95 % intervals: normal, logit, Wilson's for proportions, and a paired bootstrap for the rest."""
 
 import warnings
 from collections.abc import Callable
@@ -13,15 +13,13 @@ Interval = tuple[float, float, float]  # value, low, high
 
 def normal(value: float, error: float, *, least: float = 0) -> Interval:
     """`value` ± 1.96 standard errors, clipped to [`least`, 1] as pROC does."""
-    return (
-        float(value),
-        float(np.clip(value - Z95 * error, least, 1)),
-        float(np.clip(value + Z95 * error, least, 1)),
-    )
+    low, high = np.clip([value - Z95 * error, value + Z95 * error], least, 1).tolist()
+    return float(value), low, high
 
 
 def logit(value: float, error: float) -> Interval:
-    """`value` in [0, 1], its interval normal on the scale of log(value / (1 - value)), with the error the delta method gives."""
+    """`value` in [0, 1], its interval normal on the scale of log(value / (1 - value)), with the
+    error that the delta method gives."""
     from scipy import special
 
     if not 0 < value < 1 or not error > 0:
@@ -30,16 +28,26 @@ def logit(value: float, error: float) -> Interval:
     return float(value), float(special.expit(centre - half)), float(special.expit(centre + half))
 
 
+def over_images(values: NDArray, *, least: float = 0) -> Interval:
+    """Mean of `values` (N,) with its normal interval, NaN for a single one."""
+    error = values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else NAN
+    return normal(values.mean(), error, least=least)
+
+
 def wilson(right: ArrayLike) -> Interval:
     """Mean of 0/1 `right` (n,) with its Wilson (1927) score interval; NaN where n is 0."""
     from scipy.stats import binomtest
 
     hits, n = int(np.sum(right)), len(np.asarray(right))
-    return (
-        (hits / n, *map(float, binomtest(hits, n).proportion_ci(method="wilson")))
-        if n
-        else (NAN, NAN, NAN)
-    )
+    if not n:
+        return NAN, NAN, NAN
+    return hits / n, *map(float, binomtest(hits, n).proportion_ci(method="wilson"))
+
+
+def columns(**intervals: Interval) -> dict[str, float]:
+    """`auroc=(value, low, high)` as {"auroc": value, "auroc_low": low, "auroc_high": high}."""
+    ends = ("", "_low", "_high")
+    return {name + end: x for name, found in intervals.items() for end, x in zip(ends, found)}
 
 
 def paired_bootstrap(
@@ -49,30 +57,26 @@ def paired_bootstrap(
     seed: int = 0,
     strata: ArrayLike | None = None,
 ) -> tuple[Any, Any, Any]:
-    """(value, low, high) of `statistic(*arrays)`, a number or an array of them, by the percentile bootstrap over images.
+    """(value, low, high) of `statistic(*arrays)`, a number or an array of them, by the percentile
+    bootstrap over images.
 
-    Every one of `n` resamples takes the same rows of all `arrays` (N, …), with replacement, within each of `strata` (N,),
-    usually the labels, so that no class is lost. Resamples whose statistic is NaN are left out. Efron & Tibshirani,
-    An Introduction to the Bootstrap (1993), ch. 13. ValueError where the rows do not match or there are none."""
+    Every one of `n` resamples takes the same rows of all `arrays` (N, …), with replacement, within
+    each of `strata` (N,), usually the labels, so that no class is lost. Resamples whose statistic
+    is NaN are left out. Efron & Tibshirani, An Introduction to the Bootstrap (1993), ch. 13.
+    ValueError where the rows do not match or there are none."""
     rows = [len(array) for array in (*arrays, *([] if strata is None else [strata]))]
-    if not rows or len(set(rows)) > 1 or not rows[0]:
+    if len(set(rows)) != 1 or not rows[0]:
         raise ValueError(
-            f"arrays and strata have {rows} rows: pass arrays of the same images in the same order, N > 0."
+            f"arrays and strata have {rows} rows: pass N > 0 of the same images in the same order."
         )
-    strata, rng = (
-        np.zeros(rows[0]) if strata is None else np.asarray(strata),
-        np.random.default_rng(seed),
-    )
+    strata = np.zeros(rows[0]) if strata is None else np.asarray(strata)
     groups = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
-    resamples = (
-        np.concatenate([group[rng.integers(len(group), size=len(group))] for group in groups])
-        for _ in range(n)
-    )
-    drawn = np.array(
-        [statistic(*(array[chosen] for array in arrays)) for chosen in resamples], dtype=float
-    )
+    drawn, rng = [], np.random.default_rng(seed)
+    for _ in range(n):
+        chosen = np.concatenate([g[rng.integers(len(g), size=len(g))] for g in groups])
+        drawn.append(statistic(*(array[chosen] for array in arrays)))
     value = np.asarray(statistic(*arrays), dtype=float)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # all NaN: so is the interval
-        low, high = np.nanpercentile(drawn, (2.5, 97.5), axis=0)
+        low, high = np.nanpercentile(np.array(drawn, dtype=float), (2.5, 97.5), axis=0)
     return (value, low, high) if value.ndim else (float(value), float(low), float(high))

@@ -1,4 +1,5 @@
-"""Segmentation: tiny masks by hand, Hausdorff distances by brute force over all pairs of surface pixels."""
+"""Segmentation: tiny masks by hand, Hausdorff distances by brute force over all pairs of surface
+pixels."""
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from effml.evaluation import evaluate_masks
 
 
 def blobs(shape, n=12, seed=0, shift=0.0):
-    """Smooth masks (N, *shape) with several parts, some of which touch the border, and a probability that is like them."""
+    """Smooth masks (N, *shape) with several parts, some of which touch the border, and a
+    probability that is like them."""
     rng = np.random.default_rng(seed)
     noise = gaussian_filter(rng.normal(size=(n, *shape)), (0, *(2,) * len(shape)), mode="nearest")
     noise /= noise.std()
@@ -22,7 +24,8 @@ def blobs(shape, n=12, seed=0, shift=0.0):
 
 
 def surface(mask):
-    """Coordinates of the pixels of `mask` with a neighbour across an edge or face that is not in it."""
+    """Coordinates of the pixels of `mask` with a neighbour across an edge or face that is not in
+    it."""
     padded = np.pad(mask, 1)
     inner = np.logical_and.reduce(
         [np.roll(padded, step, axis) for axis in range(mask.ndim) for step in (1, -1)]

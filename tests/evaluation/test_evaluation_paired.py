@@ -1,4 +1,5 @@
-"""Two models on the same images: pROC's own example, brute force, statsmodels, and what 95 % means in simulation."""
+"""Two models on the same images: pROC's own example, brute force, statsmodels, and what 95 % means
+in simulation."""
 
 import numpy as np
 import pytest
@@ -6,9 +7,10 @@ from scipy import stats
 from scipy.optimize import minimize_scalar
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, roc_auc_score
 
+from conftest import seeds
 from effml.evaluation import (
     agreement,
-    delong,
+    auroc_interval,
     evaluate,
     mcnemar,
     non_inferiority,
@@ -18,134 +20,25 @@ from effml.evaluation import (
     paired_scores,
 )
 
-# pROC's data set aSAH (Turck et al., Intensive Care Medicine 36:107, 2010): 41 patients with a poor outcome, then 72 with a
-# good one. S100β in 1/100 µg/l and the WFNS grade, put together from the thresholds and placements that pROC's own tests
-# expect; values that no comparison between the two groups can tell apart are in any order.
+# pROC's data set aSAH (Turck et al., Intensive Care Medicine 36:107, 2010): 41 patients with a poor
+# outcome, then 72 with a good one. S100β in 1/100 µg/l and the WFNS grade, put together from the
+# thresholds and placements that pROC's own tests expect; values that no comparison between the two
+# groups can tell apart are in any order.
 S100B = np.array(
-    [
-        13,
-        10,
-        16,
-        12,
-        44,
-        52,
-        49,
-        7,
-        33,
-        9,
-        7,
-        41,
-        35,
-        48,
-        56,
-        25,
-        58,
-        70,
-        71,
-        7,
-        71,
-        30,
-        3,
-        9,
-        22,
-        74,
-        26,
-        77,
-        8,
-        27,
-        13,
-        10,
-        11,
-        23,
-        82,
-        14,
-        86,
-        32,
-        96,
-        207,
-        44,
-        13,
-        14,
-        10,
-        4,
-        45,
-        17,
-        10,
-        10,
-        4,
-        8,
-        4,
-        9,
-        11,
-        7,
-        17,
-        7,
-        11,
-        13,
-        18,
-        4,
-        16,
-        14,
-        34,
-        9,
-        50,
-        46,
-        16,
-        7,
-        43,
-        47,
-        11,
-        8,
-        9,
-        8,
-        4,
-        13,
-        10,
-        14,
-        15,
-        5,
-        5,
-        9,
-        5,
-        9,
-        8,
-        16,
-        9,
-        8,
-        33,
-        11,
-        28,
-        7,
-        10,
-        32,
-        7,
-        6,
-        24,
-        38,
-        10,
-        15,
-        8,
-        14,
-        10,
-        7,
-        6,
-        19,
-        15,
-        47,
-        19,
-        15,
-        50,
-        48,
-    ]
+    """
+    13 10 16 12 44 52 49 7 33 9 7 41 35 48 56 25 58 70 71 7 71 30 3 9 22 74 26 77 8 27 13 10
+    11 23 82 14 86 32 96 207 44 13 14 10 4 45 17 10 10 4 8 4 9 11 7 17 7 11 13 18 4 16 14 34 9
+    50 46 16 7 43 47 11 8 9 8 4 13 10 14 15 5 5 9 5 9 8 16 9 8 33 11 28 7 10 32 7 6 24 38 10
+    15 8 14 10 7 6 19 15 47 19 15 50 48
+    """.split(),
+    dtype=int,
 )
 WFNS = np.array(
     [
-        *map(
-            int,
-            "32455552521254425552525245441442255225555"
-            "111151221221112121134141551124112212122111121211324214115422111312244111",
-        )
-    ]
+        *"324555525212544255525252454414422552255551111512212211121"
+        "21134141551124112212122111121211324214115422111312244111"
+    ],
+    dtype=int,
 )
 POOR = np.repeat([1, 0], (41, 72))
 
@@ -163,13 +56,16 @@ def correlated(rng, n, classes=2, rho=0.8, signal=(1.2, 1.0)):
 
 def test_auroc_and_its_interval_are_those_of_proc():
     """R: ci.auc(aSAH$outcome, aSAH$s100b) gives 0.6301-0.7314-0.8326 (DeLong)."""
-    assert delong(S100B, POOR) == pytest.approx((0.731368563685637, 0.6301, 0.8326), abs=5e-5)
-    assert delong(S100B, POOR)[0] == pytest.approx(0.731368563685637, abs=1e-13)
-    assert delong(WFNS, POOR)[0] == pytest.approx(0.823678861788618, abs=1e-13)
+    assert auroc_interval(S100B, POOR) == pytest.approx(
+        (0.731368563685637, 0.6301, 0.8326), abs=5e-5
+    )
+    assert auroc_interval(S100B, POOR)[0] == pytest.approx(0.731368563685637, abs=1e-13)
+    assert auroc_interval(WFNS, POOR)[0] == pytest.approx(0.823678861788618, abs=1e-13)
 
 
 def test_paired_difference_is_that_of_procs_roc_test():
-    """R: roc.test(wfns, s100b) expects Z = 2.209, p = 0.0271757822291882, interval 0.0104061769564846 to 0.174214419249478."""
+    """R: roc.test(wfns, s100b) expects Z = 2.209, p = 0.0271757822291882, interval
+    0.0104061769564846 to 0.174214419249478."""
     found = paired_auroc(S100B / 300, WFNS / 5, POOR, positive=1)
     assert (found.low, found.high) == pytest.approx(
         (0.0104061769564846, 0.174214419249478), abs=2e-9
@@ -249,10 +145,11 @@ def binormal(rng, y, aurocs, rho):
     return stats.norm.cdf(shift * y + rho**0.5 * shared + (1 - rho) ** 0.5 * own)
 
 
-@pytest.mark.parametrize("n", [200, 1000])
+@pytest.mark.parametrize("n", [(200, 1000)[i] for i in seeds(1, 2)])
 def test_95_percent_intervals_cover(n):
-    """Prevalence 0.2, AUROC 0.85 (and 0.82 for the second model, correlation 0.7), 2 000 data sets: 93.5 to 96.5 % of intervals
-    hold the truth; on DeLong's plain scale not so with 40 positives, which is why `evaluate` takes the logit."""
+    """Prevalence 0.2, AUROC 0.85 (and 0.82 for the second model, correlation 0.7), 2 000 data sets:
+    93.5 to 96.5 % of intervals hold the truth; on DeLong's plain scale not so with 40 positives,
+    which is why `evaluate` takes the logit."""
     rng, y, aurocs, rounds = (
         np.random.default_rng(12),
         (np.arange(n) < n // 5).astype(int),
@@ -263,7 +160,7 @@ def test_95_percent_intervals_cover(n):
     for _ in range(rounds):
         a, b = binormal(rng, y, aurocs, 0.7)
         for scale in ("plain", "logit"):
-            _, low, high = delong(a, y, scale=scale)
+            _, low, high = auroc_interval(a, y, scale=scale)
             covered[scale] += low <= 0.85 <= high
         found = paired_auroc(a, b, y, positive=1)
         covered["paired"] += found.low <= -0.03 <= found.high

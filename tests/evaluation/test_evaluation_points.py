@@ -1,4 +1,5 @@
-"""Operating points: brute force over scikit-learn's ROC curve, ties, and what validation cannot support."""
+"""Operating points: brute force over scikit-learn's ROC curve, ties, and what validation cannot
+support."""
 
 from dataclasses import astuple
 
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_curve
 
+from conftest import seeds
 from effml.evaluation import AIMS, achieved, evaluate, operating_point
 
 
@@ -20,7 +22,7 @@ def sample(seed, n=150, decimals=None, prevalence=0.35):
 
 @pytest.mark.parametrize("at_least", [0.6, 0.8, 0.95, 1.0])
 @pytest.mark.parametrize("decimals", [None, 2, 1])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(2, 4))
 def test_thresholds_by_brute_force(seed, decimals, at_least):
     p, y = sample(seed, decimals=decimals)
     fpr, tpr, cuts = roc_curve(y == 0, p, drop_intermediate=False)  # cuts fall from inf
@@ -56,7 +58,8 @@ def test_thresholds_by_brute_force(seed, decimals, at_least):
 
 
 def test_the_aim_is_about_the_malignant():
-    """malignant = 0: of 20 malignant and 60 benign cases screening may miss one malignant, whatever becomes of the benign."""
+    """malignant = 0: of 20 malignant and 60 benign cases screening may miss one malignant, whatever
+    becomes of the benign."""
     y = np.repeat([0, 1], (20, 60))
     malignant = np.concatenate([[0.1, 0.35], np.linspace(0.4, 0.9, 18), np.linspace(0.02, 0.6, 60)])
     point = operating_point(np.column_stack([malignant, 1 - malignant]), y, positive=0)
@@ -91,7 +94,8 @@ def test_constant_scores(constant):
 def test_too_few_cases_are_noted():
     p, y = sample(0, n=60, prevalence=0.2)
     assert operating_point(p, y, positive=0).notes == (
-        "only 12 positive cases on validation, fewer than 20: one of them moves sensitivity by 0.083",
+        "only 12 positive cases on validation, fewer than 20: one of them moves "
+        "sensitivity by 0.083",
     )
     assert operating_point(p, y, positive=0, aim="confirmation").notes == ()
     assert "12 positive" in operating_point(p, y, positive=0, aim="youden").notes[0]
@@ -136,7 +140,7 @@ def test_order_and_names_do_not_matter(aim):
 @pytest.mark.parametrize(
     "change, message",
     [
-        (dict(aim="triage"), "Unknown aim 'triage'. Choose from: screening, confirmation, youden"),
+        (dict(aim="triage"), "Unknown aim .triage.. Choose from: screening, confirmation"),
         (dict(at_least=0), "at_least=0 is not allowed: give a fraction above 0"),
         (dict(at_least=95), "at_least=95 is not allowed"),
         (

@@ -1,4 +1,5 @@
-"""Average precision, Brier, ECE, worst class, rows by class and by group: against scikit-learn, and by hand."""
+"""Average precision, Brier, ECE, worst class, rows by class and by group: against scikit-learn, and
+by hand."""
 
 from dataclasses import asdict
 
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
+from conftest import seeds
 from effml.evaluation import average_precision, by_group, ece, evaluate, per_class, reliability
 
 TASKS = ("binary", "multi-class", "multi-label")
@@ -26,7 +28,7 @@ def sample(task, n=157, seed=0, decimals=2):
     return (1 / (1 + np.exp(-rng.normal(y, 1)))).round(decimals), y, dict(task=task)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(2, 6))
 def test_average_precision_and_brier_are_scikit_learns(seed):
     p, y, how = sample("binary", seed=seed)
     s = evaluate(p, y, **how)
@@ -55,7 +57,8 @@ def test_average_precision_and_brier_are_scikit_learns(seed):
 
 
 def test_ece_by_hand():
-    """Four events in two bins: (0.05, 0.05) came true half the time, (0.95, 0.95) always: (2 * 0.45 + 2 * 0.05) / 4."""
+    """Four events in two bins: (0.05, 0.05) came true half the time, (0.95, 0.95) always: (2 * 0.45
+    + 2 * 0.05) / 4."""
     assert ece([0.05, 0.05, 0.95, 0.95], [0, 1, 1, 1]) == pytest.approx(0.25)
     assert ece([0.0, 1.0], [0, 1]) == 0 and ece([1.0], [0]) == 1
     count, confidence, frequency = reliability(
