@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas
 
-from effml.machine import ROOT
+from effml.machine import ROOT, choose
 from effml.results import CLAIMS_TYPE, claims_in, interval
 
 VERDICTS = ("agrees", "differs", "inconclusive", "not testable here")
@@ -47,9 +47,8 @@ def verdicts(ours: Ours) -> pandas.DataFrame:
     stands in the place of theirs ± tolerance.
     """
     book = ledger().set_index("id")
-    if unknown := [name for name in ours if name not in book.index]:
-        raise ValueError(f"Unknown claim {unknown[0]!r}. Choose from: {', '.join(book.index)}")
-    return pandas.DataFrame([_compare(name, book.loc[name], ours[name]) for name in ours])
+    claims = {name: book.loc[choose("claim", name, book.index)] for name in ours}
+    return pandas.DataFrame([_compare(name, claims[name], ours[name]) for name in ours])
 
 
 def reported(folder: str | os.PathLike = ROOT / "notebooks") -> pandas.DataFrame:

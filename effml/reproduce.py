@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from effml.machine import ROOT
+from effml.machine import ROOT, choose
 from effml.results import claims_in, read_records, save_file
 from effml.sweep.plan import FINAL
 
@@ -46,8 +46,7 @@ def make_plan(profile: str, only: Sequence[str] = ()) -> list[Plan]:
 
     Raises ValueError for an unknown profile, notebook or parameter.
     """
-    if profile not in PROFILES:
-        raise ValueError(f"Unknown profile {profile!r}. Choose from: {', '.join(PROFILES)}")
+    choose("profile", profile, PROFILES)
     paths = {path.name[:2]: path for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))}
     if unknown := [number for number in only if number not in paths]:
         known = ", ".join(paths)

@@ -22,6 +22,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from effml.machine import choose
+
 Steps = Iterator[dict[str, Any]]
 
 
@@ -133,9 +135,7 @@ def lacking(name: str) -> str:
 
     ValueError for an unknown name.
     """
-    if name not in PEERS:
-        raise ValueError(f"Unknown meter {name!r}. Choose from: {', '.join(PEERS)}")
-    package = name.split()[0]
+    package = choose("meter", name, PEERS).split()[0]
     return (
         ""
         if importlib.util.find_spec(package)
