@@ -14,15 +14,17 @@ import torch
 import effml
 from effml import compression, metering, optimizers, phantoms, precision, selection
 from effml.compression.magnitude import magnitude
-from effml.training import augmentation, importance, loop
+from effml.training import SCHEDULES, augmentation, importance
 
 
 @pytest.fixture
-def base(monkeypatch):
-    """A recipe of few images and one epoch."""
+def base(monkeypatch, tmp_path):
+    """A recipe of few images and one epoch. Its phantom is kept from the cache of other tests."""
+    monkeypatch.setenv("EFFML_CACHE", str(tmp_path / "cache"))
     small = replace(phantoms.PHANTOMS["phantom-chest"], counts=(48, 16, 16))
-    monkeypatch.setitem(phantoms.PHANTOMS, "phantom-chest", small)
-    return effml.Recipe(model="mlp", epochs=1, batch_size=16, threads=1)
+    monkeypatch.setitem(phantoms.PHANTOMS, "phantom-few", small)
+    asked = {"data": "phantom-few", "model": "mlp", "epochs": 1, "batch_size": 16}
+    return effml.Recipe(**asked, threads=1)
 
 
 def ran(recipe, store=None):
@@ -109,7 +111,7 @@ def test_a_schedule(base, monkeypatch, tmp_path):
     def standstill(optimizer, steps):
         return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.0)
 
-    monkeypatch.setitem(loop.SCHEDULES, "standstill", standstill)
+    monkeypatch.setitem(SCHEDULES, "standstill", standstill)
     first, trained = (
         ran(base.but(schedule="standstill", epochs=epochs, weight_decay=0.0), tmp_path)
         for epochs in (0, 1)
