@@ -269,7 +269,7 @@ def _fingerprint(plan: Plan) -> str:
             seen.append(str(error))
     read: list[Path] = []
     if "tables" in values:
-        from effml.data.catalogue import folders
+        from effml.data.places import folders
 
         for folder in folders():
             places = (folder / "pepr", folder / "tables", folder.parent / "tables")

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pandas
 
-from effml.data.catalogue import RemoteFile, digest, folders, valid
+from effml.data.catalogue import RemoteFile
 from effml.data.fetch import download
+from effml.data.places import digest, folders, valid
 from pepr.phantom import DEFECTS, phantom_tables
 
 FILES = {  # at commit ce087aa: MD5 and bytes

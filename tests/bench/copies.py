@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from effml.data.catalogue import folders
+from effml.data.places import folders
 from effml.importing.copies import KINDS, Looks, find_copies, look
 from effml.phantoms import PHANTOMS, make_phantom
 

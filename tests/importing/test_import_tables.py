@@ -554,8 +554,10 @@ def test_names_in_other_case_are_found_where_they_mean_one_file(tmp_path):
     assert note in report["passport"]["notes"]
 
 
-@pytest.mark.parametrize("name, words", [("a\nb", "3 signs"), ("x" * 300, "300 signs")])
+@pytest.mark.parametrize("name, words", [("a\nb", "3 characters"), ("x" * 300, "300 characters")])
 def test_names_of_classes_are_short_and_of_one_line(take, name, words):
-    with pytest.raises(ValueError, match=f"A class is called .*{words}.*at most 100 signs") as said:
+    with pytest.raises(
+        ValueError, match=f"A class is called .*{words}.*at most 100 characters"
+    ) as said:
         take(pd.DataFrame(rows((name, "other")), columns=["file", "label", "patient"]))
     assert len(str(said.value)) < 200
