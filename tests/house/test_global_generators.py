@@ -27,7 +27,7 @@ UNTRIED = {  # a network, a process of its own, or tables and figures of records
     *("fetch", "import_folder", "sweep", "warm_up"),
     *("data_label", "own_or_reference", "load_arrays", "report", "over_seeds"),
     *("show_source", "live", "save_figure", "compare"),
-    *("radar", "tradeoff", "roc"),
+    *("tradeoff", "roc"),
     *("predictive_values", "Record", "NUMERICS"),
 }
 
