@@ -175,7 +175,7 @@ def _show(given: argparse.Namespace) -> int:
 
 
 def _predict(given: argparse.Namespace) -> int:
-    from effml.experiment.folder import predict_folder
+    from effml.experiment.predict_folder import predict_folder
 
     where = {"out": given.out, "store": given.store, "force": given.force}
     return predict_folder(given.run, given.folder, **where)

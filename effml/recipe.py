@@ -139,7 +139,7 @@ SELECTION = Menu("selection.SELECTORS", ("none",), "_per_class")
 PRUNERS, MERGERS, FACTORIZERS = (
     Menu(f"compression.{name}", ("none",)) for name in ("PRUNERS", "MERGERS", "FACTORIZERS")
 )
-TRAINING = "training.importance.SAMPLERS training.schedules.SCHEDULES training.stopping.STOPPING"
+TRAINING = "training.sampling.SAMPLERS training.schedules.SCHEDULES training.stopping.STOPPING"
 SAMPLERS, SCHEDULES, STOPPING = map(Menu, TRAINING.split())
 AUGMENTATIONS = Menu("training.augmentation.AUGMENTATIONS")
 CLASS_WEIGHTS = Menu("training.losses.CLASS_WEIGHTS")

@@ -17,7 +17,7 @@ from effml.importing.delimited import read_csv
 from effml.importing.importer import import_folder
 from effml.importing.output import npz_path
 from effml.importing.pictures import Pixels
-from effml.importing.written import finish
+from effml.importing.npz import finish
 
 _RSNA = {"group": "patient_id", "site": "site_id", "cancer": "cancer"}  # what goes into the file
 _LIDC = ("lidc_class256.pt",), ("Train.pt", "Valid.pt", "Test.pt")

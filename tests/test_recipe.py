@@ -154,7 +154,7 @@ def test_importing_effml_and_asking_needs_no_torch():
 
 MENUS = {
     "selection": "selection.SELECTORS",
-    "sampler": "training.importance.SAMPLERS",
+    "sampler": "training.sampling.SAMPLERS",
     "prune": "compression.PRUNERS",
     "merge": "compression.MERGERS",
     "factorize": "compression.FACTORIZERS",

@@ -14,7 +14,7 @@ import numpy as np
 from effml.data.catalogue import known
 from effml.data.classes import positive_of
 from effml.data.dataset import SPLITS, Dataset, Split
-from effml.data.identity import key, listed, spellings
+from effml.data.spelling import key, listed, spellings
 
 if TYPE_CHECKING:
     import torch

@@ -4,7 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from effml.data.identity import listed, spellings
+from effml.data.spelling import listed, spellings
 
 _NO = """no non not without negative neg normal healthy control controls absent absence none false 0
 well clear unremarkable uninfected""".split()

@@ -22,7 +22,7 @@ from effml.evaluation.paired import (
     paired_proportions,
     paired_scores,
 )
-from effml.evaluation.points import AIMS, OperatingPoint, achieved, operating_point, promise
+from effml.evaluation.operating_points import AIMS, OperatingPoint, achieved, operating_point, promise
 from effml.evaluation.predictive import predictive_values
 from effml.evaluation.scores import Scores, evaluate
-from effml.evaluation.sheet import compare_predictions
+from effml.evaluation.comparing import compare_predictions

@@ -13,7 +13,7 @@ from torch import nn
 from effml import machine
 from effml.experiment import assess, fit, prepare, write
 from effml.experiment.failure import now, reason_of, status_of
-from effml.experiment.trained import TrainedModel, load_run
+from effml.experiment.trained_model import TrainedModel, load_run
 from effml.recipe import NUMERICS, Recipe, Record
 from effml.training.checkpoints import checkpoint_file
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from effml.data.identity import key
+from effml.data.spelling import key
 from effml.importing.grey import Span, Unusable, Window, to_8_bit
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from effml.data.dataset import SPLITS
-from effml.data.identity import listed, spellings
+from effml.data.spelling import listed, spellings
 from effml.importing.words import counted
 
 WAYS = ("group", "date", "column", "image")

@@ -3,7 +3,7 @@ network.
 
 A phantom is one drawing function and one line of `PHANTOMS`. A drawing function gets the labels of
 a block of images (zeros where there are no classes) and returns the arrays of that block;
-`effml.phantoms.drawing` says in which coordinates. Every image comes from a simulated site and
+`effml.phantoms.brushes` says in which coordinates. Every image comes from a simulated site and
 year; `shift` makes them matter. All of it is simulated, and stated as such.
 """
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from effml.phantoms.drawing import Array, Canvas, Parts, bump, to_uint8
+from effml.phantoms.brushes import Array, Canvas, Parts, bump, to_uint8
 
 
 def nodule(labels: Array, size: int, difficulty: float, rng: np.random.Generator) -> Parts:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from effml.phantoms.drawing import Array, Canvas, Parts, bump, to_uint8
+from effml.phantoms.brushes import Array, Canvas, Parts, bump, to_uint8
 
 # Per class: how much of red, green, blue the lesion absorbs (optical density), then its shape and
 # structures in [0, 1].

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from effml.phantoms.drawing import Array, Canvas, Parts, bump
+from effml.phantoms.brushes import Array, Canvas, Parts, bump
 
 # what a place in the tissue holds; all but the first are distractors
 _KINDS = "gland", "follicle", "vessel", "fat", "tear"

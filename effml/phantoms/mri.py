@@ -4,7 +4,7 @@ from functools import partial, reduce
 
 import numpy as np
 
-from effml.phantoms.drawing import Array, Canvas, Parts, bump, to_uint8
+from effml.phantoms.brushes import Array, Canvas, Parts, bump, to_uint8
 
 Point = tuple[Array, Array, Array]  # x (the patient's left), y (towards the back), z (up)
 

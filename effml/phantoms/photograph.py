@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from effml.phantoms.drawing import Array, Canvas, Parts, bump
+from effml.phantoms.brushes import Array, Canvas, Parts, bump
 
 
 def _colours(text: str) -> Array:

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from effml.phantoms.drawing import Array, Canvas, Parts, bump, to_uint8
+from effml.phantoms.brushes import Array, Canvas, Parts, bump, to_uint8
 
 
 def chest(labels: Array, size: int, difficulty: float, rng: np.random.Generator) -> Parts:

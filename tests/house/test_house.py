@@ -145,10 +145,10 @@ def test_every_room_is_on_a_floor_and_every_public_name_resolves_with_a_docstrin
         ("models", "MODELS"),
         ("compression", "COMPRESSORS"),
         ("selection", "SELECTORS"),
-        ("training.importance", "SAMPLERS"),
+        ("training.sampling", "SAMPLERS"),
         ("metering", "METERS"),
         ("phantoms", "PHANTOMS"),
-        ("evaluation.points", "AIMS"),
+        ("evaluation.operating_points", "AIMS"),
         ("pepr", "NORMALIZATIONS"),
     ],
 )

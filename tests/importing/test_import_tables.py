@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from effml.data.identity import listed, spellings
+from effml.data.spelling import listed, spellings
 from effml.importing.dates import read_days
 from effml.importing.importer import import_folder
 from effml.importing.partition import split

@@ -428,7 +428,7 @@ def test_a_selector_broken_on_purpose_makes_notebook_10_fail(name):
 
 
 def test_tau_is_one_for_equal_scores_and_the_identity_of_the_paper_holds():
-    from effml.training.importance import tau
+    from effml.training.sampling import tau
 
     g = torch.rand(50, generator=torch.Generator().manual_seed(0))
     share, uniform = g / g.sum(), 1 / 50
@@ -442,7 +442,7 @@ def test_tau_is_one_for_equal_scores_and_the_identity_of_the_paper_holds():
 
 
 def test_importance_begins_when_tau_passes_the_threshold_and_leaves_the_mean_unbiased():
-    from effml.training.importance import Importance
+    from effml.training.sampling import Importance
 
     sampler, order = Importance(300, 100), torch.Generator().manual_seed(0)
     assert sampler.pool == 300 and sampler.threshold == 2.0
@@ -460,7 +460,7 @@ def test_importance_begins_when_tau_passes_the_threshold_and_leaves_the_mean_unb
 
 @pytest.mark.parametrize("n, pool", [(1000, 30), (20, 20)])
 def test_a_batch_by_importance_is_of_three_batches_and_moves_tau(n, pool):
-    from effml.training.importance import Importance, tau
+    from effml.training.sampling import Importance, tau
 
     order, seen = torch.Generator().manual_seed(0), []
     scores, sampler = torch.rand(n, generator=order), Importance(n, 10)
@@ -476,7 +476,7 @@ def test_a_batch_by_importance_is_of_three_batches_and_moves_tau(n, pool):
 
 
 def test_weights_of_images_and_the_norm_of_the_gradient():
-    from effml.training.importance import gradient_norm
+    from effml.training.sampling import gradient_norm
     from effml.training.losses import make_loss
 
     logits, labels = torch.randn(8, 3, requires_grad=True), torch.randint(3, (8,))
@@ -572,7 +572,7 @@ def test_a_linear_probe_changes_the_head_alone(tmp_path):
 def test_importance_sampling_trains_and_refuses_what_it_cannot_do():
     from effml import Recipe, build_model, load_dataset, run
     from effml.training import train
-    from effml.training.importance import Importance
+    from effml.training.sampling import Importance
 
     data, sampler = load_dataset("phantom-chest"), Importance(1200, 32)
     sampler.threshold = 0.5

@@ -12,7 +12,7 @@ from effml.models import build_model
 from effml.recipe import Recipe
 from effml.training import SCHEDULES, Diverged, predict, train
 from effml.training.history import dtypes_in_memory
-from effml.training.importance import Uniform
+from effml.training.sampling import Uniform
 from effml.training.losses import distillation_loss
 
 

@@ -12,7 +12,7 @@ from effml.models import build_model, embed
 from effml.precision import Arithmetic
 from effml.selection import SELECTORS, proxy
 from effml.training import loop, train
-from effml.training.importance import Importance
+from effml.training.sampling import Importance
 from test_training import dots
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from effml.experiment.trained import TrainedModel, load_run
+from effml.experiment.trained_model import TrainedModel, load_run
 from effml.machine import whole_file
 
 BATCH = 256

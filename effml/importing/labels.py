@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from effml.data.classes import in_order, positive_of
-from effml.data.identity import listed
+from effml.data.spelling import listed
 from effml.importing.dates import read_days
 from effml.importing.partition import one_spelling, split
 from effml.importing.table import Job, filled, refuse
