@@ -273,7 +273,8 @@ def _compress(model: nn.Module, data: Dataset, recipe: Recipe) -> tuple[nn.Modul
         if (method := getattr(recipe, field)) == "none":
             continue
         if method not in registry:
-            raise ValueError(f"Unknown {field}={method!r}. Choose from: {', '.join(registry)}")
+            menu = ", ".join(registry)
+            raise ValueError(f"Unknown compressor {method!r} for {field}. Choose from: {menu}")
         model, report = registry[method](model, keep, **how, keep_unit=recipe.keep_unit)
         reports.append(report)
     return model, reports
