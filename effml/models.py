@@ -66,12 +66,14 @@ def build_model(
 def _own(name: str, in_channels: int, classes: int, size: int, weights: str) -> nn.Module:
     if weights == "imagenet":
         raise WeightsUnavailable(
-            f"There are no ImageNet weights for {name}. Choose a model of timm, or weights='random'."
+            f"There are no ImageNet weights for {name}. Choose a model of timm, or "
+            "weights='random'."
         )
     model = MODELS[name](in_channels, classes, size)
     if weights != "random" and not _load_file(model, weights):
         raise WeightsUnavailable(
-            f"{weights} does not fit {name} for {classes} classes of {in_channels}×{size}×{size} px."
+            f"{weights} does not fit {name} for {classes} classes of "
+            f"{in_channels}×{size}×{size} px."
         )
     return model
 

@@ -66,7 +66,7 @@ _KINDS = (
 may hold there, beside null."""
 
 
-class Writer:
+class RecordWriter:
     """Appends records to a new file in `folder`; the file is made with the first record.
 
     Each line is flushed and synced before `append` returns.

@@ -28,13 +28,13 @@ from effml.models import build_model
 COLUMNS = {
     "name": "architecture, as build_model takes it",
     "family": "the file of timm it is defined in",
-    "size": "pixels of a side: the size asked for, or the architecture's own where it takes no other",
-    "works": "smaller (params <= 0.9), runs, can be trained, and comes back from disk with the same outputs",
+    "size": "pixels of a side: as asked for, or the architecture's own where it takes no other",
+    "works": "smaller (params <= 0.9), runs, trains, comes back from disk with the same outputs",
     "why": "what does not work, in a sentence; where it works, what a reader must know",
     "params": "parameters after / before",
     "macs": "multiplications after / before",
     "latency": "seconds a batch after / before",
-    "difference": "largest difference of outputs to the parent with the lost channels silenced, over its largest output",
+    "difference": "largest one of outputs to the silenced parent's, over its largest output",
     "seconds": "time the compression took",
 }
 SMALLER = 0.9  # the share of parameters which a model that works has at most
@@ -49,8 +49,9 @@ def coverage(
     method: str = "channels",
     workers: int = 1,
 ) -> pandas.DataFrame:
-    """A row for each architecture, with random weights (no network), columns as in COLUMNS. What takes longer than `timeout`
-    seconds is a row that says so, as is what fails; `workers` processes run at a time."""
+    """A row for each architecture, with random weights (no network), columns as in COLUMNS. What
+    takes longer than `timeout` seconds is a row that says so, as is what fails; `workers` processes
+    run at a time."""
 
     def own_process(name: str) -> dict[str, Any]:
         command = [sys.executable, __file__, name, str(keep), str(size), method]
@@ -69,7 +70,8 @@ def coverage(
 
 
 def reference() -> pandas.DataFrame:
-    """The stored table: the 131 architectures of the PePR list (Selvan et al.), keep 0.5, images of 64 px."""
+    """The stored table: the 131 architectures of the PePR list (Selvan et al.), keep 0.5, images of
+    64 px."""
     file = Path(__file__).parents[1] / "results" / "reference" / "coverage.csv"
     numbers = ("size", "params", "macs", "latency", "difference", "seconds")
     empty = {column: [""] for column in numbers}
@@ -116,7 +118,7 @@ def _alive(name: str, size: int) -> tuple[nn.Module, torch.Tensor]:
 
 def alive(model: nn.Module, images: torch.Tensor) -> nn.Module:
     """The model with scales, shifts and statistics of its own in every normalisation, as after
-    training: in a fresh one many branches end in zeros, and what is wrong in them would not show."""
+    training: in a fresh one many branches end in zeros, and a fault in them would not show."""
     for layer in model.modules():
         if isinstance(layer, (_BatchNorm, nn.LayerNorm, nn.GroupNorm)) and layer.weight is not None:
             nn.init.uniform_(layer.weight, 0.5, 1.5)
@@ -128,7 +130,8 @@ def alive(model: nn.Module, images: torch.Tensor) -> nn.Module:
 def _checked(
     model: nn.Module, small: nn.Module, report: Report, images: torch.Tensor, name: str
 ) -> dict[str, Any]:
-    """Is it smaller, does it run, learn, and come back from disk? Raises AssertionError with what does not hold."""
+    """Is it smaller, does it run, learn, and come back from disk? Raises AssertionError with what
+    does not hold."""
     if (share := report.ratios["params"]) > SMALLER:
         return {"why": f"It keeps {share:.0%} of its parameters. {' '.join(report.notes)}".strip()}
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():

@@ -6,7 +6,7 @@ import pytest
 from effml import Recipe, Record, load_runs
 from effml.comparison import _positive, compare
 from effml.evaluation import evaluate, mcnemar, operating_point, paired_auroc, paired_proportions
-from effml.results import Writer, save_arrays
+from effml.results import RecordWriter, save_arrays
 
 
 def softmax(x):
@@ -57,7 +57,7 @@ def put(store, name, test, val, *, positive=0, task="binary", **columns):
         name,
         {**arrays, **({"val_probabilities": val[0], "val_labels": val[1]} if val else {})},
     )
-    with Writer(store) as writer:
+    with RecordWriter(store) as writer:
         writer.append(record)
 
 

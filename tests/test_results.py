@@ -8,7 +8,7 @@ import pytest
 
 import effml
 from effml.recipe import Recipe
-from effml.results import Record, Writer, load_arrays, load_runs, own_or_reference, save_arrays
+from effml.results import Record, RecordWriter, load_arrays, load_runs, own_or_reference, save_arrays
 
 
 def record(seed=0, status="ok", finished="2026-01-01", **more):
@@ -24,7 +24,7 @@ def record(seed=0, status="ok", finished="2026-01-01", **more):
 
 
 def test_what_is_written_is_read(tmp_path):
-    with Writer(tmp_path) as writer:
+    with RecordWriter(tmp_path) as writer:
         writer.append(record(1, test_auroc=np.float32(0.5), train_energy_j=math.nan, reason=None))
         writer.append(record(2))
     line = next(tmp_path.glob("runs-*.jsonl")).read_text().splitlines()[0]
@@ -39,7 +39,7 @@ def test_what_is_written_is_read(tmp_path):
 
 
 def test_every_writer_has_a_file_of_its_own_and_an_idle_one_has_none(tmp_path):
-    with Writer(tmp_path) as a, Writer(tmp_path) as b, Writer(tmp_path):
+    with RecordWriter(tmp_path) as a, RecordWriter(tmp_path) as b, RecordWriter(tmp_path):
         a.append(record(1)), b.append(record(2)), a.append(record(3))
     assert sorted(len(path.read_text().splitlines()) for path in tmp_path.glob("runs-*.jsonl")) == [
         1,
@@ -51,7 +51,7 @@ def test_every_record_is_on_the_disk_before_the_next(tmp_path, monkeypatch):
     told = []
     monkeypatch.setattr("effml.results.sync_folder", lambda folder: told.append(folder))
     monkeypatch.setattr("os.fsync", lambda number: told.append(len(load_runs(tmp_path))))
-    with Writer(tmp_path) as writer:
+    with RecordWriter(tmp_path) as writer:
         writer.append(record(1)), writer.append(record(2))
     assert told == [tmp_path, 1, 2]
 
@@ -85,7 +85,7 @@ def test_of_two_runs_of_a_recipe_the_newest_with_weights_is_the_start(tmp_path):
 
 
 def test_torn_and_foreign_lines_are_skipped_and_counted(tmp_path):
-    with Writer(tmp_path) as writer:
+    with RecordWriter(tmp_path) as writer:
         writer.append(record(1)), writer.append(record(2))
     path = next(tmp_path.glob("runs-*.jsonl"))
     whole = path.read_bytes()
@@ -107,7 +107,7 @@ def test_the_newest_ok_wins_over_newer_failures_and_merging_is_copying(tmp_path)
             record(2, status="out of memory", finished="2026-01-02"),
         ]
     ):
-        with Writer(tmp_path / str(i)) as writer:
+        with RecordWriter(tmp_path / str(i)) as writer:
             writer.append(row)
     merged = tmp_path / "merged"
     merged.mkdir()
@@ -123,11 +123,11 @@ def test_an_absent_store_is_empty_and_has_the_columns(tmp_path):
 
 
 def test_own_runs_come_before_the_reference(tmp_path, monkeypatch):
-    with Writer(tmp_path / "results" / "reference") as writer:
+    with RecordWriter(tmp_path / "results" / "reference") as writer:
         writer.append(record(7))
     monkeypatch.setattr("effml.results.ROOT", tmp_path)
     assert own_or_reference(tmp_path / "mine", lambda runs: runs).attrs["whose"] == "reference"
-    with Writer(tmp_path / "mine") as writer:
+    with RecordWriter(tmp_path / "mine") as writer:
         writer.append(record(8)), writer.append(record(9, status="failed"))
     mine = own_or_reference(tmp_path / "mine", lambda runs: runs)
     assert mine.attrs["whose"] == "yours" and list(mine.seed) == [8]
@@ -201,7 +201,7 @@ def test_the_readme_and_the_command_line_say_what_was_emulated(monkeypatch, tmp_
     from effml.results import render_results
 
     monkeypatch.setattr("effml.precision.cpu", lambda: ("an old CPU", "avx2"))
-    with Writer(tmp_path) as writer:
+    with RecordWriter(tmp_path) as writer:
         writer.append(effml.run(Recipe(model="mlp", epochs=0, precision="amp_bf16"), device="cpu"))
     assert "| amp_bf16 (emulated) |" in render_results(tmp_path)
     assert main(["show", "--store", str(tmp_path)]) == 0
@@ -297,7 +297,7 @@ def here(seed, name="laptop", threads=2, run_id=None, score=0.8, **fields):
 
 
 def stored(folder, *records):
-    with Writer(folder) as writer:
+    with RecordWriter(folder) as writer:
         for row in records:
             writer.append(row)
     return load_runs(folder)

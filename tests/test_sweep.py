@@ -15,7 +15,7 @@ import pytest
 
 from effml import NUMERICS, Recipe, grid, load_arrays, load_runs, run, sweep, warm_up
 from effml.recipe import Record
-from effml.results import Writer
+from effml.results import RecordWriter
 from effml.sweeping import executors, pending, server
 
 QUICK = Recipe(model="mlp", data="phantom-chest", epochs=1)
@@ -112,7 +112,7 @@ def test_done_means_same_recipe_data_device_and_numerics(tmp_path, monkeypatch):
 
 def test_the_row_of_this_data_and_device_is_returned_whatever_else_the_store_holds(tmp_path):
     good = sweep([QUICK], tmp_path).iloc[0]
-    with Writer(tmp_path) as writer:
+    with RecordWriter(tmp_path) as writer:
         for status, device, sha in (
             ("data unavailable", "cpu", None),
             ("ok", "cuda", good.data_sha256),
@@ -455,7 +455,7 @@ def test_an_internal_error_is_a_failure_with_its_traceback_and_asked_again(tmp_p
     assert record.status == "failed" and record.reason.startswith("ValueError: cannot reshape")
     assert "Traceback" in record.reason and "in assess" in record.reason
     assert str(Path.cwd()) not in record.reason and os.path.expanduser("~") not in record.reason
-    with Writer(tmp_path) as writer:
+    with RecordWriter(tmp_path) as writer:
         writer.append(record)
     assert pending([QUICK], tmp_path) == [QUICK]
 
@@ -498,7 +498,7 @@ def test_another_machine_is_done_and_this_one_is_shown(tmp_path):
 
     name, flags = cpu()
     about = dict(status="ok", device="cpu", data_sha256=plan._sha256(QUICK), numerics=NUMERICS)
-    with Writer(tmp_path) as writer:
+    with RecordWriter(tmp_path) as writer:
         for where, cpu_flags, finished in ((name, flags, "2020"), ("fast server", "amx", "2999")):
             writer.append(
                 Record(

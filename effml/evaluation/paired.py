@@ -1,5 +1,5 @@
 """Two models on the same images: is the compressed one as good? McNemar, Tango's interval,
-agreement, non-inferiority. `compare_predictions` (sheet.py) puts them together."""
+agreement, non-inferiority. `compare_predictions` (comparing.py) puts them together."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING

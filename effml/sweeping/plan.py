@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from effml.data import fingerprint
 from effml.machine import cpu
 from effml.recipe import NUMERICS, Recipe, Record
-from effml.results import Writer, left_weights, load_runs, read_records, weights_sha256
+from effml.results import RecordWriter, left_weights, load_runs, read_records, weights_sha256
 from effml.sweeping.executors import Executor, Here, run_fresh
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def sweep(
         if not os.access(folder, os.W_OK):
             raise PermissionError(f"The store {folder} cannot be written to. Give another folder.")
     started, job = time.monotonic(), _job(folder, device, keep_weights)
-    with Writer(folder) as writer:
+    with RecordWriter(folder) as writer:
         records = _records(todo, executor or Here(), job, in_flight)
         for done, record in enumerate(records, 1):
             writer.append(record)

@@ -116,10 +116,10 @@ def test_what_is_no_model_is_refused_at_once_and_a_sweep_refuses_your_own(tmp_pa
 
 
 def test_your_own_model_is_no_teacher_of_a_later_run(tmp_path):
-    from effml.results import Writer
+    from effml.results import RecordWriter
 
     record = run(QUICK, model=Net(), store=tmp_path, keep_weights=True)
-    with Writer(tmp_path) as writer:
+    with RecordWriter(tmp_path) as writer:
         writer.append(record)
     student = run(QUICK.but(model="mlp", teacher=record.recipe_id), store=tmp_path)
     assert student.status == "unsupported" and "not at hand here" in student.reason
