@@ -48,13 +48,6 @@ def choose(kind: str, name: str, menu: Iterable[str], more: str = "") -> str:
     return name
 
 
-def choose(kind: str, name: str, menu: Iterable[str], more: str = "") -> str:
-    """`name` if it is on the `menu`. Else ValueError, which lists the menu and, behind it, says `more`."""
-    if name not in (menu := list(menu)):
-        raise ValueError(f"Unknown {kind} {name!r}. Choose from: {', '.join(map(str, menu))}{more}")
-    return name
-
-
 def print_anything() -> None:
     """Print what standard output and error cannot encode (redirected on Windows: cp1252; a terminal
     of DOS: cp437) as the plain letters nearest to it, instead of raising an error. A user who asked
