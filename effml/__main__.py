@@ -4,120 +4,140 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from effml.machine import choose, print_anything
 
 if TYPE_CHECKING:
     import pandas
 
-from effml.machine import print_anything
+FIELDS = ("fields", {"nargs": "*", "metavar": "field=value"})
+ONLY = ("--only", {"default": "", "help": "numbers of notebooks, such as 00,62"})
+STORE = ("--store", {"default": "results/local", "metavar": "DIR", "help": "folder of the records"})
+DEVICE = ("--device", {"default": "auto", "help": "auto, cpu or cuda"})
+PROFILE = ("--profile", {"default": "laptop", "help": "smoke, laptop, paper or reference"})
+KEEP = (
+    "--keep-weights",
+    {"action": "store_true", "help": "for predict, and for runs that build on these"},
+)
 
-STORE = "results/local"
+COMMANDS: dict[str, tuple[str, list[tuple[str, dict[str, Any]]]]] = {
+    "reproduce": ("run the notebooks of a profile", [ONLY, PROFILE]),
+    "notebooks": ("run the laptop profile and store its outputs in notebooks/", [ONLY]),
+    "smoke-reference": ("run the smoke profile and store its outputs in tests/smoke/", [ONLY]),
+    "run": ("one run, such as: run model=resnet18 epochs=3", [FIELDS, STORE, DEVICE, KEEP]),
+    "sweep": (
+        "many runs: give a field several values, such as: sweep model=lenet5,mlp seed=0,1,2",
+        [FIELDS, STORE, DEVICE, KEEP],
+    ),
+    "show": (
+        "the runs of a store",
+        [("columns", {"nargs": "*", "help": "those to show (default: the main ones)"}), STORE],
+    ),
+    "predict": (
+        "what a finished model says of a folder of pictures, as a CSV",
+        [
+            ("run", {"metavar": "RUN", "help": "a run id or its beginning, or a recipe id"}),
+            ("folder", {"metavar": "FOLDER", "help": "with pictures in it and below"}),
+            ("--out", {"default": "predictions.csv", "metavar": "CSV", "help": "what to write"}),
+            STORE,
+            ("--force", {"action": "store_true", "help": "replace what is there"}),
+        ],
+    ),
+    "data": ("list, get, import and verify data sets", []),
+    "energy": ("what measures energy here, and calibrating it", []),
+    "report": ("every claim of the papers, ours beside theirs, with the notebooks' verdicts", []),
+    "readme": ("render the results and the count of claims in README.md", []),
+    "doctor": ("what this machine offers, what is missing, what to do", []),
+}
 
 
 def main(words: list[str] | None = None) -> int:
+    """Do what the words say. Returns 0; 1 where something did not work out; 2 for a mistake in the
+    words, which is explained on standard error."""
     print_anything()
+    given = _parser(sys.argv[1:] if words is None else words)
+    try:
+        return given.do(given)
+    except ModuleNotFoundError as error:
+        print(
+            f"effml: {error}. This Python ({sys.executable}) is not the one effml was installed "
+            "for: use .venv/bin/python, or run make env.",
+            file=sys.stderr,
+        )
+    except (ValueError, OSError) as error:
+        print(f"effml: {error}", file=sys.stderr)
+    return 2
+
+
+def _parser(words: list[str]) -> argparse.Namespace:
+    from effml.data import commands as data_commands
+    from effml.importing import commands as import_commands
+    from effml.metering import commands as energy_commands
+    from effml.recipe import explain_fields
+
     parser = argparse.ArgumentParser(
         prog="python -m effml", description="Efficient deep learning for medical imaging."
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-
-    def command(name: str, text: str) -> argparse.ArgumentParser:
-        return commands.add_parser(name, help=text, description=text)
-
-    for name, text in (
-        ("reproduce", "run the notebooks of a profile"),
-        ("notebooks", "run the laptop profile and store its outputs in notebooks/"),
-        ("smoke-reference", "run the smoke profile and store its outputs in tests/smoke/"),
-    ):
-        sub = command(name, text)
-        sub.add_argument("--only", default="", help="numbers of notebooks, such as 00,62")
-        if name == "reproduce":
-            sub.add_argument("--profile", default="laptop", help="smoke, laptop (default) or paper")
-    for name, text in (
-        ("run", "one run, such as: run model=resnet18 epochs=3; prints its record"),
-        (
-            "sweep",
-            "many runs: give a field several values, such as: sweep model=lenet5,mlp seed=0,1,2",
-        ),
-    ):
-        sub = command(name, text)
-        sub.add_argument(
-            "fields",
-            nargs="*",
-            metavar="field=value",
-            help="fields of a Recipe; the others keep their defaults",
-        )
-        sub.add_argument("--store", default=STORE, help=f"folder of the records (default {STORE})")
-        sub.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    sub = command("show", "the runs of a store; with columns only those")
-    sub.add_argument("columns", nargs="*")
-    sub.add_argument("--store", default=STORE)
-    from effml.data import commands as data_commands
-    from effml.importing import commands as import_commands
-
-    import_commands.add(
-        data_commands.add(command("data", "list, get, import and verify data sets"))
-    )
-    from effml.metering import commands as energy_commands
-
-    energy_commands.add(command("energy", "what measures energy here, and calibrating it"))
-    command(
-        "report",
-        "every claim of the papers, ours beside theirs, with the verdicts of the notebooks",
-    )
-    command("readme", "render the results and the count of claims in README.md")
-    command("doctor", "what this machine offers, what is missing, what to do")
-    given = parser.parse_args(words)
-    try:
-        return globals()[f"_{given.command.replace('-', '_')}"](given)
-    except ModuleNotFoundError as error:
-        print(
-            f"effml: {error}. This Python ({sys.executable}) is not the one effml was installed for: use .venv/bin/python, or "
-            "run make env.",
-            file=sys.stderr,
-        )
-        return 2
-    except (ValueError, OSError) as error:
-        print(f"effml: {error}", file=sys.stderr)
-        return 2
-
-
-def _numbers(given: argparse.Namespace) -> list[str]:
-    return [number.strip() for number in given.only.split(",") if number.strip()]
+    menu = parser.add_subparsers(dest="command", required=True, metavar="command")
+    subs = {}
+    for name, (text, options) in COMMANDS.items():
+        subs[name] = sub = menu.add_parser(name, help=text, description=text)
+        sub.set_defaults(do=globals().get(f"_{name.replace('-', '_')}"))
+        sub.formatter_class = argparse.ArgumentDefaultsHelpFormatter
+        for option, how in options:
+            sub.add_argument(option, **how)
+        if FIELDS in options:
+            sub.formatter_class = argparse.RawDescriptionHelpFormatter
+            if name in words:  # it opens the menus
+                sub.epilog = f"fields, their defaults and what they may be:\n{explain_fields()}"
+    import_commands.add(data_commands.add(subs["data"]))
+    energy_commands.add(subs["energy"])
+    subs["energy"].set_defaults(do=energy_commands.main)
+    return parser.parse_args(words)
 
 
 def _reproduce(given: argparse.Namespace) -> int:
-    from effml.reproduce import reproduce
+    from effml import reproduce
 
-    return reproduce(given.profile, _numbers(given))
-
-
-def _notebooks(given: argparse.Namespace) -> int:
-    from effml.reproduce import rewrite_notebooks
-
-    return rewrite_notebooks(_numbers(given))
+    numbers = [number.strip() for number in given.only.split(",") if number.strip()]
+    if given.command == "reproduce":
+        return reproduce.reproduce(given.profile, numbers)
+    rewrite = {"notebooks": reproduce.rewrite_notebooks}
+    return rewrite.get(given.command, reproduce.rewrite_smoke_reference)(numbers)
 
 
-def _smoke_reference(given: argparse.Namespace) -> int:
-    from effml.reproduce import rewrite_smoke_reference
-
-    return rewrite_smoke_reference(_numbers(given))
+_notebooks = _smoke_reference = _reproduce
 
 
 def _run(given: argparse.Namespace) -> int:
     from effml.recipe import Recipe
 
-    return _sweep_of([Recipe.parse(given.fields)], given, whole=True)
+    print(_swept([Recipe.parse(given.fields)], given).iloc[0].dropna().to_string())
+    return given.failed
 
 
 def _sweep(given: argparse.Namespace) -> int:
     from effml.recipe import Recipe
-    from effml.sweep import grid
+    from effml.sweeping import grid
 
-    axes = {
-        name: _values(values) for name, _, values in (word.partition("=") for word in given.fields)
-    }
-    return _sweep_of(grid(Recipe(), **axes), given, whole=False)
+    pairs = (word.partition("=")[::2] for word in given.fields)
+    table = _swept(grid(Recipe(), **{name: _values(values) for name, values in pairs}), given)
+    columns = "recipe_id data model precision seed status".split()
+    columns += [*_scores(table), "train_seconds", "reason"]
+    print(table[columns].to_string(index=False, max_colwidth=60))
+    return given.failed
+
+
+def _swept(recipes: list, given: argparse.Namespace) -> "pandas.DataFrame":
+    """The table of a sweep; `given.failed` is 1 where a run is not ok."""
+    from effml.results import precision_label
+    from effml.sweeping import sweep
+
+    how = {"device": given.device, "keep_weights": given.keep_weights}
+    table = sweep(recipes, given.store, **how)
+    given.failed = int((table.status != "ok").any())
+    return table.assign(precision=precision_label(table))
 
 
 def _values(text: str) -> list[str]:
@@ -131,36 +151,10 @@ def _values(text: str) -> list[str]:
     return values
 
 
-def _sweep_of(recipes: list, given: argparse.Namespace, *, whole: bool) -> int:
-    from effml.results import precision_label
-    from effml.sweep import sweep
-
-    table = sweep(recipes, given.store, device=given.device)
-    columns = [
-        "recipe_id",
-        "data",
-        "model",
-        "precision",
-        "seed",
-        "status",
-        *_scores(table),
-        "train_seconds",
-        "reason",
-    ]
-    table = table.assign(precision=precision_label(table))
-    print(
-        table.iloc[0].dropna().to_string()
-        if whole
-        else table[columns].to_string(index=False, max_colwidth=60)
-    )
-    return 0 if (table.status == "ok").all() else 1
-
-
 def _scores(runs: "pandas.DataFrame") -> list[str]:
     """The columns of quality that any of the runs has: AUROC of classes, Dice of masks."""
-    return [name for name in ("test_auroc", "test_dice") if runs[name].notna().any()] or [
-        "test_auroc"
-    ]
+    names = [name for name in ("test_auroc", "test_dice") if runs[name].notna().any()]
+    return names or ["test_auroc"]
 
 
 def _show(given: argparse.Namespace) -> int:
@@ -168,39 +162,23 @@ def _show(given: argparse.Namespace) -> int:
 
     if not Path(given.store).is_dir():
         raise FileNotFoundError(
-            f"There is no store {given.store}. Run something first, or give --store results/reference."
+            f"There is no store {given.store}. Run something first, or give --store "
+            "results/reference."
         )
     runs = load_runs(given.store)
-    columns = given.columns or [
-        "recipe_id",
-        "data",
-        "model",
-        "precision",
-        "seed",
-        "epochs",
-        "status",
-        *_scores(runs),
-        "train_seconds",
-        "train_energy_j",
-        "shared",
-    ]
-    if unknown := [name for name in columns if name not in runs]:
-        raise ValueError(f"Unknown column {unknown[0]!r}. Choose from: {', '.join(runs)}")
+    columns = "recipe_id data model precision seed epochs status".split()
+    columns += [*_scores(runs), "train_seconds", "train_energy_j", "shared"]
+    columns = [choose("column", name, runs) for name in given.columns or columns]
     print(runs.assign(precision=precision_label(runs))[columns].to_string(index=False))
     print(f"{len(runs)} runs, {runs.attrs['unreadable']} unreadable lines")
     return 0
 
 
-def _data(given: argparse.Namespace) -> int:
-    from effml.data.commands import main
+def _predict(given: argparse.Namespace) -> int:
+    from effml.experiment.folder import predict_folder
 
-    return main(given)
-
-
-def _energy(given: argparse.Namespace) -> int:
-    from effml.metering.commands import main
-
-    return main(given)
+    where = {"out": given.out, "store": given.store, "force": given.force}
+    return predict_folder(given.run, given.folder, **where)
 
 
 def _report(given: argparse.Namespace) -> int:
@@ -217,10 +195,8 @@ def _readme(given: argparse.Namespace) -> int:
 
     path = ROOT / "README.md"
     text = path.read_text(encoding="utf-8")
-    for name, table in (
-        ("results", render_results(ROOT / "results" / "reference")),
-        ("claims", render_claims()),
-    ):
+    tables = {"results": render_results(ROOT / "results" / "reference"), "claims": render_claims()}
+    for name, table in tables.items():
         before, _, rest = text.partition(f"<!-- {name} -->\n")
         _, _, after = rest.partition(f"<!-- /{name} -->")
         text = f"{before}<!-- {name} -->\n{table}<!-- /{name} -->{after}"
@@ -233,13 +209,13 @@ def _doctor(given: argparse.Namespace) -> int:
     from effml.data import at_hand
     from effml.precision import native_precision
 
+    memory = machine.available_memory_bytes()
+    data = os.environ.get("EFFML_DATA", "not set: names are looked up in data/ and ~/.medmnist")
     facts = {
         **machine.provenance(),
         "CPUs": os.cpu_count(),
-        "memory available": _gigabytes(machine.available_memory_bytes()),
-        "EFFML_DATA": os.environ.get(
-            "EFFML_DATA", "not set: names are looked up in data/ and ~/.medmnist"
-        ),
+        "memory available": None if memory is None else f"{memory / 1e9:.1f} GB",
+        "EFFML_DATA": data,
         "EFFML_OFFLINE": "1: no socket is opened" if machine.offline() else "not set",
     }
     advice = []
@@ -253,11 +229,8 @@ def _doctor(given: argparse.Namespace) -> int:
         machine.import_timm()
         import torch
 
-        facts["CUDA GPU"] = (
-            torch.cuda.get_device_name()
-            if torch.cuda.is_available()
-            else "none: everything runs on the CPU"
-        )
+        gpu = torch.cuda.is_available()
+        facts["CUDA GPU"] = torch.cuda.get_device_name() if gpu else "none: all runs on the CPU"
         facts["native precision"] = native_precision()
     except (ImportError, RuntimeError) as error:
         advice.append(f"torch or timm cannot be imported ({error}). Run: make env")
@@ -268,17 +241,10 @@ def _doctor(given: argparse.Namespace) -> int:
             facts[name] = "not here; notebooks fall back to a phantom and say so"
         except ValueError as error:
             advice.append(str(error))
-    print(
-        "\n".join(
-            f"{name:26}{value if value is not None else 'unknown'}" for name, value in facts.items()
-        )
-    )
-    print(*(["", *advice] if advice else ["", "Nothing stands in the way."]), sep="\n")
+    for name, value in facts.items():
+        print(f"{name:26}{'unknown' if value is None else value}")
+    print("", *(advice or ["Nothing stands in the way."]), sep="\n")
     return 1 if advice else 0
-
-
-def _gigabytes(count: int | None) -> str:
-    return "unknown" if count is None else f"{count / 1e9:.1f} GB"
 
 
 if __name__ == "__main__":

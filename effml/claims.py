@@ -1,4 +1,4 @@
-"""What the papers claim, beside what we measured. Statements stand in claims.csv; verdicts are derived, never typed."""
+"""What the papers claim (claims.csv) beside what we measured, and the verdicts that follow."""
 
 import json
 import os
@@ -9,14 +9,15 @@ from typing import NamedTuple
 import numpy as np
 import pandas
 
-from effml.machine import ROOT
+from effml.machine import ROOT, choose
 from effml.results import CLAIMS_TYPE, claims_in, interval
 
 VERDICTS = ("agrees", "differs", "inconclusive", "not testable here")
 
 
 class Estimate(NamedTuple):
-    """A value that brings its own 95 % interval (a difference between groups, say); what has no error has three equal numbers."""
+    """A value with its own 95 % interval (of a difference between groups, say). A value without
+    error has three equal numbers."""
 
     value: float
     low: float
@@ -27,94 +28,88 @@ Ours = Mapping[str, Sequence[float] | Estimate]
 
 
 def ledger() -> pandas.DataFrame:
-    """Every claim: id, paper, place, statement, metric, theirs, tolerance (the difference that would not matter), relation.
+    """Every claim: id, paper, place, statement, metric, theirs, tolerance, relation.
 
-    The relation is `=`, which an empty cell means, or `>`: the claim is that something is larger than `theirs`.
+    The tolerance is the difference that would not matter. The relation is `=`, which an empty cell
+    means, or `>`: the claim is that something is larger than `theirs`.
     """
     book = pandas.read_csv(Path(__file__).with_name("claims.csv"))
     return book.assign(relation=book.relation.fillna("="))
 
 
 def verdicts(ours: Ours) -> pandas.DataFrame:
-    """Ours, theirs, difference and verdict for each claim id; `ours` holds one value per seed,
-    none if it was not run, or an `Estimate`, whose interval was computed elsewhere.
+    """Ours, theirs, difference and verdict for each claim id of `ours` (see `report`).
 
-    With three verdicts, as in equivalence testing: our 95 % interval of the mean (Student's t over
-    the seeds) lies inside theirs ± tolerance: `agrees`; outside: `differs`; across an edge:
+    Three verdicts, as in equivalence testing: our 95 % interval of the mean (Student's t over the
+    seeds) lies inside theirs ± tolerance: `agrees`; outside: `differs`; across an edge:
     `inconclusive`. One seed has no interval and is inconclusive at best, and so are seeds of which
     one gave no number: `note` counts them. Where the relation is `>`, all above theirs + tolerance
-    stands in the place of theirs ± tolerance."""
+    stands in the place of theirs ± tolerance.
+    """
     book = ledger().set_index("id")
-    if unknown := [name for name in ours if name not in book.index]:
-        raise ValueError(f"Unknown claim {unknown[0]!r}. Choose from: {', '.join(book.index)}")
-    return pandas.DataFrame([_compare(name, book.loc[name], ours[name]) for name in ours])
+    claims = {name: book.loc[choose("claim", name, book.index)] for name in ours}
+    return pandas.DataFrame([_compare(name, claims[name], ours[name]) for name in ours])
 
 
 def reported(folder: str | os.PathLike = ROOT / "notebooks") -> pandas.DataFrame:
-    """The whole ledger with the verdicts that the executed notebooks of a folder hold: claim, paper, statement, ours, theirs,
-    verdict, notebook; `not reported` where none does. Of several notebooks the last in order counts."""
-    found = {
-        claim["claim"]: {**claim, "notebook": path.name[:2]}
-        for path in sorted(Path(folder).glob("*.ipynb"))
-        for claim in claims_in(json.loads(path.read_text(encoding="utf-8")))
-    }
-    empty = {"ours": None, "verdict": "not reported", "notebook": ""}
-    rows = [
-        {
-            "claim": claim.id,
-            "paper": claim.paper,
-            "statement": claim.statement,
-            "theirs": claim.theirs,
-            **{name: found.get(claim.id, empty)[name] for name in empty},
-        }
-        for claim in ledger().itertuples()
-    ]
-    return pandas.DataFrame(rows).astype({"ours": float})
+    """The ledger with the verdicts that the executed notebooks of a folder hold.
+
+    Columns: claim, paper, statement, theirs, ours, verdict, notebook. The verdict is `not reported`
+    where no notebook has one; of several notebooks the last in order counts.
+    """
+    found = {}
+    for path in sorted(Path(folder).glob("*.ipynb")):
+        for claim in claims_in(json.loads(path.read_text(encoding="utf-8"))):
+            found[claim["claim"]] = claim["ours"], claim["verdict"], path.name[:2]
+    table = ledger().rename(columns={"id": "claim"})[["claim", "paper", "statement", "theirs"]]
+    rows = [found.get(claim, (None, "not reported", "")) for claim in table.claim]
+    theirs = pandas.DataFrame(rows, columns=["ours", "verdict", "notebook"])
+    return table.join(theirs.astype({"ours": float}))
 
 
 def render_claims(folder: str | os.PathLike = ROOT / "notebooks") -> str:
     """How many claims of each paper have which verdict, as the Markdown table of the README."""
-    table = reported(folder)
-    counts = pandas.crosstab(table.paper, table.verdict).reindex(
-        columns=[*VERDICTS, "not reported"], fill_value=0
-    )
+    table, columns = reported(folder), [*VERDICTS, "not reported"]
+    counts = pandas.crosstab(table.paper, table.verdict).reindex(columns=columns, fill_value=0)
     counts = counts.loc[:, (counts > 0).any() | counts.columns.isin(VERDICTS)]
-    rows = [[paper, *map(str, row)] for paper, row in zip(counts.index, counts.values)]
-    lines = [
-        ["paper", *counts],
-        ["---"] * (counts.shape[1] + 1),
-        *rows,
-        ["all", *(f"**{total}**" for total in counts.sum())],
-    ]
+    rows = [[row[0], *map(str, row[1:])] for row in counts.itertuples()]
+    total = ["all", *(f"**{count}**" for count in counts.sum())]
+    lines = [["paper", *counts], ["---"] * (counts.shape[1] + 1), *rows, total]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def report(ours: Ours | None = None) -> None:
-    """Show ours, theirs, difference and verdict of each claim: `report({"medmnist-breast-auroc": runs.test_auroc})`.
+    """Show what the papers claim, what we measured and the verdict on each claim.
 
-    Pass an empty list for a claim that cannot be tested here (other data, say). Without an argument the whole ledger is
-    printed, with the verdicts that the notebooks hold."""
+    Args:
+        ours: for each claim id (`effml.claims.ledger()` lists them) one value per seed, or an
+            `effml.claims.Estimate`, whose interval was computed elsewhere; an empty list for a
+            claim that cannot be tested here (other data, say). Without it, the whole ledger is
+            printed with the verdicts that the stored notebooks hold.
+
+    Returns:
+        Nothing: the table is displayed, as HTML in a notebook.
+
+    Raises:
+        ValueError: for an unknown claim id.
+
+    Example:
+        >>> effml.report({"medmnist-breast-auroc": [0.900, 0.901, 0.902]})
+        {...'verdict': 'agrees'}]}
+    """
     from IPython.display import display
 
     if ours is None:
         print(reported().round(3).to_string(index=False))
         return
-    table = verdicts(ours)
+    table, book = verdicts(ours), ledger().set_index("id")
     if not table.note.any():
         del table["note"]
-    book = ledger().set_index("id")
     shown = table.set_index("claim").round(3).drop(columns="tolerance")
-    shown.insert(
-        0, "statement", [f"{book.paper[name]}: {book.statement[name]}" for name in table.claim]
-    )
-    display(
-        {
-            "text/plain": shown.to_string(),
-            "text/html": shown.to_html(),
-            CLAIMS_TYPE: json.loads(table.to_json(orient="records")),
-        },
-        raw=True,
-    )
+    told = [f"{book.paper[name]}: {book.statement[name]}" for name in table.claim]
+    shown.insert(0, "statement", told)
+    texts = {"text/plain": shown.to_string(), "text/html": shown.to_html()}
+    display({**texts, CLAIMS_TYPE: json.loads(table.to_json(orient="records"))}, raw=True)
 
 
 def _compare(
@@ -128,25 +123,14 @@ def _compare(
     bottom, top = claim.theirs - claim.tolerance, claim.theirs + claim.tolerance
     if claim.relation == ">":
         bottom, top = top, np.inf
+    verdict = "inconclusive"
     if not len(values):
         verdict = "not testable here"
-    elif lost:  # those that are left may be the lucky ones
-        verdict = "inconclusive"
-    elif bottom <= low and high <= top:
-        verdict = "agrees"
-    elif high < bottom or low > top:
-        verdict = "differs"
-    else:
-        verdict = "inconclusive"
-    return {
-        "claim": name,
-        "ours": mean,
-        "low": low,
-        "high": high,
-        "seeds": 0 if estimate else len(values),
-        "theirs": claim.theirs,
-        "difference": mean - claim.theirs,
-        "tolerance": claim.tolerance,
-        "verdict": verdict,
-        "note": f"{lost} of {len(asked)} seeds are NaN" if lost and not estimate else "",
-    }
+    elif not lost:  # where some are lost, those that are left may be the lucky ones
+        inside, outside = bottom <= low and high <= top, high < bottom or low > top
+        verdict = "agrees" if inside else "differs" if outside else verdict
+    row = {"claim": name, "ours": mean, "low": low, "high": high}
+    row |= {"seeds": 0 if estimate else len(values), "theirs": claim.theirs}
+    row |= {"difference": mean - claim.theirs, "tolerance": claim.tolerance, "verdict": verdict}
+    note = f"{lost} of {len(asked)} seeds are NaN" if lost and not estimate else ""
+    return {**row, "note": note}

@@ -1,4 +1,4 @@
-"""Figures from rows of records: colour-blind-safe with markers, units on the axes, alt text, the data beside the picture."""
+"""Figures from rows of records: colour-blind-safe, with units, the data beside the picture."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -8,30 +8,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas
 
+from effml.machine import ROOT
 from effml.results import heading, precision_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#E69F00",
-    "#56B4E9",
-    "#000000",
-)  # Okabe & Ito
+# of Okabe & Ito
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vPX"
 STYLE = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.3,
-    "legend.frameon": False,
-    "figure.dpi": 110,
+    **{"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True},
+    **{"grid.alpha": 0.3, "legend.frameon": False, "figure.dpi": 110},
 }
 
 
@@ -43,77 +32,43 @@ def tradeoff(
     by: Sequence[str] = ("data", "model", "precision"),
     labels: Mapping[str, str] = {},
 ) -> "Figure":
-    """One point per group of runs: the mean over seeds, with a bar from the worst seed to the best; x is logarithmic."""
+    """Quality over cost: one point for each group of runs, with bars from worst seed to best.
+
+    Args:
+        runs: what `load_runs` or `sweep` gives; only those that are to be drawn.
+        x: the column of cost, on a logarithmic axis. Where it is unknown for all runs, time is
+            drawn instead.
+        y: the column of quality.
+        by: columns that make a group; its point is the mean over its runs.
+        labels: texts of the axes by column, instead of our own.
+
+    Returns:
+        The figure, to be given to `save_figure`.
+
+    Example:
+        >>> runs = effml.load_runs(effml.machine.ROOT / "results" / "reference")
+        >>> effml.tradeoff(runs[runs.epochs == 10]).axes[0].get_ylabel()
+        'test AUROC'
+    """
     import matplotlib.pyplot as plt
 
-    if runs[x].isna().all():  # energy unknown here: time is what can be compared
+    if runs[x].isna().all():
         x = "train_seconds"
     if "precision" in by:
         runs = runs.assign(precision=precision_label(runs))
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(5, 4.4), layout="constrained")
         for i, (name, group) in enumerate(runs.groupby(list(by), sort=False)):
-            axes.errorbar(
-                group[x].mean(),
-                group[y].mean(),
-                color=COLOURS[i % 7],
-                marker=MARKERS[i % 7],
-                capsize=3,
-                markersize=6,
-                xerr=_reach(group[x]),
-                yerr=_reach(group[y]),
-                linestyle="none",
-                label=" · ".join(map(str, name)),
-            )
-        axes.set(
-            xscale="log",
-            xlabel=labels.get(x, heading(x, runs)),
-            ylabel=labels.get(y, heading(y, runs)),
-        )
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter("{x:g}")
+            means = group[[x, y]].mean()
+            reach = (means - group[[x, y]].min(), group[[x, y]].max() - means)
+            bars = {f"{axis}err": [[end[c]] for end in reach] for axis, c in (("x", x), ("y", y))}
+            style = {"color": COLOURS[i % 7], "marker": MARKERS[i % 7], "linestyle": "none"}
+            style |= {"capsize": 3, "markersize": 6, "label": " · ".join(map(str, name))}
+            axes.errorbar(means[x], means[y], **bars, **style)
+        xlabel, ylabel = (labels.get(column, heading(column, runs)) for column in (x, y))
+        axes.set(xscale="log", xlabel=xlabel, ylabel=ylabel)
+        axes.xaxis.set(major_formatter="{x:g}", minor_formatter="{x:g}")
         figure.legend(loc="outside lower center")
-    return figure
-
-
-def radar(
-    table: pandas.DataFrame, *, labels: Mapping[str, str] = {}, floor: float = 0.9
-) -> "Figure":
-    """One polygon per row over the columns, clockwise from the top; each axis runs from `floor` × minimum to maximum, as in
-    Selvan et al. 2023. A corner near the rim is a large value: good for performance, dear for a cost."""
-    import matplotlib.pyplot as plt
-
-    low, high = floor * table.min(), table.max()
-    angles = np.linspace(0, 2 * np.pi, table.shape[1], endpoint=False)
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            figsize=(5, 3.8), subplot_kw={"projection": "polar"}, layout="constrained"
-        )
-        axes.set(
-            theta_offset=np.pi / 2,
-            theta_direction=-1,
-            ylim=(0, 1),
-            yticks=[0.25, 0.5, 0.75, 1],
-            yticklabels=[],
-        )
-        axes.set_xticks(
-            angles, [f"{labels.get(c, c)}\n{low[c]:.3g} … {high[c]:.3g}" for c in table]
-        )
-        for label, angle in zip(axes.get_xticklabels(), angles):
-            label.set_horizontalalignment(
-                "center" if np.sin(angle) ** 2 < 0.1 else "left" if np.sin(angle) > 0 else "right"
-            )
-        for i, (name, row) in enumerate(table.iterrows()):
-            radius = ((row - low) / (high - low).replace(0, 1)).to_numpy(dtype=float)
-            axes.plot(
-                np.append(angles, angles[0]),
-                np.append(radius, radius[0]),
-                color=COLOURS[i % 7],
-                marker=MARKERS[i % 7],
-                label=name,
-            )
-            axes.fill(angles, radius, color=COLOURS[i % 7], alpha=0.08)
-        figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
@@ -126,31 +81,46 @@ def roc(
     name: str,
     place: int = 0,
 ) -> None:
-    """Draw the ROC curve of `scores` (N,) against bool `is_positive` (N,) into `axes`, in colour `place`, and on it a marker for
-    each row of `points`, as `achieved` gives them, with the 95 % intervals of its sensitivity and specificity as bars."""
+    """Draw a ROC curve, and on it operating points with their 95 % intervals.
+
+    Args:
+        axes: where to draw.
+        scores: probability of the positive class, (N,).
+        is_positive: bool (N,).
+        points: one row for each operating point, as `achieved` gives them.
+        name: what the legend calls the curve.
+        place: number of the curve in these axes, from 0, for its colour.
+
+    Returns:
+        Nothing: `axes` is changed.
+
+    Example:
+        >>> import matplotlib.pyplot as plt, numpy as np
+        >>> p, ill = np.linspace(0, 1, 40), np.arange(40) % 3 > 0
+        >>> points = effml.achieved((p, ill), (p, ill), positive=1, at_least=0.9)
+        >>> axes = plt.figure().subplots()
+        >>> effml.roc(axes, p, ill, points, name="a model")
+        >>> axes.get_ylabel()
+        'sensitivity'
+    """
     cuts = np.append(np.inf, np.unique(scores)[::-1])
     found, alarmed = (
         1 - np.searchsorted(np.sort(scores[side]), cuts) / side.sum()
         for side in (is_positive, ~is_positive)
     )
-    axes.step(alarmed, found, where="post", color=COLOURS[place % 7], linewidth=1, label=name)
+    colour = COLOURS[place % 7]
+    axes.step(alarmed, found, where="post", color=colour, linewidth=1, label=name)
     for (aim, row), marker in zip(points.iterrows(), MARKERS):
-        bars = {
-            key: [[row[rate] - row[f"{rate}_low"]], [row[f"{rate}_high"] - row[rate]]]
-            for key, rate in (("yerr", "sensitivity"), ("xerr", "specificity"))
-        }
-        bars["xerr"].reverse()  # a higher specificity lies further left
-        axes.errorbar(
-            1 - row.specificity,
-            row.sensitivity,
-            **bars,
-            color=COLOURS[place % 7],
-            marker=marker,
-            capsize=3,
-            linestyle="none",
-            label=f"{name}, {aim}",
+        found, spared = (
+            [row[rate] - row[f"{rate}_low"], row[f"{rate}_high"] - row[rate]]
+            for rate in ("sensitivity", "specificity")
         )
-    axes.set(xlabel="1 − specificity", ylabel="sensitivity", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+        # a higher specificity lies further left
+        bars = {"yerr": np.c_[found], "xerr": np.c_[spared[::-1]], "capsize": 3}
+        style = {"color": colour, "marker": marker, "linestyle": "none", "label": f"{name}, {aim}"}
+        axes.errorbar(1 - row.specificity, row.sensitivity, **bars, **style)
+    limits = {"xlim": (-0.02, 1.02), "ylim": (-0.02, 1.02)}
+    axes.set(xlabel="1 − specificity", ylabel="sensitivity", **limits)
 
 
 def save_figure(
@@ -161,26 +131,34 @@ def save_figure(
     alt: str,
     folder: str | os.PathLike | None = None,
 ) -> None:
-    """Write `name`.png and the numbers it was drawn from as `name`.csv, show the picture with its alt text, and close it.
+    """Write a figure and the numbers it was drawn from, show it with its alt text, and close it.
 
-    The folder is `folder`, else EFFML_FIGURES (set by `make reproduce`), else `figures` in results/local.
+    Args:
+        figure: of matplotlib.
+        name: of the files, `name`.png and `name`.csv.
+        data: what was drawn.
+        alt: what the picture shows, for those who cannot see it.
+        folder: where to write; by default the environment variable EFFML_FIGURES (which
+            `make reproduce` sets), else results/local/figures.
+
+    Returns:
+        Nothing: two files are written, and a notebook shows the picture.
+
+    Example:
+        >>> import matplotlib.pyplot as plt, pandas
+        >>> figure, axes = plt.subplots()
+        >>> numbers = pandas.DataFrame({"x": [0, 1], "y": [1, 2]})
+        >>> effml.save_figure(figure, "line", data=numbers, alt="A line.", folder="figures")
+        Figure(640x480)
     """
     import matplotlib.pyplot as plt
     from IPython.display import display
 
-    from effml.machine import ROOT
-
-    folder = Path(
-        folder
-        or os.environ.get("EFFML_FIGURES")
-        or (ROOT if (ROOT / "notebooks").is_dir() else Path.cwd()) / "results" / "local" / "figures"
-    )
+    here = ROOT if (ROOT / "notebooks").is_dir() else Path.cwd()
+    default = os.environ.get("EFFML_FIGURES") or here / "results" / "local" / "figures"
+    folder = Path(folder or default)
     folder.mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / f"{name}.png", dpi=200, metadata={"Description": alt})
     data.to_csv(folder / f"{name}.csv")
     display(figure, metadata={"image/png": {"alt": alt}})
     plt.close(figure)
-
-
-def _reach(values: pandas.Series) -> list[list[float]]:
-    return [[values.mean() - values.min()], [values.max() - values.mean()]]

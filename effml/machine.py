@@ -42,7 +42,8 @@ _PLAIN = dict(
 
 
 def choose(kind: str, name: str, menu: Iterable[str], more: str = "") -> str:
-    """`name` if it is on the `menu`. Else ValueError, which lists the menu and, behind it, says `more`."""
+    """`name` if it is on the `menu`. Else ValueError, which lists the menu and, behind it, says
+    `more`."""
     if name not in (menu := list(menu)):
         raise ValueError(f"Unknown {kind} {name!r}. Choose from: {', '.join(map(str, menu))}{more}")
     return name

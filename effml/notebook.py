@@ -1,66 +1,110 @@
-"""What notebooks show: the real source, passports, and checks of exercises. Torch-free."""
+"""What notebooks show: the real source, passports, sliders, and checks of exercises."""
 
 import inspect
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas
 
+if TYPE_CHECKING:
+    from effml.data import Dataset
+
 
 def show_source(function: Callable) -> None:
-    """The real source of a function, as the package runs it."""
+    """Show the real source of a function, as the package runs it, with the module it stands in.
+
+    Args:
+        function: any function or class written in Python.
+
+    Returns:
+        Nothing: the source is displayed as Markdown.
+
+    Example:
+        >>> effml.show_source(effml.check)
+        <IPython.core.display.Markdown object>
+    """
     from IPython.display import Markdown, display
 
     display(Markdown(f"`{function.__module__}`\n```python\n{inspect.getsource(function)}```"))
 
 
-def data_passport(data: Any) -> pandas.DataFrame:
-    """The passport of a `Dataset` as a table."""
-    text = {
-        key: ", ".join(f"{k} {v}" for k, v in value.items())
-        if isinstance(value, dict)
-        else "; ".join(map(str, value))
-        if isinstance(value, (list, tuple))
-        else value
-        for key, value in data.passport.items()
-    }
-    return pandas.DataFrame(
-        {"": {key: f"{v:.3f}" if isinstance(v, float) else str(v) for key, v in text.items()}}
-    )
+def data_passport(data: "Dataset") -> pandas.DataFrame:
+    """The passport of a data set (source, licence, counts, positive class, …) as a table.
+
+    Args:
+        data: what `load_dataset` gives.
+
+    Returns:
+        One row for each entry, in one column of text.
+
+    Example:
+        >>> effml.data_passport(effml.load_dataset("phantom-chest")).loc["counts"].item()
+        'train 1200, val 200, test 400'
+    """
+
+    def text(value: Any) -> str:
+        if isinstance(value, dict):
+            return ", ".join(f"{key} {part}" for key, part in value.items())
+        if isinstance(value, (list, tuple)):
+            return "; ".join(map(str, value))
+        return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+    return pandas.DataFrame({"": {key: text(value) for key, value in data.passport.items()}})
 
 
 def live(draw: Callable[..., Any], **controls: tuple[float, float, float] | list) -> Any:
-    """Draw anew whenever a control moves. A control is (first value, least, largest) for a slider, or a list to choose from.
+    """Draw anew whenever a control moves.
 
-    Where nobody can move anything (`make reproduce`, `make test`) or ipywidgets is missing, `draw` is called once, with the
-    first values, and None is returned; else the box of controls, which a notebook shows as the last line of a cell.
+    Args:
+        draw: called with one value for each control.
+        controls: for each argument of `draw` its control: (first value, least, largest) makes a
+            slider, a list makes a menu.
+
+    Returns:
+        The box of controls, which a notebook shows as the last line of a cell. Where nobody can
+        move anything (`make reproduce`, `make test`) or ipywidgets is missing, `draw` is called
+        once with the first values, and None is returned.
+
+    Example:
+        >>> import os
+        >>> os.environ["EFFML_FIGURES"] = "figures"  # as in `make reproduce`
+        >>> effml.live(lambda alpha, data: print(alpha, data), alpha=(1.0, 0.0, 5.0), data=["a"])
+        1.0 a
+        >>> del os.environ["EFFML_FIGURES"]
     """
-    first = {name: control[0] for name, control in controls.items()}
     try:
         if "EFFML_FIGURES" in os.environ:  # nobody is looking
             raise ImportError
-        import ipywidgets
+        from ipywidgets import Dropdown, FloatSlider, interactive
     except ImportError:
-        draw(**first)
+        draw(**{name: control[0] for name, control in controls.items()})
         return None
-    shown = {name: name.replace("_", " ") for name in controls}
-    made = {
-        name: ipywidgets.Dropdown(options=c, description=shown[name])
-        if isinstance(c, list)
-        else ipywidgets.FloatSlider(
-            value=c[0],
-            min=c[1],
-            max=c[2],
-            step=(c[2] - c[1]) / 20,
-            description=shown[name],
-            continuous_update=False,
-        )
-        for name, c in controls.items()
-    }
-    return ipywidgets.interactive(draw, **made)
+    made: dict[str, Any] = {}
+    for name, control in controls.items():
+        label = {"description": name.replace("_", " ")}
+        if isinstance(control, list):
+            made[name] = Dropdown(options=control, **label)
+        else:
+            value, least, most = control
+            range_ = {"value": value, "min": least, "max": most, "step": (most - least) / 20}
+            made[name] = FloatSlider(**range_, **label, continuous_update=False)
+    return interactive(draw, **made)
 
 
 def check(question: str, passed: bool, hint: str = "") -> None:
-    """Mark an exercise without raising: ✓ when it is solved, ○ and a hint while it is not."""
+    """Mark an exercise without raising: ✓ when it is solved, ○ and a hint while it is not.
+
+    Args:
+        question: what was to be found.
+        passed: whether the answer is right.
+        hint: shown while it is not.
+
+    Returns:
+        Nothing: the line is printed.
+
+    Example:
+        >>> effml.check("two and two", 2 + 2 == 5, "count on your fingers")
+        ○ two and two  (count on your fingers)
+    """
     print(f"✓ {question}" if passed else f"○ {question}" + (f"  ({hint})" if hint else ""))

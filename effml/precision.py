@@ -1,4 +1,4 @@
-"""Number formats of training and inference: what is asked, what this machine can do with it, what was used, and why."""
+"""Number formats of training and inference: what is asked, what this machine can do, and why."""
 
 import hashlib
 import json
@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from effml import machine
 from effml.machine import BF16, cpu, seeded
 from effml.metering import measure
 
@@ -30,13 +32,19 @@ class Arithmetic:
     products: str = "float32"
     scaled: bool = False
 
+    def __post_init__(self) -> None:
+        if self.device == "cpu" and "float16" in (self.weights, self.products):
+            others = ", ".join(name for name in PRECISIONS if not name.endswith("fp16"))
+            raise ValueError(
+                "float16 on a CPU is 4 to 500 times slower than float32, so it is refused. "
+                f"Choose from: {others}, or device='cuda'."
+            )
+
     def context(self) -> AbstractContextManager:
         """Autocast where products and weights differ, else nothing."""
-        return (
-            nullcontext()
-            if self.products == self.weights
-            else torch.autocast(torch.device(self.device).type, getattr(torch, self.products))
-        )
+        if self.products == self.weights:
+            return nullcontext()
+        return torch.autocast(torch.device(self.device).type, getattr(torch, self.products))
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """The model's weights in their dtype, in place."""
@@ -47,58 +55,49 @@ class Arithmetic:
         return images.to(getattr(torch, self.weights))
 
     def scaler(self) -> torch.amp.GradScaler:
-        """Scales the loss so that fp16 gradients do not vanish (Micikevicius et al. 2018, §3.2); does nothing for the others."""
+        """Scales the loss so that fp16 gradients do not vanish (Micikevicius et al. 2018, §3.2);
+        does nothing for the others."""
         return torch.amp.GradScaler(torch.device(self.device).type, enabled=self.scaled)
 
 
-def _fp32(device: str) -> Arithmetic:
-    return Arithmetic(device)
-
-
-def _amp_bf16(device: str) -> Arithmetic:
-    """Mixed precision: float32 weights, products in bfloat16, whose exponent is as long as float32's: no loss scaling."""
-    return Arithmetic(device, products="bfloat16")
-
-
-def _amp_fp16(device: str) -> Arithmetic:
-    """Mixed precision with loss scaling (Micikevicius et al. 2018), on a GPU."""
-    return Arithmetic(device, products=_not_on_cpu("float16", device), scaled=True)
-
-
-def _bf16(device: str) -> Arithmetic:
-    """Weights, gradients and optimiser state in bfloat16: half the memory, and updates below 1/256 of a weight are lost."""
-    return Arithmetic(device, weights="bfloat16", products="bfloat16")
-
-
-def _fp16(device: str) -> Arithmetic:
-    """Weights in float16 without loss scaling, as in Selvan et al. 2023 (`model.half()`), on a GPU."""
-    return Arithmetic(device, weights="float16", products=_not_on_cpu("float16", device))
-
-
-def _not_on_cpu(dtype: str, device: str) -> str:
-    if device == "cpu":
-        raise ValueError(
-            f"{dtype} on a CPU is 4 to 500 times slower than float32, so it is refused. Choose from: "
-            f"{', '.join(name for name in PRECISIONS if not name.endswith('fp16'))}, or device='cuda'."
-        )
-    return dtype
-
-
 PRECISIONS: dict[str, Callable[[str], Arithmetic]] = {
-    "fp32": _fp32,
-    "amp_bf16": _amp_bf16,
-    "amp_fp16": _amp_fp16,
-    "bf16": _bf16,
-    "fp16": _fp16,
+    "fp32": Arithmetic,
+    # mixed: bfloat16 has the exponents of float32, so the loss need not be scaled
+    "amp_bf16": partial(Arithmetic, products="bfloat16"),
+    # mixed, with loss scaling (Micikevicius et al. 2018)
+    "amp_fp16": partial(Arithmetic, products="float16", scaled=True),
+    # also gradients and optimiser state: half the memory; updates below 1/256 of a weight are lost
+    "bf16": partial(Arithmetic, weights="bfloat16", products="bfloat16"),
+    # the same without loss scaling (`model.half()` in Selvan et al. 2023)
+    "fp16": partial(Arithmetic, weights="float16", products="float16"),
 }
 
 
 def arithmetic(precision: str, device: str) -> Arithmetic:
-    """The entry of PRECISIONS for a device. ValueError for an unknown name, and for fp16 on a CPU."""
+    """How a model computes in a number format, for your own loop.
+
+    Args:
+        precision: a name of PRECISIONS.
+        device: cpu, cuda, or cuda:1.
+
+    Returns:
+        An Arithmetic: `prepare(model)` gives the weights their dtype, `cast(images)` the images
+        theirs; inside `context()` products are computed in the format; `scaler()` scales the loss.
+
+    Raises:
+        ValueError: unknown name, or fp16 on a CPU.
+
+    Example:
+        >>> import torch
+        >>> number_format = effml.arithmetic("amp_bf16", "cpu")
+        >>> net = number_format.prepare(torch.nn.Linear(4, 2))
+        >>> with number_format.context():
+        ...     print(net(number_format.cast(torch.ones(1, 4))).dtype)
+        torch.bfloat16
+    """
     if precision not in PRECISIONS:
-        raise ValueError(
-            f"Unknown precision {precision!r}. Choose from: auto, {', '.join(PRECISIONS)}"
-        )
+        machine.choose("precision", precision, ["auto", *PRECISIONS])
+        raise ValueError("'auto' is no number format: effml.native_precision() tells which it is.")
     return PRECISIONS[precision](device)
 
 
@@ -111,12 +110,12 @@ def emulated(precision: str, device: str) -> bool:
 
 def has_bf16(device: str) -> bool:
     """Whether this GPU (compute capability 8.0 and newer) or CPU computes in bfloat16, and torch is
-    not told otherwise. ATEN_CPU_CAPABILITY changes nothing: products and convolutions are oneDNN's."""
+    not told otherwise. ATEN_CPU_CAPABILITY changes nothing: products and convolutions are oneDNN's.
+    """
     if device.startswith("cuda"):
         return torch.cuda.get_device_capability() >= (8, 0)
-    flags = cpu()[1].split() or [
-        name for name, have in torch.cpu.get_capabilities().items() if have
-    ]
+    found = torch.cpu.get_capabilities()
+    flags = cpu()[1].split() or [name for name, have in found.items() if have]
     most = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or ""
     return bool(BF16 & set(flags)) and most.lower() not in NO_BF16
 
@@ -130,79 +129,73 @@ def choose(precision: str, device: str) -> tuple[str, str]:
     """The precision to use and why. `auto` is amp_bf16 where the hardware has bfloat16 arithmetic
     and `probe` does not find it slower here; what was asked by name is used as it is, and where it
     is emulated the words say so. ValueError: unknown."""
+    here = f"this {device.upper()}"
     if precision != "auto":
-        if not emulated(precision, device):
-            return precision, "asked for"
-        return precision, (
-            f"asked for; emulated: this {device.upper()} does not compute in bf16, so its time and energy say nothing of a "
-            "saving"
+        why = (
+            f"asked for; emulated: {here} does not compute in bf16, so its time and energy say "
+            "nothing of a saving"
         )
+        return precision, why if emulated(precision, device) else "asked for"
     if not has_bf16(device):
-        return (
-            "fp32",
-            f"auto: this {device.upper()} does not compute in bfloat16 here, and emulates it up to 500 times slower",
-        )
-    gain = probe(device)
-    if gain is None:
-        return (
-            "amp_bf16",
-            f"auto: this {device.upper()} has bfloat16 arithmetic; not probed, since others were using the machine",
-        )
-    faster = "amp_bf16" if gain > 1 else "fp32"
-    return (
-        faster,
-        f"auto: amp_bf16 runs the probe {gain:.1f}× as fast as fp32 on this {device.upper()}",
-    )
+        slow = "does not compute in bfloat16 here, and emulates it up to 500 times slower"
+        return "fp32", f"auto: {here} {slow}"
+    if (gain := probe(device)) is None:
+        why = "has bfloat16 arithmetic; not probed, since other programs were using the machine"
+        return "amp_bf16", f"auto: {here} {why}"
+    why = f"auto: amp_bf16 runs the probe {gain:.1f}× as fast as fp32 on {here}"
+    return "amp_bf16" if gain > 1 else "fp32", why
 
 
 def native_precision(device: str = "auto") -> str:
-    """`amp_bf16` where this GPU or CPU has bfloat16 arithmetic worth using, else `fp32`; measured once (see `probe`).
+    """The faster of fp32 and amp_bf16 on this machine, measured once (at most 2 s, see `probe`).
 
-    It is the faster of the two for most convolutional nets, not for all: depthwise ones (MobileNet) may lose by it."""
-    return choose("auto", "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")[0]
+    It is the faster of the two for most convolutional nets, not for all: depthwise ones
+    (MobileNet) may lose by it.
+
+    Args:
+        device: cpu, cuda, or auto (a GPU if there is one).
+
+    Returns:
+        `amp_bf16` where the hardware has bfloat16 arithmetic worth using, else `fp32`.
+
+    Example:
+        >>> effml.native_precision("cpu") in ("fp32", "amp_bf16")
+        True
+    """
+    there = device != "cpu" and torch.cuda.is_available()
+    return choose("auto", "cuda" if there else "cpu")[0]
 
 
 def probe(device: str = "cpu") -> float | None:
-    """How many times as fast as fp32 a training step of three convolutions is in amp_bf16: the fastest of interleaved repeats,
-    at most 2 s in all. None where other programs took more than a tenth of the CPU, which tells nothing.
-
-    Remembered by CPU flags (GPU name), torch version and threads in `EFFML_CACHE`, else ~/.cache/effml."""
+    """How many times as fast as fp32 a training step of three convolutions is in amp_bf16: the
+    fastest of interleaved repeats, at most 2 s in all. None where other programs took more than a
+    tenth of the CPU, which tells nothing. Remembered by CPU flags (GPU name), torch version and
+    threads in `EFFML_CACHE`, else ~/.cache/effml."""
     where = torch.cuda.get_device_name() if device == "cuda" else " ".join(cpu())
-    key = hashlib.sha256(
-        f"{where} {torch.__version__} {torch.get_num_threads()}".encode()
-    ).hexdigest()[:12]
-    file = (
-        Path(os.environ.get("EFFML_CACHE") or Path.home() / ".cache" / "effml").expanduser()
-        / f"probe-{device}-{key}.json"
-    )
-    try:
+    key = f"{where} {torch.__version__} {torch.get_num_threads()}".encode()
+    folder = Path(os.environ.get("EFFML_CACHE") or "~/.cache/effml").expanduser()
+    file = folder / f"probe-{device}-{hashlib.sha256(key).hexdigest()[:12]}.json"
+    with suppress(OSError, ValueError, TypeError):
         return float(json.loads(file.read_text()))
-    except (OSError, ValueError, TypeError):
-        with measure() as cost:
-            seconds = _probe(device)
+    with measure() as cost:
+        seconds = _probe(device)
     if not cost.others_cpu < 0.1:
         return None
     gain = seconds["fp32"] / seconds["amp_bf16"]
     with suppress(OSError):  # nowhere to remember it
-        file.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(round(gain, 3)))
     return gain
 
 
 def _probe(device: str, seconds: float = 1.5) -> dict[str, float]:
-    """Training steps of three convolutions, in both formats by turns after a warm-up; the fastest counts, since what others
-    do on the machine only ever adds."""
+    """Training steps of three convolutions, in both formats by turns after a warm-up. The fastest
+    counts: what other programs do only ever adds."""
     with seeded(0):
-        model = nn.Sequential(
-            nn.Conv2d(3, 64, 3, stride=2),
-            nn.ReLU(),
-            nn.Conv2d(64, 128, 3),
-            nn.ReLU(),
-            nn.Conv2d(128, 128, 3),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-            nn.Linear(128, 2),
-        )
+        first, second = nn.Conv2d(3, 64, 3, stride=2), nn.Conv2d(64, 128, 3)
+        third, last = nn.Conv2d(128, 128, 3), nn.Linear(128, 2)
+        layers = first, nn.ReLU(), second, nn.ReLU(), third
+        model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), last)
         model = model.to(device, memory_format=torch.channels_last)
         images = torch.randn(32, 3, 32, 32, device=device).to(memory_format=torch.channels_last)
     times: dict[str, list[float]] = {"fp32": [], "amp_bf16": []}

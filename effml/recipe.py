@@ -1,160 +1,262 @@
 """`Recipe` (what is asked of a run) and `Record` (what it reports)."""
 
+import ast
+import dataclasses
 import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
+from difflib import get_close_matches
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from textwrap import fill
 from typing import Any, Self
 
 NUMERICS = 2
-"""Raised by hand when a change of effml may change results: runs with an older number are done again."""
+"""Raised by hand when a change of effml may change results: older runs are then done again."""
 
-# a fraction kept, and the method which does the removing
-_KEPT = {
+FORMER_NAMES = {"features": "scores", "keep_unit": "budget"}
+"""Fields that were renamed: ids are still those of the first names, and old records are read."""
+
+PARTS = {
     "train_fraction": "selection",
     "channel_fraction": "prune",
     "neuron_fraction": "merge",
     "rank_fraction": "factorize",
 }
-_POSITIVE = ("size", "batch_size", "learning_rate", "temperature")
-_BITS = (2, 3, 4, 5, 6, 7, 8, 16, 32)
+"""Each fraction kept, and the field which says by what method."""
 
 
-FORMER_NAMES = {"features": "scores", "keep_unit": "budget"}
-"""Fields that were renamed: ids are still those of the first names, and old records are read."""
+@dataclass(frozen=True)
+class Range:
+    """Numbers for which `holds` is true; `words` say which these are."""
+
+    words: str
+    holds: Callable[[float], bool]
+
+    def __contains__(self, value: float) -> bool:
+        return self.holds(value)
+
+    def __str__(self) -> str:
+        return self.words
+
+
+@dataclass(frozen=True)
+class Menu:
+    """The names in `registry`, such as "selection.SELECTORS", which may end in `suffix`, and those
+    in `also`. No module is imported for them: a recipe needs no torch."""
+
+    registry: str
+    also: tuple[str, ...] = ()
+    suffix: str = ""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys([*self.also, *_names(self.registry)]))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.also or name.removesuffix(self.suffix) in _names(self.registry)
+
+    def __str__(self) -> str:
+        return ", ".join(self) + (
+            f"; each also with {self.suffix} behind it" if self.suffix else ""
+        )
+
+
+class Models(Menu):
+    """The models of effml and timm; `own:` is one given to `effml.run(recipe, model=…)`."""
+
+    def __contains__(self, name: str) -> bool:
+        return name in _names(self.registry) or re.match("own:.", name) or _of_timm(name)
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}, or a name of timm such as resnet18"
+
+
+class Proxies(Models):
+    """A model, and after @ its epochs of training or `imagenet`."""
+
+    def __contains__(self, name: str) -> bool:
+        model, at, how = name.partition("@")
+        trained = not at or how == "imagenet" or how.isdecimal()
+        return name in self.also or trained and not model.startswith("own:") and model in MODELS
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}; after @ the epochs, as in lenet5@5 (@0: random), or @imagenet"
+
+
+def _names(registry: str) -> Iterable[str]:
+    """The names in a registry: in the dict itself where its module is imported (a strategy that
+    was added at run time counts), else as its source file gives them."""
+    module, _, name = f"effml.{registry}".rpartition(".")
+    live = getattr(sys.modules.get(module), name, None)
+    return _written(module, name) if live is None else live
+
+
+@cache
+def _written(module: str, name: str) -> dict[str, None]:
+    path = Path(__file__).parent.joinpath(*module.split(".")[1:])
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        for target in getattr(node, "targets", [getattr(node, "target", None)]):
+            if isinstance(target, ast.Name) and target.id == name:
+                return dict.fromkeys(key.value for key in node.value.keys)
+    raise LookupError(f"{path} holds no dict literal {name}.")
+
+
+def _of_timm(name: str) -> bool:
+    """Whether timm has the model; a tag, as in resnet18.a1_in1k, names its weights. Importing timm
+    takes seconds, so its files are read instead. Where it is not installed, every name passes."""
+    is_model = getattr(sys.modules.get("timm"), "is_model", None)
+    if is_model is not None:
+        return is_model(name)
+    return not (names := _timm_names()) or name.partition(".")[0] in names
+
+
+@cache
+def _timm_names() -> frozenset[str]:
+    package = find_spec("timm")
+    files = Path(package.origin).parent.glob("models/**/*.py") if package and package.origin else ()
+    names: set[str] = set()
+    for text in (file.read_text(encoding="utf-8") for file in files):
+        names.update(re.findall(r"^@register_model\s*\ndef (\w+)", text, re.M))
+        for former in re.findall(r"register_model_deprecations\(__name__, \{(.*?)\}", text, re.S):
+            names.update(re.findall(r"""^\s*['"](\w+)[\w.]*['"]\s*:""", former, re.M))
+    return frozenset(names)
+
+
+COUNT = Range("0 or a number above it", lambda value: value >= 0)
+ABOVE_0 = Range("a number above 0", lambda value: value > 0)
+SHARE = Range("a number above 0 and at most 1", lambda value: 0 < value <= 1)
+FEATURES, UNITS = ("none", "pixels", "embedding"), ("fraction", "params")
+BITS = (2, 3, 4, 5, 6, 7, 8, 16, 32)
+MODELS, PROXIES = Models("models.MODELS"), Proxies("models.MODELS", ("none",))
+SELECTION = Menu("selection.SELECTORS", ("none",), "_per_class")
+PRUNERS, MERGERS, FACTORIZERS = (
+    Menu(f"compression.{name}", ("none",)) for name in ("PRUNERS", "MERGERS", "FACTORIZERS")
+)
+TRAINING = "training.importance.SAMPLERS training.schedules.SCHEDULES training.stopping.STOPPING"
+SAMPLERS, SCHEDULES, STOPPING = map(Menu, TRAINING.split())
+AUGMENTATIONS = Menu("training.augmentation.AUGMENTATIONS")
+CLASS_WEIGHTS = Menu("training.losses.CLASS_WEIGHTS")
+OPTIMIZERS = Menu("optimizers.OPTIMIZERS")
+PRECISIONS = Menu("precision.PRECISIONS", ("auto",))
+
+
+def field(default: Any, meaning: str, values: Any = None) -> Any:
+    """A field of Recipe. `values` is a Range, a Menu or a tuple; None: the meaning says it."""
+    return dataclasses.field(default=default, metadata={"meaning": meaning, "values": values})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One run, asked for. Every field is a plain scalar whose default means *untouched*, so that a recipe is a table
-    row, a papermill parameter set and a command line. Every "how much" is the fraction **kept**.
+    """One run, asked for: what data, which model, what to save on, how to train.
 
-    Raises ValueError at construction when a value is impossible or two fields contradict each other.
-    Defaults never change: `id` hashes the fields that differ from them, so new fields leave old ids valid.
+    Every field is a plain scalar whose default means *untouched*, so that a recipe is a row of a
+    table, a parameter set of papermill and a command line. Every "how much" is the fraction
+    **kept** (of a pruning ratio or sparsity p that is 1 - p). Defaults never change, since `id`
+    hashes the fields that differ from them: new fields leave old ids valid.
+
+    Raises:
+        ValueError: A value is impossible, a name is on no menu, or fields contradict each other.
+
+    Example:
+        >>> recipe = effml.Recipe(model="mlp", selection="kcenter", train_fraction=0.2)
+        >>> recipe.id, recipe.but(seed=1).changed["seed"]
+        ('r1779a191bb', 1)
+
+    Fields:
     """
 
-    data: str = "phantom-chest"  # name (MedMNIST, a file at hand, a phantom) or path of an .npz
-    size: int = 28  # pixels
-    model: str = "lenet5"  # lenet5, lenet300_100, mlp, resnet18_medmnist or any name of timm
-    weights: str = (
-        "random"  # random, imagenet, a file, or the id of an earlier run in the same store
+    data: str = field("phantom-chest", "name of a set (MedMNIST, a phantom) or path of an .npz")
+    size: int = field(28, "side of the images, pixels", ABOVE_0)
+    model: str = field("lenet5", "what is trained", MODELS)
+    weights: str = field("random", "its start: random, imagenet, a file, the id of an earlier run")
+    selection: str = field("none", "how to choose the training images that stay", SELECTION)
+    train_fraction: float = field(
+        1.0, "fraction of the training images that selection keeps", SHARE
     )
-    selection: str = "none"  # which training images to keep: a name of SELECTORS, or that with _per_class behind it …
-    train_fraction: float = 1.0  # … and which fraction of them
-    features: str = "none"  # what the selection looks at: pixels, embedding (of a proxy), none (the latter if it can)
-    proxy: str = (
-        "none"  # the small model which looks for a large one: lenet5@5 (epochs), @0, @imagenet
+    features: str = field("none", "what selection compares; none: embeddings if it can", FEATURES)
+    proxy: str = field("none", "small model that selects images on behalf of `model`", PROXIES)
+    sampler: str = field("uniform", "how batches are drawn", SAMPLERS)
+    trainable: str = field("all", "head: the last layer alone (linear probe)", ("all", "head"))
+    prune: str = field("none", "how to remove channels or single weights", PRUNERS)
+    channel_fraction: float = field(1.0, "fraction of them kept (1 - pruning ratio)", SHARE)
+    merge: str = field("none", "how to merge similar neurons", MERGERS)
+    neuron_fraction: float = field(1.0, "fraction of the neurons kept", SHARE)
+    factorize: str = field("none", "how to make layers low-rank", FACTORIZERS)
+    rank_fraction: float = field(1.0, "fraction of the rank kept", SHARE)
+    keep_unit: str = field("fraction", "params: these three are of all parameters", UNITS)
+    calibration_images: int = field(0, "training images that compression may look at", COUNT)
+    teacher: str = field("none", "id of an earlier run in the same store to distil from, or none")
+    temperature: float = field(4.0, "softmax temperature of distillation", ABOVE_0)
+    teacher_share: float = field(0.9, "share of the loss that is the teacher's", SHARE)
+    optimizer: str = field("adamw", "what takes the steps", OPTIMIZERS)
+    precision: str = field("fp32", "number format; auto: fp32 or amp_bf16, the faster", PRECISIONS)
+    activation_bits: int = field(32, "bits of the activations (32 alone is built yet)", BITS)
+    gradient_bits: int = field(32, "bits of the gradients (32 alone is built yet)", BITS)
+    bit_schedule: str = field("constant", "how bits change during training (not built yet)")
+    epochs: int = field(10, "passes through the training images; 0: the model as it comes", COUNT)
+    batch_size: int = field(128, "images a step", ABOVE_0)
+    learning_rate: float = field(1e-3, "the largest of the schedule", ABOVE_0)
+    weight_decay: float = field(-1.0, "below 0: the optimizer's own (0.01 for AdamW, else 0)")
+    schedule: str = field("cosine", "how the learning rate falls", SCHEDULES)
+    patience: int = field(0, "epochs without a better one that end training; 0: never", COUNT)
+    stopping: str = field(
+        "score", "when an epoch is better: by AUROC (Dice), or as written in", STOPPING
     )
-    sampler: str = "uniform"  # how batches are drawn during training: uniform, importance
-    trainable: str = "all"  # all, or head: the last layer alone on frozen embeddings (linear probe)
-    prune: str = "none"  # which channels, or single weights, to remove before training: a name of COMPRESSORS …
-    channel_fraction: float = 1.0  # … and which fraction of them stays
-    merge: str = "none"  # the same for neurons that are merged …
-    neuron_fraction: float = 1.0
-    factorize: str = "none"  # … and for layers made low-rank
-    rank_fraction: float = 1.0
-    keep_unit: str = "fraction"  # of what these three fractions are: of what is removed, or params, of the parameters
-    calibration_images: int = 0  # training images, without labels, that compression may look at
-    teacher: str = "none"  # id of an earlier run in the same store to distil from …
-    temperature: float = 4.0  # … at which softmax temperature …
-    teacher_share: float = 0.9  # … and how much of the loss is the teacher's, the rest the labels'
-    optimizer: str = "adamw"
-    precision: str = "fp32"
-    activation_bits: int = 32
-    gradient_bits: int = 32
-    bit_schedule: str = "constant"
-    epochs: int = 10  # 0: the model is taken as it comes
-    batch_size: int = 128
-    learning_rate: float = 1e-3
-    weight_decay: float = -1.0  # below 0: the optimizer's own, 0.01 for AdamW, none for the others
-    schedule: str = "cosine"
-    patience: int = 0  # epochs without a better one before training stops; 0 = never
-    stopping: str = (
-        "score"  # what "better" means: score (AUROC, Dice), or selvan2023, as its authors wrote it
-    )
-    augment: str = "none"  # flip, flips, shift, flip_shift
-    class_weights: str = "none"  # balanced: rare classes weigh as much as common ones
-    runtime: str = "eager"  # what runs the finished model
-    threads: int = 0  # CPU threads; 0 = as many as torch takes
-    seed: int = 0
+    augment: str = field("none", "how images are varied in training", AUGMENTATIONS)
+    class_weights: str = field("none", "balanced: rare classes weigh as much", CLASS_WEIGHTS)
+    runtime: str = field("eager", "what runs the finished model (others are not built yet)")
+    threads: int = field(0, "CPU threads; 0: as many as torch takes", COUNT)
+    seed: int = field(0, "of everything random", COUNT)
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            object.__setattr__(
-                self, field.name, _as(field.type, field.name, getattr(self, field.name))
-            )
-        for name in _POSITIVE:
-            if not getattr(self, name) > 0:
-                raise ValueError(
-                    f"{name}={getattr(self, name)} is not allowed: give a number above 0."
-                )
-        for name in ("epochs", "patience", "threads", "seed", "calibration_images"):
-            if getattr(self, name) < 0:
-                raise ValueError(
-                    f"{name}={getattr(self, name)} is not allowed: give 0 or a number above it."
-                )
-        for name in ("activation_bits", "gradient_bits"):
-            if getattr(self, name) not in _BITS:
-                raise ValueError(
-                    f"{name}={getattr(self, name)} is not allowed. Choose from: {_BITS}"
-                )
-        for fraction, method in _KEPT.items():
+        for one in fields(self):
+            value = _as(one.type, one.name, getattr(self, one.name))
+            object.__setattr__(self, one.name, value)
+            _check(one.name, value, one.metadata["values"])
+        for fraction, method in PARTS.items():
             kept, how = getattr(self, fraction), getattr(self, method)
-            if not 0 < kept <= 1:
-                raise ValueError(
-                    f"{fraction}={kept} is the fraction kept: give more than 0 and at most 1."
-                )
             if (kept < 1) != (how != "none"):
                 raise ValueError(
-                    f"{method}={how!r} with {fraction}={kept} contradict each other: give {method} a method "
-                    f"and {fraction} a value below 1, or leave both at their defaults ('none', 1.0)."
+                    f"{method}={how!r} with {fraction}={kept} contradict each other: give {method} "
+                    f"a method and {fraction} a value below 1, or leave both ('none', 1.0)."
                 )
-        compressed = any(
-            getattr(self, method) != "none" for method in ("prune", "merge", "factorize")
-        )
-        if self.keep_unit not in ("fraction", "params"):
+        asked = self.changed.keys()
+        for serving, needed in (
+            (("keep_unit", "calibration_images"), ("prune", "merge", "factorize")),
+            (("temperature", "teacher_share"), ("teacher",)),
+            (("features", "proxy"), ("selection",)),
+        ):
+            if (idle := [name for name in serving if name in asked]) and not asked & {*needed}:
+                raise ValueError(
+                    f"{' and '.join(idle)} has no effect without {' or '.join(needed)}: give one, "
+                    f"or leave {' and '.join(idle)}."
+                )
+        if self.features == "embedding" and self.proxy == "none":
             raise ValueError(
-                f"keep_unit={self.keep_unit!r} is not allowed. Choose from: fraction, params"
-            )
-        if not compressed and (self.keep_unit != "fraction" or self.calibration_images):
-            raise ValueError(
-                f"keep_unit={self.keep_unit!r}, calibration_images={self.calibration_images} serve a compression: give "
-                "prune, merge or factorize, or leave them."
-            )
-        if not 0 < self.teacher_share <= 1:
-            raise ValueError(
-                f"teacher_share={self.teacher_share} is a share of the loss: give more than 0 and at most 1."
-            )
-        if self.teacher == "none" and {"temperature", "teacher_share"} & self.changed.keys():
-            raise ValueError(
-                "temperature and teacher_share serve a teacher: give the id of an earlier run, or leave them."
+                "features='embedding' is that of a proxy: give proxy, such as lenet5@5."
             )
         if self.teacher != "none" and not self.epochs:
             raise ValueError(
-                "epochs=0 trains nothing, so that no teacher is heard: give epochs above 0, or leave teacher."
-            )
-        if self.trainable not in ("all", "head"):
-            raise ValueError(f"trainable={self.trainable!r} is not allowed. Choose from: all, head")
-        if self.selection == "none" and (self.features != "none" or self.proxy != "none"):
-            raise ValueError(
-                f"features={self.features!r}, proxy={self.proxy!r} serve a selection: give selection, or leave them."
+                "The teacher has no effect with epochs=0: give epochs, or leave teacher."
             )
         if "|" in self.data:
             raise ValueError(
-                f"data={self.data!r} is a ladder; a run needs one name: effml.at_hand({self.data!r}) "
-                "gives the first that is on this machine."
+                f"data={self.data!r} names several sets, and a run needs one: "
+                f"effml.at_hand({self.data!r}) gives the first that is on this machine."
             )
 
     @property
     def changed(self) -> dict[str, Any]:
         """The fields which differ from their defaults."""
-        return {
-            f.name: getattr(self, f.name)
-            for f in fields(self)
-            if getattr(self, f.name) != f.default
-        }
+        values = ((one, getattr(self, one.name)) for one in fields(self))
+        return {one.name: value for one, value in values if value != one.default}
 
     @property
     def id(self) -> str:
@@ -168,6 +270,7 @@ class Recipe:
         return replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
+        """The fields by name."""
         return asdict(self)
 
     @classmethod
@@ -184,8 +287,49 @@ class Recipe:
         return cls(**pairs)
 
 
+def explain_fields(indent: str = "    ") -> str:
+    """Of each field of Recipe its default, its meaning, and in brackets what it may be."""
+    lines = []
+    for one in fields(Recipe):
+        values = one.metadata["values"]
+        told = f"{one.name}={one.default}: {one.metadata['meaning']}"
+        told += f" [{_menu(values)}]" if values else ""
+        lines.append(fill(told, 98, initial_indent=indent, subsequent_indent=indent + "    "))
+    return "\n".join(lines)
+
+
+class _Explained:
+    """A docstring that ends with the fields; written when it is read, since it opens the menus."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __get__(self, instance: Any, owner: Any) -> str:
+        return f"{self.text.rstrip()}\n{explain_fields(' ' * 8)}\n"
+
+
+Recipe.__doc__ = _Explained(Recipe.__doc__)
+
+
+def _menu(values: Any) -> str:
+    return ", ".join(map(str, values)) if isinstance(values, tuple) else str(values)
+
+
+def _check(name: str, value: Any, values: Any) -> None:
+    """ValueError unless `value` is one of `values`."""
+    if values is None or value in values:
+        return
+    if isinstance(values, Range):
+        raise ValueError(f"{name}={value} is not allowed: give {values}.")
+    known = [*values, *(_timm_names() if isinstance(values, Models) else ())]
+    near = get_close_matches(str(value).partition("@")[0], map(str, known), n=5)
+    hint = f". Did you mean {' or '.join(near)}?" if near else ""
+    raise ValueError(f"Unknown {name} {value!r}. Choose from: {_menu(values)}{hint}")
+
+
 def _as(kind: type, name: str, value: Any) -> Any:
-    """`value` as int, float or str, if nothing is lost (1.0 is the int 1, a shell's "3" is 3, but 1.5 and True are no int)."""
+    """`value` as int, float or str, if nothing is lost (1.0 is the int 1, a shell's "3" is 3, but
+    1.5 and True are no int)."""
     value = value.item() if hasattr(value, "item") else value  # numpy and torch scalars
     value = os.fspath(value) if isinstance(value, os.PathLike) else value
     if kind is str and isinstance(value, str) and value:
@@ -199,10 +343,8 @@ def _as(kind: type, name: str, value: Any) -> Any:
             return number
         if kind is int and number.is_integer():
             return value if isinstance(value, int) else int(number)
-    words, example = {int: ("whole number", 3), float: ("number", 0.5), str: ("word", "'lenet5'")}[
-        kind
-    ]
-    raise ValueError(f"{name}={value!r} is no {words}: give one, such as {example}.")
+    wanted = {int: "whole number: give one, such as 3", float: "number: give one, such as 0.5"}
+    raise ValueError(f"{name}={value!r} is no {wanted.get(kind, 'word: give one')}.")
 
 
 def _refuse_unknown(names: Iterable[str]) -> None:
@@ -212,134 +354,126 @@ def _refuse_unknown(names: Iterable[str]) -> None:
             raise ValueError(f"Recipe has no field {name!r}. Choose from: {', '.join(known)}")
 
 
-def _windows() -> dict[str, str]:
-    doing = {
-        "prepare": "loading and selecting data, building and compressing a model",
-        "train": "training, validation included",
-        "infer": "predicting the test split once",
-    }
-    what = {
-        "seconds": "wall clock of {}",
-        "energy_j": "net energy of {}, J; NaN = unknown",
-        "energy_low_j": "lower end of its range",
-        "energy_high_j": "upper end of its range",
-        "peak_memory_bytes": "peak resident memory (CPU) or allocated memory (CUDA) in {}",
-    }
-    return {
-        f"{window}_{name}": text.format(doing[window])
-        for window in doing
-        for name, text in what.items()
-    }
-
+_DOING = {
+    "prepare": "loading and selecting data, building and compressing a model",
+    "train": "training, validation included",
+    "infer": "predicting the test split once",
+}
+_COSTS = {
+    "seconds": "wall clock of {}",
+    "energy_j": "net energy of {}, J; NaN = unknown",
+    "energy_low_j": "lower end of its range",
+    "energy_high_j": "upper end of its range",
+    "peak_memory_bytes": "peak resident memory (CPU) or allocated memory (CUDA) in {}",
+}
+_SCORES = {
+    "n": "images in the test split",
+    "prevalence": "fraction of positives (binary)",
+    "majority_rate": "accuracy of always answering the most frequent class",
+    "auroc": "area under the ROC curve; macro one-vs-rest for more than two classes",
+    "auroc_low": "95 % interval (DeLong, logit scale)",
+    "auroc_high": "95 % interval (DeLong, logit scale)",
+    "accuracy": "",
+    "accuracy_low": "95 % interval (Wilson)",
+    "accuracy_high": "95 % interval (Wilson)",
+    "balanced_accuracy": "mean recall over the classes",
+    "sensitivity": "of the positive class of the passport, at `threshold`",
+    "sensitivity_low": "95 % interval (Wilson)",
+    "sensitivity_high": "95 % interval (Wilson)",
+    "specificity": "of the rest, at `threshold`",
+    "specificity_low": "95 % interval (Wilson)",
+    "specificity_high": "95 % interval (Wilson)",
+    "threshold": "on the probability of the positive class",
+    "average_precision": "stepwise area under the precision-recall curve; macro one-vs-rest",
+    "brier": "mean squared error of the probabilities: binary 0…1, summed over classes 0…2",
+    "ece": "expected calibration error, 15 bins: of the positive or (multi-class) the top class",
+    "worst_class_recall": "lowest recall of a class; binary: of the two, at `threshold`",
+    "worst_class": "index of that class, the first of equals",
+    "n_empty": "test images whose true mask is empty",
+    "n_one_empty": "test images of which one mask is empty, the other not",
+    "dice": "mean over images; both masks empty: 1, one: 0",
+    "dice_low": "95 % interval (bootstrap)",
+    "dice_high": "95 % interval (bootstrap)",
+    "dice_pooled": "over all pixels of all images together",
+    "iou": "mean over images",
+    "hausdorff95": "larger directed 95th percentile, pixels, mean over images with both masks",
+    "hausdorff95_median": "the same, median",
+    "pixel_sensitivity": "pooled over images",
+    "pixel_precision": "pooled over images",
+}
 
 COLUMNS: dict[str, str] = {
     "run_id": "recipe_id and eight random digits; names the arrays beside the record",
     "recipe_id": "Recipe.id",
-    "status": "ok | unsupported | out of memory | diverged (these four are final) | not built | data unavailable | "
-    "weights unavailable | failed",
+    "status": "final: ok, unsupported, out of memory, diverged; else: not built, failed, data "
+    "unavailable, weights unavailable",
     "reason": "why the status is not ok",
     "notes": "why a score is NaN, where one is, and what else the reader should know",
     "started_utc": "ISO 8601",
     "finished_utc": "ISO 8601",
     "numerics": "NUMERICS of the effml that ran it",
-    **_windows(),
+    **{f"{w}_{n}": text.format(_DOING[w]) for w in _DOING for n, text in _COSTS.items()},
     "energy_source": "where the joules come from, and the assumption behind them",
-    "gross_energy_j": "all that the source of energy saw in training: idle power and other programs too; NaN = unknown",
-    "idle_w": "what that source shows when nothing runs, taken off train_energy_j; NaN = not known, or an estimate",
+    "gross_energy_j": "all that this source saw in training, other programs too; NaN = unknown",
+    "idle_w": "what it shows when nothing runs, taken off train_energy_j; NaN = unknown",
     "energy_measured": "1 if counters measured train_energy_j, 0 if it is declared or estimated",
     "energy_reason": "why the energy is unknown, or why no better source was used",
-    "shared": "1 if other programs used over 10 % of the CPU while this run was measured, 0 if not",
+    "shared": "1 if other programs used over 10 % of the CPU in training, 0 if not",
     "implied_watts": "train_energy_j / train_seconds: must be plausible for the machine",
-    "lineage_seconds": "training seconds of the runs that this one started from or learned from, and of those before them, "
-    "each once; NaN = unknown for one of them",
+    "lineage_seconds": "training time of the runs that this builds on, each once; NaN = unknown",
     "lineage_energy_j": "the same in joules",
     "params": "parameters",
     "nonzero_params": "parameters that are not zero",
     "macs": "multiply-accumulate operations of one image (1 MAC = 2 FLOPs)",
-    "kept": "the fraction compression kept of what it removes (neurons, channels, ranks, weights); of the last, if several",
+    "kept": "fraction that the last compression kept of what it removes (neurons, channels, …)",
     "params_before": "parameters before compression",
     "macs_before": "multiply-accumulate operations of one image before compression",
-    "latency_s": "of one image on this device, median, after compression and before training",
+    "latency_s": "of one image here, median, after compression and before training",
     "latency_before_s": "the same before compression, measured by turns",
     "model_file_bytes": "size of the weights as safetensors",
     "val_score": "AUROC, or mean Dice for masks, on the validation split at best_epoch",
-    "resumed_epoch": "the epoch after which an interrupted training went on; 0 if it was not interrupted",
+    "resumed_epoch": "epoch after which an interrupted training went on; 0: not interrupted",
     "weights_dtype": "of the weights, as found in memory after the first step, commonest first",
     "activations_dtype": "of the model's outputs, the same way",
     "gradients_dtype": "of the weights' gradients, the same way",
     "optimizer_dtype": "of the optimiser's state, the same way",
     "optimizer_state_bytes": "of the optimiser's state, the same way",
-    "optimizer_quantised": "the fraction of the parameters whose optimiser state takes a byte a value",
+    "optimizer_quantised": "fraction of the parameters whose optimiser state takes a byte a value",
     "best_epoch": "the epoch (from 1) whose weights were kept, chosen on validation",
     "epochs_run": "epochs trained",
     "val_auroc": "AUROC on the validation split at best_epoch",
-    **{
-        f"test_{name}": text
-        for name, text in {
-            "n": "images in the test split",
-            "prevalence": "fraction of positives (binary)",
-            "majority_rate": "accuracy of always answering the most frequent class",
-            "auroc": "area under the ROC curve; macro one-vs-rest for more than two classes",
-            "auroc_low": "95 % interval (DeLong, logit scale)",
-            "auroc_high": "95 % interval (DeLong, logit scale)",
-            "accuracy": "",
-            "accuracy_low": "95 % interval (Wilson)",
-            "accuracy_high": "95 % interval (Wilson)",
-            "balanced_accuracy": "mean recall over the classes",
-            "sensitivity": "of the positive class of the passport, at `threshold`",
-            "sensitivity_low": "95 % interval (Wilson)",
-            "sensitivity_high": "95 % interval (Wilson)",
-            "specificity": "of the rest, at `threshold`",
-            "specificity_low": "95 % interval (Wilson)",
-            "specificity_high": "95 % interval (Wilson)",
-            "threshold": "on the probability of the positive class",
-            "average_precision": "stepwise area under the precision-recall curve; macro one-vs-rest for more than two classes",
-            "brier": "mean squared error of the probabilities: of the positive class (0…1), "
-            "summed over classes (multi-class, 0…2)",
-            "ece": "expected calibration error in 15 bins: of the positive class's probability, of the top class's (multi-class)",
-            "worst_class_recall": "lowest recall of a class; binary: of the two, at `threshold`",
-            "worst_class": "index of that class, the first of equals",
-            "n_empty": "test images whose true mask is empty",
-            "n_one_empty": "test images of which one mask is empty, the other not",
-            "dice": "mean over images; both masks empty: 1, one: 0",
-            "dice_low": "95 % interval (bootstrap)",
-            "dice_high": "95 % interval (bootstrap)",
-            "dice_pooled": "over all pixels of all images together",
-            "iou": "mean over images",
-            "hausdorff95": "larger directed 95th percentile, pixels, mean over images with both masks",
-            "hausdorff95_median": "the same, median",
-            "pixel_sensitivity": "pooled over images",
-            "pixel_precision": "pooled over images",
-        }.items()
-    },
+    **{f"test_{name}": text for name, text in _SCORES.items()},
     "data_sha256": "SHA-256 of the data file, or of a phantom's name and drawing number",
     "data_phantom": "1 if the images are simulated, 0 if they are real",
-    "weights_sha256": "SHA-256 of the file that weights stood for, where it was one",
-    "teacher_sha256": "the same of teacher",
-    "kept_sha256": "SHA-256 of the weights that this run left beside its record, if they were to be kept",
+    "weights_sha256": "SHA-256 of the file that weights stood for, or of an own model at the start",
+    "teacher_sha256": "SHA-256 of the file that teacher stood for",
+    "kept_sha256": "SHA-256 of the weights that this run left, if they were to be kept",
     "train_n": "training images used",
     "train_rarest": "images of the smallest class among them",
     "importance_steps": "training steps whose batch was drawn by importance",
     "device": "cpu or cuda",
     "precision_used": "what really ran",
     "precision_why": "why it was used",
-    "precision_emulated": "1 if this hardware has no arithmetic for it, so that time and energy say nothing of a saving; else 0",
+    "precision_emulated": "1 if this hardware emulates it: time and energy then show no saving",
     "threads_used": "CPU threads",
     "device_name": "CPU or GPU model",
     "cpu_flags": "instruction sets that matter here",
-    "platform": "",
-    "python": "",
-    "torch": "",
-    "timm": "",
-    "effml": "",
+    **dict.fromkeys(("platform", "python", "torch", "timm", "effml"), ""),
     "git_commit": "of the effml checkout; + when its source was changed",
 }
 
 
 class Record(dict[str, Any]):
-    """One run, reported: a flat row of the recipe's fields and COLUMNS; what is unknown is None (NaN in tables).
+    """One run, reported: a flat row of the recipe's fields and COLUMNS; what is unknown is None
+    (NaN in tables). Columns read as attributes too.
 
-    A name outside both is refused, so that a typo cannot become a column. Columns read as attributes too.
+    Raises:
+        ValueError: A name is neither a field nor a column, so that a typo cannot become one.
+
+    Example:
+        >>> record = effml.Record(effml.Recipe(seed=4), test_auroc=0.9)
+        >>> record.test_auroc, record["seed"], record.reason
+        (0.9, 4, None)
     """
 
     def __init__(self, recipe: Recipe, **columns: Any) -> None:
@@ -347,16 +481,15 @@ class Record(dict[str, Any]):
         self.update(columns)
 
     def update(self, columns: dict[str, Any] | None = None, /, **more: Any) -> None:
+        """Set these columns. ValueError for a name that is none."""
         for name, value in {**(columns or {}), **more}.items():
             if name not in COLUMNS and name not in Recipe.__dataclass_fields__:
                 raise ValueError(
-                    f"{name!r} is no column of a Record: add it to effml.recipe.COLUMNS with its meaning."
+                    f"{name!r} is no column of a Record: add it to COLUMNS with its meaning."
                 )
             self[name] = value
 
     def __getattr__(self, name: str) -> Any:
         if name in self or name in COLUMNS:
             return self.get(name)
-        raise AttributeError(
-            f"A Record has no column {name!r}. Choose from: {', '.join([*self, *COLUMNS])}"
-        )
+        raise AttributeError(f"A Record has no column {name!r}. Choose from: {', '.join(COLUMNS)}")

@@ -1,7 +1,7 @@
 """The table of records: a folder of append-only files, one JSON line per run. Torch-free.
 
-A writer opens a new file with a name of its own and only appends, so nothing is ever overwritten, a power cut costs
-the run in progress, and merging the work of five computers is copying their files into one folder.
+A writer opens a new file with a name of its own and only appends, so nothing is ever overwritten, a
+power cut costs the run in progress, and merging the work of five computers is copying their files.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas
 
 CLAIMS_TYPE = "application/vnd.effml.claims+json"
-"""Output type of `effml.report`, by which `make reproduce` finds the verdicts in an executed notebook."""
+"""Output type of `effml.report`, by which `make reproduce` finds a notebook's verdicts."""
 
 UNITS = {
     "test_auroc": "test AUROC",
@@ -56,12 +56,10 @@ MACHINE = ["device", "device_name", "cpu_flags", "threads_used"]
 KEY = ["recipe_id", "data_sha256", "weights_sha256", "teacher_sha256", "numerics", *MACHINE]
 """Two records with the same key are the same run, done twice."""
 
-_NUMBERS = (
-    "numerics threads_used train_seconds train_energy_j lineage_seconds lineage_energy_j".split()
-)
+_COSTS = ("train_seconds", "train_energy_j", "lineage_seconds", "lineage_energy_j")
 _KINDS = (
     dict.fromkeys(["status", "run_id", "finished_utc", *KEY], str)
-    | dict.fromkeys(_NUMBERS, (int, float))
+    | dict.fromkeys(("numerics", "threads_used", *_COSTS), (int, float))
     | {field.name: str if field.type is str else (int, float) for field in fields(Recipe)}
 )
 """Of the columns by which the package finds, sorts, joins and adds records: what a line of a store
@@ -81,7 +79,8 @@ class Writer:
         line = json.dumps(plain_row(record), allow_nan=False) + "\n"
         if self._file is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            name = f"runs-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(4)}.jsonl"
+            when = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+            name = f"runs-{when}-{secrets.token_hex(4)}.jsonl"
             self._file = open(self.folder / name, "x", encoding="utf-8")
             sync_folder(self.folder)
         self._file.write(line)
@@ -98,13 +97,8 @@ class Writer:
 
 def plain_row(record: Record) -> dict[str, Any]:
     """A record as JSON can hold it: plain Python values, and None for what is not finite."""
-    values = {
-        name: value.item() if hasattr(value, "item") else value for name, value in record.items()
-    }
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in values.items()
-    }
+    values = ((name, x.item() if hasattr(x, "item") else x) for name, x in record.items())
+    return {n: None if isinstance(x, float) and not math.isfinite(x) else x for n, x in values}
 
 
 def read_records(folder: str | os.PathLike) -> tuple[list[dict[str, Any]], int]:
@@ -144,23 +138,30 @@ def _is_record(row: Any) -> bool:
 
 
 def load_runs(folder: str | os.PathLike) -> "pandas.DataFrame":
-    """The runs of a store, one row each: of several records with the same KEY the newest `ok`,
-    else the newest. A recipe that two machines ran has two rows.
+    """The runs of a store, one row each: of several records with the same KEY the newest `ok`, else
+    the newest. A recipe that two machines ran has two rows.
 
-    `.attrs["unreadable"]` counts the lines that could not be read (a power cut leaves one at
-    most). A folder that does not exist is an empty store."""
+    Args:
+        folder: The store. One that does not exist is empty.
+
+    Returns:
+        Recipe fields and COLUMNS, oldest first; unknown is NaN. `.attrs["unreadable"]` counts the
+        lines that could not be read (a power cut leaves one at most).
+
+    Example:
+        >>> runs = effml.load_runs("no-such-folder")
+        >>> len(runs), "test_auroc" in runs
+        (0, True)
+    """
     import pandas
 
     rows, unreadable = read_records(folder)
     newest: dict[tuple, dict[str, Any]] = {}
     for row in sorted(rows, key=lambda row: (row["status"] == "ok", row.get("finished_utc") or "")):
         newest[tuple(row.get(name) for name in KEY)] = row
-    columns = list(
-        dict.fromkeys(
-            [*COLUMNS, *Recipe.__dataclass_fields__, *(name for row in rows for name in row)]
-        )
-    )
-    table = pandas.DataFrame(list(newest.values()), columns=columns)
+    names = dict.fromkeys([*COLUMNS, *Recipe.__dataclass_fields__])
+    names |= dict.fromkeys(name for row in rows for name in row)
+    table = pandas.DataFrame(list(newest.values()), columns=list(names))
     table = table.sort_values("finished_utc", kind="stable", ignore_index=True)
     table.attrs["unreadable"] = unreadable
     return table
@@ -169,9 +170,23 @@ def load_runs(folder: str | os.PathLike) -> "pandas.DataFrame":
 def own_or_reference(
     store: str | os.PathLike, want: Callable[["pandas.DataFrame"], "pandas.DataFrame"]
 ) -> "pandas.DataFrame":
-    """The `ok` runs that `want` picks from `store`, or where it has none, from the committed results/reference.
+    """The `ok` runs that `want` picks from `store`, or where it has none, from results/reference,
+    which comes with effml.
 
-    `.attrs["whose"]` is `yours` or `reference`, for the figure to say. FileNotFoundError if neither has any.
+    Args:
+        store: Your folder of runs.
+        want: Takes a table of `load_runs` and returns the rows of interest.
+
+    Returns:
+        These rows; `.attrs["whose"]` is "yours" or "reference", for a figure to say.
+
+    Raises:
+        FileNotFoundError: Neither has any.
+
+    Example:
+        >>> runs = effml.own_or_reference("no-such-folder", lambda runs: runs[runs.seed == 0])
+        >>> runs.attrs["whose"]
+        'reference'
     """
     for whose, folder in (("yours", Path(store)), ("reference", ROOT / "results" / "reference")):
         runs = load_runs(folder)
@@ -180,7 +195,8 @@ def own_or_reference(
             chosen.attrs["whose"] = whose
             return chosen
     raise FileNotFoundError(
-        f"Neither {store} nor results/reference holds these runs. Run the notebook they come from first."
+        f"Neither {store} nor results/reference holds these runs. Run the notebook they come from "
+        "first."
     )
 
 
@@ -188,9 +204,18 @@ NO_RUN = (None, "none", "random", "imagenet")
 """What `weights` and `teacher` say where they are no file and no run."""
 
 
-def weights_sha256(
-    asked: str, store: Path | None, rows: list[dict[str, Any]] | None = None
-) -> str | None:
+Rows = list[dict[str, Any]]
+
+CARD = ".card.json"
+"""Behind a run id: what `effml.load_run` needs to know beside the weights that the run left."""
+
+
+def card_file(store: Path, run_id: str) -> Path:
+    """The card of a run."""
+    return store / f"{run_id}{CARD}"
+
+
+def weights_sha256(asked: str, store: Path | None, rows: Rows | None = None) -> str | None:
     """SHA-256 of the file that a recipe's `weights` or `teacher` stands for now; None for what is
     no file. `rows` are the records of the store, where the caller has read them."""
     if asked in NO_RUN:
@@ -208,33 +233,30 @@ def file_sha256(path: Path) -> str | None:
         return None
 
 
-def left_weights(row: dict[str, Any], store: Path) -> bool:
+def left_weights(row: dict[str, Any], store: Path, *, with_card: bool = False) -> bool:
     """Whether the weights that a run left are still there, and still those."""
+    if with_card and not card_file(store, str(row.get("run_id"))).is_file():
+        return False
     path, left = store / f"{row.get('run_id')}.safetensors", row.get("kept_sha256")
     return path.is_file() if left is None else file_sha256(path) == left
 
 
 def find_run(
-    asked: str, store: Path | None, rows: list[dict[str, Any]] | None = None
+    asked: str, store: Path | None, rows: Rows | None = None
 ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
     """Of the runs of a recipe id the newest that left its weights, and the newest of all; None
     where there is none."""
     rows = rows if rows is not None else read_records(store)[0] if store else []
-    runs = [
-        row
-        for row in rows
-        if row["recipe_id"] == asked and row["status"] == "ok" and row.get("run_id")
-    ]
-    kept = [row for row in runs if left_weights(row, store)]
-    return _newest(kept), _newest(runs)
+    runs = [r for r in rows if r["recipe_id"] == asked and r["status"] == "ok" and r.get("run_id")]
+    return _newest([row for row in runs if left_weights(row, store)]), _newest(runs)
 
 
-def _newest(runs: list[dict[str, Any]]) -> dict[str, Any] | None:
+def _newest(runs: Rows) -> dict[str, Any] | None:
     return max(runs, key=lambda row: row.get("finished_utc") or "", default=None)
 
 
 def save_arrays(folder: str | os.PathLike, run_id: str, arrays: dict[str, Any]) -> None:
-    """Probabilities and epoch curves of a run, compressed, beside the records. Whole or not at all."""
+    """Probabilities and epoch curves of a run, compressed, beside the records."""
     import numpy
 
     buffer = BytesIO()
@@ -249,7 +271,23 @@ def save_file(path: Path, content: bytes) -> None:
 
 
 def load_arrays(folder: str | os.PathLike, run_id: str) -> dict[str, Any]:
-    """What `save_arrays` wrote for a run. FileNotFoundError names the file."""
+    """Probabilities, labels and epoch curves that a run left beside its record.
+
+    Args:
+        folder: The store.
+        run_id: That of the record.
+
+    Returns:
+        Arrays by name: test_probabilities (N, K), test_labels (N,), of val too, train_loss (E,) …
+
+    Raises:
+        FileNotFoundError: The run left none there; it names the file.
+
+    Example:
+        >>> record = effml.run(effml.Recipe(model="mlp", epochs=1), store="mine")
+        >>> effml.load_arrays("mine", record.run_id)["test_probabilities"].shape
+        (400, 2)
+    """
     import numpy
 
     with numpy.load(Path(folder) / f"{run_id}.npz", allow_pickle=False) as arrays:
@@ -257,7 +295,19 @@ def load_arrays(folder: str | os.PathLike, run_id: str) -> dict[str, Any]:
 
 
 def data_label(runs: "pandas.DataFrame") -> "pandas.Series":
-    """The name of each run's data, saying *phantom* where it is one."""
+    """The name of each run's data, saying *phantom* where the images are simulated.
+
+    Args:
+        runs: A table of `load_runs`.
+
+    Returns:
+        A label per row, for tables and figures.
+
+    Example:
+        >>> runs = effml.own_or_reference("no-such-folder", lambda runs: runs)
+        >>> bool(effml.data_label(runs).str.endswith("(phantom)").eq(runs.data_phantom == 1).all())
+        True
+    """
     return runs.data.where(runs.data_phantom != 1, runs.data + " (phantom)")
 
 
@@ -296,33 +346,39 @@ def over_seeds(
     by: Sequence[str] = ("data", "model", "precision"),
     digits: int = 3,
 ) -> "pandas.DataFrame":
-    """Mean over seeds of each column with its 95 % interval (Student's t) in brackets; failed runs
-    are counted, not hidden.
+    """Mean over seeds with its 95 % interval (Student's t) in brackets; failed runs are counted,
+    not hidden.
 
-    A row stands for one recipe: ValueError names the fields beside the seed in which the runs of a
-    group differ. Where the runs come from several machines each machine has rows of its own, and
-    the index a level `machine`."""
+    Args:
+        runs: A table of `load_runs`.
+        columns: What to average, such as test_auroc, train_seconds.
+        by: Fields that tell the rows apart: a row stands for one recipe but for its seed.
+        digits: Decimals.
+
+    Returns:
+        A row per combination of `by`. Runs of several machines get rows of their own, and the index
+        a level `machine`.
+
+    Raises:
+        ValueError: The runs of a row differ in more than the seed; it names the fields.
+
+    Example:
+        >>> recipes = effml.grid(effml.Recipe(model="mlp", epochs=1), seed=[0, 1])
+        >>> table = effml.over_seeds(effml.sweep(recipes, "mine"), ["test_auroc"])
+        >>> table.index.tolist(), table.seeds.tolist()
+        ([('phantom-chest (phantom)', 'mlp', 'fp32')], [2])
+    """
     import pandas
 
-    def row(group: "pandas.DataFrame") -> "pandas.Series":
-        ok = group[group.status == "ok"]
-        failed = len(group) - len(ok)
-        cells = {
-            heading(column, runs): _cell(
-                _bounded(column, interval(of_each_seed(ok, column))), digits
-            )
-            for column in columns
-        }
-        return pandas.Series(
-            {
-                "seeds": ok.seed.nunique() if "seed" in ok else len(ok),
-                **({"failed": failed} if failed else {}),
-                **cells,
-            }
-        )
-
     levels, groups = seed_groups(runs, by)
-    rows = {name: row(group) for name, group in groups.items()}
+    rows = {}
+    for name, group in groups.items():
+        ok = group[group.status == "ok"]
+        row: dict[str, Any] = {"seeds": ok.seed.nunique() if "seed" in ok else len(ok)}
+        if failed := len(group) - len(ok):
+            row["failed"] = failed
+        row |= {heading(column, runs): _mean(ok, column, digits) for column in columns}
+        rows[name] = pandas.Series(row)
     return pandas.DataFrame(rows).T.rename_axis(levels)
 
 
@@ -402,14 +458,12 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
     return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
 
 
-def _bounded(column: str, values: tuple[float, float, float]) -> tuple[float, ...]:
-    """Scores lie between 0 and 1, which Student's t does not know; costs are not negative."""
+def _mean(runs: "pandas.DataFrame", column: str, digits: int = 3) -> str:
+    """The mean of a column over seeds and, in brackets, its interval. Scores lie between 0 and 1,
+    which Student's t does not know; costs are not negative."""
     top = 1.0 if column.startswith(("test_", "val_")) else math.inf
-    return tuple(value if value != value else min(max(value, 0.0), top) for value in values)
-
-
-def _cell(values: tuple[float, ...], digits: int) -> str:
-    mean, low, high = (f"{value:.{digits}f}" for value in values)
+    values = interval(of_each_seed(runs, column))
+    mean, low, high = (f"{x if x != x else min(max(x, 0.0), top):.{digits}f}" for x in values)
     return mean if low == "nan" else f"{mean} [{low}, {high}]"
 
 
@@ -420,42 +474,21 @@ def render_results(store: str | os.PathLike) -> str:
     by = ["data", "model", "precision", "epochs", "batch_size"]
     runs = runs[runs.status == "ok"].sort_values([*by, "seed"])
     levels, groups = seed_groups(runs, by)
-    columns = [
-        "data",
-        "images",
-        "model",
-        "precision",
-        "epochs",
-        "batch",
-        *levels[len(by) :],
-        "seeds",
-        "test AUROC",
-        "test accuracy",
-        "majority rate",
-        "training, s",
-        "training, J (range)",
-    ]
-    lines = [columns, ["---"] * len(columns)]
+    columns = ["data", "images", "model", "precision", "epochs", "batch", *levels[len(by) :]]
+    columns += ["seeds", "test AUROC", "test accuracy", "majority rate", "training, s"]
+    lines = [columns := [*columns, "training, J (range)"], ["---"] * len(columns)]
     for (data, *named), group in groups.items():
-        mean = {
-            name: interval(of_each_seed(group, f"train_{name}"))[0]
-            for name in ("seconds", "energy_j", "energy_low_j", "energy_high_j")
-        }
-        lines.append(
-            [
-                data,
-                f"{group.train_n.iloc[0]:.0f}",
-                *map(str, named),
-                str(group.seed.nunique()),
-                *(
-                    _cell(_bounded(name, interval(of_each_seed(group, name))), 3)
-                    for name in ("test_auroc", "test_accuracy")
-                ),
-                f"{group.test_majority_rate.iloc[0]:.3f}",
-                f"{mean['seconds']:.0f}",
-                f"{mean['energy_j']:.0f} ({mean['energy_low_j']:.0f}–{mean['energy_high_j']:.0f})",
-            ]
-        )
+        costs = ("seconds", "energy_j", "energy_low_j", "energy_high_j")
+        taken = [interval(of_each_seed(group, f"train_{name}"))[0] for name in costs]
+        seconds, joules, low, high = (f"{mean:.0f}" for mean in taken)
+        lines.append([data, f"{group.train_n.iloc[0]:.0f}", *map(str, named)])
+        lines[-1] += [str(group.seed.nunique())]
+        lines[-1] += [_mean(group, name) for name in ("test_auroc", "test_accuracy")]
+        lines[-1] += [
+            f"{group.test_majority_rate.iloc[0]:.3f}",
+            seconds,
+            f"{joules} ({low}–{high})",
+        ]
     machines = runs[["threads_used", "device_name", "cpu_flags"]].drop_duplicates()
     named = ", ".join(f"{n:.0f} threads of {name} ({flags})" for n, name, flags in machines.values)
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)

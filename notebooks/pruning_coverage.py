@@ -17,9 +17,11 @@ from typing import Any
 import pandas
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from effml.compression import COMPRESSORS, Report, load_compressed, save_compressed
-from effml.compression.silencing import alive, silenced
+from effml.compression.channels import reestimate
+from effml.compression.silencing import silenced
 from effml.machine import import_timm
 from effml.models import build_model
 
@@ -49,29 +51,18 @@ def coverage(
 ) -> pandas.DataFrame:
     """A row for each architecture, with random weights (no network), columns as in COLUMNS. What takes longer than `timeout`
     seconds is a row that says so, as is what fails; `workers` processes run at a time."""
-    import pandas
 
     def own_process(name: str) -> dict[str, Any]:
-        command = [
-            sys.executable,
-            __file__,
-            name,
-            str(keep),
-            str(size),
-            method,
-        ]
+        command = [sys.executable, __file__, name, str(keep), str(size), method]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
             return json.loads(done.stdout.splitlines()[-1])
         except subprocess.TimeoutExpired:
-            return {"name": name, "works": False, "why": f"It took longer than {timeout:g} s."}
+            why = f"It took longer than {timeout:g} s."
         except (IndexError, ValueError):
             last = (done.stderr.strip() or "nothing said").splitlines()[-1]
-            return {
-                "name": name,
-                "works": False,
-                "why": f"The process ended with code {done.returncode}: {last}",
-            }
+            why = f"The process ended with code {done.returncode}: {last}"
+        return {"name": name, "works": False, "why": why}
 
     with ThreadPoolExecutor(workers) as pool:
         return pandas.DataFrame(list(pool.map(own_process, names)), columns=list(COLUMNS))
@@ -79,16 +70,10 @@ def coverage(
 
 def reference() -> pandas.DataFrame:
     """The stored table: the 131 architectures of the PePR list (Selvan et al.), keep 0.5, images of 64 px."""
-    import pandas
-
-    return pandas.read_csv(
-        Path(__file__).parents[1] / "results" / "reference" / "coverage.csv",
-        keep_default_na=False,
-        na_values={
-            column: [""]
-            for column in ("size", "params", "macs", "latency", "difference", "seconds")
-        },
-    )
+    file = Path(__file__).parents[1] / "results" / "reference" / "coverage.csv"
+    numbers = ("size", "params", "macs", "latency", "difference", "seconds")
+    empty = {column: [""] for column in numbers}
+    return pandas.read_csv(file, keep_default_na=False, na_values=empty)
 
 
 def row(name: str, keep: float = 0.5, size: int = 64, method: str = "channels") -> dict[str, Any]:
@@ -129,40 +114,43 @@ def _alive(name: str, size: int) -> tuple[nn.Module, torch.Tensor]:
     return alive(model, images), images
 
 
+def alive(model: nn.Module, images: torch.Tensor) -> nn.Module:
+    """The model with scales, shifts and statistics of its own in every normalisation, as after
+    training: in a fresh one many branches end in zeros, and what is wrong in them would not show."""
+    for layer in model.modules():
+        if isinstance(layer, (_BatchNorm, nn.LayerNorm, nn.GroupNorm)) and layer.weight is not None:
+            nn.init.uniform_(layer.weight, 0.5, 1.5)
+            nn.init.normal_(layer.bias, std=0.3)
+    reestimate(model, images)
+    return model
+
+
 def _checked(
     model: nn.Module, small: nn.Module, report: Report, images: torch.Tensor, name: str
 ) -> dict[str, Any]:
     """Is it smaller, does it run, learn, and come back from disk? Raises AssertionError with what does not hold."""
-    if report.ratios["params"] > SMALLER:
-        return {
-            "why": f"It keeps {report.ratios['params']:.0%} of its parameters. {' '.join(report.notes)}".strip()
-        }
+    if (share := report.ratios["params"]) > SMALLER:
+        return {"why": f"It keeps {share:.0%} of its parameters. {' '.join(report.notes)}".strip()}
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         out, silent = small(images), silenced(model, small, report)(images)
         assert out.shape == silent.shape and out.isfinite().all(), (
             "The outputs are not finite, or of another shape."
         )
-        again = load_compressed(
-            save_compressed(
-                Path(folder) / "small", small, report, base=name, classes=3, size=images.shape[-1]
-            )
-        )
+        made = {"base": name, "classes": 3, "size": images.shape[-1]}
+        again = load_compressed(save_compressed(Path(folder) / "small", small, report, **made))
         assert torch.equal(again(images), out), "From disk it has other outputs."
     for net in (model, small):
         net.train()(images).square().sum().backward()
-    reached = [
-        {key for key, p in net.named_parameters() if p.grad is not None} for net in (model, small)
+    learned = [
+        {key: p.grad for key, p in net.named_parameters() if p.grad is not None}
+        for net in (model, small)
     ]
-    assert reached[0] == reached[1], "Not all parameters get gradients that got them before."
-    assert all(p.grad.isfinite().all() for p in small.parameters() if p.grad is not None), (
-        "Gradients are not finite."
-    )
+    same = learned[0].keys() == learned[1].keys()
+    assert same, "Not all parameters get gradients that got them before."
+    assert all(grad.isfinite().all() for grad in learned[1].values()), "Gradients are not finite."
     return {"works": True, "difference": float((out - silent).abs().max() / silent.abs().max())}
 
 
 if __name__ == "__main__":
-    print(
-        json.dumps(
-            row(sys.argv[1], *map(float, sys.argv[2:3]), *map(int, sys.argv[3:4]), *sys.argv[4:])
-        )
-    )
+    name, *more = sys.argv[1:]
+    print(json.dumps(row(name, *(kind(value) for kind, value in zip((float, int, str), more)))))

@@ -4,39 +4,36 @@ import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from effml.data import normalize
 from effml.optimizers import make_optimizer
 from effml.precision import arithmetic
-from effml.training.loop import _channels_last
+from effml.training.prediction import channels_last, forward
 
 WARM_UP = 2  # steps: the first makes the optimiser's state and chooses the kernels
 
 
 def step_seconds(
     model: nn.Module,
-    images: torch.Tensor,
-    labels: torch.Tensor,
+    images: Tensor,
+    labels: Tensor,
     *,
     precisions: Sequence[str] = ("fp32", "amp_bf16"),
     repeats: int = 7,
     optimizer: str = "adamw",
 ) -> dict[str, list[float]]:
-    """Seconds of whole training steps (cast, forward, cross-entropy, backward, update) per precision: `repeats` of each, by
-    turns after a warm-up, so that what others do on the machine meets all alike. Take medians and their ratios.
+    """Seconds of whole training steps (cast, forward, cross-entropy, backward, update) per
+    precision: `repeats` of each, by turns after a warm-up, so that what other programs do meets all
+    alike. Take medians and their ratios.
 
-    `images` is uint8 (N, C, H, W) and `labels` long (N,), on the device of `model`, which is copied and left as it is.
-    ValueError for an unknown precision, for fp16 on a CPU, and for less than one repeat."""
+    `images` is uint8 (N, C, H, W) and `labels` long (N,), on the device of `model`, which is copied
+    and left as it is. ValueError for an unknown precision, for fp16 on a CPU, and for less than one
+    repeat."""
     if repeats < 1:
-        raise ValueError(
-            f"repeats={repeats} measures nothing: give 1 or more (7 make a fair median)."
-        )
-    steps = {
-        name: _stepper(deepcopy(model), images, labels, name, optimizer) for name in precisions
-    }
+        raise ValueError(f"repeats={repeats} measures nothing: give 1 or more (7 for a median).")
+    given = images, labels, optimizer
+    steps = {name: _stepper(deepcopy(model), name, *given) for name in precisions}
     taken: dict[str, list[float]] = {name: [] for name in precisions}
     for _ in range(WARM_UP + repeats):
         for name, step in steps.items():
@@ -47,26 +44,19 @@ def step_seconds(
 
 
 def _stepper(
-    model: nn.Module,
-    images: torch.Tensor,
-    labels: torch.Tensor,
-    precision: str,
-    optimizer: str,
+    model: nn.Module, precision: str, images: Tensor, labels: Tensor, optimizer: str
 ) -> Callable[[], float]:
-    numbers = arithmetic(precision, str(images.device))
-    numbers.prepare(_channels_last(model)).train()
-    updates, scaler = make_optimizer(optimizer, model.parameters(), 1e-4), numbers.scaler()
+    number_format = arithmetic(precision, str(images.device))
+    number_format.prepare(channels_last(model)).train()
+    updates, scaler = make_optimizer(optimizer, model.parameters(), 1e-4), number_format.scaler()
 
     def step() -> float:
-        with numbers.context():
-            outputs = model(_channels_last(numbers.cast(normalize(images))))
-        loss = cross_entropy(outputs.float(), labels)
+        loss = cross_entropy(forward(model, images, number_format).float(), labels)
         updates.zero_grad()
         scaler.scale(loss).backward()
         scaler.step(updates)
         scaler.update()
-        return (
-            updates.param_groups[0]["params"][0].flatten()[0].item()
-        )  # a GPU is waited for here, after the update
+        first = updates.param_groups[0]["params"][0]
+        return first.flatten()[0].item()  # a GPU is waited for here, after the update
 
     return step

@@ -49,7 +49,7 @@ def no_data(monkeypatch, tmp_path):
     monkeypatch.delenv("EFFML_DATA", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "pyproject.toml").touch()
-    monkeypatch.setattr("effml.data.catalogue.ROOT", tmp_path)
+    monkeypatch.setattr("effml.data.places.ROOT", tmp_path)
     monkeypatch.chdir(tmp_path)
 
 

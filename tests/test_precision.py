@@ -16,12 +16,12 @@ from effml.precision import PRECISIONS, arithmetic, choose, probe
     ],
 )
 def test_a_layer_computes_in_what_it_says(name, weights, products):
-    numbers = arithmetic(name, "cpu")
-    layer = numbers.prepare(torch.nn.Linear(4, 4))
-    with numbers.context():
-        out = layer(numbers.cast(torch.ones(2, 4)))
+    number_format = arithmetic(name, "cpu")
+    layer = number_format.prepare(torch.nn.Linear(4, 4))
+    with number_format.context():
+        out = layer(number_format.cast(torch.ones(2, 4)))
     assert str(layer.weight.dtype) == f"torch.{weights}" and str(out.dtype) == f"torch.{products}"
-    assert not numbers.scaler().is_enabled()
+    assert not number_format.scaler().is_enabled()
 
 
 def test_fp16_on_a_cpu_is_refused_with_its_cost_and_scaled_on_a_gpu():
@@ -49,7 +49,8 @@ def test_the_record_says_what_was_asked_used_found_and_why(monkeypatch):
     record = run(Recipe(model="mlp", epochs=1, precision="amp_bf16"))
     assert record.precision_used == "amp_bf16" and record.precision_emulated == 1
     assert record.precision_why == (
-        "asked for; emulated: this CPU does not compute in bf16, so its time and energy say nothing of a saving"
+        "asked for; emulated: this CPU does not compute in bf16, so its time and energy say "
+        "nothing of a saving"
     )
     assert (
         record.weights_dtype,
@@ -128,7 +129,7 @@ def test_torch_agrees_that_bf16_is_there_on_this_machine():
 
 
 def test_the_probe_is_no_part_of_the_preparation(monkeypatch):
-    from effml import experiment, metering
+    from effml import metering
 
     events = []
 
@@ -140,8 +141,9 @@ def test_the_probe_is_no_part_of_the_preparation(monkeypatch):
         events.append("measure")
         return measure(device)
 
-    monkeypatch.setattr(experiment, "choose", chosen)
-    monkeypatch.setattr(experiment, "measure", measured)
+    monkeypatch.setattr("effml.experiment.prepare.choose", chosen)
+    for step in ("prepare", "fit", "assess"):
+        monkeypatch.setattr(f"effml.experiment.{step}.measure", measured)
     assert run(Recipe(model="mlp", epochs=0, precision="auto")).status == "ok"
     assert events == ["choose", "measure", "measure", "measure"]
 
@@ -175,7 +177,7 @@ def test_the_real_probe_gives_seconds():
 
 @pytest.mark.parametrize("given, rounds", [({}, 2), ({"seconds": 20.0}, 5)])
 def test_the_probe_takes_the_fastest_of_steps_by_turns_after_a_warm_up(monkeypatch, given, rounds):
-    """On a clock that the gradients move: fp32 and amp_bf16 by turns; the warm-up is the fastest."""
+    """On a clock that the gradients move: both formats by turns; the warm-up is the fastest."""
     took, now = [0.25, 0.25, 0.625, 0.75, 4.0, 5.0, 1.0, 3.0, 6.0, 7.0], [0.0]
     left = iter(took)
     monkeypatch.setattr(precision.time, "perf_counter", lambda: now[0])
@@ -241,9 +243,10 @@ def test_notebook_30_draws_no_saving_from_an_emulated_format(monkeypatch, has):
         "pairs": pd.DataFrame([{"precision": "amp_bf16", "experiment": "a", "relative": 0.0}]),
     }
     book = json.loads((ROOT / "notebooks" / "30_mixed_precision.ipynb").read_text(encoding="utf-8"))
-    cells = {cell["id"]: "".join(cell["source"]) for cell in book["cells"]}
-    for name in ("cell-23", "cell-24", "cell-41", "cell-43", "cell-44"):
-        exec(cells[name], names)
+    wanted = ("cell-23", "cell-24", "cell-41", "cell-43", "cell-44")  # and the parts before them
+    for cell in book["cells"]:
+        if cell["id"].startswith(wanted):
+            exec("".join(cell["source"]), names)
     times = [told[0][f"yuan-mixed-time-{end}"] for end in ("low", "high")]
     times.append(list(told[0]["hayford-time-mixed"]))
     assert all(map(len, times)) == has and len(told[0]["hayford-error-mixed"]) == 2

@@ -214,16 +214,17 @@ def test_the_readme_and_the_command_line_say_what_was_emulated(monkeypatch, tmp_
 
 
 def test_the_cost_of_a_training_that_was_interrupted_is_unknown_not_small(monkeypatch):
-    from effml import Recipe, experiment
+    from effml import experiment
+    from effml.experiment import fit
 
-    plain = experiment.train
+    plain = fit.train
 
     def resumed(*args, **options):
         history = plain(*args, **options)
         history.resumed_epoch = 1
         return history
 
-    monkeypatch.setattr(experiment, "train", resumed)
+    monkeypatch.setattr(fit, "train", resumed)
     record = experiment.run(Recipe(model="mlp", epochs=2))
     assert (
         record.status == "ok"
@@ -239,7 +240,7 @@ def test_the_cost_of_a_training_that_was_interrupted_is_unknown_not_small(monkey
 
 def test_foreign_rows_are_counted_and_disturb_nobody(tmp_path):
     from effml.results import read_records
-    from effml.sweep import pending
+    from effml.sweeping import pending
 
     good = json.dumps({**record(1), "run_id": "r1", "train_seconds": 1.0})
     odd = [

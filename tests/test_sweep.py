@@ -16,7 +16,7 @@ import pytest
 from effml import NUMERICS, Recipe, grid, load_arrays, load_runs, run, sweep, warm_up
 from effml.recipe import Record
 from effml.results import Writer
-from effml.sweep import executors, pending, server
+from effml.sweeping import executors, pending, server
 
 QUICK = Recipe(model="mlp", data="phantom-chest", epochs=1)
 
@@ -59,7 +59,6 @@ def test_a_fresh_process_gives_what_run_gives_here(tmp_path):
 
 def test_failures_are_records_with_the_reason_and_the_sweep_goes_on(tmp_path):
     cases = {
-        "unknown model": QUICK.but(model="no-such"),
         "memory": QUICK.but(size=30000),
         "diverges": QUICK.but(learning_rate=1e30),
         "data": QUICK.but(data="no-such"),
@@ -70,7 +69,6 @@ def test_failures_are_records_with_the_reason_and_the_sweep_goes_on(tmp_path):
     }
     table = sweep(cases.values(), tmp_path).set_index(np.array(list(cases)))
     assert table.status.to_dict() == {
-        "unknown model": "unsupported",
         "memory": "out of memory",
         "diverges": "diverged",
         "data": "data unavailable",
@@ -80,7 +78,6 @@ def test_failures_are_records_with_the_reason_and_the_sweep_goes_on(tmp_path):
         "fine": "ok",
     }
     for name, words in (
-        ("unknown model", "Choose from: lenet5"),
         ("diverges", "Lower learning_rate"),
         ("fp16", "slower"),
         ("data", "EFFML_DATA"),
@@ -106,10 +103,10 @@ def test_done_means_same_recipe_data_device_and_numerics(tmp_path, monkeypatch):
         sweep([QUICK, QUICK], tmp_path).status.tolist() == ["ok", "ok"]
         and sorted(tmp_path.iterdir()) == before
     )
-    monkeypatch.setattr("effml.sweep.plan.NUMERICS", NUMERICS + 1)
+    monkeypatch.setattr("effml.sweeping.plan.NUMERICS", NUMERICS + 1)
     assert pending([QUICK], tmp_path) == [QUICK]
-    monkeypatch.setattr("effml.sweep.plan.NUMERICS", NUMERICS)
-    monkeypatch.setattr("effml.sweep.plan._sha256", lambda recipe: "other data")
+    monkeypatch.setattr("effml.sweeping.plan.NUMERICS", NUMERICS)
+    monkeypatch.setattr("effml.sweeping.plan._sha256", lambda recipe: "other data")
     assert pending([QUICK], tmp_path) == [QUICK]
 
 
@@ -137,7 +134,7 @@ def test_the_row_of_this_data_and_device_is_returned_whatever_else_the_store_hol
 
 
 def test_a_store_that_cannot_be_written_to_costs_no_training(tmp_path, monkeypatch):
-    monkeypatch.setattr("effml.sweep.plan.os.access", lambda *_: False)
+    monkeypatch.setattr("effml.sweeping.plan.os.access", lambda *_: False)
     with pytest.raises(PermissionError, match="Give another folder"):
         sweep([QUICK], tmp_path)
 
@@ -178,27 +175,36 @@ def test_a_lost_worker_is_a_record(tmp_path):
     assert row.status == "failed" and "ZeroDivisionError" in row.reason
 
 
-SCRIPT = "import effml\ntable = effml.sweep([effml.Recipe(model='mlp', epochs=1, seed={seed})], {store!r})\nprint(table.status[0])\n"
+SCRIPT = """
+import effml
+table = effml.sweep([effml.Recipe(model="mlp", epochs=1)], {store!r})
+print(table.status[0])
+"""
 
 
 def test_a_script_without_a_main_guard(tmp_path):
-    (tmp_path / "s.py").write_text(SCRIPT.format(store=str(tmp_path / "store"), seed=0))
+    (tmp_path / "s.py").write_text(SCRIPT.format(store=str(tmp_path / "store")))
     done = subprocess.run([sys.executable, "s.py"], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout == "ok\n", done.stderr
+
+
+DASK = """
+import distributed, effml
+
+if __name__ == "__main__":
+    how = dict(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None)
+    with distributed.LocalCluster(**how) as cluster, distributed.Client(cluster) as client:
+        recipe = effml.Recipe(model="mlp", epochs=1)
+        print(client.submit(effml.sweep, [recipe], {a!r}).result().status[0])
+        print(effml.sweep([recipe], {b!r}, executor=client).status[0])
+"""
 
 
 def test_inside_a_dask_worker_and_with_dask_as_the_executor(tmp_path):
     distributed = pytest.importorskip(
         "distributed", reason="distributed is not installed (pip install 'effml[cluster]')"
     )
-    code = (
-        f"import distributed, effml\nif __name__ == '__main__':\n"
-        f"    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None) as c, "
-        f"distributed.Client(c) as client:\n"
-        f"        recipe = effml.Recipe(model='mlp', epochs=1)\n"
-        f"        print(client.submit(effml.sweep, [recipe], {str(tmp_path / 'a')!r}).result().status[0])\n"
-        f"        print(effml.sweep([recipe], {str(tmp_path / 'b')!r}, executor=client).status[0])\n"
-    )
+    code = DASK.format(a=str(tmp_path / "a"), b=str(tmp_path / "b"))
     assert distributed and (tmp_path / "d.py").write_text(code)
     done = subprocess.run([sys.executable, "d.py"], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout == "ok\nok\n", done.stderr[-3000:]
@@ -207,13 +213,15 @@ def test_inside_a_dask_worker_and_with_dask_as_the_executor(tmp_path):
 FAKE = """
 import time, effml
 from concurrent.futures import Future
-from effml.sweep import plan
+from effml.sweeping import plan
 
-class Fake:  # the real loop, writer and plan; only the run itself is made up, so that thousands fit into a second
+made = dict(status="ok", test_auroc=0.5, train_seconds=0.0, device="cpu", reason="x" * 300)
+made |= dict(data_sha256=plan._sha256(effml.Recipe()), numerics=effml.NUMERICS)
+
+class Fake:  # all is real but the run itself, so that thousands fit into a second
     def submit(self, function, job):
         future = Future()
-        future.set_result(dict(job["recipe"], status="ok", test_auroc=0.5, train_seconds=0.0, data_sha256=plan._sha256(effml.Recipe()),
-                               device="cpu", numerics=effml.NUMERICS, finished_utc=str(time.time()), reason="x" * 300))
+        future.set_result(job["recipe"] | made | dict(finished_utc=str(time.time())))
         print(job["recipe"]["seed"], flush=True)
         return future
 
@@ -256,7 +264,8 @@ def test_kill_9_at_twenty_random_moments_loses_nothing_that_was_finished(tmp_pat
 
 @pytest.mark.skipif(not executors.FORKS, reason="there is no fork on this system")
 def test_a_killed_sweep_leaves_no_process_behind(tmp_path):
-    script = f"import effml; effml.sweep([effml.Recipe(model='resnet18', epochs=1000)], {str(tmp_path)!r})"
+    slow = "effml.Recipe(model='resnet18', epochs=1000)"
+    script = f"import effml; effml.sweep([{slow}], {str(tmp_path)!r})"
     process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
 
     def below(pid):
@@ -297,37 +306,41 @@ def test_a_run_killed_by_the_system_is_a_record(monkeypatch):
         "select",
         lambda r, w, x, real=server.select.select: real([r[0], reading], w, x),
     )
-    monkeypatch.setattr(server, "_job", lambda job: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(server, "_done", lambda line: os.kill(os.getpid(), signal.SIGKILL))
     answer = server._forked(job)  # somebody else's SIGKILL: the kernel counts no kill for memory
     assert answer["status"] == "failed" and "signal 9" in answer["reason"]
     counts = itertools.count()
     monkeypatch.setattr(server, "_killed_for_memory", lambda: next(counts))
     assert server._forked(job)["status"] == "out of memory"
-    monkeypatch.setattr(server, "_job", lambda job: os._exit(3))
+    monkeypatch.setattr(server, "_done", lambda line: os._exit(3))
     assert "exit status 3" in server._forked(job)["reason"]
     os.close(reading), os.close(writing)
 
 
-def test_where_there_is_no_fork_each_run_gets_a_new_python(tmp_path):
-    answer = executors.spawned(
-        json.dumps(
-            {
-                "recipe": QUICK.to_dict(),
-                "device": "cpu",
-                "store": str(tmp_path),
-                "keep_weights": False,
-                "environment": {},
-                "folder": str(tmp_path),
-            }
-        )
-    )
-    assert answer["status"] == "ok" and answer["recipe_id"] == QUICK.id
+def test_where_there_is_no_fork_each_run_gets_a_new_python(tmp_path, monkeypatch):
+    monkeypatch.setattr(executors, "FORKS", False)
+    executors.close_servers()
+    assert sweep([QUICK], tmp_path).status.tolist() == ["ok"] and executors._idle == []
+    monkeypatch.setattr(executors, "SERVER", [sys.executable, "-c", "raise SystemExit(3)"])
+    row = sweep([QUICK.but(seed=1)], tmp_path).iloc[0]
+    assert row.status == "failed" and "exit status 3" in row.reason
+
+
+def test_a_strategy_that_only_the_asker_has_is_told_and_asked_again(tmp_path, monkeypatch):
+    from effml import SELECTORS
+
+    monkeypatch.setitem(SELECTORS, "mine", SELECTORS["random"])
+    recipe = QUICK.but(selection="mine", train_fraction=0.5)
+    assert run(recipe).status == "ok"
+    row = sweep([recipe], tmp_path).iloc[0]
+    assert row.status == "not built" and "Unknown selection 'mine'" in row.reason
+    assert "effml.run" in row.reason and pending([recipe], tmp_path) == [recipe]
 
 
 def test_threads_spin_less_beside_a_busy_program_and_what_the_user_set_stays(monkeypatch):
     from types import SimpleNamespace
 
-    from effml.sweep import executors
+    from effml.sweeping import executors
 
     for others, expected in ((0.4, {"GOMP_SPINCOUNT": "300"}), (0.1, {}), (float("nan"), {})):
         monkeypatch.setattr(
@@ -337,7 +350,7 @@ def test_threads_spin_less_beside_a_busy_program_and_what_the_user_set_stays(mon
 
 
 def dots_on_disk(file):
-    """An .npz learned at once but for some wrong labels, which importance sampling then goes for."""
+    """An .npz learned at once but for some wrong labels, for which importance sampling goes."""
     from test_training import dots
 
     arrays = {}
@@ -387,7 +400,7 @@ def test_a_sweep_goes_on_with_an_interrupted_run_as_if_there_had_been_none(
 
 
 def test_nothing_that_only_words_a_record_ends_a_sweep(tmp_path, monkeypatch, capsys):
-    from effml.sweep import plan
+    from effml.sweeping import plan
 
     class Fake:
         def submit(self, function, job):
@@ -404,7 +417,7 @@ def test_nothing_that_only_words_a_record_ends_a_sweep(tmp_path, monkeypatch, ca
 
 def test_only_what_effml_refuses_is_final():
     """A fault in a line of effml, in numpy, or in the user's own code may be gone next time."""
-    from effml import experiment
+    from effml.experiment import failure
 
     def caught(text, filename):
         try:
@@ -412,7 +425,7 @@ def test_only_what_effml_refuses_is_final():
         except Exception as error:
             return error
 
-    ours, theirs = str(experiment.PACKAGE / "models.py"), "/somewhere/mine.py"
+    ours, theirs = str(failure.PACKAGE / "models.py"), "/somewhere/mine.py"
     for text, filename, status in (
         ("raise ValueError('Choose from: a, b')", ours, "unsupported"),
         (
@@ -433,16 +446,14 @@ def test_only_what_effml_refuses_is_final():
         ("raise RuntimeError('CUDA out of memory.')", theirs, "out of memory"),
         ("raise ValueError('the class is named out of memory')", theirs, "failed"),
     ):
-        assert experiment._status(caught(text, filename)) == status, text
+        assert failure.status_of(caught(text, filename)) == status, text
 
 
 def test_an_internal_error_is_a_failure_with_its_traceback_and_asked_again(tmp_path, monkeypatch):
-    from effml import experiment
-
-    monkeypatch.setattr(experiment, "count", lambda *_: np.zeros(2).reshape(3))
+    monkeypatch.setattr("effml.experiment.assess.count", lambda *_: np.zeros(2).reshape(3))
     record = run(QUICK)
     assert record.status == "failed" and record.reason.startswith("ValueError: cannot reshape")
-    assert "Traceback" in record.reason and "in _do" in record.reason
+    assert "Traceback" in record.reason and "in assess" in record.reason
     assert str(Path.cwd()) not in record.reason and os.path.expanduser("~") not in record.reason
     with Writer(tmp_path) as writer:
         writer.append(record)
@@ -483,7 +494,7 @@ def test_weights_that_a_run_left_and_that_have_changed_are_not_its_weights(tmp_p
 
 def test_another_machine_is_done_and_this_one_is_shown(tmp_path):
     from effml.machine import cpu
-    from effml.sweep import plan
+    from effml.sweeping import plan
 
     name, flags = cpu()
     about = dict(status="ok", device="cpu", data_sha256=plan._sha256(QUICK), numerics=NUMERICS)

@@ -1,44 +1,51 @@
-"""A smaller copy of a model.
+"""A smaller copy of a model: `compress`, by one of the methods of COMPRESSORS.
 
-Each entry of COMPRESSORS is `compress(model, keep, *, example, data=None, seed=0, keep_unit="fraction") -> (model, Report)`;
-what its arguments mean is said once, in `surface.compressor`.
+Each entry of COMPRESSORS is `(model, keep, *, example, data=None, seed=0, keep_unit="fraction") ->
+(model, Report)`; what its arguments mean is said once, in `compress`.
 """
 
-from collections.abc import Callable
-
+import torch
 from torch import nn
 
 from effml.compression import channels, factorization, magnitude, merging
 from effml.compression.choice import smallest_keep
+from effml.compression.compressor import Compressor, Report
 from effml.compression.merging import data_free_fraction
 from effml.compression.saving import load_compressed, save_compressed
 from effml.compression.sensitivity import sensitivity
-from effml.compression.surface import Report
 
-Compressor = Callable[..., tuple[nn.Module, Report]]
-
-
-COMPRESSORS: dict[str, Compressor] = {
+MERGERS: dict[str, Compressor] = {
     "merge": merging.merge,
     "merge_conv": merging.merge_conv,
     "merge_random": merging.merge_random,
     "merge_smallest": merging.merge_smallest,
+}
+"""What the field `merge` of a recipe can ask for."""
+PRUNERS: dict[str, Compressor] = {
     "magnitude": magnitude.magnitude,
     "magnitude_global": magnitude.magnitude_global,
-    "svd": factorization.svd,
-    "svd_spatial": factorization.svd_spatial,
-    "svd_energy": factorization.svd_energy,
-    "svd_spatial_energy": factorization.svd_spatial_energy,
     "channels": channels.channels,
     "channels_bn": channels.channels_bn,
     "channels_taylor": channels.channels_taylor,
     "channels_random": channels.channels_random,
 }
+"""What the field `prune` of a recipe can ask for."""
+FACTORIZERS: dict[str, Compressor] = {
+    "svd": factorization.svd,
+    "svd_spatial": factorization.svd_spatial,
+    "svd_energy": factorization.svd_energy,
+    "svd_spatial_energy": factorization.svd_spatial_energy,
+}
+"""What the field `factorize` of a recipe can ask for."""
+COMPRESSORS: dict[str, Compressor] = {**MERGERS, **PRUNERS, **FACTORIZERS}
 __all__ = [
     "COMPRESSORS",
+    "FACTORIZERS",
+    "MERGERS",
+    "PRUNERS",
     "Report",
+    "compress",
     "data_free_fraction",
-    "get_compressor",
     "load_compressed",
     "save_compressed",
     "sensitivity",
@@ -46,21 +53,45 @@ __all__ = [
 ]
 
 
-RECIPE = {
-    "merge": (merging,),
-    "prune": (channels, magnitude),
-    "factorize": (factorization,),
-}  # field of a recipe: what serves it
+def compress(
+    model: nn.Module,
+    name: str,
+    keep: float,
+    *,
+    example: torch.Tensor,
+    data: torch.Tensor | None = None,
+    seed: int = 0,
+    keep_unit: str = "fraction",
+) -> tuple[nn.Module, Report]:
+    """A smaller copy of any model that gives one tensor, and a report of what was done to it.
 
+    Args:
+        model: Any nn.Module whose forward takes one tensor and gives one. It is left as it is.
+        name: A key of COMPRESSORS, such as "merge", "channels", "magnitude" or "svd".
+        keep: The fraction that stays, above 0 and at most 1, of what the method removes: neurons,
+            channels, weights or ranks. `1 - keep` is what others call amount, sparsity or pruning
+            ratio.
+        example: A batch as the model takes it: images (N, C, H, W), vectors (N, D), sequences
+            (N, T, D) or token ids (N, T). Images of uint8 are normalised.
+        data: More of the kind (M, …), for methods that look at data; never labels. Default: none.
+        seed: Of what a method draws, such as random channels.
+        keep_unit: "fraction", or "params": then `keep` is the fraction of the parameters, and the
+            largest fraction of the above that fits is found by bisection.
 
-def get_compressor(name: str, field: str | None = None) -> Compressor:
-    """The entry of COMPRESSORS. Raises ValueError for a name that is not there, or that does not serve this field of a recipe."""
-    rooms = [room.__name__ for room in RECIPE[field]] if field else []
-    fitting = [
-        key for key, compress in COMPRESSORS.items() if not field or compress.__module__ in rooms
-    ]
-    if name not in fitting:
-        raise ValueError(
-            f"Unknown compression {name!r}{f' for {field}' if field else ''}. Choose from: {', '.join(fitting)}"
-        )
-    return COMPRESSORS[name]
+    Returns:
+        The smaller model, each module in training or eval mode as in `model`, and a `Report`.
+
+    Raises:
+        ValueError: What was asked cannot be done; the message says what can.
+
+    Example:
+        >>> model = effml.build_model("lenet5")
+        >>> images = effml.load_dataset("phantom-chest").val.images
+        >>> small, report = effml.compress(model, "channels", 0.5, example=images[:1])
+        >>> report.kept, round(report.ratios["params"], 2)
+        (0.5, 0.25)
+    """
+    if name not in COMPRESSORS:
+        raise ValueError(f"Unknown compressor {name!r}. Choose from: {', '.join(COMPRESSORS)}")
+    how = {"example": example, "data": data, "seed": seed, "keep_unit": keep_unit}
+    return COMPRESSORS[name](model, keep, **how)

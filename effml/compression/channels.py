@@ -1,4 +1,5 @@
-"""Channel pruning that follows the dependencies between layers: Torch-Pruning (Fang et al. 2023) is the engine."""
+"""Channel pruning that follows the dependencies between layers: Torch-Pruning (Fang et al. 2023) is
+the engine."""
 
 import warnings
 from collections.abc import Callable
@@ -9,16 +10,18 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from effml.compression.dependencies import Group, Misfit, Plan, fitted, kept, plan
-from effml.compression.silencing import Differs, Likeness
-from effml.compression.surface import Job, Outcome, compressor
+from effml.compression.compressor import Job, Outcome, compressor
+from effml.compression.dependencies import Group, Plan, fitted, kept, plan
+from effml.compression.silencing import Likeness
+from effml.compression.tracing import Fault
+from effml.models import visiting
 
 
 @compressor()
 def channels(model: nn.Module, keep: float, job: Job) -> Outcome:
-    """Channels with small weights (Euclidean norm over all layers that share the channel) are cut; each group of layers keeps the
-    fraction `keep` of its channels, the head keeps all classes. With `data`, batch-norm statistics are then re-estimated on
-    them, without labels."""
+    """Channels with small weights (Euclidean norm over all layers that share the channel) are cut;
+    each group of layers keeps the fraction `keep` of its channels, the head keeps all classes. With
+    `data`, batch-norm statistics are then re-estimated on them, without labels."""
     import torch_pruning
 
     return _cut(model, keep, job, torch_pruning.importance.GroupMagnitudeImportance(p=2))
@@ -26,29 +29,31 @@ def channels(model: nn.Module, keep: float, job: Job) -> Outcome:
 
 @compressor()
 def channels_bn(model: nn.Module, keep: float, job: Job) -> Outcome:
-    """`channels` where the scale of batch normalisation says how important a channel is (Liu et al. 2017). Groups of layers
-    without any keep all their channels."""
+    """`channels` where the scale of batch normalisation says how important a channel is (Liu et al.
+    2017). Groups of layers without any keep all their channels."""
     import torch_pruning
 
     if not any(isinstance(layer, _BatchNorm) and layer.affine for layer in model.modules()):
         raise ValueError(
-            f"{type(model).__name__} has no batch normalisation, whose scale channels_bn goes by. Choose channels."
+            f"{type(model).__name__} has no batch normalisation, whose scale channels_bn goes by. "
+            "Choose channels."
         )
     return _cut(model, keep, job, torch_pruning.importance.BNScaleImportance())
 
 
 @compressor()
 def channels_taylor(model: nn.Module, keep: float, job: Job) -> Outcome:
-    """`channels` where the loss says how important a channel is: the first-order change |w·dL/dw| if a weight went to 0, summed
-    over the weights of each layer that go with the channel and averaged over the layers (Molchanov et al. 2019). It looks at
-    `data`, and no label reaches a compressor: the loss is the cross-entropy with labels drawn from the model's own softmax
+    """`channels` where the loss says how important a channel is: the first-order change |w·dL/dw|
+    if a weight went to 0, summed over the weights of each layer that go with the channel and
+    averaged over the layers (Molchanov et al. 2019). It looks at `data`, and no label reaches a
+    compressor: the loss is the cross-entropy with labels drawn from the model's own softmax
     distribution (see `_gradients`). So it is for one label an image, not for several."""
     import torch_pruning
 
     if job.data is None:
         raise ValueError(
-            "channels_taylor looks at images and was given none: give data=, in a recipe calibration_images=512, or "
-            "choose channels, which looks at weights alone."
+            "channels_taylor looks at images and was given none: give data=, in a recipe "
+            "calibration_images=512, or choose channels, which looks at weights alone."
         )
     if "gradients" not in job.memo:
         job.memo["gradients"] = _gradients(model, job.data, job.seed)
@@ -74,28 +79,25 @@ def _cut(
     wanted = [p.requires_grad for p in model.parameters()]
     model.requires_grad_(True)  # the dependencies are found by tracing gradients
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", message="Unwrapped parameters"
-            )  # position embeddings: its default is right
+        with warnings.catch_warnings():  # position embeddings: its default is right
+            warnings.filterwarnings("ignore", message="Unwrapped parameters")
             planned = plan(model, keep, job.example[:2], importance)
         if "likeness" not in job.memo:
             job.memo["likeness"] = Likeness(model, job.example)
         small, groups, whole = fitted(model, planned.groups, job.memo["likeness"])
     except Exception as error:  # Torch-Pruning stumbles in many ways over models it cannot trace
-        kind = (
-            "" if isinstance(error, (Differs, Misfit, ValueError)) else f"{type(error).__name__}: "
-        )
+        kind = "" if isinstance(error, (Fault, ValueError)) else f"{type(error).__name__}: "
         raise ValueError(
             f"Torch-Pruning cannot prune {type(model).__name__} ({kind}{error}). Choose svd, "
             "which changes no widths, or another model."
         ) from error
     for parameter, grad in zip(small.parameters(), wanted):
         parameter.requires_grad_(grad)
-    layers, modules, left, total = kept(model, groups), dict(model.named_modules()), 0, 0
-    for name, done in layers.items():
-        if "out" in done and isinstance(modules[name], (nn.Conv2d, nn.Linear)):
-            left, total = left + len(done["out"]), total + len(modules[name].weight)
+    layers, modules = kept(model, groups), dict(model.named_modules())
+    cut = [name for name, done in layers.items() if "out" in done]
+    cut = [name for name in cut if isinstance(modules[name], (nn.Conv2d, nn.Linear))]
+    left = sum(len(layers[name]["out"]) for name in cut)
+    total = sum(len(modules[name].weight) for name in cut)
     if job.data is not None:
         reestimate(small, job.data)
     notes = _notes(planned, keep, groups, whole)
@@ -113,14 +115,11 @@ def _notes(
     for reason, some in whole.items():
         names = [next(name for name, way in group if way == "out") for group in some]
         named |= {*names}
-        notes.append(
-            f"{len(some)} of {len(planned.groups)} groups of layers keep their width: {reason} ({_listed(names)})."
-        )
-    others = {
-        name: share for name, share in planned.deviations(keep, groups).items() if name not in named
-    }
-    if groups and others:
-        told = [f"{name} {left} of {n}" for name, (left, n) in others.items()]
+        share = f"{len(some)} of {len(planned.groups)} groups of layers"
+        notes.append(f"{share} keep their width: {reason} ({_listed(names)}).")
+    others = planned.deviations(keep, groups).items()
+    told = [f"{name} {left} of {n}" for name, (left, n) in others if name not in named]
+    if groups and told:
         notes.append(f"Another share than asked for, by first layer of a group: {_listed(told)}.")
     if planned.walls:
         kinds = ", ".join(dict.fromkeys(planned.walls))
@@ -134,63 +133,48 @@ def _listed(names: list[str], most: int = 8) -> str:
 
 
 def reestimate(model: nn.Module, data: torch.Tensor, batch: int = 64) -> None:
-    """Batch-norm means and variances anew, as averages over the batches of `data` (M, C, H, W), in place and without labels;
-    the rest of the model stays in eval mode. After a cut the old statistics belong to channels that saw more."""
-    layers = [
-        layer
-        for layer in model.modules()
-        if isinstance(layer, _BatchNorm) and layer.track_running_stats
-    ]
-    if not layers:
+    """Batch-norm means and variances anew, as averages over the batches of `data` (M, C, H, W), in
+    place and without labels; the rest of the model stays in eval mode. After a cut the old
+    statistics belong to channels that saw more."""
+    norms = [layer for layer in model.modules() if isinstance(layer, _BatchNorm)]
+    if not (norms := [layer for layer in norms if layer.track_running_stats]):
         return
-    momenta = [layer.momentum for layer in layers]
-    model.eval()
-    for layer in layers:
-        layer.reset_running_stats()
-        layer.momentum = None  # cumulative average
-        layer.train()
-    try:
-        with torch.no_grad():
-            for part in data.split(batch):
-                if len(part) > 1:
-                    model(part)
-    finally:
-        for layer, momentum in zip(layers, momenta):
-            layer.momentum = momentum
-            layer.eval()
+    momenta = [layer.momentum for layer in norms]
+    with visiting(model), torch.no_grad():
+        for layer in norms:
+            layer.reset_running_stats()
+            layer.train().momentum = None  # cumulative average
+        for part in data.split(batch):
+            if len(part) > 1:
+                model(part)
+    for layer, momentum in zip(norms, momenta):
+        layer.momentum = momentum
 
 
 def _gradients(
     model: nn.Module, data: torch.Tensor, seed: int, batch: int = 16
 ) -> list[torch.Tensor]:
-    """Per parameter, the root mean square over batches of `data` (M, C, H, W) of the gradient of the cross-entropy; without
-    labels.
+    """Per parameter, the root mean square over batches of `data` (M, C, H, W) of the gradient of
+    the cross-entropy; without labels.
 
-    The answers a model gives are of no use as labels: where it is sure, their gradient vanishes. Labels drawn from its softmax
-    keep it: the mean gradient is then zero and the mean square is the diagonal of the Fisher information over `batch`, which
-    says how fast the distribution of answers moves. One output is taken for the logit of the second of two classes."""
+    The answers a model gives are of no use as labels: where it is sure, their gradient vanishes.
+    Labels drawn from its softmax keep it: the mean gradient is then zero and the mean square is the
+    diagonal of the Fisher information over `batch`, which says how fast the distribution of answers
+    moves. One output is taken for the logit of the second of two classes."""
     generator = torch.Generator().manual_seed(seed)
     parameters, parts = list(model.parameters()), data.split(batch)
-    wanted, squares = (
-        [p.requires_grad for p in parameters],
-        [torch.zeros_like(p) for p in parameters],
-    )
-    model.eval().requires_grad_(True)
-    for part in parts:
-        with torch.enable_grad():
+    squares = [torch.zeros_like(p) for p in parameters]
+    with visiting(model), torch.enable_grad():
+        model.requires_grad_(True)
+        for part in parts:
             logits = model(part).movedim(1, -1).flatten(0, -2)
-            logits = (
-                torch.cat([torch.zeros_like(logits), logits], 1) if logits.shape[1] == 1 else logits
-            )
-            drawn = torch.multinomial(logits.detach().softmax(1).cpu(), 1, generator=generator)[
-                :, 0
-            ].to(logits.device)
-            found = torch.autograd.grad(
-                functional.cross_entropy(logits, drawn), parameters, allow_unused=True
-            )
-        for square, gradient in zip(squares, found):
-            if gradient is not None:
-                square += gradient.detach() ** 2
-    for parameter, grad in zip(parameters, wanted):
-        parameter.requires_grad_(grad)
+            if logits.shape[1] == 1:
+                logits = torch.cat([torch.zeros_like(logits), logits], 1)
+            shares = logits.detach().softmax(1).cpu()
+            drawn = torch.multinomial(shares, 1, generator=generator)[:, 0].to(logits.device)
+            loss = functional.cross_entropy(logits, drawn)
+            found = torch.autograd.grad(loss, parameters, allow_unused=True)
+            for square, gradient in zip(squares, found):
+                if gradient is not None:
+                    square += gradient.detach() ** 2
     return [(square / len(parts)).sqrt() for square in squares]

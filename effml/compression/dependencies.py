@@ -15,14 +15,17 @@ from typing import Any
 import torch
 from torch import nn
 
+from effml.compression import tracing
+from effml.compression.compressor import Layers, attention_scale
 from effml.compression.silencing import Differs, Likeness
-from effml.compression.surface import attention_scale
-from effml.compression.tracing import Runaway, exact, inseparable, kind_around, makers, walled
 
-Group = dict[tuple[str, str], "Loss"]
-"""What a group loses: by (name of a module or parameter, "out" or "in")."""
 Loss = tuple[Callable[..., Any], int, list[int]]
-"""The function of Torch-Pruning that cuts it, the dimension (of a parameter), and the indices that go."""
+"""The function of Torch-Pruning that cuts it, the dimension (of a parameter), and the indices that
+go."""
+Group = dict[tuple[str, str], Loss]
+"""What a group loses: by (name of a module or parameter, "out" or "in")."""
+STOPS = "without their channels the model does not run"
+DIFFERS = "cut, they are not what the model is with their channels silenced"
 
 
 @dataclass
@@ -48,12 +51,10 @@ class Plan:
         return found
 
 
-def plan(
-    model: nn.Module,
-    keep: float,
-    example: torch.Tensor,
-    importance: Callable[[Any], torch.Tensor],
-) -> Plan:
+Importance = Callable[[Any], torch.Tensor]
+
+
+def plan(model: nn.Module, keep: float, example: torch.Tensor, importance: Importance) -> Plan:
     """The groups to cut so that each keeps the fraction `keep` of its channels, those of least
     importance gone; what makes the model's outputs keeps its width. The model is not changed: all
     indices are those of its own channels. Where groups run in circles, the trace is done anew with
@@ -61,10 +62,10 @@ def plan(
     walls: set[type] = set()
     while True:
         try:
-            with walled(model, walls) as wall:
+            with tracing.walled(model, walls) as wall:
                 return _groups(model, keep, example, importance, wall)
-        except Runaway as error:
-            if (kind := kind_around(model, error.name, walls)) is None:
+        except tracing.Runaway as error:
+            if (kind := tracing.kind_around(model, error.name, walls)) is None:
                 raise
             walls.add(kind)
 
@@ -73,16 +74,13 @@ def _groups(
     model: nn.Module,
     keep: float,
     example: torch.Tensor,
-    importance: Callable[[Any], torch.Tensor],
-    wall: dict[type, Any],
+    importance: Importance,
+    wall: dict[type, tracing.WallPruner],
 ) -> Plan:
     import torch_pruning
 
     names = {module: name for name, module in model.named_modules()}
-    blurs = {
-        type(module): _blur_pruner() for module in names if type(module).__name__ == "BlurPool2d"
-    }
-    heads = {layer: module.num_heads for module, layer in attentions(model)}
+    blurs = {type(m): BlurPruner() for m in names if type(m).__name__ == "BlurPool2d"}
     widths: dict[str, tuple[int, int]] = {}
 
     def counted(group: Any) -> bool:
@@ -101,7 +99,7 @@ def _groups(
             return None
         if values is None or len(values) % parts:
             return None
-        values, unit = inseparable(group, values, parts)
+        values, unit = tracing.inseparable(group, values, parts)
         one = unit / max(len(values) // parts, unit)  # a group that would keep none stays whole
         pruner.per_step_pruning_ratio[pruner.current_step] = 1 - max(keep, one * (1 + 1e-6))
         for name in {names.get(dep.target.module) for dep, _ in group if out(dep)} & {*widths}:
@@ -112,7 +110,7 @@ def _groups(
     def out(dep: Any) -> bool:
         return pruner.DG.is_out_channel_pruning_fn(dep.handler)
 
-    with torch.enable_grad(), exact():
+    with torch.enable_grad(), tracing.exact():
         pruner = torch_pruning.BasePruner(
             model,
             example,
@@ -121,14 +119,13 @@ def _groups(
             forward_fn=lambda net, batch: net(batch),
             in_channel_groups={},
             out_channel_groups={},
-            num_heads=heads,
+            num_heads={layer: module.num_heads for module, layer in attentions(model)},
             customized_pruners=blurs | wall,
         )
-        pruner.ignored_layers = makers(pruner.DG)
+        pruner.ignored_layers = tracing.makers(pruner.DG)
         can_be_cut, pruner._check_pruning_ratio = pruner._check_pruning_ratio, counted
         found = [_losses(pruner.DG, names, group) for group in pruner.step(interactive=True)]
-    walls = [type(module).__name__ for module in names if hasattr(module, "wall")]
-    return Plan(found, widths, walls)
+    return Plan(found, widths, [type(m).__name__ for m in names if hasattr(m, "wall")])
 
 
 def _losses(graph: Any, names: dict[nn.Module, str], group: Any) -> Group:
@@ -138,7 +135,7 @@ def _losses(graph: Any, names: dict[nn.Module, str], group: Any) -> Group:
     losses: Group = {}
     for dep, indices in group:
         target, handler = dep.target.module, dep.handler
-        is_parameter = isinstance(target, torch.nn.Parameter)
+        is_parameter = isinstance(target, nn.Parameter)
         name = graph._param_to_name.get(target) if is_parameter else names.get(target)
         if name and not isinstance(handler.__self__, torch_pruning.ops.DummyPruner):
             way = "out" if graph.is_out_channel_pruning_fn(handler) else "in"
@@ -153,48 +150,41 @@ def output_layers(model: nn.Module, example: torch.Tensor) -> list[str]:
     import torch_pruning
 
     traced = deepcopy(model).requires_grad_(True)
-    with torch.enable_grad(), exact():
+    with torch.enable_grad(), tracing.exact():
         graph = torch_pruning.DependencyGraph().build_dependency(
             traced, example, forward_fn=lambda net, batch: net(batch)
         )
-    found = makers(graph)
+    found = tracing.makers(graph)
     return [name for name, layer in traced.named_modules() if any(layer is one for one in found)]
 
 
 def attentions(model: nn.Module) -> Iterator[tuple[nn.Module, nn.Module]]:
-    """Attention modules and their linear layer `qkv`, whose outputs are queries, keys and values of all heads."""
+    """Attention modules and their linear layer `qkv`, whose outputs are queries, keys and values of
+    all heads."""
     for module in model.modules():
         if isinstance(getattr(module, "qkv", None), nn.Linear) and hasattr(module, "num_heads"):
             yield module, module.qkv
 
 
-def _blur_pruner() -> Any:
-    """timm's blur pooling: a fixed filter per channel."""
-    from torch_pruning.pruner.function import BasePruningFunc
+class BlurPruner(tracing.WallPruner):
+    """Torch-Pruning's entry for timm's blur pooling, a fixed filter per channel."""
 
-    class Blur(BasePruningFunc):
-        def prune_out_channels(self, layer: nn.Module, idxs: list[int]) -> nn.Module:
-            if layer.channels is not None:
-                layer.channels -= len(idxs)
-                layer.filt = layer.filt[[n for n in range(len(layer.filt)) if n not in set(idxs)]]
-            return layer
+    def prune_out_channels(self, layer: nn.Module, idxs: list[int]) -> nn.Module:
+        if layer.channels is not None:
+            layer.channels -= len(idxs)
+            layer.filt = layer.filt[[n for n in range(len(layer.filt)) if n not in set(idxs)]]
+        return layer
 
-        prune_in_channels = prune_out_channels
+    prune_in_channels = prune_out_channels
 
-        def get_out_channels(self, layer: nn.Module) -> int | None:
-            return layer.channels
+    def get_out_channels(self, layer: nn.Module) -> int | None:
+        return layer.channels
 
-        get_in_channels = get_out_channels
-
-    return Blur()
+    get_in_channels = get_out_channels
 
 
-class Misfit(RuntimeError):
+class Misfit(tracing.Fault):
     """A cut that the layer `name` cannot have."""
-
-    def __init__(self, name: str, message: str) -> None:
-        super().__init__(message)
-        self.name = name
 
 
 def carve(model: nn.Module, groups: list[Group]) -> nn.Module:
@@ -222,24 +212,17 @@ def together(groups: list[Group]) -> Group:
     return lost
 
 
-def width(module: nn.Module, way: str, handler: Callable[..., Any]) -> int:
-    """Channels of a module on that side."""
-    pruner = handler.__self__
-    return pruner.get_out_channels(module) if way == "out" else pruner.get_in_channels(module)
-
-
 def _check(name: str, layer: Any, way: str, gone: list[int]) -> None:
-    """Torch-Pruning takes for granted that a grouped convolution loses the same inputs of each of its groups, and as many
-    outputs; a group normalisation, too. What it does to the outputs of an LSTM is wrong (1.6.1)."""
+    """Torch-Pruning takes for granted that a grouped convolution loses the same inputs of each of
+    its groups, and as many outputs; a group normalisation, too. What it does to the outputs of an
+    LSTM is wrong (1.6.1)."""
     if type(layer).__name__ == "LSTM" and way == "out":
         raise Misfit(name, f"the outputs of {name}, an LSTM, cannot be cut")
-    parts, width = getattr(layer, "groups", getattr(layer, "num_groups", 1)), 0
+    parts = getattr(layer, "groups", getattr(layer, "num_groups", 1))
     if parts == 1:
         return
-    width = getattr(layer, "num_channels", None) or (
-        layer.out_channels if way == "out" else layer.in_channels
-    )
-    if parts == width:  # depthwise
+    side = "num_channels" if hasattr(layer, "num_channels") else f"{way}_channels"
+    if (width := getattr(layer, side)) == parts:  # depthwise
         return
     each = width // parts
     places = [[index % each for index in gone if index // each == part] for part in range(parts)]
@@ -247,14 +230,14 @@ def _check(name: str, layer: Any, way: str, gone: list[int]) -> None:
         raise Misfit(name, f"the {parts} groups of {name} would lose different channels")
 
 
-def kept(model: nn.Module, groups: list[Group]) -> dict[str, dict[str, Any]]:
-    """By module, the indices of its channels that are kept, "in" and "out", in the words of a
-    report."""
-    layers: dict[str, dict[str, Any]] = {}
+def kept(model: nn.Module, groups: list[Group]) -> Layers:
+    """By module, the indices of its channels that are kept, "in" and "out"."""
+    layers: Layers = {}
     modules = dict(model.named_modules())
     for (name, way), (handler, _, gone) in together(groups).items():
         if name in modules:
-            left = sorted({*range(width(modules[name], way, handler))} - {*gone})
+            width = getattr(handler.__self__, f"get_{way}_channels")(modules[name])
+            left = sorted({*range(width)} - {*gone})
             layers.setdefault(name, {"kind": "cut"})[way] = left
     return layers
 
@@ -284,18 +267,12 @@ def fitted(
             for group in groups:
                 if _fault(likeness, [*rest, group])[0] is None:
                     rest.append(group)
-        reason = DIFFERS if isinstance(error, Differs) else STOPS
-        whole.setdefault(reason, []).extend(
-            group for group in groups if not any(group is one for one in rest)
-        )
+        out = [group for group in groups if not any(group is one for one in rest)]
+        whole.setdefault(DIFFERS if isinstance(error, Differs) else STOPS, []).extend(out)
         groups, error, place = rest, left, now
     if first and not groups:
         raise first
     return carve(model, groups), groups, whole
-
-
-STOPS = "without their channels the model does not run"
-DIFFERS = "cut, they are not what the model is with their channels silenced"
 
 
 def _fault(likeness: Likeness, groups: list[Group]) -> tuple[Exception | None, str]:
@@ -311,7 +288,7 @@ def _fault(likeness: Likeness, groups: list[Group]) -> tuple[Exception | None, s
 
 def _place(error: Exception, model: nn.Module | None) -> str:
     """The innermost module of the model in which the error was raised."""
-    if isinstance(error, (Misfit, Differs)):
+    if isinstance(error, tracing.Fault):
         return error.name
     names = {id(module): name for name, module in model.named_modules()} if model else {}
     place, trace = "", error.__traceback__

@@ -1,8 +1,9 @@
-"""Low-rank layers (Denton et al. 2014; spatial separation: Jaderberg et al. 2014): one layer becomes two thinner ones.
+"""Low-rank layers (Denton et al. 2014; spatial separation: Jaderberg et al. 2014): one layer
+becomes two thinner ones.
 
-A layer is a matrix W (outputs, inputs), approximated by U (outputs, r) times V (r, inputs). Linear: W as it is. By channel:
-inputs are the patches (I·kh·kw), so a convolution of r channels and a 1×1 one. Spatial: outputs are (O·kw), inputs (I·kh), so
-a kh×1 and a 1×kw convolution.
+A layer is a matrix W (outputs, inputs), approximated by U (outputs, r) times V (r, inputs). Linear:
+W as it is. By channel: inputs are the patches (I·kh·kw), so a convolution of r channels and a 1×1
+one. Spatial: outputs are (O·kw), inputs (I·kh), so a kh×1 and a 1×kw convolution.
 """
 
 from collections.abc import Callable
@@ -12,22 +13,20 @@ import torch
 from torch import nn
 from torch.nn.functional import conv2d, linear, pad
 
-from effml.compression.surface import Job, Outcome, compressor
+from effml.compression.compressor import Job, Layers, Outcome, compressor
 from effml.machine import seeded
-from effml.models import head
-
-Spectra = dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
-
+from effml.models import head, visiting
 
 SCHEMES = ("channel", "spatial")
 IMAGES = 128  # of `data` are enough to weigh the inputs with
+Factors = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 @compressor()
 def svd(model: nn.Module, keep: float, job: Job) -> Outcome:
-    """Linear and convolutional layers in two (convolutions by channel), of rank `keep` × outputs, at most the full rank. A layer
-    that would not get smaller, and the head, stay. With `data` the error of the outputs on them is minimised, not that of the
-    weights."""
+    """Linear and convolutional layers in two (convolutions by channel), of rank `keep` × outputs,
+    at most the full rank. A layer that would not get smaller, and the head, stay. With `data` the
+    error of the outputs on them is minimised, not that of the weights."""
     return _factorized(model, job, "channel", lambda full, energies: round(keep * full))
 
 
@@ -39,7 +38,8 @@ def svd_spatial(model: nn.Module, keep: float, job: Job) -> Outcome:
 
 @compressor()
 def svd_energy(model: nn.Module, keep: float, job: Job) -> Outcome:
-    """`svd` where `keep` is the fraction of the energy (squared singular values): layers get the rank they need."""
+    """`svd` where `keep` is the fraction of the energy (squared singular values): layers get the
+    rank they need."""
     return _factorized(model, job, "channel", lambda full, energies: rank_of_energy(energies, keep))
 
 
@@ -56,20 +56,20 @@ def rank_of_energy(energies: torch.Tensor, keep: float) -> int:
 
 
 def break_even(outputs: int, inputs: int) -> float:
-    """The rank from which on two factors hold as many weights as the matrix (outputs, inputs): mn / (m + n)."""
+    """The rank from which on two factors hold as many weights as the matrix (outputs, inputs):
+    mn / (m + n)."""
     return outputs * inputs / (outputs + inputs)
 
 
-def low_rank(
-    matrix: torch.Tensor, gram: torch.Tensor | None = None
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Left factor U (m, s), right factor V (s, n) and energies (s,), largest first, of W (m, n): U[:, :r] V[:r] is the best
-    approximation of rank r, s the full rank.
+def low_rank(matrix: torch.Tensor, gram: torch.Tensor | None = None) -> Factors:
+    """Left factor U (m, s), right factor V (s, n) and energies (s,), largest first, of W (m, n):
+    U[:, :r] V[:r] is the best approximation of rank r, s the full rank.
 
-    Where one side is twice the other or more, exactly through the smaller Gram matrix, W Wᵀ or Wᵀ W, whose eigenvectors are
-    the singular vectors, in float64, so that squaring costs no visible accuracy; else torch's SVD, which is faster there. With
-    the `gram` matrix E[(W x)(W x)ᵀ] (m, m) of the products, E‖(W − UV) x‖² is least (Denton et al. 2014, §3.2, with the data's
-    covariance); its eigenvectors in its own precision, since it was summed from products as inexact as that.
+    Where one side is twice the other or more, exactly through the smaller Gram matrix, W Wᵀ or
+    Wᵀ W, whose eigenvectors are the singular vectors, in float64, so that squaring costs no visible
+    accuracy; else torch's SVD, which is faster there. With the `gram` matrix E[(W x)(W x)ᵀ] (m, m)
+    of the products, E‖(W − UV) x‖² is least (Denton et al. 2014, §3.2, with the data's covariance);
+    its eigenvectors in its own precision, since it was summed from products as inexact as that.
     """
     weight = matrix.detach().double()
     m, n = weight.shape
@@ -98,65 +98,36 @@ def as_matrix(layer: nn.Module, scheme: str) -> torch.Tensor:
 @seeded(0)  # torch draws new layers before they are filled
 def two_layers(layer: nn.Module, rank: int, scheme: str) -> nn.Sequential:
     """The two layers that stand for `layer`, of this rank, with weights still to be filled in."""
-    biased, like = (
-        layer.bias is not None,
-        {"device": layer.weight.device, "dtype": layer.weight.dtype},
-    )
+    like = {"device": layer.weight.device, "dtype": layer.weight.dtype}
+    biased = like | {"bias": layer.bias is not None}
+    unbiased = like | {"bias": False}
     if isinstance(layer, nn.Linear):
-        return nn.Sequential(
-            nn.Linear(layer.in_features, rank, bias=False, **like),
-            nn.Linear(rank, layer.out_features, biased, **like),
-        )
+        first = nn.Linear(layer.in_features, rank, **unbiased)
+        return nn.Sequential(first, nn.Linear(rank, layer.out_features, **biased))
     kernel, stride, dilation = layer.kernel_size, layer.stride, layer.dilation
     padding = (0, 0) if layer.padding == "valid" else layer.padding
+    mode = {"padding_mode": layer.padding_mode}
     if scheme == "channel":
-        return nn.Sequential(
-            nn.Conv2d(
-                layer.in_channels,
-                rank,
-                kernel,
-                stride,
-                padding,
-                dilation,
-                bias=False,
-                padding_mode=layer.padding_mode,
-                **like,
-            ),
-            nn.Conv2d(rank, layer.out_channels, 1, bias=biased, **like),
-        )
-    ways = ("same", "same") if padding == "same" else ((padding[0], 0), (0, padding[1]))
+        ways = {"stride": stride, "padding": padding, "dilation": dilation, **mode}
+        first = nn.Conv2d(layer.in_channels, rank, kernel, **ways, **unbiased)
+        return nn.Sequential(first, nn.Conv2d(rank, layer.out_channels, 1, **biased))
+    same = padding == "same"
+    down = {"stride": (stride[0], 1), "dilation": (dilation[0], 1), **mode}
+    across = {"stride": (1, stride[1]), "dilation": (1, dilation[1]), **mode}
+    down["padding"] = padding if same else (padding[0], 0)
+    across["padding"] = padding if same else (0, padding[1])
     return nn.Sequential(
-        nn.Conv2d(
-            layer.in_channels,
-            rank,
-            (kernel[0], 1),
-            (stride[0], 1),
-            ways[0],
-            (dilation[0], 1),
-            bias=False,
-            padding_mode=layer.padding_mode,
-            **like,
-        ),
-        nn.Conv2d(
-            rank,
-            layer.out_channels,
-            (1, kernel[1]),
-            (1, stride[1]),
-            ways[1],
-            (1, dilation[1]),
-            bias=biased,
-            padding_mode=layer.padding_mode,
-            **like,
-        ),
+        nn.Conv2d(layer.in_channels, rank, (kernel[0], 1), **down, **unbiased),
+        nn.Conv2d(rank, layer.out_channels, (1, kernel[1]), **across, **biased),
     )
 
 
 def factorize_layer(
-    layer: nn.Module, rank: int, scheme: str = "channel", *, factors: Any = None
+    layer: nn.Module, rank: int, scheme: str = "channel", *, factors: Factors | None = None
 ) -> nn.Sequential:
-    """`layer` as two of this rank, whether that is smaller or not (`factors` from `low_rank`, if they are known). At full rank
-    the outputs are the same. Raises ValueError for a rank or a scheme that does not exist, and for a layer that has no such
-    factors."""
+    """`layer` as two of this rank, whether that is smaller or not (`factors` from `low_rank`, if
+    they are known). At full rank the outputs are the same. Raises ValueError for a rank or a scheme
+    that does not exist, and for a layer that has no such factors."""
     if scheme not in SCHEMES:
         raise ValueError(f"Unknown scheme {scheme!r}. Choose from: {', '.join(SCHEMES)}")
     if not factorable(layer):
@@ -164,8 +135,8 @@ def factorize_layer(
     matrix = as_matrix(layer, scheme)
     if not 1 <= rank <= min(matrix.shape):
         raise ValueError(
-            f"rank={rank} is not possible for a matrix of {matrix.shape[0]} × {matrix.shape[1]}: give 1 to "
-            f"{min(matrix.shape)}."
+            f"rank={rank} is not possible for a matrix of {matrix.shape[0]} × {matrix.shape[1]}: "
+            f"give 1 to {min(matrix.shape)}."
         )
     left, right, _ = factors or low_rank(matrix)
     pair, weight = two_layers(layer, rank, scheme), layer.weight
@@ -183,25 +154,26 @@ def factorize_layer(
 
 
 def factorable(layer: nn.Module) -> bool:
-    """Whether a layer has these factors: exactly Linear or Conv2d (a subclass may compute something else), of one group."""
+    """Whether a layer has these factors: exactly Linear or Conv2d (a subclass may compute something
+    else), of one group."""
     return type(layer) is nn.Linear or type(layer) is nn.Conv2d and layer.groups == 1
 
 
 def _factorized(
     model: nn.Module, job: Job, scheme: str, choose: Callable[[int, torch.Tensor], int]
 ) -> Outcome:
-    """`choose(full, energies)` gives each layer's rank; `full` is the number of its outputs, or its rank if that is less."""
+    """`choose(full, energies)` gives each layer's rank; `full` is the number of its outputs, or its
+    rank if that is less."""
     kept = total = 0
-    layers: dict[str, dict[str, Any]] = {}
-    candidates = [(name, layer) for name, layer in model.named_modules() if factorable(layer)]
-    last = _head(model, job.example) or (candidates[-1][1] if candidates else None)
-    answer = {*last.modules()} if last is not None else set()
-    candidates = [(name, layer) for name, layer in candidates if layer not in answer]
-    idle = _not_called(model, dict(candidates), job.example)
-    candidates = [(name, layer) for name, layer in candidates if name not in idle]
+    layers: Layers = {}
+    candidates = {name: layer for name, layer in model.named_modules() if factorable(layer)}
+    answer = {*_answer(model, job.example, candidates).modules()}
+    candidates = {name: layer for name, layer in candidates.items() if layer not in answer}
+    idle = _not_called(model, candidates, job.example)
+    candidates = {name: layer for name, layer in candidates.items() if name not in idle}
     if job.data is not None and not job.memo:
-        grams = product_grams(model, dict(candidates), scheme, job.data)
-    for name, layer in candidates:
+        grams = product_grams(model, candidates, scheme, job.data)
+    for name, layer in candidates.items():
         matrix = as_matrix(layer, scheme)
         if name not in job.memo:
             job.memo[name] = low_rank(matrix, None if job.data is None else grams[name])
@@ -214,18 +186,14 @@ def _factorized(
             continue
         kept += min(rank, full)
         layers[name] = {"kind": "svd", "scheme": scheme, "rank": rank}
-        pair = factorize_layer(layer, rank, scheme, factors=factors)
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, pair)
-    notes = (
-        []
-        if layers
-        else ["No layer gets smaller at these ranks: the model is as it was. Give a smaller keep."]
-    )
+        model.set_submodule(name, factorize_layer(layer, rank, scheme, factors=factors))
+    notes = []
+    if not layers:
+        stays = "the model is as it was. Give a smaller keep."
+        notes.append(f"No layer gets smaller at these ranks: {stays}")
     if idle:
-        notes.append(
-            f"Layers that the model does not call as such stay as they are: {', '.join(idle)}."
-        )
+        stay = "Layers that the model does not call as such stay as they are"
+        notes.append(f"{stay}: {', '.join(idle)}.")
     return Outcome(model, kept / total if total else 1.0, layers, notes)
 
 
@@ -249,30 +217,31 @@ def _not_called(model: nn.Module, layers: dict[str, nn.Module], example: torch.T
     return [name for name in layers if name not in called]
 
 
-def _head(model: nn.Module, example: torch.Tensor) -> nn.Module | None:
+def _answer(model: nn.Module, example: torch.Tensor, layers: dict[str, nn.Module]) -> nn.Module:
+    """The head; where there is none to be found, the last of the layers."""
     try:
         return head(model, example)
     except ValueError:
-        return None
+        return next(reversed(layers.values()), nn.ModuleList())
 
 
 def product_grams(
     model: nn.Module, layers: dict[str, nn.Module], scheme: str, data: torch.Tensor
 ) -> dict[str, torch.Tensor]:
-    """E[(W x)(W x)ᵀ] (m, m) of each layer's matrix W (m, n) over what the layer sees of the first IMAGES images, in one pass.
-    For the spatial scheme W x is what a kh×1 convolution gives, whose columns are weighed as if they were independent."""
+    """E[(W x)(W x)ᵀ] (m, m) of each layer's matrix W (m, n) over what the layer sees of the first
+    IMAGES images, in one pass. For the spatial scheme W x is what a kh×1 convolution gives, whose
+    columns are weighed as if they were independent."""
     sums: dict[str, list[Any]] = {name: [0.0, 0] for name in layers}
 
-    def look_for(name: str) -> Callable[..., None]:
-        def look(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+    def adding(name: str) -> Callable[..., None]:
+        def add(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
             weight, x = as_matrix(layer, scheme), inputs[0]
             if layer.weight.ndim == 2:
                 rows = linear(x, weight).flatten(0, -2)
             else:
-                kernel = (
-                    layer.weight.shape[1:] if scheme == "channel" else (*layer.weight.shape[1:3], 1)
-                )
-                stride = layer.stride if scheme == "channel" else (layer.stride[0], 1)
+                kernel, stride = layer.weight.shape[1:], layer.stride
+                if scheme == "spatial":
+                    kernel, stride = (*kernel[:2], 1), (stride[0], 1)
                 mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
                 x = pad(x, layer._reversed_padding_repeated_twice, mode)
                 x = conv2d(x, weight.reshape(-1, *kernel), None, stride, 0, layer.dilation)
@@ -280,19 +249,15 @@ def product_grams(
             sums[name][0] += rows.T @ rows
             sums[name][1] += len(rows)
 
-        return look
+        return add
 
-    hooks = [layer.register_forward_pre_hook(look_for(name)) for name, layer in layers.items()]
-    try:
-        with torch.no_grad():
-            for batch in data[:IMAGES].split(32):
-                model(batch)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with visiting(model) as hooks, torch.no_grad():
+        hooks += [layer.register_forward_pre_hook(adding(name)) for name, layer in layers.items()]
+        for batch in data[:IMAGES].split(32):
+            model(batch)
     if unseen := [name for name, (_, n) in sums.items() if not n]:
         raise ValueError(
-            f"Layers {', '.join(unseen)} are never called by this model, so data cannot weigh them. "
-            "Leave `data` out."
+            f"Layers {', '.join(unseen)} are never called by this model, so data cannot weigh "
+            "them. Leave `data` out."
         )
     return {name: total / n for name, (total, n) in sums.items()}

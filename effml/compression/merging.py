@@ -1,49 +1,52 @@
 """Neuron merging without data (Srinivas & Babu 2015), and the baselines that only delete."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
 
+from effml.compression.compressor import Job, Layers, Outcome, compressor
 from effml.compression.silencing import Differs, Likeness
-from effml.compression.surface import Job, Outcome, compressor
 
-Choice = Callable[..., tuple[torch.Tensor, torch.Tensor]]
+HOMOGENEOUS = (
+    *(nn.ReLU, nn.LeakyReLU, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d),
+    *(nn.AdaptiveMaxPool2d, nn.Flatten, nn.Identity, nn.Dropout, nn.Dropout2d),
+)
+"""f(c·x) = c·f(x) for c > 0."""
+PER_UNIT = (nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.ELU, nn.ReLU6, nn.Hardswish)
+LAYERS = (nn.Linear, nn.Conv2d)
 
 
 @dataclass
 class Pair:
-    """A layer whose units may go, the one they feed, and whether what lies between is homogeneous: f(c·x) = c·f(x) for c > 0."""
+    """A layer whose units may go, the one they feed, and whether what lies between is homogeneous:
+    f(c·x) = c·f(x) for c > 0. `positions` are the inputs of the next layer per unit: above 1 where
+    a convolution is flattened before it."""
 
     name: str
     layer: nn.Module
     next_name: str
     after: nn.Module
     homogeneous: bool
-    positions: (
-        int  # inputs of the next layer per unit: above 1 where a convolution is flattened before it
-    )
+    positions: int
 
     def incoming(self) -> torch.Tensor:
         """(n, d + 1) float64: each unit's weights, its bias last."""
-        weight = self.layer.weight.detach().double().flatten(1)
-        bias = (
-            weight.new_zeros(len(weight))
-            if self.layer.bias is None
-            else self.layer.bias.detach().double()
-        )
-        return torch.cat([weight, bias[:, None]], 1)
+        weight, bias = self.layer.weight.detach().double().flatten(1), self.layer.bias
+        last = weight.new_zeros(len(weight)) if bias is None else bias.detach().double()
+        return torch.cat([weight, last[:, None]], 1)
 
     def outgoing(self) -> torch.Tensor:
-        """(n, m) float64: what the next layer multiplies each unit with, over its units (and positions)."""
+        """(n, m) float64: what the next layer multiplies each unit with, over its units (and
+        positions)."""
         weight = self.after.weight.detach().double()
         return weight.unflatten(1, (-1, self.positions)).transpose(0, 1).flatten(1)
 
     def scale(self) -> torch.Tensor:
-        """(n,) the norm α of each unit's weights that moves on through a homogeneous activation; 1 elsewhere and for norm 0."""
+        """(n,) the norm α of each unit's weights that moves on through a homogeneous activation; 1
+        elsewhere and for norm 0."""
         norm = self.incoming()[:, :-1].norm(dim=1)
         return torch.where(norm > 0, norm, 1.0) if self.homogeneous else torch.ones_like(norm)
 
@@ -56,48 +59,41 @@ class Pair:
         shape = (len(after.weight), inputs, *after.weight.shape[2:])
         moved = outgoing.unflatten(1, (len(after.weight), -1)).transpose(0, 1).reshape(shape)
         after.weight = nn.Parameter(moved.to(after.weight).contiguous())
-        setattr(
-            layer, "out_features" if isinstance(layer, nn.Linear) else "out_channels", len(kept)
-        )
-        setattr(after, "in_features" if isinstance(after, nn.Linear) else "in_channels", inputs)
+        for one, way, size in ((layer, "out", len(kept)), (after, "in", inputs)):
+            kind = "features" if isinstance(one, nn.Linear) else "channels"
+            setattr(one, f"{way}_{kind}", size)
 
 
 def saliencies(incoming: torch.Tensor, outgoing: torch.Tensor) -> torch.Tensor:
-    """(n, n): entry i, j is s_ij = ⟨a_j²⟩ ‖W_i − W_j‖², the price of unit j if i takes over its outgoing weights a_j (Srinivas &
-    Babu 2015, eq. 5; ⟨·⟩ is the mean over the next layer); infinite on the diagonal."""
+    """(n, n): entry i, j is s_ij = ⟨a_j²⟩ ‖W_i − W_j‖², the price of unit j if i takes over its
+    outgoing weights a_j (Srinivas & Babu 2015, eq. 5; ⟨·⟩ is the mean over the next layer);
+    infinite on the diagonal."""
     return squared_distances(incoming) * outgoing.square().mean(1)
 
 
 def squared_distances(rows: torch.Tensor) -> torch.Tensor:
-    """(n, n) of rows (n, d), infinite on the diagonal. By a matrix product: in float64 its round-off is 1e-16 of the squared
-    norms."""
-    return (
-        torch.cdist(rows, rows, compute_mode="use_mm_for_euclid_dist")
-        .square()
-        .fill_diagonal_(torch.inf)
-    )
+    """(n, n) of rows (n, d), infinite on the diagonal. By a matrix product: in float64 its
+    round-off is 1e-16 of the squared norms."""
+    distances = torch.cdist(rows, rows, compute_mode="use_mm_for_euclid_dist")
+    return distances.square().fill_diagonal_(torch.inf)
 
 
 def merge_down(
     incoming: torch.Tensor, outgoing: torch.Tensor, k: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Merge units, incoming (n, d) and outgoing (n, m), until k are left: the cheapest pair at a time, j into i: a_i += a_j.
+    """Merge units, incoming (n, d) and outgoing (n, m), until k are left: the cheapest pair at a
+    time, j into i: a_i += a_j.
 
-    Returns the units kept (k,) in their order, their outgoing weights (k, m) and the saliency of each step (n − k,). A step
-    changes one factor only, ⟨a_i²⟩; so nearest neighbours among the units left are remembered, and found anew for those whose
-    nearest has gone.
+    Returns the units kept (k,) in their order, their outgoing weights (k, m) and the saliency of
+    each step (n − k,). A step changes one factor only, ⟨a_i²⟩; so nearest neighbours among the
+    units left are remembered, and found anew for those whose nearest has gone.
     """
     import numpy as np
 
-    distances, moved = (
-        squared_distances(incoming).cpu().numpy(),
-        outgoing.cpu().numpy().copy(),
-    )  # many tiny steps: NumPy
+    distances = squared_distances(incoming).cpu().numpy()  # many tiny steps: NumPy
+    moved = outgoing.cpu().numpy().copy()
     power = np.square(moved).mean(1)
-    near, nearest = (
-        distances.min(1),
-        distances.argmin(1),
-    )  # of each unit j: how far, and which unit i
+    near, nearest = distances.min(1), distances.argmin(1)  # of unit j: how far, and which unit i
     left, paid = np.ones(len(power), dtype=bool), []
     for _ in range(len(power) - k):
         price = np.where(left, power * near, np.inf)
@@ -110,11 +106,11 @@ def merge_down(
         if len(lost := np.flatnonzero(left & (nearest == j))):
             near[lost], nearest[lost] = distances[lost].min(1), distances[lost].argmin(1)
     kept = torch.from_numpy(np.flatnonzero(left)).to(outgoing.device)
-    return (
-        kept,
-        torch.from_numpy(moved).to(outgoing.device)[kept],
-        torch.tensor(paid, dtype=torch.double),
-    )
+    sums = torch.from_numpy(moved).to(outgoing.device)[kept]
+    return kept, sums, torch.tensor(paid, dtype=torch.double)
+
+
+Choice = Callable[[Pair, int, int], tuple[torch.Tensor, torch.Tensor]]
 
 
 def _merged(pair: Pair, k: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -124,37 +120,36 @@ def _merged(pair: Pair, k: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _random(pair: Pair, k: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    kept = (
-        torch.randperm(len(pair.layer.weight), generator=torch.Generator().manual_seed(seed))[:k]
-        .sort()
-        .values
-    )
+    order = torch.randperm(len(pair.layer.weight), generator=torch.Generator().manual_seed(seed))
+    kept = order[:k].sort().values
     return kept, pair.outgoing()[kept]
 
 
 def _largest(pair: Pair, k: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    kept = (
-        pair.incoming()[:, :-1].norm(dim=1).argsort(descending=True, stable=True)[:k].sort().values
-    )
+    order = pair.incoming()[:, :-1].norm(dim=1).argsort(descending=True, stable=True)
+    kept = order[:k].sort().values
     return kept, pair.outgoing()[kept]
 
 
 @compressor()
 def merge(model: nn.Module, keep: float, job: Job) -> Outcome:
-    """Neurons of fully connected hidden layers, the most alike merged, without data (Srinivas & Babu 2015). Each layer keeps
-    the fraction `keep` of its neurons, one at least. Needs a plain nn.Sequential; ValueError for what is none."""
+    """Neurons of fully connected hidden layers, the most alike merged, without data (Srinivas &
+    Babu 2015). Each layer keeps the fraction `keep` of its neurons, one at least. Needs a plain
+    nn.Sequential; ValueError for what is none."""
     return _remove(model, keep, job, _merged, convolutions=False)
 
 
 @compressor()
 def merge_conv(model: nn.Module, keep: float, job: Job) -> Outcome:
-    """`merge` for the channels of convolutions too: a channel's weights are its kernel, its outgoing ones a slice of the next."""
+    """`merge` for the channels of convolutions too: a channel's weights are its kernel, its
+    outgoing ones a slice of the next."""
     return _remove(model, keep, job, _merged, convolutions=True)
 
 
 @compressor()
 def merge_random(model: nn.Module, keep: float, job: Job) -> Outcome:
-    """Baseline of the paper: random neurons of fully connected hidden layers are deleted, and nothing takes over for them."""
+    """Baseline of the paper: random neurons of fully connected hidden layers are deleted, and
+    nothing takes over for them."""
     return _remove(model, keep, job, _random, convolutions=False)
 
 
@@ -167,7 +162,7 @@ def merge_smallest(model: nn.Module, keep: float, job: Job) -> Outcome:
 def _remove(
     model: nn.Module, keep: float, job: Job, choose: Choice, *, convolutions: bool
 ) -> Outcome:
-    layers: dict[str, dict[str, Any]] = {}
+    layers: Layers = {}
     before = after = 0
     if "likeness" not in job.memo:
         job.memo["likeness"] = Likeness(model, job.example)
@@ -188,17 +183,19 @@ def _remove(
         likeness.check(trial, layers)
     except Differs as error:
         raise ValueError(
-            f"What layer {error.name} reads are not the units of the layer before it, one by one, so none can be merged. Put "
-            "nothing between them that mixes units, such as nn.Flatten behind a linear layer on sequences."
+            f"What layer {error.name} reads are not the units of the layer before it, one by one, "
+            "so none can be merged. Put nothing between them that mixes units, such as nn.Flatten "
+            "behind a linear layer on sequences."
         ) from error
     return Outcome(model, after / before, layers)
 
 
 def data_free_fraction(model: nn.Module, *, share: float = 1.0) -> float:
-    """The fraction of neurons to keep that the saliencies themselves propose (Srinivas & Babu 2015), over the fully connected
-    hidden layers: merging goes on while a step costs at most `share` times the mode of the histogram of saliencies (for large
-    nets the authors take a share of 0.25, 0.5 or 0.75). We take the saliencies of all pairs before the first step, on a log
-    axis, as they span decades: on a linear one the fullest bin is the first, wherever it ends."""
+    """The fraction of neurons to keep that the saliencies themselves propose (Srinivas & Babu
+    2015), over the fully connected hidden layers: merging goes on while a step costs at most
+    `share` times the mode of the histogram of saliencies (for large nets the authors take a share
+    of 0.25, 0.5 or 0.75). We take the saliencies of all pairs before the first step, on a log axis,
+    as they span decades: on a linear one the fullest bin is the first, wherever it ends."""
     kept = total = 0
     for pair in pairs(model, convolutions=False):
         scale = pair.scale()[:, None]
@@ -211,7 +208,8 @@ def data_free_fraction(model: nn.Module, *, share: float = 1.0) -> float:
 
 
 def histogram_mode(values: torch.Tensor) -> float:
-    """The (geometric) middle of the fullest bin of log values, bins by NumPy's rule "auto"; zeros and infinities are left out."""
+    """The (geometric) middle of the fullest bin of log values, bins by NumPy's rule "auto"; zeros
+    and infinities are left out."""
     import numpy as np
 
     usable = values[values.isfinite() & (values > 0)].cpu().numpy()
@@ -222,70 +220,46 @@ def histogram_mode(values: torch.Tensor) -> float:
     return float(np.exp(edges[top : top + 2].mean()))
 
 
-def pairs(model: nn.Module, *, convolutions: bool) -> Iterator[Pair]:
-    """The hidden layers of a plain nn.Sequential, front to back, each with the layer it feeds. ValueError for anything else."""
-    homogeneous = (
-        nn.ReLU,
-        nn.LeakyReLU,
-        nn.MaxPool2d,
-        nn.AvgPool2d,
-        nn.AdaptiveAvgPool2d,
-        nn.AdaptiveMaxPool2d,
-        nn.Flatten,
-        nn.Identity,
-        nn.Dropout,
-        nn.Dropout2d,
-    )
-    per_unit = (*homogeneous, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.ELU, nn.ReLU6, nn.Hardswish)
-    steps = (
-        [(name, layer) for name, layer in model.named_children()]
-        if isinstance(model, nn.Sequential)
-        else []
-    )
-    strange = [
-        type(layer).__name__
-        for _, layer in steps
-        if type(layer) not in (*per_unit, nn.Linear, nn.Conv2d)
-        or isinstance(layer, nn.Conv2d)
-        and layer.groups > 1
-    ]
-    if not steps or strange:
-        why = (
-            f"it holds {', '.join(dict.fromkeys(strange))}"
-            if strange
-            else f"it is a {type(model).__name__}"
-        )
-        raise ValueError(
-            "Neurons are merged in a plain nn.Sequential of linear layers, convolutions, activations and pooling, "
-            f"but {why}. Choose lenet5, lenet_srinivas, lenet300_100 or mlp, or prune channels instead."
-        )
-    where = [
-        place for place, (_, layer) in enumerate(steps) if isinstance(layer, (nn.Linear, nn.Conv2d))
-    ]
-    found = [
-        (a, b)
-        for a, b in zip(where, where[1:])
-        if convolutions or isinstance(steps[a][1], nn.Linear)
-    ]
-    if not found:
-        raise ValueError(
-            "This model has no hidden layer to merge neurons in: it needs two linear layers in a row"
-            f"{'' if convolutions else ', or merge_conv for convolutions'}."
-        )
-    for a, b in found:
+def pairs(model: nn.Module, *, convolutions: bool) -> list[Pair]:
+    """The hidden layers of a plain nn.Sequential, front to back, each with the layer it feeds.
+    ValueError for anything else."""
+    steps = [*model.named_children()] if isinstance(model, nn.Sequential) else []
+    _check_plain(model, [layer for _, layer in steps])
+    where = [place for place, (_, layer) in enumerate(steps) if isinstance(layer, LAYERS)]
+    found = []
+    for a, b in zip(where, where[1:]):
         (name, layer), (next_name, after) = steps[a], steps[b]
-        between = [step for _, step in steps[a + 1 : b]]
-        positions = after.weight.shape[1] // len(layer.weight)
-        if after.weight.shape[1] != positions * len(layer.weight):
+        if not convolutions and not isinstance(layer, nn.Linear):
+            continue
+        homogeneous = all(isinstance(step, HOMOGENEOUS) for _, step in steps[a + 1 : b])
+        positions, rest = divmod(after.weight.shape[1], len(layer.weight))
+        if rest or not positions:
             raise ValueError(
-                f"Layer {next_name} takes {after.weight.shape[1]} inputs from {len(layer.weight)} units of layer "
-                f"{name}, which is no whole number each. Put nothing between them that mixes units."
+                f"Layer {next_name} takes {after.weight.shape[1]} inputs from {len(layer.weight)} "
+                f"units of layer {name}, which is no whole number each. Put nothing between them "
+                "that mixes units."
             )
-        yield Pair(
-            name,
-            layer,
-            next_name,
-            after,
-            all(isinstance(step, homogeneous) for step in between),
-            positions,
+        found.append(Pair(name, layer, next_name, after, homogeneous, positions))
+    if not found:
+        other = "" if convolutions else ", or merge_conv for convolutions"
+        raise ValueError(
+            "This model has no hidden layer to merge neurons in: it needs two linear layers in a "
+            f"row{other}."
         )
+    return found
+
+
+def _check_plain(model: nn.Module, layers: list[nn.Module]) -> None:
+    """Raises ValueError for a model in which more lies between two layers than one function for
+    each unit."""
+    plain = (*HOMOGENEOUS, *PER_UNIT, *LAYERS)
+    strange = [m for m in layers if type(m) not in plain or getattr(m, "groups", 1) > 1]
+    if layers and not strange:
+        return
+    kinds = ", ".join(dict.fromkeys(type(layer).__name__ for layer in strange))
+    why = f"it holds {kinds}" if strange else f"it is a {type(model).__name__}"
+    raise ValueError(
+        "Neurons are merged in a plain nn.Sequential of linear layers, convolutions, activations "
+        f"and pooling, but {why}. Choose lenet5, lenet_srinivas, lenet300_100 or mlp, or prune "
+        "channels instead."
+    )

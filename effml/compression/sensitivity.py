@@ -1,4 +1,5 @@
-"""Which layers stand to lose channels: a scan of one layer at a time (Li et al. 2017, section 3.2)."""
+"""Which layers stand to lose channels: a scan of one layer at a time (Li et al. 2017, section
+3.2)."""
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -29,15 +30,13 @@ def sensitivity(
     keep.
     """
     if wrong := [keep for keep in keeps if not 0 < keep <= 1]:
-        raise ValueError(
-            f"keeps={wrong[0]} is the fraction kept: give more than 0 and at most 1, such as (0.75, 0.5, 0.25)."
-        )
-    model, rows = deepcopy(model).eval(), []
-    seen: list[Any] = []
+        allowed = "give more than 0 and at most 1, such as (0.75, 0.5, 0.25)."
+        raise ValueError(f"keeps={wrong[0]} is the fraction kept: {allowed}")
+    model, rows, outputs = deepcopy(model).eval(), [], []
+    seen: list[torch.Tensor] = []
     hook = model.register_forward_pre_hook(
         lambda module, inputs: None if seen else seen.append(inputs[0])
     )
-    outputs: list[str] = []
     modules = list(model.named_modules())
     for place, (name, layer) in enumerate(modules):
         if seen and not outputs:
@@ -45,38 +44,22 @@ def sensitivity(
             outputs = output_layers(model, seen[0][:2].clone())
         if not isinstance(layer, (Conv1d, Conv2d, Conv3d, Linear)) or name in outputs:
             continue
-        tensors = [
-            layer.weight,
-            layer.bias,
-            *_normalization(modules[place + 1 :], len(layer.weight)),
-        ]
-        order = layer.weight.detach().abs().flatten(1).sum(1).argsort(descending=True, stable=True)
+        behind = _normalization([module for _, module in modules[place + 1 :]], len(layer.weight))
+        tensors = [t.data for t in (layer.weight, layer.bias, *behind) if t is not None]
+        whole = [tensor.clone() for tensor in tensors]
+        order = whole[0].abs().flatten(1).sum(1).argsort(descending=True, stable=True)
         for keep in keeps:
-            whole = [None if tensor is None else tensor.detach().clone() for tensor in tensors]
-            with torch.no_grad():
-                for tensor in tensors:
-                    if tensor is not None:
-                        tensor[order[max(1, round(keep * len(order))) :]] = 0
+            for tensor in tensors:
+                tensor[order[max(1, round(keep * len(order))) :]] = 0
             rows.append({"layer": name, "keep": keep, "score": float(score(model))})
-            with torch.no_grad():
-                for tensor, old in zip(tensors, whole):
-                    if tensor is not None:
-                        tensor.copy_(old)
+            for tensor, old in zip(tensors, whole):
+                tensor.copy_(old)
     return [row for row in rows if row["layer"] not in outputs]
 
 
-def _normalization(rest: list[tuple[str, nn.Module]], width: int) -> list[Any]:
+def _normalization(rest: list[nn.Module], width: int) -> list[Any]:
     """Scale and shift of the batch normalisation that follows at once, if it is as wide."""
-    found = next(
-        (
-            module
-            for _, module in rest
-            if isinstance(module, _BatchNorm) or not list(module.children())
-        ),
-        None,
-    )
-    return (
-        [found.weight, found.bias]
-        if isinstance(found, _BatchNorm) and found.num_features == width
-        else []
-    )
+    ends = (module for module in rest if isinstance(module, _BatchNorm) or not [*module.children()])
+    found = next(ends, None)
+    follows = isinstance(found, _BatchNorm) and found.num_features == width
+    return [found.weight, found.bias] if follows else []

@@ -1,25 +1,28 @@
 """What a cut model must be: its parent with the lost channels silenced."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from effml.compression.surface import Report
+from effml.compression.compressor import Layers, Report
+from effml.compression.tracing import Fault
 
-Layers = dict[str, dict[str, Any]]
-"""By name of a layer, which of its channels are kept: "in" and "out", lists of indices."""
+LAST_AXIS = (nn.Linear, nn.RNNBase, nn.Embedding, nn.LayerNorm, nn.MultiheadAttention)
 
 
-class Differs(RuntimeError):
+class Differs(Fault):
     """A cut model that is not its parent with those channels silenced; `name` is the first layer
     that sees something else."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__("it does not give what the model gives with those channels silenced")
-        self.name = name
+    message = "it does not give what the model gives with those channels silenced"
+
+    def __init__(self, name: str, message: str = message) -> None:
+        super().__init__(name, message)
 
 
 def silenced(model: nn.Module, small: nn.Module, report: Report) -> nn.Module:
@@ -27,58 +30,49 @@ def silenced(model: nn.Module, small: nn.Module, report: Report) -> nn.Module:
     leaves a layer, and again where the next one reads it (behind an activation with f(0) ≠ 0); what
     normalises over channels sees the kept ones only."""
     parent = deepcopy(model).eval()
-    silence(parent, small, report.layers)
+    _silence(parent, small, report.layers)
     return parent
 
 
-def silence(parent: nn.Module, small: nn.Module, layers: Layers) -> list[Any]:
-    """`silenced` in place, by hooks, which are returned."""
+def _silence(parent: nn.Module, small: nn.Module, layers: Layers) -> list[Any]:
+    """`silenced` in place, by hooks, which are returned. `layers` says by name which channels are
+    kept, "in" and "out"."""
     hooks = []
     for name, done in layers.items():
-        layer = parent.get_submodule(name)
+        layer, own = parent.get_submodule(name), None
         if "in" in done:
-            hooks.append(layer.register_forward_pre_hook(_mask_inputs(layer, done["in"])))
-        if "out" in done and isinstance(layer, (nn.LayerNorm, nn.GroupNorm)):
-            own = small.get_submodule(name)
-            hooks.append(layer.register_forward_hook(_normalize_kept(layer, own, done["out"])))
-        elif "out" in done:
-            hooks.append(layer.register_forward_hook(_mask_outputs(layer, done["out"])))
+            hooks.append(layer.register_forward_pre_hook(_mask_inputs(done["in"])))
+        if "out" in done:
+            if isinstance(layer, (nn.LayerNorm, nn.GroupNorm)):
+                own = small.get_submodule(name)
+            hooks.append(layer.register_forward_hook(_mask_outputs(done["out"], own)))
     return hooks
 
 
 def _axis(layer: nn.Module) -> int:
     """The axis of its channels."""
-    last = (nn.Linear, nn.RNNBase, nn.Embedding, nn.LayerNorm, nn.MultiheadAttention)
-    return -1 if isinstance(layer, last) and not type(layer).__name__.endswith("2d") else 1
+    return -1 if isinstance(layer, LAST_AXIS) and not type(layer).__name__.endswith("2d") else 1
 
 
-def _masked(x: torch.Tensor, axis: int, kept: list[int]) -> torch.Tensor:
+def _masked(x: torch.Tensor, axis: int, kept: list[int], own: nn.Module | None = None) -> Any:
     index = torch.tensor(kept, device=x.device)
-    return torch.zeros_like(x).index_copy(axis, index, x.index_select(axis, index))
+    few = x.index_select(axis, index)
+    return torch.zeros_like(x).index_copy(axis, index, own(few) if own else few)
 
 
-def _mask_inputs(layer: nn.Module, kept: list[int]) -> Callable[..., Any]:
-    return lambda module, inputs: (_masked(inputs[0], _axis(layer), kept), *inputs[1:])
+def _mask_inputs(kept: list[int]) -> Callable[..., Any]:
+    return lambda layer, inputs: (_masked(inputs[0], _axis(layer), kept), *inputs[1:])
 
 
-def _mask_outputs(layer: nn.Module, kept: list[int]) -> Callable[..., Any]:
-    def mask(module: nn.Module, inputs: Any, output: Any) -> Any:
-        if isinstance(
-            output, tuple
-        ):  # of a recurrent layer or of attention: the outputs come first
+def _mask_outputs(kept: list[int], own: nn.Module | None) -> Callable[..., Any]:
+    """`own` is the small model's normalisation over channels, which takes the kept ones."""
+
+    def mask(layer: nn.Module, inputs: Any, output: Any) -> Any:
+        if isinstance(output, tuple):  # recurrent layers and attention give the outputs first
             return _masked(output[0], _axis(layer), kept), *output[1:]
-        return _masked(output, _axis(layer), kept)
+        return _masked(inputs[0] if own else output, _axis(layer), kept, own)
 
     return mask
-
-
-def _normalize_kept(layer: nn.Module, own: nn.Module, kept: list[int]) -> Callable[..., Any]:
-    def norm(module: nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
-        index, axis = torch.tensor(kept, device=output.device), _axis(layer)
-        few = own(inputs[0].index_select(axis, index))
-        return torch.zeros_like(output).index_copy(axis, index, few)
-
-    return norm
 
 
 class Likeness:
@@ -90,52 +84,38 @@ class Likeness:
 
     def __init__(self, model: nn.Module, example: torch.Tensor) -> None:
         errors, one = [], example[:1]
-        for dtype, draw in (
-            (torch.float64, True),
-            (torch.float32, True),
-            (torch.float64, False),
-            (torch.float32, False),
-        ):
-            self.model = deepcopy(model).eval().to(dtype)
-            self.tolerance = 1e-6 if dtype == torch.float64 else 1e-3
-            generator = torch.Generator().manual_seed(0)
-            if draw:
-                _redraw(self.model, generator)
-            self.inputs = torch.cat([one, _random_like(one, generator)])
-            if one.is_floating_point():
-                self.inputs = self.inputs.to(dtype)
-            try:
-                self.outputs = self._run(self.model)
-            except (
-                Exception
-            ) as error:  # of many kinds: types that do not go together, no float64 here
-                errors.append(error)
-                continue
-            if self.outputs.isfinite().all():
-                break
-        else:
-            raise errors[0] if errors else ValueError("its outputs are not finite")
-        if not self._alike(self._run(self.model), self.outputs):
-            raise ValueError("in eval mode it gives other outputs each time for the same input")
+        for draw in (True, False):
+            for dtype, tolerance in ((torch.float64, 1e-6), (torch.float32, 1e-3)):
+                self.model, self.tolerance = deepcopy(model).eval().to(dtype), tolerance
+                generator = torch.Generator().manual_seed(0)
+                if draw:
+                    _redraw(self.model, generator)
+                self.inputs = torch.cat([one, _random_like(one, generator)])
+                if one.is_floating_point():
+                    self.inputs = self.inputs.to(dtype)
+                try:
+                    self.outputs = self._run(self.model)
+                except Exception as error:  # types that do not go together, no float64 here, …
+                    errors.append(error)
+                    continue
+                if self.outputs.isfinite().all():
+                    if not self._alike(self._run(self.model), self.outputs):
+                        again = "for the same input"
+                        raise ValueError(f"in eval mode it gives other outputs each time {again}")
+                    return
+        raise errors[0] if errors else ValueError("its outputs are not finite")
 
     def check(self, small: nn.Module, layers: Layers) -> None:
         """Raises Differs if `small`, a cut copy of `self.model` that keeps `layers`, is not that
         model silenced."""
-        seen: list[dict[str, list[torch.Tensor]]] = [{}, {}]
-        hooks = silence(self.model, small, layers)
-        try:
-            for model, means in zip((self.model, small), seen):
-                hooks += _watch(model, layers, means)
+        with _watched(self.model, small, layers) as (theirs, ours):
             expected, got = self._run(self.model), self._run(small)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        for name, means in seen[1].items():  # in the order of the calls
-            for theirs, ours in zip(seen[0].get(name, []), means):
+        for name, means in ours.items():  # in the order of the calls
+            for their, our in zip(theirs.get(name, []), means):
                 kept = layers[name].get("in")
-                if kept and theirs.shape != ours.shape:
-                    theirs = theirs[:, kept]
-                if not self._alike(ours, theirs):
+                if kept and their.shape != our.shape:
+                    their = their[:, kept]
+                if not self._alike(our, their):
                     raise Differs(name)
         if not self._alike(got, expected):
             raise Differs("")
@@ -145,24 +125,29 @@ class Likeness:
             return model.eval()(self.inputs)
 
     def _alike(self, a: torch.Tensor, b: torch.Tensor) -> bool:
-        return a.shape == b.shape and bool(
-            ((a - b).abs().max() <= self.tolerance * b.abs().max().clamp(min=1e-30)).all()
-        )
+        if a.shape != b.shape:
+            return False
+        return bool((a - b).abs().max() <= self.tolerance * b.abs().max().clamp(min=1e-30))
 
 
-def _watch(model: nn.Module, layers: Layers, means: dict[str, list[Any]]) -> list[Any]:
-    """Hooks that write the mean of each channel (N, C) that a layer reads, call by call, to
-    `means`."""
+@contextmanager
+def _watched(parent: nn.Module, small: nn.Module, layers: Layers) -> Iterator[list[dict]]:
+    """Within it the parent is silenced, and the mean of each channel (N, C) that a layer reads is
+    noted, call by call: of the parent and of the small model, by layer."""
+    hooks, seen = _silence(parent, small, layers), [{}, {}]
+    for model, means in zip((parent, small), seen):
+        for name in (name for name, done in layers.items() if "in" in done):
 
-    def look(name: str) -> Callable[..., None]:
-        def see(layer: nn.Module, inputs: Any) -> None:
-            x = inputs[0].movedim(_axis(layer), 1)
-            means.setdefault(name, []).append(x.flatten(2).mean(2) if x.ndim > 2 else x)
+            def note(layer: nn.Module, inputs: Any, name=name, means=means) -> None:
+                x = inputs[0].movedim(_axis(layer), 1)
+                means.setdefault(name, []).append(x.flatten(2).mean(2) if x.ndim > 2 else x)
 
-        return see
-
-    names = [name for name, done in layers.items() if "in" in done]
-    return [model.get_submodule(name).register_forward_pre_hook(look(name)) for name in names]
+            hooks.append(model.get_submodule(name).register_forward_pre_hook(note))
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _random_like(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -189,23 +174,6 @@ def _redraw(model: nn.Module, generator: torch.Generator) -> None:
         for parameter in model.parameters():
             draw(parameter)
         for layer in model.modules():
-            if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.track_running_stats:
+            if isinstance(layer, _BatchNorm) and layer.track_running_stats:
                 draw(layer.running_mean)
                 draw(layer.running_var)
-
-
-def alive(model: nn.Module, images: torch.Tensor) -> nn.Module:
-    """The model with scales, shifts and statistics of its own in every normalisation, as after training: in a fresh one many
-    branches end in zeros, and what is wrong in them would not show."""
-
-    from effml.compression.channels import reestimate
-
-    for layer in model.modules():
-        if (
-            isinstance(layer, (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm))
-            and layer.weight is not None
-        ):
-            nn.init.uniform_(layer.weight, 0.5, 1.5)
-            nn.init.normal_(layer.bias, std=0.3)
-    reestimate(model, images)
-    return model

@@ -1,14 +1,16 @@
-"""Torch-Pruning 1.6.1 follows channels through reshapes, splits and concatenations by guesses: here by the shapes autograd knows.
+"""Torch-Pruning 1.6.1 follows channels through reshapes, splits and concatenations by guesses: here
+by the shapes autograd knows.
 
-It numbers the parts of a split in the order in which it meets their users, takes every reshape of a convolutional network for a
-flattening, infers widths by recursion (which ends in nothing, or never), and does it all anew for every group. With `exact` the
-part comes from the number of the output used, the widths from autograd's shapes, and once: no layer is cut while it holds.
+It numbers the parts of a split in the order in which it meets their users, takes every reshape of a
+convolutional network for a flattening, infers widths by recursion (which ends in nothing, or
+never), and does it all anew for every group. With `exact` the part comes from the number of the
+output used, the widths from autograd's shapes, and once: no layer is cut while it holds.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from math import prod
 from typing import Any
 from unittest.mock import patch
@@ -16,15 +18,22 @@ from unittest.mock import patch
 import torch
 from torch import nn
 
-MOST = 64  # times that a group comes to one side of a layer with other indices: beyond, it runs in circles
+MOST = 64  # visits of a group to one side of a layer with other indices: beyond, it runs in circles
 
 
-class Runaway(RuntimeError):
-    """A group that runs in circles; `name` is the layer it met most often."""
+class Fault(RuntimeError):
+    """A cut that cannot be as it is; it shows in the layer `name`."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"The channels of {name} cannot be followed.")
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(name, message)
         self.name = name
+
+    def __str__(self) -> str:
+        return self.args[1]
+
+
+class Runaway(Fault):
+    """A group that runs in circles; `name` is the layer it met most often."""
 
 
 @contextmanager
@@ -39,16 +48,9 @@ def exact() -> Iterator[None]:
         met = vars(group).setdefault("met", Counter())
         met[dep.target, dep.handler] += 1
         if met[dep.target, dep.handler] > MOST:
-            raise Runaway(
-                next(
-                    (
-                        node._name
-                        for (node, _), _ in met.most_common()
-                        if isinstance(node._name, str)
-                    ),
-                    "",
-                )
-            )
+            names = (node._name for (node, _), _ in met.most_common())
+            name = next((name for name in names if isinstance(name, str)), "")
+            raise Runaway(name, f"The channels of {name} cannot be followed.")
         add(group, dep, idxs)
 
     def remembered(group: Any, dep: Any, idxs: Any) -> None:
@@ -76,29 +78,38 @@ def exact() -> Iterator[None]:
         yield
 
 
+class Wall(nn.Module):
+    """What the trace sees in place of a module it cannot follow: outputs made of all inputs."""
+
+    def forward(self, outputs: torch.Tensor, *inputs: Any) -> torch.Tensor:
+        tensors = (x for x in inputs if isinstance(x, torch.Tensor) and x.requires_grad)
+        return outputs + 0 * sum(x.mean() for x in tensors)
+
+
+class WallPruner:
+    """Torch-Pruning's entry for walls, which are never cut and have no known width."""
+
+    pruning_dim = 1
+
+    def prune_out_channels(self, layer: nn.Module, idxs: list[int]) -> nn.Module:
+        return layer
+
+    def prune_in_channels(self, layer: nn.Module, idxs: list[int]) -> nn.Module:
+        return layer
+
+    def get_out_channels(self, layer: nn.Module) -> None:
+        return None
+
+    def get_out_channel_groups(self, layer: nn.Module) -> int:
+        return 1
+
+    get_in_channels, get_in_channel_groups = get_out_channels, get_out_channel_groups
+
+
 @contextmanager
-def walled(model: nn.Module, kinds: set[type]) -> Iterator[dict[type, Any]]:
-    """Within it, modules of these kinds are walls for the trace: nothing is known of what is inside, and what leads to one or
-    from one is not to be cut. Yields Torch-Pruning's entry for walls."""
-    from torch_pruning.pruner.function import BasePruningFunc
-
-    class Wall(torch.nn.Module):
-        def forward(self, outputs: torch.Tensor, *inputs: Any) -> torch.Tensor:
-            return outputs + 0 * sum(
-                x.mean() for x in inputs if isinstance(x, torch.Tensor) and x.requires_grad
-            )
-
-    class Blind(BasePruningFunc):
-        def prune_out_channels(self, layer: Any, idxs: list[int]) -> Any:
-            return layer
-
-        def prune_in_channels(self, layer: Any, idxs: list[int]) -> Any:
-            return layer
-
-        def get_out_channels(self, layer: Any) -> None:
-            return None
-
-        get_in_channels = get_out_channels
+def walled(model: nn.Module, kinds: set[type]) -> Iterator[dict[type, WallPruner]]:
+    """Within it, modules of these kinds are walls for the trace: nothing is known of what is
+    inside, and what leads to one or from one is not to be cut. Yields Torch-Pruning's entry."""
 
     def blind(module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
         def see(*args: Any) -> torch.Tensor:
@@ -112,18 +123,18 @@ def walled(model: nn.Module, kinds: set[type]) -> Iterator[dict[type, Any]]:
     for module in modules:
         module.wall, module.forward = Wall(), blind(module, module.forward)
     try:
-        yield {Wall: Blind()}
+        yield {Wall: WallPruner()}
     finally:
         for module in modules:
             del module.wall, module.forward
 
 
 def kind_around(model: nn.Module, name: str, known: set[type]) -> type | None:
-    """The kind of the innermost module around the layer `name` that is no container of torch and not known yet."""
-    while name:
-        name = name.rpartition(".")[0]
+    """The kind of the innermost module around the layer `name` that is no container of torch and
+    not known yet."""
+    while name := name.rpartition(".")[0]:
         kind = type(model.get_submodule(name))
-        if name and kind not in known and not kind.__module__.startswith("torch.nn"):
+        if kind not in known and not kind.__module__.startswith("torch.nn"):
             return kind
     return None
 
@@ -175,48 +186,44 @@ def inseparable(group: Any, values: torch.Tensor, parts: int) -> tuple[torch.Ten
 
 
 def _along_channels(graph: Any) -> None:
-    """A convolution of one channel that runs along the channels (ECA) takes as many as come: it only hands their numbers on."""
+    """A convolution of one channel that runs along the channels (ECA) takes as many as come: it
+    only hands their numbers on."""
     from torch_pruning import ops
 
     def one(node: Any) -> bool:
-        return (
-            isinstance(node.module, nn.Conv1d)
-            and node.module.in_channels == node.module.out_channels == 1
-        )
+        layer = node.module
+        return isinstance(layer, nn.Conv1d) and layer.in_channels == layer.out_channels == 1
 
     through = graph.REGISTERED_PRUNERS[ops.OPTYPE.ELEMENTWISE].prune_out_channels
-    for dependency in (
-        dependency for node in graph.module2node.values() for dependency in node.dependencies
-    ):
-        if one(dependency.source):
-            dependency.trigger = through
-        if one(dependency.target):
-            dependency.handler = through
+    for node in graph.module2node.values():
+        for dependency in node.dependencies:
+            if one(dependency.source):
+                dependency.trigger = through
+            if one(dependency.target):
+                dependency.handler = through
 
 
 def _shape(function: Any, output: int = 0) -> tuple[int, ...]:
     """The shape of an output of an autograd function."""
-    return tuple(
-        function.variable.shape
-        if hasattr(function, "variable")
-        else function._input_metadata[output].shape
-    )
+    if hasattr(function, "variable"):
+        return tuple(function.variable.shape)
+    return tuple(function._input_metadata[output].shape)
 
 
 def _channel_axis(function: Any, axes: int) -> int | None:
-    """The axis along which it splits or joins, if that is the axis of channels: the last of (N, T, C), or of any where it was
-    called so, else the first after N."""
+    """The axis along which it splits or joins, if that is the axis of channels: the last of
+    (N, T, C), or of any where it was called so, else the first after N."""
     axis = function._saved_dim
     axis -= 2**64 if axis >= 2**63 else 0
     return axis if axis == -1 or axis == (2 if axes == 3 else 1) else None
 
 
 def _link(node: Any, other: Any, slot: int, mappings: Any) -> None:
-    """Indices from `node` to `other` go through the first of each pair of mappings, back through the second."""
+    """Indices from `node` to `other` go through the first of each pair of mappings, back through
+    the second."""
     for place, (source, target) in enumerate(((node, other), (other, node))):
-        for dependency, pair in zip(
-            (d for d in source.dependencies if d.target is target), mappings
-        ):
+        ours = (d for d in source.dependencies if d.target is target)
+        for dependency, pair in zip(ours, mappings):
             dependency.index_mapping[slot] = pair[place]
 
 
@@ -227,24 +234,12 @@ def _split(graph: Any, node: Any) -> None:
     axis = _channel_axis(function, len(_shape(function)))
     if axis is None or not node.enable_index_mapping:
         return
-    ends = [
-        0,
-        *accumulate(
-            _shape(function, output)[axis] for output in range(len(function._input_metadata))
-        ),
-    ]
+    outputs = range(len(function._input_metadata))
+    parts = [*pairwise(accumulate((_shape(function, n)[axis] for n in outputs), initial=0))]
     for user in dict.fromkeys(node.outputs):
-        parts = [
-            ends[output : output + 2]
-            for source, output in user.grad_fn.next_functions
-            if source is function
-        ]
-        _link(
-            node,
-            user,
-            0,
-            [(Part(offset=part, reverse=False), Part(offset=part, reverse=True)) for part in parts],
-        )
+        used = [n for source, n in user.grad_fn.next_functions if source is function]
+        ways = [[Part(offset=[*parts[n]], reverse=way) for way in (False, True)] for n in used]
+        _link(node, user, 0, ways)
 
 
 def _concat(graph: Any, node: Any) -> None:
@@ -254,25 +249,19 @@ def _concat(graph: Any, node: Any) -> None:
     axis = _channel_axis(function, len(_shape(function)))
     if axis is None or not node.enable_index_mapping:
         return
-    shapes = [
-        None if source is None else _shape(source, output)
-        for source, output in function.next_functions
-    ]
-    if len(shapes) != len(node.inputs) or None in shapes:
+    sources = function.next_functions
+    if len(sources) != len(node.inputs) or any(source is None for source, _ in sources):
         return  # an input without gradient, whose width nobody knows
-    ends = [0, *accumulate(shape[axis] for shape in shapes)]
+    parts = [*pairwise(accumulate((_shape(*source)[axis] for source in sources), initial=0))]
     for user in dict.fromkeys(node.inputs):
-        parts = [ends[k : k + 2] for k, source in enumerate(node.inputs) if source is user]
-        _link(
-            node,
-            user,
-            1,
-            [(Part(offset=part, reverse=True), Part(offset=part, reverse=False)) for part in parts],
-        )
+        used = [part for part, source in zip(parts, node.inputs) if source is user]
+        ways = [[Part(offset=[*part], reverse=way) for way in (True, False)] for part in used]
+        _link(node, user, 1, ways)
 
 
 def _reshape(graph: Any, node: Any) -> None:
-    """(N, C, H, W) to (N, C·H·W) and back; other reshapes leave the numbers of the channels as they are."""
+    """(N, C, H, W) to (N, C·H·W) and back; other reshapes leave the numbers of the channels as they
+    are."""
     from torch_pruning.dependency.index_mapping import _FlattenIndexMapping as Flat
 
     source, output = node.grad_fn.next_functions[0]
@@ -280,9 +269,8 @@ def _reshape(graph: Any, node: Any) -> None:
         return
     before, after = _shape(source, output), _shape(node.grad_fn)
     for wide, flat, users in ((before, after, node.inputs), (after, before, node.outputs)):
-        if (
-            len(wide) > 3 and len(flat) == 2 and flat[1] == prod(wide[1:]) > wide[1] > 1
-        ):  # (N, 1, 1, C) are tokens
+        channels_too = len(wide) > 3 and len(flat) == 2 and wide[1] > 1  # (N, 1, 1, C) are tokens
+        if channels_too and flat[1] == prod(wide[1:]) > wide[1]:
             step = flat[1] // wide[1]
             for user in dict.fromkeys(users):
                 _link(node, user, 0, [(Flat(step, reverse=True), Flat(step, reverse=False))] * 9)

@@ -1,6 +1,4 @@
-"""When two spellings mean one thing: the rule by which names of patients, and of classes, are
-compared.
-"""
+"""When two spellings mean one thing: how names of patients, and of classes, are compared."""
 
 import re
 import unicodedata
@@ -33,9 +31,7 @@ def key(value: Any) -> str:
 
 
 def spellings(names: Iterable[Any]) -> dict[str, list[str]]:
-    """{the spelling that stands for all: every spelling, sorted} of each thing that `names` name,
-    in order.
-    """
+    """{the spelling that stands for all: every spelling, sorted} of each thing named, in order."""
     found = defaultdict(set)
     for name in set(names):
         shown = name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)

@@ -1,7 +1,6 @@
-"""One file from one address into `<file>.part`: resumed after every break, held to its size and its MD5.
+"""One file from one address into `<file>.part`: resumed after a break, held to its size and MD5.
 
-The standard library is enough: pooch 1.9 knows no resume, no list of mirrors and no jitter, and requests would be one more
-package to install.
+The standard library is enough: pooch knows no resume, no list of mirrors and no jitter.
 """
 
 import hashlib
@@ -12,13 +11,10 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
+from contextlib import contextmanager
 from http.client import HTTPException, HTTPResponse, InvalidURL
 from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 from urllib import request
 from urllib.error import HTTPError, URLError
 
@@ -26,43 +22,31 @@ from effml import __version__
 from effml.data.catalogue import RemoteFile
 from effml.machine import offline
 
+Stream = HTTPResponse | BufferedReader
 BLOCK = 1 << 16  # bytes
-STEP = (
-    1 << 20
-)  # bytes: a try that brought so many is no failure, for a bad line may break a thousand times
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long a mirror may keep us waiting."""
-
-    tries: int = 4  # that bring less than a STEP
-    pause: float = 1.0  # s before the second try; doubles with each, and is jittered so that a class does not knock in step
-    longest: float = 60.0  # s that a busy server may ask us to stay away (Retry-After)
-    silence: float = 20.0  # s without a byte
-    window: float = 30.0  # s over which the rate is judged
-    slowest: float = 1000.0  # bytes/s
+STEP = 1 << 20  # bytes: a try that brought so many is no failure, for a bad line may break often
+TRIES = 4  # that bring less than a STEP
+PAUSE = 1.0  # s before the second try; doubles, with jitter so that a class spreads out
+LONGEST = 60.0  # s that a busy server may ask us to stay away (Retry-After)
+SILENCE = 20.0  # s without a byte
 
 
 class Unusable(Exception):
     """This address cannot help; another may."""
 
-    def __init__(self, why: str, *, missing: bool = False) -> None:
-        super().__init__(why)
-        self.missing = missing
-
 
 class Interrupted(Exception):
-    """This address may help if it is asked again, `wait` seconds later; from the beginning, if there is nothing `beyond`."""
+    """This address may help if it is asked again, `wait` seconds later; with `restart` from the
+    beginning."""
 
-    def __init__(self, why: str, *, wait: float = 0.0, beyond: bool = True) -> None:
+    def __init__(self, why: str, *, wait: float = 0.0, restart: bool = False) -> None:
         super().__init__(why)
-        self.wait, self.beyond = wait, beyond
+        self.wait, self.restart = wait, restart
 
 
 class Progress:
-    """MB, rate and time left on stderr: on a terminal one line kept up to date, else a line for every tenth, and none for
-    what is done in two seconds."""
+    """MB, rate and time left on stderr: on a terminal one line kept up to date, else a line for
+    every tenth, and none for what is done in two seconds."""
 
     SHORT = 2.0  # seconds
 
@@ -80,184 +64,113 @@ class Progress:
         self.stage = stage
         rate = (have - self.start) / max(now - self.since, 1e-3)
         whole = f"of {total / 1e6:.1f} MB, {_span((total - have) / rate)} left" if total else "MB"
-        self.say(
-            f"{have / 1e6:.1f} {whole}, {rate / 1e6:.2f} MB/s",
-            end="\r" if self.live and have != total else "\n",
-        )
+        end = "\r" if self.live and have != total else "\n"
+        self.say(f"{have / 1e6:.1f} {whole}, {rate / 1e6:.2f} MB/s", end)
 
     def say(self, text: str, end: str = "\n") -> None:
         if not self.quiet:
-            print(
-                f"{self.what}: {text}".ljust(78 if self.live else 0),
-                end=end,
-                file=sys.stderr,
-                flush=True,
-            )
+            line = f"{self.what}: {text}".ljust(78 if self.live else 0)
+            print(line, end=end, file=sys.stderr, flush=True)
 
 
 def _span(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 100
-        else f"{seconds / 60:.0f} min"
-        if seconds < 6000
-        else f"{seconds / 3600:.1f} h"
-    )
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def insist(address: str, part: Path, file: RemoteFile, patience: Patience, show: Progress) -> None:
+def insist(address: str, part: Path, file: RemoteFile, show: Progress) -> None:
     """Bring `part` to the bytes of `file`, asking `address` again as long as that makes sense.
 
     Raises Unusable if that does not help, and OSError if the disk is full.
     """
-    tries, best, version = 0, bytes_of(part), {}
-    while True:
+    tries, best = 0, bytes_of(part)
+    while not bytes_of(part) or _md5(part) != file.md5:
         try:
-            return _transfer(address, part, file, version, patience, show)
+            return _transfer(address, part, file, show)
         except Interrupted as error:
-            if not error.beyond and part.is_file():  # the part is whole, or wrong
-                if _md5(part) == file.md5:
-                    return
-                part.unlink()
+            if error.restart:
+                part.unlink(missing_ok=True)
             have = bytes_of(part)
             tries, best = (1, have) if have >= best + STEP else (tries + 1, best)
-            if tries >= patience.tries:
+            if tries >= TRIES:
                 raise Unusable(f"{error} ({tries} tries)") from None
-            wait = error.wait + patience.pause * 2 ** (tries - 1) * random.uniform(0.5, 1.5)
+            wait = error.wait + PAUSE * 2 ** (tries - 1) * random.uniform(0.5, 1.5)
             show.say(f"{error}; again in {wait:.0f} s")
             time.sleep(wait)
-
-
-def size_at(address: str, file: RemoteFile) -> int | None:
-    """The bytes of `file` as `address` announces them; None if it does not, or nothing plausible."""
-    with (
-        suppress(Unusable, Interrupted),
-        _network(Patience()),
-        _open(address, 0, {}, 5.0, "HEAD") as stream,
-    ):
-        total = _extent(stream, 0)[1]
-        return total if total and total <= limit(file) else None
-
-
-def limit(file: RemoteFile) -> int:
-    """No file is larger than its arrays unpacked, but for headers and labels."""
-    return int(file.at_most_bytes * 1.05) + 1_000_000
 
 
 def bytes_of(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def _transfer(
-    address: str,
-    part: Path,
-    file: RemoteFile,
-    version: dict[str, str],
-    patience: Patience,
-    show: Progress,
-) -> None:
-    have, most = bytes_of(part), limit(file)
+def _transfer(address: str, part: Path, file: RemoteFile, show: Progress) -> None:
+    # no file is larger than its arrays unpacked, but for headers and labels
+    have, most = bytes_of(part), int(file.at_most_bytes * 1.05) + 1_000_000
     if have > most:
         part.unlink()
         have = 0
-    with _network(patience):
-        stream = _open(address, have, version, patience.silence)
+    with _network():
+        stream = _open(address, have)
     with stream:
         start, total = _extent(stream, have)
+        size = f"{(total or 0) / 1e6:.1f} MB"
         if total is not None and total > most:
-            raise Unusable(
-                f"it announces {total / 1e6:.1f} MB, but the file has at most {most / 1e6:.1f} MB"
-            )
-        free = shutil.disk_usage(part.parent).free
-        if total is not None and total - have > free:
+            raise Unusable(f"it announces {size}, but the file has at most {most / 1e6:.1f} MB")
+        free, needed = shutil.disk_usage(part.parent).free, (total or have) - have
+        if needed > free:
             raise OSError(
-                f"{part.parent} has {free / 1e6:.1f} MB free, but {file.path} needs {(total - have) / 1e6:.1f} MB. "
-                "Make room, or choose a folder on another disk with --root, or root=… in Python."
+                f"{part.parent} has {free / 1e6:.1f} MB free, but {file.path} needs "
+                f"{needed / 1e6:.1f} MB. Make room, or choose a folder on another disk with "
+                "--root, or root=… in Python."
             )
+        have = start
+        show.begin(have)
         with open(part, "ab" if start else "wb") as out:
-            have = _copy(stream, out, start, total, most, patience, show)
+            while have <= most:
+                with _network():
+                    block = stream.read1(BLOCK)
+                if not block:
+                    break
+                out.write(block)
+                have += len(block)
+                show(have, total)
             out.flush()
             os.fsync(out.fileno())
     if have > most:
         part.unlink()
         raise Unusable(f"it sends more than the {most / 1e6:.1f} MB that the file can have")
     if total is not None and have < total:
-        raise Interrupted(f"the connection ended after {have / 1e6:.1f} of {total / 1e6:.1f} MB")
+        raise Interrupted(f"the connection ended after {have / 1e6:.1f} of {size}")
     if (found := _md5(part)) != file.md5:
         part.unlink()
         why = f"the MD5 of what it sent is {found}, but must be {file.md5}"
-        # Once more from the beginning where bytes from before may be at fault, or the end may have got lost unnoticed.
+        # once more where bytes from before may be at fault, or the end may have got lost unnoticed
         raise Interrupted(why) if start or total is None else Unusable(why)
 
 
-def _copy(
-    stream: HTTPResponse | BufferedReader,
-    out: BinaryIO,
-    have: int,
-    total: int | None,
-    most: int,
-    patience: Patience,
-    show: Progress,
-) -> int:
-    show.begin(have)
-    since, before = time.monotonic(), have
-    while have <= most:
-        with _network(patience):
-            block = stream.read1(BLOCK)
-        if not block:
-            break
-        out.write(block)
-        have += len(block)
-        show(have, total)
-        if (passed := time.monotonic() - since) >= patience.window:
-            if have - before < patience.slowest * passed:
-                raise Interrupted(f"stalled: {have - before} bytes in {passed:.0f} s")
-            since, before = time.monotonic(), have
-    return have
-
-
-def _open(
-    address: str, have: int, version: dict[str, str], silence: float, method: str = "GET"
-) -> HTTPResponse | BufferedReader:
-    """Ask for the bytes from `have` on. `version` is how this address named what it sent before, and is brought up to date."""
+def _open(address: str, have: int) -> Stream:
+    """Ask for the bytes from `have` on."""
     if not re.match("https?://", address):
         if not (path := Path(address).expanduser()).is_file():
-            raise Unusable(
-                "neither a file here nor an address with http:// or https://", missing=True
-            )
+            raise Unusable("neither a file here nor an address with http:// or https://")
         return open(path, "rb")
     if offline():
         raise Unusable("not asked, because EFFML_OFFLINE is set: unset it to ask")
-    opener = request.OpenerDirector()  # build_opener's would follow a redirection to ftp
-    for handler in (
-        request.ProxyHandler,
-        request.UnknownHandler,
-        request.HTTPHandler,
-        request.HTTPSHandler,
-        request.HTTPDefaultErrorHandler,
-        request.HTTPRedirectHandler,
-        request.HTTPErrorProcessor,
-    ):
-        opener.add_handler(handler())
-    opener.addheaders = [("User-Agent", f"effml/{__version__}")]
-    headers = {"Range": f"bytes={have}-", **version} if have else {}
-    stream = opener.open(request.Request(address, headers=headers, method=method), timeout=silence)
-    name = stream.headers["ETag"] or stream.headers["Last-Modified"] or "W/"
-    version.update(
-        {} if name.startswith("W/") else {"If-Range": name}
-    )  # a weak name does not mean the same bytes
-    return stream
+    asked = request.Request(address, headers={"User-Agent": f"effml/{__version__}"})
+    if have:
+        asked.add_header("Range", f"bytes={have}-")
+    return request.build_opener().open(asked, timeout=SILENCE)
 
 
-def _extent(stream: HTTPResponse | BufferedReader, have: int) -> tuple[int, int | None]:
-    """Where the bytes of an answer start, `have` or 0, and how many the whole file has, None where it is not said."""
+def _extent(stream: Stream, have: int) -> tuple[int, int | None]:
+    """Where the bytes of an answer start, `have` or 0, and how many the whole file has, None where
+    it is not said."""
     if isinstance(stream, BufferedReader):
         stream.seek(have)
         return have, os.fstat(stream.fileno()).st_size
     if stream.headers.get_content_type() == "text/html":
-        raise Unusable(
-            "it sends a web page instead of the file: does this network want you to log in first?"
-        )
+        raise Unusable("it sends a web page: does this network want you to log in first?")
     if stream.status == 200:
         length = stream.headers["Content-Length"] or ""
         return 0, int(length) if re.fullmatch("[0-9]{1,15}", length) else None
@@ -266,50 +179,35 @@ def _extent(stream: HTTPResponse | BufferedReader, have: int) -> tuple[int, int 
     said = stream.headers["Content-Range"]
     given = re.fullmatch("bytes ([0-9]{1,15})-([0-9]{1,15})/([0-9]{1,15}|[*])", said or "")
     if not given or int(given[1]) != have:
-        raise Interrupted(
-            f"asked for the bytes from {have} on, it sends Content-Range {said}", beyond=False
-        )
+        why = f"asked for the bytes from {have} on, it sends Content-Range {said}"
+        raise Interrupted(why, restart=True)
     return have, int(given[2]) + 1 if given[3] == "*" else int(given[3])
 
 
 @contextmanager
-def _network(patience: Patience) -> Iterator[None]:
+def _network() -> Iterator[None]:
     """What goes wrong in here, as Interrupted if another try makes sense, else as Unusable."""
     try:
         yield
     except HTTPError as error:
         error.close()
-        why, wait = (
-            f"HTTP {error.code} {error.reason}",
-            _seconds(error.headers["Retry-After"] or ""),
-        )
+        why, after = f"HTTP {error.code} {error.reason}", error.headers["Retry-After"] or ""
+        wait = float(after) if after.isdecimal() else 0.0  # dates are not understood
         if error.code == 416:
-            raise Interrupted(why, beyond=False) from None
+            raise Interrupted(why, restart=True) from None
         if error.code not in (408, 425, 429) and error.code < 500:
-            raise Unusable(why, missing=error.code == 404) from None
-        if wait > patience.longest:
+            raise Unusable(why) from None
+        if wait > LONGEST:
             raise Unusable(f"{why}: come back in {wait:.0f} s") from None
         raise Interrupted(why, wait=wait) from None
     except (OSError, HTTPException, ValueError) as error:
         reason = error.reason if isinstance(error, URLError) else error
-        lasting = isinstance(
-            reason, (ConnectionRefusedError, InvalidURL, ValueError, str)
-        )  # ValueError: also certificates
-        raise (Unusable if lasting else Interrupted)(f"{reason}" or type(reason).__name__) from None
-
-
-def _seconds(retry_after: str) -> float:
-    """What a Retry-After header asks for, in seconds or as a date; 0 if it is neither."""
-    if retry_after.isdecimal():
-        return float(retry_after)
-    try:
-        return max(parsedate_to_datetime(retry_after).timestamp() - time.time(), 0.0)
-    except (TypeError, ValueError, OverflowError):
-        return 0.0
+        lasting = (ConnectionRefusedError, InvalidURL, ValueError, str)  # ValueError: certificates
+        kind = Unusable if isinstance(reason, lasting) else Interrupted
+        raise kind(f"{reason}" or type(reason).__name__) from None
 
 
 def _md5(path: Path) -> str:
     with open(path, "rb") as file:
-        return hashlib.file_digest(
-            file, lambda: hashlib.new("md5", usedforsecurity=False)
-        ).hexdigest()
+        md5 = hashlib.file_digest(file, lambda: hashlib.new("md5", usedforsecurity=False))
+    return md5.hexdigest()

@@ -1,4 +1,5 @@
-"""What a run builds on: the weights that earlier runs left in the store, compressed or not, and what these runs cost."""
+"""What a run builds on: the weights that earlier runs left in the store, compressed or not, and
+what these runs cost."""
 
 import math
 from pathlib import Path
@@ -25,14 +26,14 @@ def shape(data: Dataset) -> dict[str, int]:
 def build_for(
     name: str, data: Dataset, weights: str, seed: int
 ) -> tuple[nn.Module, list[dict[str, Any]]]:
-    """A model, and the steps in which it was compressed if `weights` are those of a compressed one."""
+    """A model, and the steps in which it was compressed if `weights` are of a compressed one."""
     if not (weights.endswith(".safetensors") and Path(weights).with_suffix(".json").is_file()):
         return build_model(name, **shape(data), weights=weights, seed=seed), []
     model, made = load_with_recipe(weights)
     if made["base"] != name or made["build"] != shape(data):
         raise ValueError(
-            f"weights={weights} are a compressed {made['base']} for {made['build']}, but model={name!r} and data "
-            f"ask for {shape(data)}: give that model and data like those it was made for."
+            f"weights={weights} are a compressed {made['base']} for {made['build']}, but "
+            f"model={name!r} and data ask for {shape(data)}: give those that it was made for."
         )
     return model, made["steps"]
 
@@ -40,17 +41,24 @@ def build_for(
 def find_teacher(
     recipe: Recipe, data: Dataset, store: Path | None
 ) -> tuple[nn.Module | None, dict[str, Any] | None]:
-    """The model that the run `recipe.teacher` of this store left, and its record; two None where no teacher is asked for.
+    """The model that the run `recipe.teacher` of this store left, and its record; two None where no
+    teacher is asked for.
 
-    Raises WeightsUnavailable where there is no such run or its weights were not kept, ValueError where it answers for other
-    classes or other channels than those of `data`: a last layer drawn anew would teach noise."""
+    Raises WeightsUnavailable where there is no such run or its weights were not kept, ValueError
+    where it answers for other classes or channels than those of `data`: a last layer drawn anew
+    would teach noise."""
     if recipe.teacher == "none":
         return None, None
     weights, row = ancestor(recipe.teacher, store)
     if row is None:
         raise WeightsUnavailable(
-            f"teacher={recipe.teacher!r} is no run in this store. Sweep the teacher's recipe first, with "
-            "keep_weights=True, and give its id."
+            f"teacher={recipe.teacher!r} is no run in this store. Sweep the teacher's recipe "
+            "first, with keep_weights=True, and give its id."
+        )
+    if row["model"].startswith("own:"):
+        raise ValueError(
+            f"teacher={recipe.teacher!r} is {row['model']}, which is not at hand here: give the id "
+            "of a run of a named model, or call effml.train(…, teacher=model)."
         )
     try:
         teacher = build_for(row["model"], data, weights, row["seed"])[0]
@@ -60,8 +68,9 @@ def find_teacher(
         name: list(tensor.shape) for name, tensor in teacher.state_dict().items()
     }:
         raise ValueError(
-            f"teacher={recipe.teacher!r} is a {row['model']} that learned {row['data']} at {row['size']} px: its "
-            f"weights do not fit {shape(data)}. Give a teacher that learned the same classes in such images."
+            f"teacher={recipe.teacher!r} is a {row['model']} that learned {row['data']} at "
+            f"{row['size']} px: its weights do not fit {shape(data)}. Give a teacher that learned "
+            "the same classes in such images."
         )
     return teacher, row
 
@@ -106,7 +115,6 @@ def _parent(asked: str, store: Path | None, behind: list[float]) -> dict[str, An
 
 _COSTS = ("seconds", "energy_j")
 _BUILDS_ON = ("weights", "teacher")
-UNKNOWN = {f"lineage_{name}": math.nan for name in _COSTS}
 
 
 def _costs(row: dict[str, Any], of: str) -> list[float]:
@@ -114,21 +122,25 @@ def _costs(row: dict[str, Any], of: str) -> list[float]:
     return [math.nan if cost is None else cost for cost in costs]
 
 
-def from_a_file(recipe: Recipe, parent: dict[str, Any] | None) -> bool:
-    """Whether the weights are those of a file, which does not say what it cost."""
-    return parent is None and recipe.weights not in NO_RUN
+def paid_before(
+    recipe: Recipe, store: Path | None, parent: dict[str, Any] | None, master: dict[str, Any] | None
+) -> dict[str, float]:
+    """`lineage` of the runs that gave weights and teacher; NaN where a file gave the weights, which
+    does not say what it cost."""
+    if parent is None and recipe.weights not in NO_RUN:
+        return {f"lineage_{name}": math.nan for name in _COSTS}
+    return lineage(store, parent, master)
 
 
 def ancestor(asked: str, store: Path | None) -> tuple[str, dict[str, Any] | None]:
-    """The weights file that an earlier run left, and its record. Other weights pass through, without a record."""
+    """The weights file that an earlier run left, and its record. Other weights pass through,
+    without a record."""
     parent, known = find_run(asked, store)
-    if parent is None and known:
+    if parent is not None:
+        return str(store / f"{parent['run_id']}.safetensors"), parent
+    if known:
         raise WeightsUnavailable(
-            f"The run {asked} is in the store, but the weights that it left are not (they were not kept, or have "
-            "changed since): sweep it again with keep_weights=True."
+            f"The run {asked} is in the store, but the weights that it left are not (they were not "
+            "kept, or have changed since): sweep it again with keep_weights=True."
         )
-    return (
-        (asked, None)
-        if parent is None
-        else (str(store / f"{parent['run_id']}.safetensors"), parent)
-    )
+    return asked, None

@@ -2,23 +2,23 @@
 
 import hashlib
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
 from effml.data.identity import key
 from effml.importing.grey import Span, Unusable, Window, to_8_bit
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
     from pydicom import Dataset
 
 FRAMES = "it holds {} frames: export the one that counts as a picture of its own"
 TOO_LARGE = "{}×{} pixels are more than Pillow's limit against decompression bombs"
-_DAMAGED = "its DICOM header is damaged: pydicom {} cannot read it"
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _CT = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
 _NEEDED = ("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated")
+_OF_FRAMES = ("PixelMeasuresSequence", "PixelValueTransformationSequence", "FrameVOILUTSequence")
 _FIRST = (0x0000, 0x0001, 0x0002, 0x0005, 0x0008, 0x0010, 0x0012, 0x0016, 0x0018)
 _VRS = (b"UL", b"OB", b"UI", b"SH", b"CS", b"DA", b"TM")  # of the elements that come first
 
@@ -32,19 +32,18 @@ def is_dicom(data: bytes) -> bool:
         return True
     for order in ("little", "big"):
         group, element = (int.from_bytes(data[i : i + 2], order) for i in (0, 2))
-        if group in (0x0002, 0x0008) and element in _FIRST:
-            length = int.from_bytes(data[4:8], order)
-            if data[4:6] in _VRS or (0 < length <= 256 and length % 2 == 0):
-                return True
+        length = int.from_bytes(data[4:8], order)
+        even = 0 < length <= 256 and length % 2 == 0
+        if group in (2, 8) and element in _FIRST and (even or data[4:6] in _VRS):
+            return True
     return False
 
 
-def read_dicom(data: bytes, window: Window, done: list[str], about: dict[str, str]) -> "Image":
+def read_dicom(data: bytes, window: Window, done: list[str], about: dict[str, str]) -> Image.Image:
     """A DICOM file of one frame as an 8-bit picture, mode "L" or "RGB".
 
     What was done is appended to `done`; `about` gets group (12 hex digits for the PatientID) and
-    date (StudyDate), if there are any. Raises Unusable with the reason, and ModuleNotFoundError
-    without pydicom.
+    date (StudyDate), if there are any. Raises Unusable, and ModuleNotFoundError without pydicom.
     """
     try:
         import pydicom
@@ -52,17 +51,20 @@ def read_dicom(data: bytes, window: Window, done: list[str], about: dict[str, st
         raise ModuleNotFoundError(
             "DICOM files need pydicom: pip install pydicom, or export the pictures as PNG."
         ) from None
-    file = _dataset(data)
+    damaged = f"its DICOM header is damaged: pydicom {pydicom.__version__} cannot read it"
+    try:
+        file = _dataset(data)
+    except Exception:  # of many kinds
+        raise Unusable(damaged) from None
     try:
         return _picture(file, data, window, done, about)
     except NotImplementedError:  # pydicom reads an element when it is asked for
-        raise Unusable(_DAMAGED.format(pydicom.__version__)) from None
+        raise Unusable(damaged) from None
 
 
 def _picture(
     file: "Dataset", data: bytes, window: Window, done: list[str], about: dict[str, str]
-) -> "Image":
-    from PIL import Image
+) -> Image.Image:
     from pydicom.pixels import apply_color_lut
 
     _check(file, data)
@@ -96,44 +98,28 @@ def _dataset(data: bytes) -> "Dataset":
     import pydicom
     from pydicom import uid
 
-    try:
-        file = pydicom.dcmread(BytesIO(data), force=data[128:132] != b"DICM")
-        for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
-            for group in (file.get(groups) or [])[:1]:
-                for name in (
-                    "PixelMeasuresSequence",
-                    "PixelValueTransformationSequence",
-                    "FrameVOILUTSequence",
-                ):
-                    for item in (group.get(name) or [])[:1]:
-                        file.update(item)
-        if not getattr(file, "file_meta", None):
-            file.file_meta = pydicom.dataset.FileMetaDataset()
-        if not file.file_meta.get("TransferSyntaxUID"):
-            implicit, little = file.original_encoding
-            file.file_meta.TransferSyntaxUID = (
-                uid.ImplicitVRLittleEndian
-                if implicit
-                else uid.ExplicitVRLittleEndian
-                if little
-                else uid.ExplicitVRBigEndian
-            )
-    except Exception:
-        raise Unusable(_DAMAGED.format(pydicom.__version__)) from None
+    file = pydicom.dcmread(BytesIO(data), force=data[128:132] != b"DICM")
+    for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+        for group in (file.get(groups) or [])[:1]:
+            for item in (one for name in _OF_FRAMES for one in (group.get(name) or [])[:1]):
+                file.update(item)
+    if not getattr(file, "file_meta", None):
+        file.file_meta = pydicom.dataset.FileMetaDataset()
+    if not file.file_meta.get("TransferSyntaxUID"):
+        implicit, little = file.original_encoding
+        explicit = uid.ExplicitVRLittleEndian if little else uid.ExplicitVRBigEndian
+        file.file_meta.TransferSyntaxUID = uid.ImplicitVRLittleEndian if implicit else explicit
     return file
 
 
 def _check(file: "Dataset", data: bytes) -> None:
     """Raises Unusable for what is no single picture, or may not be used."""
-    from PIL import Image
 
     if not any(name in file for name in _PIXELS):
-        tags = (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")  # pydicom leaves out what is cut off
-        cut = any(tag in data for tag in tags)
-        raise Unusable(
-            "its DICOM data end before its pixels do" if cut else "a DICOM file without pixels"
-        )
-    needed = (*_NEEDED, *(("BitsStored", "PixelRepresentation") if "PixelData" in file else ()))
+        cut = any(tag in data for tag in (b"\xe0\x7f\x10\0", b"\x7f\xe0\0\x10"))
+        why = "its DICOM data end before its pixels do" if cut else "a DICOM file without pixels"
+        raise Unusable(why)
+    needed = _NEEDED + ("BitsStored", "PixelRepresentation") * ("PixelData" in file)
     if missing := [name for name in needed if file.get(name) in (None, "")]:
         raise Unusable(f"its DICOM header lacks {', '.join(missing)}")
     if (frames := int((_numbers(file, "NumberOfFrames") or [1])[0])) > 1:
@@ -141,58 +127,55 @@ def _check(file: "Dataset", data: bytes) -> None:
     if file.Rows * file.Columns > (Image.MAX_IMAGE_PIXELS or np.inf):
         raise Unusable(TOO_LARGE.format(file.Columns, file.Rows))
     if file.get("BurnedInAnnotation") == "YES":
-        raise Unusable(
-            "text is burned into its pixels, perhaps a name (BurnedInAnnotation): "
-            "blank it out first"
-        )
+        name = "text is burned into its pixels, perhaps a name (BurnedInAnnotation)"
+        raise Unusable(f"{name}: blank it out first")
 
 
 def _decoded(file: "Dataset") -> np.ndarray:
     """The stored values (H, W), or RGB (H, W, 3). Raises Unusable with the fact against it."""
-    import pydicom
-    from pydicom.pixels import get_decoder, pixel_array
+    from pydicom.pixels import pixel_array
 
     syntax = file.file_meta.TransferSyntaxUID
     if not syntax.is_transfer_syntax:
         raise Unusable(f"its transfer syntax {syntax} is no standard one: export it uncompressed")
     stored, spare = file.get("BitsStored"), 0
     if "PixelData" in file and not syntax.is_encapsulated:
-        high = file.get("HighBit")
+        high, room = file.get("HighBit"), file.BitsAllocated
         spare = 0 if high is None else high + 1 - stored
-        if not 0 <= spare <= file.BitsAllocated - stored:
-            raise Unusable(
-                f"BitsAllocated {file.BitsAllocated}, BitsStored {stored} and HighBit "
-                f"{high} contradict each other"
-            )
+        if not 0 <= spare <= room - stored:
+            said = f"BitsAllocated {room}, BitsStored {stored} and HighBit {high}"
+            raise Unusable(f"{said} contradict each other")
         file.BitsStored = stored + spare  # pydicom takes the lowest bits, whatever HighBit says
     try:
         pixels = pixel_array(file)
-    except Exception:  # of many kinds; the reason is found below, from the file itself
-        pass
-    else:
-        file.BitsStored = stored
-        return pixels >> spare if spare else pixels
-    said = f"its pixels are compressed as {syntax.name}, which pydicom {pydicom.__version__}"
+    except Exception:  # of many kinds; the reason is found in the file itself
+        raise Unusable(_why_not_decoded(file)) from None
+    file.BitsStored = stored
+    return pixels >> spare if spare else pixels
+
+
+def _why_not_decoded(file: "Dataset") -> str:
+    from pydicom.pixels import get_decoder
+
+    syntax, cells = file.file_meta.TransferSyntaxUID, file.Rows * file.Columns
+    if not syntax.is_encapsulated:
+        need = cells * file.SamplesPerPixel * file.BitsAllocated // 8
+        have = max(len(file[name].value or b"") for name in _PIXELS if name in file)
+        if have < need:
+            return f"it holds {have} bytes of pixels, {need} are needed"
+        kind = f"{file.BitsAllocated}-bit {file.PhotometricInterpretation}"
+        return f"pydicom cannot decode its {kind} pixels"
+    said = f"its pixels are compressed as {syntax.name}, which pydicom"
     try:
-        decoder = get_decoder(syntax)
+        ways = ", or ".join(get_decoder(syntax).missing_dependencies).replace(" - requires", ":")
     except NotImplementedError:
-        raise Unusable(f"{said} cannot decode: export it uncompressed") from None
-    if not decoder.is_available:
-        ways = ", or ".join(one.replace(" - requires", ":") for one in decoder.missing_dependencies)
-        raise Unusable(f"{said} decodes with {ways}. Install one, or export it uncompressed")
-    if syntax.is_encapsulated:
-        raise Unusable(f"{said} cannot decode: its data are damaged or of another kind")
-    need = file.Rows * file.Columns * file.SamplesPerPixel * file.BitsAllocated // 8
-    have = max(len(file[name].value or b"") for name in _PIXELS if name in file)
-    raise Unusable(
-        f"it holds {have} bytes of pixels, {need} are needed"
-        if have < need
-        else f"pydicom {pydicom.__version__} cannot decode its {file.BitsAllocated}-bit "
-        f"{file.PhotometricInterpretation} pixels"
-    )
+        return f"{said} cannot decode: export it uncompressed"
+    if get_decoder(syntax).is_available:
+        return f"{said} cannot decode: its data are damaged or of another kind"
+    return f"{said} decodes with {ways}. Install one, or export it uncompressed"
 
 
-def _grey(file: "Dataset", pixels: np.ndarray, window: Window, done: list[str]) -> "Image":
+def _grey(file: "Dataset", pixels: np.ndarray, window: Window, done: list[str]) -> Image.Image:
     """Stored values (H, W) to 8 bit: padding, modality LUT or slope, then window or VOI LUT."""
     hidden, stated = _padding(file, pixels), None
     values, unit = _rescaled(file, pixels, window)
@@ -200,28 +183,23 @@ def _grey(file: "Dataset", pixels: np.ndarray, window: Window, done: list[str]) 
         _fits(file, unit, done)
     elif window is None:
         values, stated = _shown(file, values, done)
-        if (
-            stated is None
-            and values is pixels
-            and pixels.dtype.kind == "u"
-            and file.BitsStored <= 8
-        ):
+        as_stored = stated is None and values is pixels and pixels.dtype.kind == "u"
+        if as_stored and file.BitsStored <= 8:
             full = 2**file.BitsStored - 1
             how = "" if full == 255 else f"{file.BitsStored}-bit values spread over 0 to 255"
             stated = 0.0, float(full), how
-    inverse = file.get("PresentationLUTShape") == "INVERSE"
+    inverse = file.get("PresentationLUTShape") == "INVERSE"  # says the same of MONOCHROME1
     why = "PresentationLUTShape INVERSE" if inverse else ""
-    if file.PhotometricInterpretation == "MONOCHROME1":  # INVERSE says the same of it
-        why = "MONOCHROME1"
+    why = "MONOCHROME1" if file.PhotometricInterpretation == "MONOCHROME1" else why
     return to_8_bit(values, window, done, stated=stated, hidden=hidden, inverted=why)
 
 
 def _aspect(file: "Dataset") -> str:
     """Height to width of a pixel as text, such as "2:1"; "" for squares, or where nothing says."""
     for name in ("PixelSpacing", "ImagerPixelSpacing", "PixelAspectRatio"):
-        if len(sides := _numbers(file, name)) == 2 and min(sides) > 0:
-            if not np.isclose(*sides, rtol=0.01):
-                return f"{sides[0]:g}:{sides[1]:g}"
+        sides = _numbers(file, name)
+        if len(sides) == 2 and min(sides) > 0 and not np.isclose(*sides, rtol=0.01):
+            return f"{sides[0]:g}:{sides[1]:g}"
     return ""
 
 
@@ -241,19 +219,17 @@ def _padding(file: "Dataset", pixels: np.ndarray) -> np.ndarray | None:
 def _rescaled(file: "Dataset", pixels: np.ndarray, window: Window) -> tuple[np.ndarray, str | None]:
     """Values after the modality LUT or slope and intercept, and their unit; None: stored values."""
     if tables := file.get("ModalityLUTSequence"):
-        lut, first, _ = _table(tables[0], "modality LUT", pixels)
-        return _looked_up(pixels, lut, first), str(tables[0].get("ModalityLUTType") or "US")
+        values, _ = _looked_up(pixels, tables[0], "modality LUT")
+        return values, str(tables[0].get("ModalityLUTType") or "US")
     slope, intercept = _numbers(file, "RescaleSlope"), _numbers(file, "RescaleIntercept")
     if slope and slope[0] == 0:
         raise Unusable("its RescaleSlope is 0")
-    if not slope and not intercept:
-        return pixels, None
     if not slope or not intercept:
-        lacks, has = ("Slope", "Intercept") if intercept else ("Intercept", "Slope")
-        if window or (_numbers(file, "WindowWidth") and _numbers(file, "WindowCenter")):
-            raise Unusable(
-                f"it has a Rescale{has} and no Rescale{lacks}, so its window is of no use"
-            )
+        stated = _numbers(file, "WindowWidth") and _numbers(file, "WindowCenter")
+        if (slope or intercept) and (window or stated):
+            has, lacks = ("Slope", "Intercept") if slope else ("Intercept", "Slope")
+            said = f"it has a Rescale{has} and no Rescale{lacks}"
+            raise Unusable(f"{said}, so its window is of no use")
         return pixels, None
     unit = str(file.get("RescaleType") or ("HU" if _is_ct(file) else "not named"))
     same = (slope[0], intercept[0]) == (1, 0)
@@ -262,16 +238,12 @@ def _rescaled(file: "Dataset", pixels: np.ndarray, window: Window) -> tuple[np.n
 
 def _fits(file: "Dataset", unit: str | None, done: list[str]) -> None:
     """Say what the window given is taken for, or raise Unusable where it cannot be meant."""
-    if unit is None and _is_ct(file):
-        raise Unusable(
-            "a CT without slope and intercept: its values are no HU, and the window given does not "
-            "apply. Import such files on their own, without a window"
-        )
-    if _is_ct(file) and not unit.startswith("HU"):
-        raise Unusable(
-            f"its values after slope or table are {unit}, no HU: the window given does not apply. "
-            "Import such files on their own, without a window"
-        )
+    if _is_ct(file) and not (unit or "").startswith("HU"):
+        what = "a CT without slope and intercept: its values are no HU"
+        if unit:
+            what = f"its values after slope or table are {unit}, no HU"
+        advice = "Import such files on their own, without a window"
+        raise Unusable(f"{what}, and the window given does not apply. {advice}")
     if unit is None:
         done.append("window taken for stored values: the file has no slope and intercept")
     elif unit != "HU":
@@ -286,9 +258,9 @@ def _is_ct(file: "Dataset") -> bool:
 def _shown(file: "Dataset", values: np.ndarray, done: list[str]) -> tuple[np.ndarray, Span | None]:
     """Values and the window which the file states for them (PS3.3 C.11.2), the first of several."""
     if tables := file.get("VOILUTSequence"):
-        lut, first, bits = _table(tables[0], "VOI LUT", values)
-        how = "VOI LUT of the file" + _first_of(len(tables))
-        return _looked_up(values, lut, first), (0.0, 2.0**bits - 1, how)
+        values, bits = _looked_up(values, tables[0], "VOI LUT")
+        first = f", the first of {len(tables)}" if len(tables) > 1 else ""
+        return values, (0.0, 2.0**bits - 1, f"VOI LUT of the file{first}")
     centres, widths = _numbers(file, "WindowCenter"), _numbers(file, "WindowWidth")
     if not centres or not widths:
         return values, None
@@ -298,7 +270,8 @@ def _shown(file: "Dataset", values: np.ndarray, done: list[str]) -> tuple[np.nda
     if width < 1 if name == "LINEAR" else width <= 0:
         done.append(f"window stated in the file not used: its width is {width:g}")
         return values, None
-    how = "window stated in the file" + _first_of(min(len(centres), len(widths)))
+    count = min(len(centres), len(widths))
+    how = "window stated in the file" + (f", the first of {count}" if count > 1 else "")
     if name == "SIGMOID":
         power = np.clip(-4 * (values - centre) / width, -700, 700)  # exp has no overflow there
         return 1 / (1 + np.exp(power)), (0.0, 1.0, f"sigmoid {how}")
@@ -307,44 +280,34 @@ def _shown(file: "Dataset", values: np.ndarray, done: list[str]) -> tuple[np.nda
     return values, (centre - width / 2, centre + width / 2, how)
 
 
-def _first_of(count: int) -> str:
-    return f", the first of {count}" if count > 1 else ""
-
-
-def _table(item: "Dataset", name: str, values: np.ndarray) -> tuple[np.ndarray, int, int]:
-    """A lookup table, the value of its first entry, and its bits.
+def _looked_up(values: np.ndarray, item: "Dataset", name: str) -> tuple[np.ndarray, int]:
+    """Values through the lookup table of an item, and the bits of its entries.
 
     Read here, because pydicom's own functions know 8, 10 to 16 bits only, and wrap the index of a
     table of 8 bits and more than 256 entries.
     """
     try:
         entries, first, bits = (int(number) for number in item.LUTDescriptor)
-        raw = item.LUTData
+        entries, raw = entries or 65536, item.LUTData
         if isinstance(raw, bytes):
-            raw = np.frombuffer(raw, np.uint8 if len(raw) < 2 * (entries or 65536) else "<u2")
-        lut = np.asarray(raw).astype(np.int64)[: entries or 65536]
+            raw = np.frombuffer(raw, np.uint8 if len(raw) < 2 * entries else "<u2")
+        lut = np.asarray(raw).astype(np.int64)[:entries]
     except Exception:
         raise Unusable(f"its {name} cannot be read: LUTDescriptor or LUTData is damaged") from None
-    if len(lut) != (entries or 65536):
+    if len(lut) != entries:
         raise Unusable(f"its {name} has {len(lut)} entries, its descriptor says {entries}")
     if not 1 <= bits <= 16 or lut.max() >= 2**bits:
-        raise Unusable(
-            f"its {name} holds values up to {lut.max()}, its descriptor says {bits} bits"
-        )
+        top = f"values up to {lut.max()}"
+        raise Unusable(f"its {name} holds {top}, its descriptor says {bits} bits")
     if first > 32767 and values.min() < 0:  # signed, written as unsigned
         first -= 65536
-    return lut, first, bits
-
-
-def _looked_up(values: np.ndarray, lut: np.ndarray, first: int) -> np.ndarray:
-    index = np.rint(values).astype(np.int64) - first
-    return lut[np.clip(index, 0, len(lut) - 1)]
+    return lut[np.clip(np.rint(values).astype(np.int64) - first, 0, entries - 1)], bits
 
 
 def _numbers(file: "Dataset", name: str) -> list[float]:
     """The numbers of an element; none where it is absent or empty. Raises Unusable for text."""
     try:
-        value: Any = file.get(name)
+        value = file.get(name)
         several = value if hasattr(value, "__len__") and not isinstance(value, str) else [value]
         return [float(one) for one in several if one not in (None, "")]
     except (TypeError, ValueError):

@@ -1,14 +1,11 @@
 """Grey values and colours of any number type to 8 bit, through a window."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from PIL import Image
 
 Window = tuple[float, float] | str | None
 Span = tuple[float, float, str]  # what becomes black, what becomes white, and who says so
+ONE_VALUE = "all its pixels have the same value"
 
 
 class Unusable(ValueError):
@@ -23,7 +20,7 @@ def to_8_bit(
     stated: Span | None = None,
     hidden: np.ndarray | None = None,
     inverted: str = "",
-) -> "Image":
+) -> Image.Image:
     """Values (H, W) or (H, W, 3) to 8 bit, halves rounded up; what is outside the window saturates.
 
     `window` is that of `read_picture`; without one `stated` holds, else the 0.5th to the 99.5th
@@ -31,13 +28,13 @@ def to_8_bit(
     padding: it counts for no percentile and becomes black. `inverted` says why black is white.
     What was done is appended to `done`. Raises Unusable where no picture comes of it.
     """
-    from PIL import Image
 
     if values.dtype.kind not in "biuf":
         raise Unusable(f"its values are {values.dtype.name}: save its magnitude as a picture")
     short = values.dtype.kind != "f" and values.dtype.itemsize <= 2
     values = values.astype(np.float32 if short else np.float64)
-    seen = values if hidden is None else values[~hidden]
+    shown = np.ones(values.shape[:2], bool) if hidden is None else ~hidden
+    seen = values[shown]
     if not seen.size:
         raise Unusable("all its pixels are padding")
     if not np.isfinite(seen).all():
@@ -45,8 +42,8 @@ def to_8_bit(
     low, high, how = _span(seen, window, stated)
     if how:
         done.append(f"to 8 bit: {how}")
-    if hidden is not None and hidden.any():
-        values[hidden] = low
+    if not shown.all():
+        values[~shown] = low
         done.append("padding left out of the grey values and shown black")
     if low < high:
         values -= low
@@ -55,38 +52,32 @@ def to_8_bit(
     else:  # a window of one value: a step
         values = np.where(values > low, 255, 0)
     eight = np.clip(values, 0, 255).astype(np.uint8)
-    if (part := eight if hidden is None else eight[~hidden]).min() == part.max():
-        raise Unusable(_flat(seen))
+    if np.ptp(eight[shown]) == 0:
+        same, span = seen.min() == seen.max(), f"{seen.min():g} to {seen.max():g}"
+        raise Unusable(
+            ONE_VALUE if same else f"its window shows nothing: its values go from {span}"
+        )
     if inverted:
         eight = 255 - eight
         done.append(f"inverted ({inverted})")
-    if hidden is not None:
-        eight[hidden] = 0
+    eight[~shown] = 0
     return Image.fromarray(eight)
 
 
 def _span(seen: np.ndarray, window: Window, stated: Span | None) -> Span:
     if isinstance(window, tuple):
         return *window, f"window given, {window[0]:g} to {window[1]:g}"
+    least, most = float(seen.min()), float(seen.max())
     if window == "max":
-        if (top := float(seen.max())) <= 0:
-            raise Unusable(f"its highest value is {top:g}: nothing lies between 0 and the maximum")
-        below = ", values below 0 shown black" if seen.min() < 0 else ""
-        return 0.0, top, f"divided by the picture's maximum{below}"
+        if most <= 0:
+            raise Unusable(f"its highest value is {most:g}: nothing lies between 0 and the maximum")
+        below = ", values below 0 shown black" if least < 0 else ""
+        return 0.0, most, f"divided by the picture's maximum{below}"
     if stated:
         return stated
     low, high = map(float, np.percentile(seen, (0.5, 99.5)))
     if low < high:
         return low, high, "0.5th to 99.5th percentile of the picture"
-    low, high = float(seen.min()), float(seen.max())
-    if low == high:
-        raise Unusable(_flat(seen))
-    return low, high, "lowest to highest value (the percentiles are equal)"
-
-
-def _flat(seen: np.ndarray) -> str:
-    """Why a picture has one grey value only."""
-    low, high = seen.min(), seen.max()
-    if low == high:
-        return "all its pixels have the same value"
-    return f"its window shows nothing: its values go from {low:g} to {high:g}"
+    if least == most:
+        raise Unusable(ONE_VALUE)
+    return least, most, "lowest to highest value (the percentiles are equal)"

@@ -1,5 +1,5 @@
-"""The two files that an import writes, an .npz and its report beside it. What an import did not make
-is never replaced.
+"""The two files that an import writes, an .npz and its report beside it. What an import did not
+make is never replaced.
 """
 
 import json
@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+
+from effml.machine import whole_file
 
 
 def npz_path(out: str | os.PathLike) -> Path:
@@ -25,56 +27,50 @@ def npz_path(out: str | os.PathLike) -> Path:
     there = next((one for one in out.parents if one.exists()), Path())
     try:
         with tempfile.TemporaryFile(dir=there):
-            pass
+            return out
     except OSError:
-        raise OSError(
-            f"Nothing can be written to {there}. Give another place for {out.name}."
-        ) from None
-    return out
+        said = f"Nothing can be written to {there}. Give another place for {out.name}."
+        raise OSError(said) from None
 
 
 def earlier(out: Path) -> bool:
     """Whether `out` is there from an earlier import. Raises FileExistsError where it, or the report
     beside it, is there from anything else.
     """
-    there = [path for path in (out, _report_of(out)) if os.path.lexists(path)]
-    for path in there:
-        if not _of_an_import(path):
+    for path in (out, _report_of(out)):
+        if os.path.lexists(path) and not _of_an_import(path):
             raise FileExistsError(
-                f"{path} is there already, and was not made by an import of effml. Nothing was written: "
-                "give another name, or delete that file first."
+                f"{path} is there already, and was not made by an import of effml. Nothing was "
+                "written: give another name, or delete that file first."
             )
-    return out in there
+    return os.path.lexists(out)
 
 
 def write(out: Path, arrays: dict[str, Any], report: dict[str, Any]) -> bool:
-    """Write `arrays` to `out` and `report` beside it; returns whether an earlier import was replaced.
+    """Write `arrays` to `out` and `report` beside it; whether it replaced an earlier import.
 
-    Both go under temporary names first, so that a failure leaves what was there. An array may be a
-    pair (array, rows) of which only `rows` are written. Raises as `earlier` does.
+    Both are complete before they take their places, so that a failure leaves what was there. An
+    array may be a pair (array, rows) of which only `rows` are written. Raises as `earlier` does.
     """
-    page = _report_of(out)
-    new = {path: path.with_name(f".{path.name}.{os.getpid()}.part") for path in (out, page)}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with zipfile.ZipFile(new[out], "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-            for name, array in arrays.items():
-                with archive.open(
-                    f"{name}.npy", "w", force_zip64=True
-                ) as file:  # zipfile dates it 1980: the same bytes again
-                    _put(file, *array) if isinstance(array, tuple) else np.lib.format.write_array(
-                        file, array, allow_pickle=False
-                    )
-        new[page].write_text(
-            json.dumps(report, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
-        )
-        replaced = earlier(out)
-        for path, temporary in new.items():
-            os.replace(temporary, path)
-    finally:
-        for temporary in new.values():
-            temporary.unlink(missing_ok=True)
-    return replaced
+    text = json.dumps(report, ensure_ascii=False, indent=1) + "\n"
+    with whole_file(_report_of(out)) as page, whole_file(out) as file:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            for name, array in arrays.items():  # zipfile dates them 1980: the same bytes again
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                    if isinstance(array, tuple):
+                        _put(entry, *array)
+                    else:
+                        np.lib.format.write_array(entry, array, allow_pickle=False)
+        page.write_text(text, encoding="utf-8")
+        return earlier(out)
+
+
+def _put(file: IO[bytes], array: np.ndarray, rows: np.ndarray) -> None:
+    """`array[rows]` in .npy format, without a copy of the whole."""
+    head = {"descr": array.dtype.str, "fortran_order": False}
+    np.lib.format.write_array_header_1_0(file, head | {"shape": (len(rows), *array.shape[1:])})
+    for start in range(0, len(rows), 128):
+        file.write(array[rows[start : start + 128]].tobytes())
 
 
 def _report_of(out: Path) -> Path:
@@ -92,13 +88,3 @@ def _of_an_import(path: Path) -> bool:
         return passport["made_with"].startswith("effml ")
     except Exception:  # zipfile, numpy and json raise a dozen kinds for what is none
         return False
-
-
-def _put(file: IO[bytes], array: np.ndarray, rows: np.ndarray) -> None:
-    """`array[rows]` in .npy format, without a copy of the whole."""
-    shape = (len(rows), *array.shape[1:])
-    np.lib.format.write_array_header_1_0(
-        file, {"descr": array.dtype.str, "fortran_order": False, "shape": shape}
-    )
-    for start in range(0, len(rows), 128):
-        file.write(array[rows[start : start + 128]].tobytes())

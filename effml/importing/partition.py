@@ -11,15 +11,7 @@ from effml.importing.words import counted
 
 WAYS = ("group", "date", "column", "image")
 _OTHER = ((0.6, 0.2, 0.2), (0.4, 0.3, 0.3), (0.8, 0, 0.2), (0.6, 0, 0.4), (0.5, 0, 0.5))
-_SPELLINGS = {
-    "train": 0,
-    "training": 0,
-    "val": 1,
-    "valid": 1,
-    "validation": 1,
-    "test": 2,
-    "testing": 2,
-}
+_NAMES = (("train", "training"), ("val", "valid", "validation"), ("test", "testing"))
 
 
 def side_of(name: str) -> int | None:
@@ -27,7 +19,7 @@ def side_of(name: str) -> int | None:
     None for any other.
     """
     plain = re.sub(r"[ _.-]*(set|data|images|split|folder)$", "", name.strip().casefold())
-    return _SPELLINGS.get(plain)
+    return next((side for side, names in enumerate(_NAMES) if plain in names), None)
 
 
 def one_spelling(groups: np.ndarray) -> tuple[np.ndarray, dict[str, list[str]]]:
@@ -50,18 +42,18 @@ def split(
     fractions: tuple[float, ...] = (0.7, 0.1, 0.2),
     seed: int = 0,
 ) -> np.ndarray:
-    """The side of every row, int (N,): 0 train, 1 val, 2 test, or -1 for a row that no side may have.
+    """The side of every row, int (N,): 0 train, 1 val, 2 test, or -1 where no side may have it.
 
-    labels (N,) are class names, all the same where there are none; groups, dates (ISO, so that text sorts as time) and
-    given (names of splits) are text (N,). Groups that differ only in spelling, such as P7 and p7, are one. `by` is
-    "group": whole groups, so dealt that sizes and class shares follow `fractions` (see `_deal`); "image": the same with
-    every image its own group; "column": what `given` says; "date": train before val before test, cut between the two days
-    nearest to `fractions`, so that no test image is of or before the last training day. There a patient seen earlier keeps
-    his first side, and his later images are left out (-1): moving them back would put late days into training.
-    `together` (N,) are numbers of the sets that "group" and "image" deal whole, in their place.
+    labels (N,) are class names, all the same where there are none; groups, dates (ISO) and given
+    (names of splits) are text (N,). `by` is "group": whole groups, so dealt that sizes and class
+    shares follow `fractions`; "image": the same with every image its own group; "column": what
+    `given` says; "date": train before val before test, cut between the days nearest to `fractions`.
+    There a patient seen earlier keeps his first side, and his later images are left out (-1), since
+    moving them back would put late days into training. `together` (N,) numbers sets that "group"
+    and "image" deal whole.
 
-    Raises ValueError with the cause if a group is on two sides of a given split, if a side with a fraction gets nothing,
-    or if a side lacks a class that the others have.
+    Raises ValueError with the cause if a group is on two sides of a given split, if a side with a
+    fraction gets nothing, or if a side lacks a class that the others have.
     """
     if groups is not None:
         groups, same = one_spelling(groups)
@@ -75,21 +67,15 @@ def split(
         side = _deal(labels, units, fractions, seed)
     if groups is not None and by != "image":
         _refuse_leaks(side, groups, same)
-    need = np.array(fractions) > 0  # a given split has the sides that it has
-    need &= by != "column"
+    need = (np.array(fractions) > 0) & (by != "column")  # a given split has the sides that it has
     if not (fault := _fault(side, labels, need)):
         return side
     if by == "column":
-        why = (
-            "Add such pictures to that side, leave the class out of the table, or deal anew by "
-            'split_by="group" or split_by="image".'
-        )
+        why = "Add such pictures to that side, leave the class out of the table, or deal anew by "
+        why += 'split_by="group" or split_by="image".'
     elif by == "date":
-        again = groups is not None and (
-            not np.isin(np.flatnonzero(need), side).all()  # days alone leave no side empty
-            or not _fault(_by_date(dates, None, fractions), labels, need)
-        )
-        why = _why_by_date(labels, dates, groups if again else None, int(need.sum()))
+        alone = "nothing" in fault or not _fault(_by_date(dates, None, fractions), labels, need)
+        why = _why_by_date(dates, groups, need, alone)
     else:
         thing = "set of copies" if together is not None else "group" if by == "group" else "image"
         why = _why_dealt(labels, units, thing, int(need.sum()), seed)
@@ -103,76 +89,57 @@ def _fault(side: np.ndarray, labels: np.ndarray, need: np.ndarray) -> str:
     every = set(labels[side >= 0])
     for s in np.unique(side[side >= 0]):
         if lacking := sorted(every - set(labels[side == s])):
-            return f"leaves {SPLITS[s]} without the class {_some(lacking)}"
+            more = ", …" * (len(lacking) > 5)
+            return f"leaves {SPLITS[s]} without the class {', '.join(lacking[:5])}{more}"
     return ""
-
-
-def _some(names: Iterable[str], most: int = 5) -> str:
-    names = list(names)
-    return ", ".join(names[:most]) + ", …" * (len(names) > most)
 
 
 def _why_dealt(labels: np.ndarray, units: np.ndarray, thing: str, sides: int, seed: int) -> str:
     """Why whole units (N,) could not be dealt to so many sides, and what would help."""
-    number, other = len(np.unique(units)), ""
+    other, stays = "", "" if thing == "image" else f", and a {thing} stays on one side"
     for shares in _OTHER:  # advice that was tried
         if not _fault(_deal(labels, units, shares, seed), labels, np.array(shares) > 0):
-            other = f" Or say fractions={shares}" + (
-                ", which leaves validation out." if not shares[1] else "."
-            )
+            out = "" if shares[1] else ", which leaves validation out"
+            other = f" Or say fractions={shares}{out}."
             break
+    number, unit = np.unique(units, return_inverse=True)
+    if len(number) < sides:
+        only = f"Only {counted(len(number), thing, 'are')} there for {sides} sides{stays}"
+        return f"{only}. Give pictures of more patients.{other}"
     classes, label = np.unique(labels, return_inverse=True)
-    pairs = np.unique(np.stack([label, np.unique(units, return_inverse=True)[1]]), axis=1)
-    count = np.bincount(pairs[0], minlength=len(classes))
-    stays = "" if thing == "image" else f", and a {thing} stays on one side"
-    if number < sides:
-        return (
-            f"Only {counted(number, thing, 'are')} there for {sides} sides{stays}. "
-            f"Give pictures of more patients.{other}"
-        )
-    if len(few := np.flatnonzero(count < sides)):
-        example = few[count[few].argmin()]
-        return (
-            f"{len(few)} of {len(classes)} classes have fewer than {counted(sides, thing)}, one for each side, such as "
-            f"{classes[example]} with {counted(count[example], thing)}{stays}. Give more of them, put classes together "
-            f"(values of a measurement into ranges), or leave them out.{other}"
-        )
+    count = np.bincount(np.unique([label, unit], axis=1)[0], minlength=len(classes))
+    if few := int((count < sides).sum()):
+        example = f"{classes[count.argmin()]} with {counted(count.min(), thing)}"
+        less = f"fewer than {counted(sides, thing)}, one for each side, such as {example}{stays}"
+        advice = "put classes together (values of a measurement into ranges), or leave them out"
+        return f"{few} of {len(classes)} classes have {less}. Give more, {advice}.{other}"
     return f"Its share is too small for whole {counted(2, thing)[2:]}. Give more data.{other}"
 
 
 def _why_by_date(
-    labels: np.ndarray, dates: np.ndarray, groups: np.ndarray | None, sides: int
+    dates: np.ndarray, groups: np.ndarray | None, need: np.ndarray, alone: bool
 ) -> str:
-    """Why days could not be parted into as many sides as are needed, and what would help. `groups`
-    (N,) are given where the split fails because of them alone.
+    """Why days could not be parted into as many sides as are needed, and what would help. `alone`:
+    without the groups they could.
     """
-    otherwise = 'Say split_by="group", or give pictures of more days.'
-    if (days := len(np.unique(dates))) < sides:
-        return f"Only {counted(days, 'day', 'are')} there for {sides} sides. {otherwise}"
-    if groups is not None:
-        start = [min(dates[groups == name]) for name in np.unique(groups)]
-        return (
-            "A patient stays on the side of his first day, and later images of earlier patients are left out: the last "
-            f'new patient came on {max(start)}, the last day is {max(dates)}. Say split_by="group", or give pictures '
-            "of patients who came later."
-        )
-    classes = np.unique(labels)
-    seen = np.array([len(np.unique(dates[labels == name])) for name in classes])
-    if (seen < sides).any():
-        k = int(seen.argmin())
-        return (
-            f"The class {classes[k]} was seen on {counted(int(seen[k]), 'day')} only. {otherwise}"
-        )
-    return 'The days of its side hold none. Say split_by="group".'
+    why = "A class that was seen on few days cannot be on every side."
+    if (days := len(np.unique(dates))) < need.sum():
+        why = f"Only {counted(days, 'day', 'are')} there for {need.sum()} sides."
+    elif groups is not None and alone:
+        last = max(min(dates[groups == name]) for name in np.unique(groups))
+        why = "A patient stays on the side of his first day, and later images of earlier patients "
+        why += f"are left out: the last new one came on {last}, the last day is {max(dates)}."
+    return f'{why} Say split_by="group", or give pictures of more days and later patients.'
 
 
 def _deal(
     labels: np.ndarray, groups: np.ndarray, fractions: tuple[float, ...], seed: int
 ) -> np.ndarray:
-    """Deal whole groups, the largest first, each to the side whose class counts it brings nearest to its share.
+    """Deal whole groups, the largest first, each to the side that it brings nearest to its share.
 
-    The distance is squared, per class, relative to the side's fraction. scikit-learn's StratifiedGroupKFold deals to ten
-    equal folds instead: slower, in tenths only, and where patients differ in size, further from the class shares.
+    The distance is squared, per class, relative to the side's fraction. scikit-learn's
+    StratifiedGroupKFold deals to ten equal folds instead: slower, in tenths only, and where
+    patients differ in size, further from the class shares.
     """
     names, group = np.unique(groups, return_inverse=True)
     classes, label = np.unique(labels, return_inverse=True)
@@ -182,7 +149,7 @@ def _deal(
     order = np.random.default_rng(seed).permutation(len(names))
     order = order[np.argsort(-np.bincount(group)[order], kind="stable")]
     wanted = np.flatnonzero(fractions)
-    part = np.array(fractions)[wanted, None]
+    part = np.array(fractions, dtype=float)[wanted, None]
     need = np.repeat(part, share.shape[1], axis=1)
     side = np.zeros(len(names), dtype=int)
     for g in order:
@@ -196,14 +163,10 @@ def _by_date(
     dates: np.ndarray, groups: np.ndarray | None, fractions: tuple[float, ...]
 ) -> np.ndarray:
     days, day, count = np.unique(dates, return_inverse=True, return_counts=True)
-    until, wanted, end = np.cumsum(count) / len(dates), np.cumsum(fractions), len(days) - 1
-    last = min(
-        int(np.abs(until - wanted[0]).argmin()), end - sum(part > 0 for part in fractions[1:])
-    )  # leaves the others a day
-    then = min(
-        max(int(np.abs(until - wanted[1]).argmin()), last + (fractions[1] > 0)),
-        end - (fractions[2] > 0),
-    )
+    until, end = np.cumsum(count) / len(dates), len(days) - 1
+    last, then = (int(np.abs(until - wanted).argmin()) for wanted in np.cumsum(fractions)[:2])
+    last = min(last, end - sum(part > 0 for part in fractions[1:]))  # leaves the others a day
+    then = min(max(then, last + (fractions[1] > 0)), end - (fractions[2] > 0))
     side = (day > last).astype(int) + (day > then)
     if groups is None:
         return side
@@ -215,13 +178,11 @@ def _by_date(
 
 def given_sides(given: Iterable[str]) -> np.ndarray:
     """The sides (N,) that a split column names. Raises ValueError for names that are none."""
-    known = [side_of(str(name)) for name in given]
-    if unknown := sorted({str(name) for name, side in zip(given, known) if side is None}):
-        raise ValueError(
-            f"The split column says {', '.join(unknown[:5])}. Choose from: train, val, test (training, valid, "
-            "validation and testing are understood too)."
-        )
-    return np.array(known)
+    known = {name: side_of(str(name)) for name in given}
+    if unknown := sorted(str(name) for name, side in known.items() if side is None):
+        said = f"The split column says {', '.join(unknown[:5])}. Choose from: train, val, test"
+        raise ValueError(f"{said} (training, valid, validation and testing are understood too).")
+    return np.array([known[name] for name in given])
 
 
 def _refuse_leaks(side: np.ndarray, groups: np.ndarray, same: dict[str, list[str]]) -> None:
@@ -231,6 +192,6 @@ def _refuse_leaks(side: np.ndarray, groups: np.ndarray, same: dict[str, list[str
     if len(leaking := names[on.sum(1) > 1]):
         raise ValueError(
             f"{counted(len(leaking), 'group', 'are')} on more than one side of the split: "
-            f"{listed(same[str(name)] for name in leaking)}. "
-            'Test figures would be too good. Mend the split column, or say split_by="group".'
+            f"{listed(same[str(name)] for name in leaking)}. Test figures would be too good. "
+            'Mend the split column, or say split_by="group".'
         )

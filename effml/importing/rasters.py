@@ -4,49 +4,34 @@ from io import BytesIO
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from effml.importing.dicom import FRAMES, TOO_LARGE
 from effml.importing.grey import Unusable
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
     from tifffile import TiffFile, TiffPage
 
 PLAIN = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp")
 _KNOWN = {  # how a file begins. Pillow knows dozens more, some a risk and none a hospital picture
-    b"\x89PNG\r\n\x1a\n": "PNG",
-    b"\xff\xd8\xff": "JPEG",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-    b"II+\0": "TIFF",
-    b"MM\0+": "TIFF",
-    b"BM": "BMP",
-    b"GIF8": "GIF",
-    b"RIFF": "WEBP",
+    "PNG": b"\x89PNG\r\n\x1a\n",
+    "JPEG": b"\xff\xd8\xff",
+    "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    "BMP": b"BM",
+    "GIF": b"GIF8",
+    "WEBP": b"RIFF",
 }
 _OTHER = {  # what else is found under a picture's name
-    b"PK\x03\x04": "a ZIP archive: unpack it",
-    b"\x1f\x8b": "a gzip archive: unpack it",
-    b"%PDF": "a PDF document: export its pictures as PNG",
-    b"\0\0\0\x0cjP  ": "a JPEG 2000 picture: save it as PNG",
-    b"\xff\x4f\xff\x51": "a JPEG 2000 picture: save it as PNG",
-    b"8BPS": "a Photoshop picture: save it as PNG",
-    b"\x93NUMPY": "a NumPy array: save it as PNG or TIFF",
-    b"\x89HDF": "an HDF5 file: export its pictures as PNG",
-    b"version https://git-lfs": "a Git LFS pointer, not the picture itself: run git lfs pull",
-    b"<!doctype html": "an HTML page, not a picture",
-    b"<html": "an HTML page, not a picture",
-    b"<svg": "an SVG drawing: save it as PNG",
+    "a ZIP archive: unpack it": b"PK\x03\x04",
+    "a gzip archive: unpack it": b"\x1f\x8b",
+    "a PDF document: export its pictures as PNG": b"%PDF",
+    "a JPEG 2000 picture: save it as PNG": (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"),
 }
 _ALPHA = (1, 2)  # TIFF's ExtraSamples: associated and unassociated alpha
 _BY_PILLOW = ("bool", "uint8", "uint16", "int16", "int32", "float32")  # TIFF of one channel
-_MODES = {
-    "1": "black and white to grey",
-    "P": "palette to RGB",
-    "PA": "palette to RGB",
-    "CMYK": "CMYK to RGB",
-    "YCbCr": "YCbCr to RGB",
-}
+_WHITE_BY_PILLOW = ("bool", "uint8", "uint16", "float32")  # the same where white is zero
+_MODES = {"1": "black and white to grey", "P": "palette to RGB", "PA": "palette to RGB"}
+_MODES |= {"CMYK": "CMYK to RGB", "YCbCr": "YCbCr to RGB"}
 _TURNED = {  # EXIF orientation: how the stored rows and columns become those to look at
     2: np.fliplr,
     3: lambda pixels: np.rot90(pixels, 2),
@@ -87,31 +72,23 @@ def read_raster(data: bytes, done: list[str], *, index: bool = False) -> Raster:
 
 def _kind(data: bytes) -> str:
     """The format by the first bytes, whatever the name says. Raises Unusable for no picture."""
-    for start, kind in _KNOWN.items():
-        if data.startswith(start) and (kind != "WEBP" or data[8:12] == b"WEBP"):
+    for kind, starts in _KNOWN.items():
+        if data.startswith(starts) and (kind != "WEBP" or data[8:12] == b"WEBP"):
             return kind
-    head = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n")
-    for start, what in _OTHER.items():
-        if data.startswith(start) or head.lower().startswith(start):
-            raise Unusable(what)
+    if what := next((what for what, starts in _OTHER.items() if data.startswith(starts)), ""):
+        raise Unusable(what)
     if data[4:8] == b"ftyp":
         raise Unusable("a HEIC, AVIF or video file: save it as PNG")
     if not data.strip(b"\0"):
         raise Unusable(f"all its {len(data)} bytes are 0")
-    try:
-        plain = data[:512].decode("utf-8", "strict" if len(data) <= 512 else "ignore")
-    except UnicodeDecodeError:
-        plain = "\0"
-    if all(sign.isprintable() or sign in "\r\n\t" for sign in plain.lstrip("\ufeff")):
-        raise Unusable("text, not a picture")
-    raise Unusable(
-        f"it starts with the bytes {data[:8].hex(' ')}, which are no PNG, JPEG, TIFF, BMP, GIF, "
-        "WebP or DICOM picture"
-    )
+    text = data[:512].decode("utf-8", "replace").lstrip("\ufeff").rstrip("\ufffd")  # cut in a sign
+    if text and all(sign.isprintable() and sign != "\ufffd" or sign in "\r\n\t" for sign in text):
+        raise Unusable("text, not a picture: perhaps a web page, or a pointer of Git LFS")
+    known = "PNG, JPEG, TIFF, BMP, GIF, WebP or DICOM picture"
+    raise Unusable(f"it starts with the bytes {data[:8].hex(' ')}, which are no {known}")
 
 
 def _by_pillow(data: bytes, kind: str, done: list[str], index: bool) -> Raster:
-    from PIL import Image
 
     image = Image.open(BytesIO(data), formats=("JPEG", "MPO") if kind == "JPEG" else (kind,))
     frames = getattr(image, "n_frames", 1)
@@ -125,17 +102,16 @@ def _by_pillow(data: bytes, kind: str, done: list[str], index: bool) -> Raster:
         exif = {}
     if not exif and image.info.get("exif"):
         done.append("not turned: nothing in its EXIF data can be read")
-    turn = _TURNED.get(exif.get(0x0112))
     image.load()
     values, alpha, _ = _of_image(image, done, index)
-    if turn:
+    if turn := _TURNED.get(exif.get(0x0112)):
         done.append("turned as EXIF says")
         if kind != "TIFF":  # Pillow turns a TIFF itself, in load
             values, alpha = turn(values), None if alpha is None else turn(alpha)
     return Raster(values, alpha)
 
 
-def _of_image(image: "Image", done: list[str], index: bool) -> Raster:
+def _of_image(image: Image.Image, done: list[str], index: bool) -> Raster:
     """A decoded picture of any of Pillow's modes."""
     if image.mode in ("La", "RGBa"):  # premultiplied
         image = image.convert(image.mode.upper())
@@ -150,11 +126,11 @@ def _of_image(image: "Image", done: list[str], index: bool) -> Raster:
         if values.flat[light.argmax()] < values.flat[light.argmin()]:
             done.append("palette by its index, although a lighter colour has a lower one")
         return Raster(values, alpha)
-    if mode.startswith(("I", "F")):
-        return Raster(np.asarray(image), alpha)
     if mode in _MODES:
         done.append(_MODES[mode])
-    return Raster(np.asarray(image.convert("L" if grey else "RGB")), alpha)
+    if not mode.startswith(("I", "F")):
+        image = image.convert("L" if grey else "RGB")
+    return Raster(np.asarray(image), alpha)
 
 
 def _tiff(data: bytes, done: list[str], index: bool) -> Raster:
@@ -165,37 +141,33 @@ def _tiff(data: bytes, done: list[str], index: bool) -> Raster:
         raise ModuleNotFoundError("TIFF files need tifffile: pip install tifffile.") from None
     with tifffile.TiffFile(BytesIO(data), is_ome=False) as file:
         page = _only_page(file)
-        ends = [at + count for at, count in zip(page.dataoffsets, page.databytecounts)]
-        if max(ends) > len(data):
-            raise Unusable(
-                f"its TIFF data end early: they need {max(ends)} bytes, the file has {len(data)}"
-            )
-        extra = tuple(int(one) for one in page.extrasamples)
-        base = page.samplesperpixel - len(extra)
+        end = max(at + count for at, count in zip(page.dataoffsets, page.databytecounts))
+        if end > len(data):
+            said = f"they need {end} bytes, the file has {len(data)}"
+            raise Unusable(f"its TIFF data end early: {said}")
+        extra, samples = tuple(int(one) for one in page.extrasamples), page.samplesperpixel
+        base = samples - len(extra)
         if base not in (1, 3, 4) or (base == 1 and not set(extra) <= set(_ALPHA)):
-            raise Unusable(
-                f"it holds {page.samplesperpixel} channels: export the one that counts, "
-                "or three as RGB"
-            )
+            advice = "export the one that counts, or three as RGB"
+            raise Unusable(f"it holds {samples} channels: {advice}")
         white_is_zero = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
-        kinds = _BY_PILLOW if page.samplesperpixel == 1 else ("uint8",)
-        if white_is_zero:  # of which Pillow knows fewer kinds
-            kinds = ("bool", "uint8", "uint16", "float32") if page.samplesperpixel == 1 else ()
-        if page.dtype in kinds and len(extra) <= 1 and page.index == 0:
+        kinds = () if white_is_zero else ("uint8",)
+        if samples == 1:
+            kinds = _WHITE_BY_PILLOW if white_is_zero else _BY_PILLOW
+        if page.dtype not in kinds or len(extra) > 1 or page.index:
+            raster = _by_tifffile(page, base, extra, done)
+        else:
             raster = _by_pillow(data, "TIFF", done, index)
             if white_is_zero and page.dtype in ("bool", "uint8"):  # which Pillow inverts
                 raster = raster._replace(values=255 - raster.values)
-            return raster._replace(white_is_zero=white_is_zero)
-        return _by_tifffile(page, base, extra, done)._replace(white_is_zero=white_is_zero)
+        return raster._replace(white_is_zero=white_is_zero)
 
 
 def _only_page(file: "TiffFile") -> "TiffPage":
     """The page of a TIFF with one picture (previews and masks do not count)."""
-    from PIL import Image
 
-    series = [
-        one for one in file.series if not (one.keyframe.is_reduced or one.keyframe.is_mask)
-    ] or file.series
+    whole = [one for one in file.series if not (one.keyframe.is_reduced or one.keyframe.is_mask)]
+    series = whole or file.series
     page = series[0].keyframe
     frames = sum(one.size // max(one.keyframe.size, 1) for one in series) * page.imagedepth
     if frames > 1:
@@ -214,10 +186,10 @@ def _by_tifffile(page: "TiffPage", base: int, extra: tuple[int, ...], done: list
     except Exception as error:
         if "imagecodecs" not in str(error):
             raise
-        raise Unusable(
-            f"a TIFF of {page.dtype} with {page.samplesperpixel} channels, compressed by "
-            f"{page.compression.name}: save it without compression, or pip install imagecodecs"
-        ) from error
+        what = f"{page.dtype} with {page.samplesperpixel} channels"
+        advice = "save it without compression, or pip install imagecodecs"
+        said = f"a TIFF of {what}, compressed by {page.compression.name}: {advice}"
+        raise Unusable(said) from error
     if "S" in page.axes:
         values = np.moveaxis(values, page.axes.index("S"), -1)
     values = values.reshape(page.imagelength, page.imagewidth, -1)
@@ -230,15 +202,11 @@ def _by_tifffile(page: "TiffPage", base: int, extra: tuple[int, ...], done: list
         alpha = None if alpha.min() == alpha.max() != 0 else alpha
     if others:
         done.append(f"{others} extra channel{'s' * (others > 1)} left out")
-    values = values[..., :base]
-    return Raster(values[..., 0] if base == 1 else values, alpha)
+    return Raster(values[..., 0] if base == 1 else values[..., :base], alpha)
 
 
 def _damage(data: bytes, kind: str, error: Exception) -> str:
     """Why a decoder failed, as far as the bytes tell."""
-    from importlib.metadata import version
-
-    from PIL import Image
 
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
         return "it has more pixels than Pillow's limit against decompression bombs"
@@ -248,19 +216,8 @@ def _damage(data: bytes, kind: str, error: Exception) -> str:
         "GIF": not data.rstrip(b"\0").endswith(b";"),
         "BMP": int.from_bytes(data[2:6], "little") > len(data),
         "WEBP": int.from_bytes(data[4:8], "little") + 8 > len(data),
-        "TIFF": _end_of_directory(data) > len(data),
     }
-    if early[kind]:
+    if early.get(kind):
         return f"its {kind} data end early, after {len(data)} bytes"
     package = "tifffile" if kind == "TIFF" else "Pillow"
-    return (
-        f"its {kind} data are damaged, or of a kind that {package} {version(package)} cannot decode"
-    )
-
-
-def _end_of_directory(data: bytes) -> int:
-    """Where the first directory of a TIFF or BigTIFF ends, by its own count of entries."""
-    order = "little" if data[:1] == b"I" else "big"
-    word, entry, link = (8, 20, 8) if b"+" in data[2:4] else (2, 12, 4)
-    at = int.from_bytes(data[8:16] if word == 8 else data[4:8], order)
-    return at + word + entry * int.from_bytes(data[at : at + word], order) + link
+    return f"its {kind} data are damaged, cut off, or of a kind that {package} cannot decode"

@@ -1,6 +1,4 @@
-"""Advice as its reader must type it: Python's `split_by="image"` is `--split-by image` on a command
-line.
-"""
+"""Advice as its reader must type it: `split_by="image"`, or `--split-by image` at a shell."""
 
 import ast
 import re
@@ -15,9 +13,7 @@ _VALUE = r"""("[^"]*"|'[^']*'|\([^)]*\)|\{[^}]*\}|-?\w+(?:\.\w+)*)"""
 
 @contextmanager
 def at_a_shell(options: Iterable[str]) -> Iterator[None]:
-    """Within this block `typed` and the text of a ValueError speak to a shell whose options are
-    these parameters.
-    """
+    """Within this block `typed` and the text of a ValueError name these parameters as options."""
     before = _OPTIONS.set(frozenset(options))
     try:
         yield
@@ -31,10 +27,14 @@ def typed(text: str) -> str:
     """A message written for Python, for whoever reads it now."""
     if not (options := _OPTIONS.get()):
         return text
-    names = "|".join(sorted(options))
-    text = re.sub(rf"(?<![\w-])({names})={_VALUE}", _option, text)
+    text = re.sub(rf"(?<![\w-])({'|'.join(sorted(options))})={_VALUE}", _option, text)
     long = "|".join(sorted(name for name in options if "_" in name))
-    return re.sub(rf"(?<![\w-])({long})\b(?!=)", lambda found: _dashed(found[1]), text)
+    return re.sub(rf"(?<![\w-])({long})\b(?!=)", lambda found: dashed(found[1]), text)
+
+
+def dashed(name: str) -> str:
+    """The option of a parameter."""
+    return "--" + name.replace("_", "-")
 
 
 def _option(found: re.Match) -> str:
@@ -43,20 +43,14 @@ def _option(found: re.Match) -> str:
     except (ValueError, SyntaxError):
         value = found[2]
     if isinstance(value, dict):
-        value = ",".join(f"{name}={own}" for name, own in value.items())
-    elif isinstance(value, tuple):
-        value = ",".join(map(str, value))
-    value = shlex.quote(str(value))
-    return f"{_dashed(found[1])}{'=' if value.startswith('-') else ' '}{value}"
-
-
-def _dashed(name: str) -> str:
-    return "--" + name.replace("_", "-")
+        value = tuple(f"{name}={own}" for name, own in value.items())
+    value = shlex.quote(",".join(map(str, value)) if isinstance(value, tuple) else str(value))
+    return f"{dashed(found[1])}{'=' if value.startswith('-') else ' '}{value}"
 
 
 def counted(number: int, thing: str, verb: str = "") -> str:
     """ "1 pair of copies" or "2 pairs of copies"; with a verb "1 pair is" or "2 pairs are"."""
-    if number == 1:
-        return f"1 {thing} {({'are': 'is', 'have': 'has', 'were': 'was'}).get(verb, verb)}".rstrip()
     first, *rest = thing.split()
-    return " ".join(filter(None, [str(number), f"{first}s", *rest, verb]))
+    if number == 1:
+        verb = {"are": "is", "have": "has", "were": "was"}.get(verb, verb)
+    return " ".join([str(number), first if number == 1 else f"{first}s", *rest, verb]).rstrip()

@@ -1,8 +1,10 @@
-"""Phantoms: simulated medical images made from a seed, so that everything runs without data or network.
+"""Phantoms: simulated medical images made from a seed, so that everything runs without data or
+network.
 
-A phantom is one drawing function and one line of `PHANTOMS`. A drawing function gets the labels of a block of images
-(zeros where there are no classes) and returns the arrays of that block; `effml.phantoms.drawing` says in which coordinates.
-Every image comes from a simulated site and year; `shift` makes them matter. All of it is simulated, and stated as such.
+A phantom is one drawing function and one line of `PHANTOMS`. A drawing function gets the labels of
+a block of images (zeros where there are no classes) and returns the arrays of that block;
+`effml.phantoms.drawing` says in which coordinates. Every image comes from a simulated site and
+year; `shift` makes them matter. All of it is simulated, and stated as such.
 """
 
 import inspect
@@ -12,27 +14,31 @@ from zlib import crc32
 
 import numpy as np
 
-from effml.phantoms import histology, photographs, radiology
+from effml.phantoms.ct import nodule
+from effml.phantoms.dermoscopy import skin
 from effml.phantoms.devices import SITES, YEARS, as_seen_at
+from effml.phantoms.histology import tissue
+from effml.phantoms.mri import brain, brain_volume
+from effml.phantoms.photograph import wound
+from effml.phantoms.xray import chest
 
 Array = np.ndarray
 SPLITS = ("train", "val", "test")
 DRAWING = 1
 """Raised by hand when any phantom may look different; a test of the pixels forces it."""
-BLOCK = 50  # images drawn at once: small enough for the cache at 28 px and for a laptop's memory at 224 px
+BLOCK = 50  # images drawn at once: few enough for a laptop's memory at 224 px
 
 
 @dataclass(frozen=True)
 class Phantom:
-    """What a phantom is; calling it draws: (labels (N,), size, difficulty, rng) -> {"images": uint8 (N, H, W[, 3])} or
-    volumes (N, D, H, W), and "masks" uint8 {0, 1} in the images' shape where something is to be outlined."""
+    """What a phantom is; calling it draws: (labels (N,), size, difficulty, rng) -> {"images": uint8
+    (N, H, W[, 3])} or volumes (N, D, H, W), and "masks" uint8 {0, 1} in the images' shape where
+    something is to be outlined."""
 
     draw: Callable[[Array, int, float, np.random.Generator], dict[str, Array]]
     modality: str
     counts: tuple[int, int, int]  # images in train, val, test
-    classes: dict[
-        str, float
-    ]  # name -> frequency, in the order of the labels; {} where the task is the mask
+    classes: dict[str, float]  # name -> frequency, in the labels' order; {}: the task is the mask
     positive: int | None = None  # label of the disease; binary sets only
     structure: str = ""  # what the mask outlines
     source: str = (
@@ -43,6 +49,24 @@ class Phantom:
         self, labels: Array, size: int, difficulty: float, rng: np.random.Generator
     ) -> dict[str, Array]:
         return self.draw(labels, size, difficulty, rng)
+
+
+_SKIN = dict(akiec=0.06, bcc=0.08, bkl=0.11, df=0.025, mel=0.10, nv=0.60, vasc=0.025)
+_NODULE = {"benign": 0.6, "malignant": 0.4}
+_CT, _MRI = "chest CT, patch around a nodule", "T1-weighted MRI of the head"
+_HE = "histology, haematoxylin and eosin"
+_MANY, _SOME = (1200, 200, 400), (300, 50, 100)
+PHANTOMS: dict[str, Phantom] = {
+    "phantom-chest": Phantom(
+        chest, "chest X-ray, frontal", _MANY, {"normal": 0.6, "opacity": 0.4}, 1
+    ),
+    "phantom-nodule": Phantom(nodule, _CT, _MANY, _NODULE, 1, "nodule"),
+    "phantom-skin": Phantom(skin, "dermoscopy", (1400, 280, 700), _SKIN),
+    "phantom-brain": Phantom(brain, f"{_MRI}, axial", (600, 100, 200), {}, structure="brain"),
+    "phantom-brain3d": Phantom(brain_volume, _MRI, (60, 10, 20), {}, structure="brain"),
+    "phantom-tissue": Phantom(tissue, _HE, _SOME, {}, structure="glands"),
+    "phantom-wound": Phantom(wound, "photograph of a wound", _SOME, {}, structure="ulcer"),
+}
 
 
 def make_phantom(
@@ -57,43 +81,36 @@ def make_phantom(
 ) -> dict[str, Array]:
     """Draw the data set `name` in the MedMNIST layout.
 
-    `size` is in pixels; `difficulty` in [0, 1] makes the findings fainter and the classes more alike; `label_noise` is
-    the fraction of training labels replaced by another class (the right ones are in `train_true_labels`); `shift` in
-    [0, 1] is how far sites (gain, contrast, blur, noise, stain) and years (device drift; a prevalence that rises) differ;
-    `counts` are the images in train, val and test.
+    Args:
+        name: an entry of `PHANTOMS`.
+        size: of the images, in pixels.
+        seed: the same arguments give the same bytes on one machine; another CPU may round a pixel
+            differently.
+        difficulty: from 0 to 1: makes the findings fainter and the classes more alike.
+        label_noise: the fraction of training labels replaced by another class (the right ones are
+            in `train_true_labels`).
+        shift: from 0 to 1: how far sites (gain, contrast, blur, noise, stain) and years (devices
+            that drift, a prevalence that rises) differ.
+        counts: images in train, val and test.
 
-    Returns `{split}_images` uint8 (N, H, W), (N, H, W, 3) or (N, D, H, W), `{split}_labels` uint8 (N, 1) or
-    `{split}_masks` uint8 in the images' shape, `{split}_site` and `{split}_year` (N,), `label_names` (K,) and, for binary
-    sets, the scalar `positive`. Train and val come from the first sites and years only: the rest of test is out of sample
-    and out of time. The same arguments give the same bytes on one machine (another CPU may round a pixel differently).
+    Returns:
+        `{split}_images` uint8 (N, H, W), (N, H, W, 3) or (N, D, H, W), `{split}_labels` uint8
+        (N, 1) or `{split}_masks` uint8 in the images' shape, `{split}_site` and `{split}_year`
+        (N,), `label_names` (K,) and, for binary sets, the scalar `positive`. Train and val come
+        from the first sites and years only: the rest of test is out of sample and out of time.
     """
-    if name not in PHANTOMS:
-        raise ValueError(f"Unknown phantom {name!r}. Choose from: {', '.join(PHANTOMS)}")
-    if size < 16:
-        raise ValueError(
-            f"Give size >= 16 pixels: at {size} the findings are smaller than a pixel."
-        )
+    phantom, counts = _checked(name, size, counts, label_noise)
     for what, value in (("difficulty", difficulty), ("label_noise", label_noise), ("shift", shift)):
         if not 0 <= value <= 1:
             raise ValueError(f"Give {what} from 0 (none) to 1 (all), not {value}.")
-    phantom = PHANTOMS[name]
-    counts = phantom.counts if counts is None else counts
-    kinds = max(len(phantom.classes), 1)
-    if len(counts) != len(SPLITS) or min(counts) < kinds:
-        raise ValueError(
-            f"Give three counts (train, val, test) of at least {kinds}, one per class."
-        )
-    if label_noise and not phantom.classes:
-        raise ValueError(
-            f"{name} has no labels, so no label_noise: its task is to outline the {phantom.structure}."
-        )
     names = list(phantom.classes) or ["background", phantom.structure]
     data: dict[str, Array] = {"label_names": np.array(names)}
     if phantom.positive is not None:
         data["positive"] = np.array(phantom.positive)
+    frequencies = np.array(list(phantom.classes.values()) or [1.0])
     for index, (split, count) in enumerate(zip(SPLITS, counts)):
         rng = np.random.default_rng([seed, index, crc32(name.encode())])
-        labels = _labels(count, np.array(list(phantom.classes.values()) or [1.0]), rng)
+        labels = _labels(count, frequencies, rng)
         blocks = [
             phantom(labels[i : i + BLOCK], size, difficulty, rng.spawn(1)[0])
             for i in range(0, count, BLOCK)
@@ -107,15 +124,42 @@ def make_phantom(
         if label_noise and split == "train":
             part["true_labels"] = part["labels"]
             part["labels"] = _confuse(labels, label_noise, len(names), rng)[:, None]
-        data |= {
-            f"{split}_{key}": value
-            for key, value in {**part, "site": np.array(SITES)[site], "year": year}.items()
-        }
+        part |= {"site": np.array(SITES)[site], "year": year}
+        data |= {f"{split}_{key}": value for key, value in part.items()}
     return data
 
 
+def _checked(
+    name: str, size: int, counts: tuple[int, int, int] | None, label_noise: float
+) -> tuple[Phantom, tuple[int, int, int]]:
+    if name not in PHANTOMS:
+        raise ValueError(f"Unknown phantom {name!r}. Choose from: {', '.join(PHANTOMS)}")
+    if size < 16:
+        raise ValueError(
+            f"Give size >= 16 pixels: at {size} the findings are smaller than a pixel."
+        )
+    phantom = PHANTOMS[name]
+    counts = phantom.counts if counts is None else counts
+    kinds = max(len(phantom.classes), 1)
+    if len(counts) != len(SPLITS) or min(counts) < kinds:
+        raise ValueError(
+            f"Give three counts (train, val, test) of at least {kinds}, one per class."
+        )
+    if label_noise and not phantom.classes:
+        raise ValueError(
+            f"{name} has no labels, so no label_noise: its task is to outline the "
+            f"{phantom.structure}."
+        )
+    return phantom, counts
+
+
+_TAKES = inspect.signature(make_phantom).parameters
+OPTIONS = [option for option in _TAKES if option not in ("name", "size", "counts")]
+
+
 def phantom_options(name: str) -> tuple[str, dict[str, float]]:
-    """A phantom's name with options, such as `phantom-chest:label_noise=0.2:shift=1`, as name and numbers."""
+    """A phantom's name with options, such as `phantom-chest:label_noise=0.2:shift=1`, as name and
+    numbers."""
     base, *words = name.split(":")
     if base not in PHANTOMS:
         raise ValueError(f"Unknown phantom {base!r}. Choose from: {', '.join(PHANTOMS)}")
@@ -123,8 +167,9 @@ def phantom_options(name: str) -> tuple[str, dict[str, float]]:
     for word in words:
         key, _, value = word.partition("=")
         if key not in OPTIONS:
+            known = ", ".join(OPTIONS)
             raise ValueError(
-                f"Unknown option {key!r} of {base}. Choose from: {', '.join(OPTIONS)}, as in {base}:shift=1"
+                f"Unknown option {key!r} of {base}. Choose from: {known}, as in {base}:shift=1"
             )
         try:
             options[key] = int(value) if key == "seed" else float(value)
@@ -134,10 +179,10 @@ def phantom_options(name: str) -> tuple[str, dict[str, float]]:
 
 
 def _labels(count: int, frequencies: Array, rng: np.random.Generator) -> Array:
-    """Shuffled labels (count,) in the given proportions, but 5 of the rarest class where `count` allows it."""
-    numbers = np.maximum(
-        np.floor(frequencies * count).astype(int), min(5, count // len(frequencies))
-    )
+    """Shuffled labels (count,) in the given proportions, but 5 of the rarest class where `count`
+    allows it."""
+    least = min(5, count // len(frequencies))
+    numbers = np.maximum(np.floor(frequencies * count).astype(int), least)
     while numbers.sum() > count:  # the commonest class pays for the rare ones
         numbers[numbers.argmax()] -= 1
     numbers[frequencies.argmax()] += count - numbers.sum()
@@ -147,7 +192,8 @@ def _labels(count: int, frequencies: Array, rng: np.random.Generator) -> Array:
 def _site_and_year(
     ill: Array, everywhere: bool, shift: float, rng: np.random.Generator
 ) -> tuple[Array, Array]:
-    """Index of the site (N,) and year (N,); the ill are the likelier to come late, the larger the shift."""
+    """Index of the site (N,) and year (N,); the ill are the likelier to come late, the larger the
+    shift."""
     sites, years = (len(SITES), len(YEARS)) if everywhere else (len(SITES) - 1, len(YEARS) - 2)
     late = np.linspace(-1, 1, years)
     weights = np.exp(0.6 * shift * np.where(ill[:, None], late, -late)).cumsum(1)
@@ -156,66 +202,9 @@ def _site_and_year(
 
 
 def _confuse(labels: Array, fraction: float, classes: int, rng: np.random.Generator) -> Array:
-    """Labels (N,) uint8 of which exactly round(fraction N) are replaced by another class, drawn at random."""
+    """Labels (N,) uint8 of which exactly round(fraction N) are replaced by another class, drawn at
+    random."""
     wrong = rng.permutation(len(labels))[: round(fraction * len(labels))]
     noisy = labels.copy()
     noisy[wrong] = (labels[wrong] + rng.integers(1, classes, len(wrong))) % classes
     return noisy.astype(np.uint8)
-
-
-PHANTOMS: dict[str, Phantom] = {
-    "phantom-chest": Phantom(
-        radiology.chest,
-        "chest X-ray, frontal",
-        (1200, 200, 400),
-        {"normal": 0.6, "opacity": 0.4},
-        1,
-    ),
-    "phantom-nodule": Phantom(
-        radiology.nodule,
-        "chest CT, patch around a nodule",
-        (1200, 200, 400),
-        {"benign": 0.6, "malignant": 0.4},
-        1,
-        "nodule",
-    ),
-    "phantom-skin": Phantom(
-        photographs.skin,
-        "dermoscopy",
-        (1400, 280, 700),
-        {
-            "akiec": 0.06,
-            "bcc": 0.08,
-            "bkl": 0.11,
-            "df": 0.025,
-            "mel": 0.10,
-            "nv": 0.60,
-            "vasc": 0.025,
-        },
-    ),
-    "phantom-brain": Phantom(
-        radiology.brain,
-        "T1-weighted MRI of the head, axial",
-        (600, 100, 200),
-        {},
-        structure="brain",
-    ),
-    "phantom-brain3d": Phantom(
-        radiology.brain_volume, "T1-weighted MRI of the head", (60, 10, 20), {}, structure="brain"
-    ),
-    "phantom-tissue": Phantom(
-        histology.tissue,
-        "histology, haematoxylin and eosin",
-        (300, 50, 100),
-        {},
-        structure="glands",
-    ),
-    "phantom-wound": Phantom(
-        photographs.wound, "photograph of a wound", (300, 50, 100), {}, structure="ulcer"
-    ),
-}
-OPTIONS = [
-    key
-    for key in inspect.signature(make_phantom).parameters
-    if key not in ("name", "size", "counts")
-]

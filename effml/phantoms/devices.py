@@ -1,4 +1,5 @@
-"""What simulated sites and years do to an image: gain, contrast, blur, noise, stain. Devices drift from year to year."""
+"""What simulated sites and years do to an image: gain, contrast, blur, noise, stain. Devices drift
+from year to year."""
 
 import numpy as np
 
@@ -10,43 +11,31 @@ _GAIN = np.array([1.00, 0.90, 1.08, 0.70])
 _GAMMA = np.array([1.00, 1.15, 0.90, 1.60])
 _BLUR = np.array([0.00, 0.010, 0.005, 0.025])  # standard deviation, in widths of the image
 _NOISE = np.array([0.00, 0.015, 0.005, 0.045])  # of full scale
-_STAIN = np.array(
-    [[0, 0, 0], [0.10, -0.05, 0.00], [-0.05, 0.05, 0.05], [-0.10, 0.15, -0.10]]
-)  # of optical density
+_STAIN = [[0, 0, 0], [0.10, -0.05, 0.00], [-0.05, 0.05, 0.05], [-0.10, 0.15, -0.10]]
+_STAIN = np.array(_STAIN)  # of optical density
 
 
 def as_seen_at(
     images: Array, site: Array, year: Array, shift: float, rng: np.random.Generator
 ) -> Array:
-    """uint8 images (N,H,W), (N,H,W,3) or (N,D,H,W) as the devices of `site` (N, index into SITES) and `year` (N,) show
-    them: untouched at shift=0, fully at 1. Masks stay as they are."""
+    """uint8 images (N,H,W), (N,H,W,3) or (N,D,H,W) as the devices of `site` (N, index into SITES)
+    and `year` (N,) show them: untouched at shift=0, fully at 1. Masks stay as they are."""
+    from scipy.ndimage import gaussian_filter1d
+
     rgb = images.ndim == 4 and images.shape[-1] == 3
+    axes = (-2, -3) if rgb else (-1, -2)
     out = np.empty_like(images)
-    for i, image in enumerate(images):
-        s, age = (
-            site[i],
-            (year[i] - YEARS[0]) / (len(YEARS) - 1),
-        )  # gain fades and noise grows as devices age
+    for i, (image, s) in enumerate(zip(images, site)):
+        age = (year[i] - YEARS[0]) / (len(YEARS) - 1)  # gain fades and noise grows as devices age
         value = image.astype(np.float32) / 255
-        value = _blurred(value if not rgb else np.moveaxis(value, -1, 0), shift * _BLUR[s])
-        value = np.moveaxis(value, 0, -1) if rgb else value
+        if width := shift * _BLUR[s]:
+            for axis in axes:
+                sigma = width * value.shape[axes[0]]
+                value = gaussian_filter1d(value, sigma, axis, mode="nearest")
         value = value ** (1 + shift * (_GAMMA[s] - 1)) * (1 + shift * (_GAIN[s] - 1 - 0.1 * age))
         if rgb:
             value = np.maximum(value, 1 / 255) ** (1 + shift * _STAIN[s])
-        value += (
-            shift * (_NOISE[s] + 0.01 * age) * rng.standard_normal(value.shape, dtype=np.float32)
-        )
+        noise = rng.standard_normal(value.shape, dtype=np.float32)
+        value += shift * (_NOISE[s] + 0.01 * age) * noise
         out[i] = np.clip(value * 255 + 0.5, 0, 255)
     return out
-
-
-def _blurred(planes: Array, width: float) -> Array:
-    """(…, H, W) under a Gaussian of standard deviation `width`, in widths of the image; the border repeats."""
-    if not width:
-        return planes
-    from scipy.ndimage import gaussian_filter1d
-
-    sigma = width * planes.shape[-1]
-    return gaussian_filter1d(
-        gaussian_filter1d(planes, sigma, -1, mode="nearest"), sigma, -2, mode="nearest"
-    )

@@ -1,32 +1,65 @@
 """What every phantom is drawn with: coordinates, soft shapes, smooth noise, the detector.
 
-Drawing functions work in units of the image's half-width (x, y in [-1, 1], y downwards) and take from `rng` arrays whose
-shapes do not depend on `size`, but for the pixel noise, which comes last: the same seed shows the same patients at every
-size.
+Drawing functions work in units of the image's half-width (x, y in [-1, 1], y downwards) and take
+arrays of random numbers whose shapes do not depend on the size, but for the pixel noise, which
+comes last: the same seed shows the same patients at every size. The order of the random numbers is
+part of the drawing.
 """
-
-from collections.abc import Callable
 
 import numpy as np
 
 Array = np.ndarray
+Parts = dict[str, Array]  # what has been drawn so far, by name
 
 
-def uniform(rng: np.random.Generator, n: int) -> Callable[[float, float], Array]:
-    """A function (low, high) -> float32 (n, 1, 1): one value per image, ready to broadcast over pixels."""
-    return lambda low, high: rng.uniform(low, high, (n, 1, 1)).astype(np.float32)
+class Canvas:
+    """A block of `n` square images of `size` pixels, and the random numbers to draw them with."""
 
+    def __init__(self, rng: np.random.Generator, n: int, size: int) -> None:
+        self.rng, self.n, self.size = rng, n, size
 
-def grid(size: int, angle: Array, zoom: Array, dx: Array, dy: Array) -> tuple[Array, Array]:
-    """Pixel centres x, y (N, size, size) in patient coordinates: rotated by `angle` (radians), zoomed, shifted."""
-    t = (np.arange(size, dtype=np.float32) + 0.5) * 2 / size - 1
-    c, s = np.cos(angle) / zoom, np.sin(angle) / zoom
-    return c * t + s * t[:, None] + dx, c * t[:, None] - s * t + dy
+    def u(self, low: float, high: float) -> Array:
+        """One value per image (n, 1, 1), float32, ready to broadcast over pixels."""
+        return self.rng.uniform(low, high, (self.n, 1, 1)).astype(np.float32)
 
+    def normal(self, *shape: int) -> Array:
+        return self.rng.standard_normal((self.n, *shape), dtype=np.float32)
 
-def inside(distance: Array, width: float, size: int) -> Array:
-    """1 where `distance` (half-widths) is positive, 0 where negative, over a soft edge never sharper than a pixel."""
-    return 0.5 + 0.5 * np.tanh(distance / max(width, 1 / size))
+    def grid(self, angle: Array, zoom: Array, dx: Array, dy: Array) -> tuple[Array, Array]:
+        """Pixel centres x, y (n, size, size) in patient coordinates: rotated by `angle` (radians),
+        zoomed, shifted."""
+        t = (np.arange(self.size, dtype=np.float32) + 0.5) * 2 / self.size - 1
+        c, s = np.cos(angle) / zoom, np.sin(angle) / zoom
+        return c * t + s * t[:, None] + dx, c * t[:, None] - s * t + dy
+
+    def soft(self, distance: Array, width: float | Array) -> Array:
+        """1 where `distance` (half-widths) is positive, 0 where negative, over an edge of `width`,
+        never sharper than a pixel."""
+        return 0.5 + 0.5 * np.tanh(distance / max(width, 1 / self.size))
+
+    def noise(self, cells: int) -> Array:
+        """Smooth noise (n, size, size), of unit variance before pixels average it, with `cells`
+        grains across the image."""
+        fine = 4 * self.size
+        at = (np.arange(fine, dtype=np.float32) + 0.5)[:, None] * cells / fine
+        weight = np.exp(-2 * (at - np.arange(-1, cells + 1, dtype=np.float32) - 0.5) ** 2)
+        weight /= np.sqrt((weight**2).sum(1, keepdims=True))
+        weight = weight.reshape(self.size, 4, -1).mean(1)  # a pixel sees the mean of its area
+        return weight @ self.normal(cells + 2, cells + 2) @ weight.T
+
+    def lobes(self, angle: Array, low: float, waves: tuple[int, ...]) -> Array:
+        """A wavy outline: waves of random strength (from `low` to 1, fainter the finer)."""
+        return sum(self.u(low, 1) * np.cos(k * angle + self.u(0, 6)) / k for k in waves)
+
+    def photographed(
+        self, planes: Array, mask: Array, blur: Array, size: int, grain: float
+    ) -> Parts:
+        """RGB planes (n, 3, F, F) and a mask (n, F, F) in [0, 1], F a multiple of `size`, through a
+        lens out of focus by `blur`, as `size` pixels of a detector with grain."""
+        images = through_lens(planes, blur, size)
+        masks = through_lens(mask[:, None], 0 * blur, size)[:, 0] > 0.5
+        images = np.moveaxis(images, 1, -1) + grain * self.normal(size, size, 3)
+        return {"images": to_uint8(images), "masks": masks.astype(np.uint8)}
 
 
 def bump(squared: Array) -> Array:
@@ -34,26 +67,14 @@ def bump(squared: Array) -> Array:
     return np.exp(-0.5 * squared)
 
 
-def smooth_noise(rng: np.random.Generator, n: int, size: int, cells: int) -> Array:
-    """Smooth noise (n, size, size), of unit variance before pixels average it, with `cells` grains across the image."""
-    at = (np.arange(4 * size, dtype=np.float32) + 0.5)[:, None] * cells / (4 * size)
-    weight = np.exp(-2 * (at - np.arange(-1, cells + 1, dtype=np.float32) - 0.5) ** 2)
-    weight /= np.sqrt((weight**2).sum(1, keepdims=True))
-    weight = weight.reshape(size, 4, -1).mean(
-        1
-    )  # each pixel sees the mean of its area, as a detector does
-    return weight @ rng.standard_normal((n, cells + 2, cells + 2), dtype=np.float32) @ weight.T
-
-
 def through_lens(planes: Array, width: Array, size: int) -> Array:
-    """Planes (N, C, F, F), F a multiple of `size`, blurred by a Gaussian of standard deviation `width` (N, 1, 1), in
-    half-widths, and averaged into size x size pixels."""
+    """Planes (N, C, F, F), F a multiple of `size`, blurred by a Gaussian of standard deviation
+    `width` (N, 1, 1), in half-widths, and averaged into size x size pixels."""
     fine = planes.shape[-1]
     at = (np.arange(fine, dtype=np.float32) + 0.5) * 2 / fine
     lens = bump(((at - at[:, None]) / np.maximum(width, 0.5 / fine)) ** 2)
-    lens = (
-        (lens / lens.sum(-1, keepdims=True)).reshape(len(lens), 1, size, fine // size, fine).mean(3)
-    )
+    lens = lens / lens.sum(-1, keepdims=True)
+    lens = lens.reshape(len(lens), 1, size, fine // size, fine).mean(3)
     return lens @ planes @ lens.swapaxes(2, 3)
 
 

@@ -4,68 +4,70 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 LARGEST = 1e16
 """The squared distance of two rows of a hundred thousand such numbers is still a float32."""
 
 
-def checked(select: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """`select` behind the checks of its arguments. Raises ValueError for k outside 1…N, features that are not (N, D), not
-    finite or beyond LARGEST, labels of another length, and, where they are needed, labels or scores that are missing, of another
-    length or not finite."""
+def checked(select: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """`select` behind the checks of its arguments. Raises ValueError for k outside 1…N, features
+    that are not (N, D), not finite or beyond LARGEST, labels of another length, and, where they are
+    needed, labels or scores that are missing, of another length or not finite."""
 
     @functools.wraps(select)
-    def wrapper(
-        features: Any, labels: Any, k: int, *, seed: int = 0, scores: Any = None
-    ) -> torch.Tensor:
-        name, n = select.__name__, len(features)
+    def wrapper(features, labels, k: int, *, seed: int = 0, scores=None) -> Tensor:
+        n, shape = len(features), tuple(features.shape)
         if isinstance(k, bool) or k not in range(1, n + 1):
-            raise ValueError(
-                f"{name}: k={k} of {n} images cannot be selected. Give a whole number from 1 to {n}."
+            wrong = f"k={k} of {n} images cannot be selected. Give a whole number from 1 to {n}"
+        elif len(shape) != 2 or not shape[1]:
+            wrong = f"features have shape {shape}. Give (N, D): images.flatten(1), say"
+        elif (row := _overflowing(features)) is not None:
+            wrong = (
+                f"features from row {row} on hold NaN, infinity or numbers beyond {LARGEST:g}, "
+                "whose squares overflow. Look at what computed them, or leave these images out"
             )
-        if len(features.shape) != 2 or not features.shape[1]:
-            raise ValueError(
-                f"{name}: features have shape {tuple(features.shape)}. Give (N, D): images.flatten(1), say."
-            )
-        for start in range(0, n, 8192):
-            if (
-                not torch.stack(as_float(features[start : start + 8192]).aminmax()).abs().max()
-                <= LARGEST
-            ):  # nor is NaN
-                raise ValueError(
-                    f"{name}: features from row {start} on hold NaN, infinity or numbers beyond {LARGEST:g}, whose "
-                    "squares overflow. Look at what computed them, or leave these images out."
-                )
-        if labels is not None and len(labels) != n:
-            raise ValueError(
-                f"{name}: {len(labels)} labels for {n} images. Give one label per image."
-            )
-        if getattr(select, "needs_scores", False):
-            if scores is None:
-                raise ValueError(
-                    f"{name} goes by the scores of a proxy and got none. Give scores: (N,), the largest first, or "
-                    "the proxy's probabilities, (N, K) or (N, epochs, K)."
-                )
-            if len(scores) != n or not as_float(scores).isfinite().all():
-                raise ValueError(
-                    f"{name}: scores must be {n} finite numbers or rows, one per image; got {len(scores)}"
-                    f"{', some of them not finite' * (len(scores) == n)}."
-                )
+        elif labels is not None and len(labels) != n:
+            wrong = f"{len(labels)} labels for {n} images. Give one label per image"
+        elif getattr(select, "needs_scores", False):
+            wrong = _scores(scores, n)
+        else:
+            wrong = ""
+        if wrong:
+            raise ValueError(f"{select.__name__}: {wrong}.")
         return select(features, labels, int(k), seed=seed, scores=scores)
 
     return wrapper
 
 
-def as_float(part: Any) -> torch.Tensor:
-    """Rows of a tensor, an array or a memory map as float32."""
-    import numpy as np
+def _overflowing(features: Any) -> int | None:
+    for start in range(0, len(features), 8192):
+        least, most = as_float(features[start : start + 8192]).aminmax()
+        if not max(-least, most) <= LARGEST:  # nor is NaN
+            return start
+    return None
 
-    return (
-        part.detach().float()
-        if isinstance(part, torch.Tensor)
-        else torch.from_numpy(np.array(part, dtype=np.float32))
-    )
+
+def _scores(scores: Any, n: int) -> str:
+    """What is wrong with the scores."""
+    if scores is None:
+        return (
+            "it goes by the scores of a proxy and got none. Give scores: (N,), the largest first, "
+            "or the proxy's probabilities, (N, K) or (N, epochs, K)"
+        )
+    if len(scores) == n and as_float(scores).isfinite().all():
+        return ""
+    some = ", some of them not finite" * (len(scores) == n)
+    return f"scores must be {n} finite numbers or rows, one per image; got {len(scores)}{some}"
+
+
+def as_float(part: Any) -> Tensor:
+    """Rows of a tensor, an array or a memory map as float32."""
+    if isinstance(part, Tensor):
+        return part.detach().float()
+    return torch.from_numpy(np.array(part, dtype=np.float32))
 
 
 def several(labels: Any) -> bool:
@@ -73,21 +75,22 @@ def several(labels: Any) -> bool:
     return labels is not None and len(labels.shape) == 2 and labels.shape[1] > 1
 
 
-def one_label(labels: Any) -> torch.Tensor:
+def one_label(labels: Any) -> Tensor:
     """Labels (N,) or (N, 1) as (N,) whole numbers; ValueError for several labels per image."""
-    import numpy as np
-
     if labels is None:
         raise ValueError(
-            "This selection goes by classes and got no labels. Give labels: (N,) or (N, 1), one per image."
+            "This selection goes by classes and got no labels. Give labels: (N,) or (N, 1), one "
+            "per image."
         )
-    labels = labels if isinstance(labels, torch.Tensor) else torch.from_numpy(np.array(labels))
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim != 1:
+    labels = labels if isinstance(labels, Tensor) else torch.from_numpy(np.array(labels))
+    if labels.ndim != 1 and labels.shape[1:] != (1,):
         raise ValueError(
-            f"Labels have shape {tuple(labels.shape)}, but classes need one label per image. Choose a selection "
-            "that does not go by classes: random, kmeans, kcenter, herding, facility_location, entropy, margin or "
-            "least_confidence."
+            f"Labels have shape {tuple(labels.shape)}, but classes need one label per image. "
+            "Choose a selection that does not go by classes: random, kmeans, kcenter, herding, "
+            "facility_location, entropy, margin or least_confidence."
         )
-    return labels.long()
+    return labels.reshape(-1).long()
+
+
+def shuffle(n: int, seed: int) -> Tensor:
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))

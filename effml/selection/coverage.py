@@ -1,14 +1,17 @@
 """Core-sets that cover the features: k-means, k-center greedy, herding, facility location.
 
-Features are (N, D): a tensor, an array or a memory map. They are read in chunks of CHUNK rows, as float32 and with their mean
-taken off (which spares distances most of their round-off), so that a million rows on disk need little memory: each of these
-holds some numbers per row and one chunk times a block of rows, never N × N. Distances are Euclidean.
+Features are (N, D): a tensor, an array or a memory map. They are read in chunks of CHUNK rows, as
+float32 and with their mean taken off (which spares distances most of their round-off), so that a
+million rows on disk need little memory: each of these holds some numbers per row and one chunk
+times a block of rows, never N × N. Distances are Euclidean.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from effml.selection.checks import as_float, checked
 
@@ -26,49 +29,41 @@ class Rows:
         self.mean = torch.zeros(features.shape[1])
         self.mean = sum(x.sum(0, dtype=torch.float64) for _, x in self.chunks()).div(self.n).float()
 
-    def chunks(self) -> Iterator[tuple[slice, torch.Tensor]]:
+    def chunks(self) -> Iterator[tuple[slice, Tensor]]:
         """Each chunk lies in the same memory and is gone when the next is asked for."""
-        import numpy as np
-
         room = torch.empty(min(CHUNK, self.n), len(self.mean))
         for start in range(0, self.n, CHUNK):
             part = slice(start, min(start + CHUNK, self.n))
             values, x = self.features[part], room[: part.stop - start]
-            if isinstance(values, torch.Tensor):
+            if isinstance(values, Tensor):
                 x.copy_(values.detach())
             else:
                 np.copyto(x.numpy(), values, casting="unsafe")
             yield part, x.sub_(self.mean)
 
-    def squares(self) -> torch.Tensor:
-        """Squared lengths, (N,). What is kept of a chunk goes into memory taken beforehand: between temporary blocks it would
-        keep them from being used again, and the heap would grow to the size of the features."""
+    def squares(self) -> Tensor:
+        """Squared lengths, (N,). What is kept of a chunk goes into memory taken beforehand: between
+        temporary blocks it would keep them from being used again, and the heap would grow to the
+        size of the features."""
         found = torch.empty(self.n)
         for part, x in self.chunks():
             found[part] = x.square().sum(1)
         return found
 
-    def __getitem__(self, index: torch.Tensor) -> torch.Tensor:
-        return (
-            as_float(
-                self.features[index if isinstance(self.features, torch.Tensor) else index.numpy()]
-            )
-            - self.mean
-        )
+    def __getitem__(self, index: Tensor) -> Tensor:
+        index = index if isinstance(self.features, Tensor) else index.numpy()
+        return as_float(self.features[index]) - self.mean
 
 
 @checked
-def kcenter(
-    features: Any, labels: Any, k: int, *, seed: int = 0, scores: Any = None
-) -> torch.Tensor:
-    """k-center greedy (Gonzalez 1985; Sener & Savarese 2018): a random first row, then always the row farthest from all chosen.
+def kcenter(features, labels, k: int, *, seed: int = 0, scores=None) -> Tensor:
+    """k-center greedy (Gonzalez 1985; Sener & Savarese 2018): a random first row, then always the
+    row farthest from all chosen.
 
-    Exact, to float32's round-off, but not a step at a time: among the BLOCK farthest rows the greedy choice is made from their
-    distances to each other, for as long as the farthest of them is at least as far as any row outside the block was. Then one
-    matrix product brings the distances of all rows up to date. Memory: 2 numbers a row, and CHUNK × BLOCK.
-    """
-    import numpy as np
-
+    Exact, to float32's round-off, but not a step at a time: among the BLOCK farthest rows the
+    greedy choice is made from their distances to each other, for as long as the farthest of them is
+    at least as far as any row outside the block was. Then one matrix product brings the distances
+    of all rows up to date. Memory: 2 numbers a row, and CHUNK × BLOCK."""
     rows = Rows(features)
     squares = rows.squares()
     near = torch.full((rows.n,), torch.inf)  # squared distance to the nearest chosen row
@@ -78,9 +73,7 @@ def kcenter(
         for part, x in rows.chunks():
             to_new = torch.addmm(squares[new], x, centres.T, alpha=-2).amin(1).add_(squares[part])
             torch.minimum(near[part], to_new, out=near[part])
-        near[
-            new
-        ] = -torch.inf  # a chosen row is not chosen again, even where all others are its copies
+        near[new] = -torch.inf  # not chosen again, even where all others are its copies
         if len(order) == k:
             return order
         far, block = near.topk(min(BLOCK + 1, rows.n))
@@ -89,11 +82,9 @@ def kcenter(
         x = rows[block]
         between = torch.addmm(squares[block], x, x.T, alpha=-2).add_(squares[block, None]).numpy()
         taken: list[int] = []
-        while (
-            len(order) + len(taken) < k
-            and reach[j := int(reach.argmax())] >= outside
-            and reach[j] > -torch.inf
-        ):
+        while len(order) + len(taken) < k:
+            if not reach[j := int(reach.argmax())] >= outside or reach[j] == -torch.inf:
+                break
             taken.append(j)
             np.minimum(reach, between[j], out=reach)
             reach[j] = -torch.inf
@@ -102,21 +93,17 @@ def kcenter(
 
 
 @checked
-def kmeans(
-    features: Any, labels: Any, k: int, *, seed: int = 0, scores: Any = None
-) -> torch.Tensor:
-    """The row nearest to each of k centres of k-means (Lloyd 1982), rows of the largest clusters first: representativeness, as in
-    Yuan 2025. It is a row of the centre's own cluster; where rows repeat, clusters may be empty, and the rows left that are
-    nearest to their own centres take their place. Memory: 10 numbers a row, 3 × k × D and BLOCK times CHUNK or BLOCK."""
+def kmeans(features, labels, k: int, *, seed: int = 0, scores=None) -> Tensor:
+    """The row nearest to each of k centres of k-means (Lloyd 1982), rows of the largest clusters
+    first: representativeness, as in Yuan 2025. It is a row of the centre's own cluster; where rows
+    repeat, clusters may be empty, and the rows left that are nearest to their own centres take
+    their place. Memory: 10 numbers a row, 3 × k × D and BLOCK times CHUNK or BLOCK."""
     rows = Rows(features)
     assigned, distance = _lloyd(rows, k, seed)
     sizes = assigned.bincount(minlength=k)
-    order = torch.argsort(
-        distance
-    )  # nearest first, so the first row seen of a cluster is its nearest
-    first = torch.full((k,), rows.n).scatter_reduce(
-        0, assigned[order], torch.arange(rows.n), "amin"
-    )
+    order = torch.argsort(distance)  # the first row seen of a cluster is its nearest
+    first = torch.full((k,), rows.n)
+    first = first.scatter_reduce(0, assigned[order], torch.arange(rows.n), "amin")
     chosen = order[first[first < rows.n]]
     chosen = chosen[torch.argsort(sizes[assigned[chosen]], descending=True, stable=True)]
     rest = torch.ones(rows.n, dtype=torch.bool)
@@ -125,10 +112,10 @@ def kmeans(
     return torch.cat([chosen, left[: k - len(chosen)]])
 
 
-def _lloyd(rows: Rows, k: int, seed: int, iterations: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of each row its cluster, 0 to k - 1, and the squared distance to the cluster's centre, after a few rounds: from a good
-    start the error falls by 2 % in the second and by 1 % in the third. An empty cluster is begun anew at the row farthest from
-    its own centre."""
+def _lloyd(rows: Rows, k: int, seed: int, iterations: int = 3) -> tuple[Tensor, Tensor]:
+    """Of each row its cluster, 0 to k - 1, and the squared distance to the cluster's centre, after
+    a few rounds: from a good start the error falls by 2 % in the second and by 1 % in the third. An
+    empty cluster is begun anew at the row farthest from its own centre."""
     assigned, distance = _spread(rows, k, seed)
     for _ in range(iterations):
         centres, counts = torch.zeros(k, len(rows.mean)), assigned.bincount(minlength=k)
@@ -142,8 +129,9 @@ def _lloyd(rows: Rows, k: int, seed: int, iterations: int = 3) -> tuple[torch.Te
     return assigned, distance
 
 
-def _nearest(x: torch.Tensor, centres: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of each row of x its least squared distance to a centre, and the centre's number; BLOCK centres at a time."""
+def _nearest(x: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each row of x its least squared distance to a centre, and the centre's number; BLOCK
+    centres at a time."""
     least, which = torch.full((len(x),), torch.inf), torch.zeros(len(x), dtype=torch.long)
     for start in range(0, len(centres), BLOCK):
         block = centres[start : start + BLOCK]
@@ -153,17 +141,15 @@ def _nearest(x: torch.Tensor, centres: torch.Tensor) -> tuple[torch.Tensor, torc
     return least.add_(x.square().sum(1)).clamp_(min=0), which
 
 
-def _spread(rows: Rows, k: int, seed: int, rounds: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of each row the nearest of k rows to begin from, as its number 0 to k - 1, and the squared distance. The k rows are those
-    of greedy k-means++ (Arthur & Vassilvitskii 2007): each is drawn with a chance in proportion to its squared distance to
-    those before it, and is the one of 2 + ln k drawn that lowers the sum of these distances most.
+def _spread(rows: Rows, k: int, seed: int, rounds: int = 5) -> tuple[Tensor, Tensor]:
+    """Of each row the nearest of k rows to begin from, as its number 0 to k - 1, and the squared
+    distance. The k rows are those of greedy k-means++ (Arthur & Vassilvitskii 2007): each is drawn
+    with a chance in proportion to its squared distance to those before it, and is the one of 2 + ln
+    k drawn that lowers the sum of these distances most.
 
-    The sum is estimated from BLOCK rows, themselves drawn with that chance, and the draws are from them. All distances are
-    brought up to date, and other rows drawn, some `rounds` times (as in k-means||, Bahmani et al. 2012; more often where k is
-    several times BLOCK), not k times.
-    """
-    import numpy as np
-
+    The sum is estimated from BLOCK rows, themselves drawn with that chance, and the draws are from
+    them. All distances are brought up to date, and other rows drawn, some `rounds` times (as in
+    k-means||, Bahmani et al. 2012; more often where k is several times BLOCK), not k times."""
     draw, trial = torch.Generator().manual_seed(seed), np.random.default_rng(seed % 2**64)
     near, owner = torch.full((rows.n,), torch.inf), torch.zeros(rows.n, dtype=torch.long)
     new, known = torch.randint(rows.n, (1,), generator=draw), 0
@@ -174,25 +160,14 @@ def _spread(rows: Rows, k: int, seed: int, rounds: int = 5) -> tuple[torch.Tenso
             owner[part] = torch.where(reach < near[part], closest + known, owner[part])
             torch.minimum(near[part], reach, out=near[part])
         near[new], owner[new], known = 0, torch.arange(known, known + len(new)), known + len(new)
-        if (
-            known == k or not near.any()
-        ):  # where all rows are copies of those chosen, the other clusters stay empty
+        if known == k or not near.any():  # no more rows differ: the other clusters stay empty
             return owner, near
         block = torch.multinomial(near, BLOCK, replacement=True, generator=draw)
         x = rows[block]
         squares = x.square().sum(1)
-        between = (
-            torch.addmm(squares, x, x.T, alpha=-2)
-            .add_(squares[:, None])
-            .clamp_(min=0)
-            .div_(near[block])
-            .numpy()
-        )
-        left, taken, number = (
-            np.ones(BLOCK, np.float32),
-            [],
-            block.numpy(),
-        )  # left: the share of each drawn row's distance
+        between = torch.addmm(squares, x, x.T, alpha=-2).add_(squares[:, None]).clamp_(min=0)
+        between, number, taken = between.div_(near[block]).numpy(), block.numpy(), []
+        left = np.ones(BLOCK, np.float32)  # the share of each drawn row's distance
         while len(taken) < min(-(-k // rounds), k - known) and left.any():
             chance = left.cumsum()
             drawn = chance.searchsorted(trial.random(2 + int(np.log(k))) * chance[-1], side="right")
@@ -205,17 +180,14 @@ def _spread(rows: Rows, k: int, seed: int, rounds: int = 5) -> tuple[torch.Tenso
 
 
 @checked
-def herding(
-    features: Any, labels: Any, k: int, *, seed: int = 0, scores: Any = None
-) -> torch.Tensor:
-    """Herding (Welling 2009, in the form of Rebuffi et al. 2017, algorithm 4): each row brings the mean of the chosen as near as
-    it can to the mean of all. One matrix–vector product a row chosen; `seed` is not used. Memory: 2 numbers a row."""
+def herding(features, labels, k: int, *, seed: int = 0, scores=None) -> Tensor:
+    """Herding (Welling 2009, in the form of Rebuffi et al. 2017, algorithm 4): each row brings the
+    mean of the chosen as near as it can to the mean of all. One matrix–vector product a row chosen;
+    `seed` is not used. Memory: 2 numbers a row."""
     rows = Rows(features)
     squares = rows.squares()
     order, total, cost = [], torch.zeros_like(rows.mean), squares.clone()
-    for _ in range(
-        k
-    ):  # |total + x|² less |total|², which is the same for all; the mean of all is zero
+    for _ in range(k):  # cost: |total + x|² less |total|², the same for all; the mean is zero
         order.append(int(cost.argmin()))
         squares[order[-1]] = torch.inf
         total += rows[torch.tensor(order[-1:])][0]
@@ -225,46 +197,34 @@ def herding(
 
 
 @checked
-def facility_location(
-    features: Any, labels: Any, k: int, *, seed: int = 0, scores: Any = None
-) -> torch.Tensor:
-    """Facility location (Wei et al. 2015): greedily the rows that raise most the sum over all rows of the likeness to their
-    nearest chosen row; likeness is (1 + cosine) / 2 of the features less their mean.
+def facility_location(features, labels, k: int, *, seed: int = 0, scores=None) -> Tensor:
+    """Facility location (Wei et al. 2015): greedily the rows that raise most the sum over all rows
+    of the likeness to their nearest chosen row; likeness is (1 + cosine) / 2 of the features less
+    their mean.
 
-    Exact by lazy evaluation (Minoux 1978): a gain never grows, so an old gain bounds it from above, and only rows whose bound
-    is above the best gain found are computed anew, a block at a time. `seed` is not used. Memory: 2 numbers a row and
-    CHUNK × 256.
-    """
+    Exact by lazy evaluation (Minoux 1978): a gain never grows, so an old gain bounds it from above,
+    and only rows whose bound is above the best gain found are computed anew, a block at a time.
+    `seed` is not used. Memory: 2 numbers a row and CHUNK × 256."""
     rows = Rows(features)
     best, bound, order = torch.zeros(rows.n), torch.full((rows.n,), torch.inf), []
 
-    def gain(index: torch.Tensor) -> torch.Tensor:
+    def gain(index: Tensor) -> Tensor:
         columns, total = _unit(rows[index]), torch.zeros(len(index), dtype=torch.float64)
         for part, x in rows.chunks():
-            total += (
-                (_unit(x) @ columns.T)
-                .add_(1)
-                .div_(2)
-                .sub_(best[part, None])
-                .clamp_(min=0)
-                .sum(0, dtype=torch.float64)
-            )
+            more = (_unit(x) @ columns.T).add_(1).div_(2).sub_(best[part, None]).clamp_(min=0)
+            total += more.sum(0, dtype=torch.float64)
         return total.float()
 
     for start in range(0, rows.n, 256):
         index = torch.arange(start, min(start + 256, rows.n))
         bound[index] = gain(index)
     while len(order) < k:
-        known = (
-            torch.zeros(rows.n, dtype=torch.bool) if order else torch.ones(rows.n, dtype=torch.bool)
-        )
-        size = 16
+        known, size = torch.full((rows.n,), not order), 16
         while not known[top := int(bound.argmax())]:
             index = bound.topk(min(size, rows.n)).indices
             known[top] = True  # of many equal ones topk may leave it out
-            index = torch.cat(
-                [torch.tensor([top]), index[~known[index] & (bound[index] > -torch.inf)]]
-            )  # not chosen either
+            fresh = ~known[index] & (bound[index] > -torch.inf)  # not chosen either
+            index = torch.cat([torch.tensor([top]), index[fresh]])
             bound[index] = gain(index)
             known[index], size = True, min(2 * size, 256)
         order.append(top)
@@ -275,5 +235,5 @@ def facility_location(
     return torch.tensor(order)
 
 
-def _unit(x: torch.Tensor) -> torch.Tensor:
+def _unit(x: Tensor) -> Tensor:
     return x / x.norm(dim=1, keepdim=True).clamp(min=1e-12)

@@ -1,5 +1,8 @@
 """The loop: schedule, augmentation, early stopping, drawing of batches, checkpoints."""
 
-from effml.training.loop import SCHEDULES, Diverged, History, predict, train
+from effml.training.history import Diverged, History, Step
+from effml.training.loop import train
+from effml.training.prediction import predict
+from effml.training.schedules import SCHEDULES
 
-__all__ = ["SCHEDULES", "Diverged", "History", "predict", "train"]
+__all__ = ["SCHEDULES", "Diverged", "History", "Step", "predict", "train"]

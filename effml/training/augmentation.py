@@ -1,73 +1,65 @@
-"""Batch-wise augmentation: whole batches of uint8 tensors on their device, each image with its own draw.
-
-Images (N,C,H,W) or (N,C,D,H,W); masks (N,H,W) or (N,D,H,W) go the same way. Draws come from `generator` alone.
-"""
+"""Batch-wise augmentation: whole batches of uint8 tensors on their device, each image with its own
+draw. Images (N,C,H,W) or (N,C,D,H,W); masks (N,H,W) or (N,D,H,W) go the same way. Draws come from
+`generator` alone."""
 
 from collections.abc import Callable
 
 import torch
+from torch import Generator, Tensor
 
-Pair = tuple[torch.Tensor, torch.Tensor | None]
+from effml.machine import choose
+
+Pair = tuple[Tensor, Tensor | None]
 REACH = 1 / 14  # of the side that an image is shifted at most: 2 of 28 pixels
 
 
-def augment(
-    name: str, images: torch.Tensor, masks: torch.Tensor | None, generator: torch.Generator
-) -> Pair:
+def augment(name: str, images: Tensor, masks: Tensor | None, generator: Generator) -> Pair:
     """The batch as `name` changes it. ValueError for an unknown name."""
-    if name not in AUGMENTATIONS:
-        raise ValueError(f"Unknown augment {name!r}. Choose from: {', '.join(AUGMENTATIONS)}")
-    return AUGMENTATIONS[name](images, masks, generator)
+    return AUGMENTATIONS[choose("augment", name, AUGMENTATIONS)](images, masks, generator)
 
 
-def _none(images: torch.Tensor, masks: torch.Tensor | None, generator: torch.Generator) -> Pair:
+def _none(images: Tensor, masks: Tensor | None, generator: Generator) -> Pair:
     return images, masks
 
 
-def _flip(images: torch.Tensor, masks: torch.Tensor | None, generator: torch.Generator) -> Pair:
+def _flip(images: Tensor, masks: Tensor | None, generator: Generator) -> Pair:
     """Half of the images mirrored left to right: right for all but anatomy with a side."""
     return _mirror(images, masks, generator, -1)
 
 
-def _flips(images: torch.Tensor, masks: torch.Tensor | None, generator: torch.Generator) -> Pair:
-    """Mirrored along both axes of the image independently: for cells, tissue, skin, which have no up and no side."""
+def _flips(images: Tensor, masks: Tensor | None, generator: Generator) -> Pair:
+    """Mirrored along both axes of the image independently: for cells, tissue, skin, which have no
+    up and no side."""
     return _mirror(*_mirror(images, masks, generator, -1), generator, -2)
 
 
-def _shift(images: torch.Tensor, masks: torch.Tensor | None, generator: torch.Generator) -> Pair:
+def _shift(images: Tensor, masks: Tensor | None, generator: Generator) -> Pair:
     """Each image moved by up to REACH of its side along both axes; the border repeats."""
     for axis in (-1, -2):
         side = images.shape[axis]
         reach = max(1, round(REACH * side))
-
         move = torch.randint(-reach, reach + 1, (len(images), 1), generator=generator)
         index = (torch.arange(side) + move).clamp(0, side - 1).to(images.device)
-        images, masks = (
-            _along(images, index, axis),
-            None if masks is None else _along(masks, index, axis),
-        )
+        images = _along(images, index, axis)
+        masks = None if masks is None else _along(masks, index, axis)
     return images, masks
 
 
-def _flip_shift(
-    images: torch.Tensor, masks: torch.Tensor | None, generator: torch.Generator
-) -> Pair:
+def _flip_shift(images: Tensor, masks: Tensor | None, generator: Generator) -> Pair:
     return _shift(*_flip(images, masks, generator), generator)
 
 
-def _along(tensor: torch.Tensor, index: torch.Tensor, axis: int) -> torch.Tensor:
+def _along(tensor: Tensor, index: Tensor, axis: int) -> Tensor:
     """tensor[n, …, index[n], …] along one of the last two axes."""
     shape = [1] * tensor.ndim
     shape[0], shape[axis] = index.shape
     return tensor.gather(axis % tensor.ndim, index.reshape(shape).expand(tensor.shape))
 
 
-def _mirror(
-    images: torch.Tensor, masks: torch.Tensor | None, generator: torch.Generator, axis: int
-) -> Pair:
+def _mirror(images: Tensor, masks: Tensor | None, generator: Generator, axis: int) -> Pair:
     turned = (torch.rand(len(images), generator=generator) < 0.5).to(images.device)
 
-    def mirrored(tensor: torch.Tensor) -> torch.Tensor:
+    def mirrored(tensor: Tensor) -> Tensor:
         return torch.where(turned.reshape(-1, *[1] * (tensor.ndim - 1)), tensor.flip(axis), tensor)
 
     return mirrored(images), None if masks is None else mirrored(masks)

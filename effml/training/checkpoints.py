@@ -13,87 +13,69 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import BaseFileLock
+from filelock import BaseFileLock, FileLock, Timeout
 
 from effml.machine import whole_file
-from effml.recipe import Recipe, Record
+from effml.recipe import Record
 
 SECONDS = 30.0
-"""Between two checkpoints at least, since epochs are often shorter and writing costs energy too. EFFML_CHECKPOINT_SECONDS
-changes it; 0 writes one after each epoch."""
+"""Between two checkpoints at least, since epochs are often shorter and writing costs energy too.
+EFFML_CHECKPOINT_SECONDS changes it; 0 writes one after each epoch."""
 
 DEPENDS = (
-    "recipe_id data_sha256 weights_sha256 teacher_sha256 numerics precision_used device device_name "
-    "cpu_flags threads_used torch timm"
+    "recipe_id data_sha256 weights_sha256 teacher_sha256 numerics precision_used device "
+    "device_name cpu_flags threads_used torch timm"
 ).split()
 """Columns of a record that the numbers of a training depend on (whether a precision is emulated
 follows from them)."""
+
+LOADED, PLAIN = ("model", "optimizer", "schedule", "scaler"), ("stopping", "history", "sampler")
+"""Parts of a training that have a state dict, and those whose attributes are their state."""
 
 
 def checkpoint_file(store: Path, record: Record) -> Path:
     """Where the training of this record keeps its state: whoever differs in one of DEPENDS has
     another file."""
     made = json.dumps([record.get(name) for name in DEPENDS])
-    return (
-        store / f"{record['recipe_id']}-{hashlib.sha256(made.encode()).hexdigest()[:12]}.checkpoint"
-    )
+    digest = hashlib.sha256(made.encode()).hexdigest()[:12]
+    return store / f"{record['recipe_id']}-{digest}.checkpoint"
 
 
 class Checkpoint:
-    """Saves and restores everything that moves: weights, the best weights, optimiser, schedule,
-    scaler, stopping, history and the random numbers. Without a file it keeps the best weights
-    only, and so it does where another process has the file."""
+    """Saves and restores all parts of a `training` that move: weights, the best weights, optimiser,
+    schedule, scaler, stopping, history and the random numbers. Without a file it keeps the best
+    weights only, and so it does where another process has the file. A pickled copy has no file."""
 
-    def __init__(
-        self,
-        file: Path | None,
-        recipe: Recipe,
-        model: Any,
-        optimizer: Any,
-        schedule: Any,
-        scaler: Any,
-        order: Any,
-        stopping: Any,
-        history: Any,
-        sampler: Any,
-    ) -> None:
-        self.file, self.recipe, self.best, self.saved = file, recipe, None, time.monotonic()
-        self.parts = {
-            "model": model,
-            "optimizer": optimizer,
-            "schedule": schedule,
-            "scaler": scaler,
-        }
-        self.order, self.plain = (
-            order,
-            {"stopping": stopping, "history": history, "sampler": sampler},
-        )
-        self.cuda = next((p.device for p in model.parameters() if p.device.type == "cuda"), None)
+    def __init__(self, file: Path | None, training: Any) -> None:
+        self.file, self.training, self.best = file, training, None
+        self.saved, self._let_go = time.monotonic(), None
+        devices = (p.device for p in training.model.parameters())
+        self.cuda = next((device for device in devices if device.type == "cuda"), None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"file": None, "_let_go": None}
 
     def resume(self) -> int:
         """The epoch after which to go on; 0 without a file, and, with a note in the history, where
         the file is of no use."""
         if self.file is None or not self._own() or not self.file.is_file():
             return 0
-
         try:
             with zipfile.ZipFile(self.file) as parts:
                 if parts.testzip() is not None:  # torch.load does not look at checksums
-                    return self._begin("is damaged")
+                    return self._note("is damaged")
             state = torch.load(self.file, map_location="cpu", weights_only=True)
-        except (
-            Exception
-        ):  # zipfile, pickle and torch each have errors of their own for a torn or foreign file
-            return self._begin("is empty, damaged or no checkpoint")
+        except Exception:  # zipfile, pickle and torch each have errors of their own for such a file
+            return self._note("is empty, damaged or no checkpoint")
         before = deepcopy(self._state(0))
         try:
             if state["run"] != self._run():
-                return self._begin("is of another recipe or number of images")
+                return self._note("is of another recipe or other images")
             self._restore(state)
         except Exception:  # what torch raises for other shapes and names, and a missing part
             self._restore(before)
-            return self._begin("does not fit this model, optimizer and sampler")
-        self.plain["history"].resumed_epoch = state["epoch"]
+            return self._note("does not fit this model, optimizer and sampler")
+        self.training.history.resumed_epoch = state["epoch"]
         return state["epoch"]
 
     def save(self, epoch: int) -> None:
@@ -101,7 +83,6 @@ class Checkpoint:
         least = float(os.environ.get("EFFML_CHECKPOINT_SECONDS") or SECONDS)
         if self.file is None or time.monotonic() - self.saved < least:
             return
-
         with whole_file(self.file) as partial:
             torch.save(self._state(epoch), partial)
         self.saved = time.monotonic()
@@ -112,16 +93,18 @@ class Checkpoint:
             self._let_go()
 
     def _run(self) -> list[Any]:
-        return [self.recipe.id, vars(self.plain["sampler"]).get("n")]
+        """Whose state it is: of another recipe or other images it is of no use."""
+        images = self.training.data.passport.get("sha256")
+        return [self.training.recipe.id, vars(self.training.sampler).get("n"), images]
 
     def _state(self, epoch: int) -> dict[str, Any]:
         return {
-            **{name: part.state_dict() for name, part in self.parts.items()},
-            **{name: dict(vars(thing)) for name, thing in self.plain.items()},
+            **{name: getattr(self.training, name).state_dict() for name in LOADED},
+            **{name: dict(vars(getattr(self.training, name))) for name in PLAIN},
             "run": self._run(),
             "epoch": epoch,
             "best": self.best,
-            "order": self.order.get_state(),
+            "order": self.training.order.get_state(),
             "random": torch.get_rng_state(),
             "cuda": self.cuda and torch.cuda.get_rng_state(self.cuda),
         }
@@ -129,12 +112,13 @@ class Checkpoint:
     def _restore(self, state: dict[str, Any]) -> None:
         """`state`, whose tensors lie on the CPU, goes where the parts are. KeyError where
         something is missing."""
-        for name, part in self.parts.items():
-            part.load_state_dict(state[name])
-        for name, thing in self.plain.items():
-            vars(thing).update({known: state[name][known] for known in vars(thing)})
+        for name in LOADED:
+            getattr(self.training, name).load_state_dict(state[name])
+        for name in PLAIN:
+            part = vars(getattr(self.training, name))
+            part.update({known: state[name][known] for known in part})
         self.best = state["best"]
-        self.order.set_state(state["order"])
+        self.training.order.set_state(state["order"])
         torch.set_rng_state(state["random"])
         if self.cuda:
             torch.cuda.set_rng_state(state["cuda"], self.cuda)
@@ -142,28 +126,22 @@ class Checkpoint:
     def _own(self) -> bool:
         """Whether no other process trains with this file. The system lets go of the lock when a
         process is killed."""
-        from filelock import FileLock, Timeout
-
         self.file.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(f"{self.file}.lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            self._note(
-                f"another process trains with {self.file.name}: this one keeps no checkpoint"
-            )
+            self._note("belongs to another process", "this one keeps no checkpoint")
             self.file = None
             return False
         self._let_go = weakref.finalize(self, _release, lock)
         return True
 
-    def _begin(self, why: str) -> int:
-        self._note(f"{self.file.name} {why}: training began anew")
-        return 0
-
-    def _note(self, text: str) -> None:
+    def _note(self, why: str, then: str = "training began anew") -> int:
+        text = f"{self.file.name} {why}: {then}"
         print(f"effml: {text}", file=sys.stderr)
-        self.plain["history"].notes.append(text)
+        self.training.history.notes.append(text)
+        return 0
 
 
 def _release(lock: BaseFileLock) -> None:

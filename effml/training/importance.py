@@ -15,23 +15,24 @@ class Uniform:
         self.n, self.batch_size = n, batch_size
 
     def draw(self, index: torch.Tensor, score: Scorer, order: torch.Generator) -> Draw:
-        """The images of the next step and the weight of each one's loss (None: all 1), given the uniform batch `index`."""
+        """The images of the next step and the weight of each one's loss (None: all 1), given the
+        uniform batch `index`."""
         return index, None
 
     def observe(self, scores: torch.Tensor) -> None:
-        """Scores of a uniform batch that was trained on, which its forward pass gave for nothing."""
+        """Scores of a uniform batch that was trained on, a gift of its forward pass."""
 
 
 class Importance(Uniform):
     """Importance sampling (Katharopoulos & Fleuret 2018, algorithm 1).
 
-    The score of an image is ‖p − y‖₂, the norm of the loss's gradient at the last layer's inputs to the softmax: an upper bound
-    of the whole gradient's up to a constant. With g the scores of B images as shares, τ = √(B Σ g²) says by which factor a
-    batch by importance is worth more than a uniform one. While its moving average is above `threshold`, PRESAMPLE × batch_size
-    images are scored each step, in eval mode, and the batch is drawn from them by g, with weights 1 / (B g) that leave the
-    gradient unbiased; where all of them score 0, the batch is uniform. By default it is
-    (B + 3b) / 3b, where the theory sees the cost of scoring repaid.
-    """
+    The score of an image is ‖p − y‖₂, the norm of the loss's gradient at the last layer's inputs to
+    the softmax: an upper bound of the whole gradient's up to a constant. With g the scores of B
+    images as shares, τ = √(B Σ g²) says by which factor a batch by importance is worth more than a
+    uniform one. While its moving average is above `threshold`, PRESAMPLE × batch_size images are
+    scored each step, in eval mode, and the batch is drawn from them by g, with weights 1 / (B g)
+    that leave the gradient unbiased; where all of them score 0, the batch is uniform. By default it
+    is (B + 3b) / 3b, where the theory sees the cost of scoring repaid."""
 
     PRESAMPLE, MOMENTUM = 3, 0.9
 
@@ -58,16 +59,15 @@ class Importance(Uniform):
 
 
 def tau(scores: torch.Tensor) -> float:
-    """√(B Σ g²) of B scores with shares g: 1 where all are equal (or 0), √B where one has everything."""
+    """√(B Σ g²) of B scores with shares g: 1 where all are equal (or 0), √B where one has
+    everything."""
     total = float(scores.sum())
     return float((len(scores) * (scores / total).square().sum()).sqrt()) if total > 0 else 1.0
 
 
+def gradient_norm(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """‖p − y‖₂, (N,): the norm of the gradient of cross-entropy with respect to the logits."""
+    return (logits.softmax(1) - torch.nn.functional.one_hot(labels, logits.shape[1])).norm(dim=1)
+
+
 SAMPLERS = {"uniform": Uniform, "importance": Importance}
-
-
-def make_sampler(name: str, n: int, batch_size: int) -> Uniform:
-    """The entry of SAMPLERS for `n` training images. ValueError for an unknown name."""
-    if name not in SAMPLERS:
-        raise ValueError(f"Unknown sampler {name!r}. Choose from: {', '.join(SAMPLERS)}")
-    return SAMPLERS[name](n, batch_size)

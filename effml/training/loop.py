@@ -1,211 +1,217 @@
 """The training loop: images stay uint8 tensors in memory, and a batch is an index."""
 
-import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
-from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, MultiStepLR, OneCycleLR
+from torch import Tensor, nn
 
-from effml.data import Dataset, Split, normalize
-from effml.evaluation import evaluate
+from effml.data import Dataset
 from effml.machine import seeded
 from effml.optimizers import make_optimizer, state_report
-from effml.precision import Arithmetic, arithmetic
+from effml.precision import arithmetic
 from effml.recipe import Recipe
+from effml.training.asked import dataset_of, recipe_of, target_of
 from effml.training.augmentation import augment
 from effml.training.checkpoints import Checkpoint
-from effml.training.importance import Uniform, make_sampler
-from effml.training.losses import distillation_loss, make_loss
-from effml.training.stopping import make_stopping
+from effml.training.history import Diverged, History, Step, dtypes_in_memory
+from effml.training.importance import SAMPLERS, Uniform, gradient_norm
+from effml.training.losses import Teacher, distillation_loss, make_loss
+from effml.training.prediction import channels_last, forward, validate
+from effml.training.schedules import SCHEDULES
+from effml.training.stopping import STOPPING
 
-EVAL_PIXELS = 2_000_000  # of a batch that is only looked at: 512 images up to 62 px, 39 of 224 px
-
-
-class Diverged(RuntimeError):
-    """The loss is no longer a number."""
-
-
-@dataclass
-class History:
-    """What happened, epoch by epoch; the model is left with the weights of `best_epoch`.
-    `val_score` is the AUROC, or for masks the mean Dice; `dtypes` and `optimizer_state` what was
-    found in memory after the first step that the optimizer took (a loss scale that is too large
-    skips some); `steps` counts these, and `notes` say what a reader must know."""
-
-    train_loss: list[float] = field(default_factory=list)
-    val_loss: list[float] = field(default_factory=list)
-    val_accuracy: list[float] = field(default_factory=list)
-    val_score: list[float] = field(default_factory=list)
-    best_epoch: int = 0
-    resumed_epoch: int = 0
-    steps: int = 0
-    importance_steps: int = 0
-    dtypes: dict[str, str] = field(default_factory=dict)
-    optimizer_state: dict[str, Any] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-
-    def note(self, found: dict[str, float]) -> dict[str, float]:
-        """Append what validation found."""
-        for name, value in found.items():
-            getattr(self, f"val_{name}").append(value)
-        return found
+OnStep = Callable[[Step], None] | None
+OnEpoch = Callable[[], None] | None
 
 
-def _from_its_seed(train: Callable[..., History]) -> Callable[..., History]:
-    @functools.wraps(train)
-    def seeding(*given: Any, recipe: Recipe, **others: Any) -> History:
-        with seeded(recipe.seed):
-            return train(*given, recipe=recipe, **others)
-
-    return seeding
-
-
-@_from_its_seed
 def train(
     model: nn.Module,
-    data: Dataset,
+    data: Any,
+    labels: Any = None,
     *,
-    recipe: Recipe,
-    sampler: Uniform | None = None,
+    val: tuple[Any, Any] | None = None,
+    recipe: Recipe | None = None,
+    sampler: Uniform | str | None = None,
     teacher: nn.Module | None = None,
     checkpoint: Path | None = None,
-    after_epoch: Callable[[], None] | None = None,
+    after_step: OnStep = None,
+    after_epoch: OnEpoch = None,
+    **fields: Any,
 ) -> History:
-    """Train `model` in place on `data.train` as the recipe says; keep the best epoch on the
-    validation split (the last, if there is none). The test split is not looked at.
+    """Train your model in place and keep its best epoch by the validation images (the last, if
+    there are none). The test split of a Dataset is not looked at.
 
-    Batches are drawn by `sampler`, else as the recipe says; parameters that need no gradient stay
-    as they are, and then the model is not in training mode (a linear probe). `after_epoch` is
-    called after each epoch, before validation. The logits of a `teacher` (for the same images and
-    classes) are learned too (Hinton et al. 2015); recipe.class_weights weigh the labels alone. With
-    recipe.epochs = 0 the model is only validated. Dropout is drawn from torch's global generators,
-    which begin at recipe.seed and are afterwards as they were. With `checkpoint`, a file, the state
-    after an epoch is kept there, and training goes on from it with the same results; it is removed
-    at the end; `notes` say where it was of no use, or another process's. Raises Diverged when the
-    loss is not finite and ValueError for a task without labels or masks, or an unknown name."""
-    target = _target(data, recipe)
-    device = str(next(model.parameters()).device)
-    numbers = arithmetic(recipe.precision, device)
-    split, truth = data.train.to(device), getattr(data.train, target).to(device)
-    numbers.prepare(_channels_last(model))
-    loss_of = make_loss(data.task, truth, len(data.classes), recipe.class_weights)
-    learning = [p for p in model.parameters() if p.requires_grad]
-    frozen = len(learning) < len(list(model.parameters()))
-    optimizer = make_optimizer(
-        recipe.optimizer, learning, recipe.learning_rate, recipe.weight_decay
-    )
-    scaler = numbers.scaler()
-    lone = len(truth) > 1 < recipe.batch_size and len(truth) % recipe.batch_size == 1
-    used = len(truth) - lone  # batch normalisation has no variance over a last batch of one image
-    schedule = SCHEDULES[recipe.schedule](
-        optimizer, recipe.epochs * math.ceil(used / recipe.batch_size)
-    )
-    order = torch.Generator().manual_seed(recipe.seed)
-    stopping, history = make_stopping(recipe), History()
-    sampler = sampler or make_sampler(recipe.sampler, len(truth), recipe.batch_size)
-    if type(sampler) is not Uniform and (target == "masks" or truth.ndim > 1):
-        raise ValueError(
-            f"sampler={recipe.sampler!r} needs one label an image; the task is {data.task}. Choose uniform."
-        )
-    guide = None if teacher is None else _guide(teacher, data, recipe, numbers)
-    keep = Checkpoint(
-        checkpoint, recipe, model, optimizer, schedule, scaler, order, stopping, history, sampler
-    )
+    Args:
+        model: gives logits (N, classes) for float images −1…1 (N, C, H, W), on the device to train
+            on. With frozen parameters it stays in eval mode (a linear probe).
+        data: a Dataset, or training images: uint8 (N, C, H, W), a tensor or an array.
+        labels: of images: class numbers (N,), or 0 and 1 (N, L). A Dataset has its own.
+        val: (images, labels) to choose the epoch by. A Dataset has its own.
+        recipe: how to train. Its seed also draws the dropout, not torch's global generators.
+        sampler: what draws the batches, or its name; by default the recipe's.
+        teacher: a model whose logits are learned too (Hinton et al. 2015); class_weights weigh the
+            labels alone.
+        checkpoint: a file that keeps the state after an epoch. Training goes on from it with the
+            same results and removes it at the end; `notes` say where it was of no use.
+        after_step: called with a Step after each update.
+        after_epoch: called after each epoch, before validation.
+        fields: of the recipe, as keywords: epochs=3, optimizer="adam8bit", seed=1.
 
-    def forward(images: torch.Tensor) -> torch.Tensor:
-        with numbers.context():
-            return model(_channels_last(numbers.cast(normalize(images))))
+    Returns:
+        A History. With epochs=0 the model is only validated.
 
-    def score(index: torch.Tensor) -> torch.Tensor:
+    Raises:
+        Diverged: the loss is not finite.
+        ValueError: an unknown name or field, no labels, or logits of another shape.
+
+    Example:
+        >>> import torch
+        >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2))
+        >>> images = torch.randint(0, 256, (90, 1, 8, 8), dtype=torch.uint8)
+        >>> history = effml.train(net, images, torch.arange(90) % 2, epochs=2, batch_size=30)
+        >>> len(history.train_loss), history.steps
+        (2, 6)
+    """
+    if isinstance(sampler, str):
+        fields, sampler = fields | {"sampler": sampler}, None
+    recipe, data = recipe_of(recipe, fields, teacher), dataset_of(data, labels, val)
+    with seeded(recipe.seed):
+        training = Training(model, data, recipe, sampler, teacher)
+        return training.run(Checkpoint(checkpoint, training), after_step, after_epoch)
+
+
+class Training:
+    """A training in progress: all its parts, and a method for each of its steps."""
+
+    def __init__(
+        self, model: nn.Module, data: Dataset, recipe: Recipe, sampler: Any, teacher: Any
+    ) -> None:
+        target, device = target_of(data), str(next(model.parameters()).device)
+        self.model, self.data, self.recipe, self.masks = model, data, recipe, target == "masks"
+        self.number_format = arithmetic(recipe.precision, device)
+        self.split, self.truth = data.train.to(device), getattr(data.train, target).to(device)
+        self.number_format.prepare(channels_last(model))
+        self.forward = partial(forward, model, number_format=self.number_format)
+        self.loss_of = make_loss(data.task, self.truth, len(data.classes), recipe.class_weights)
+        learning = [p for p in model.parameters() if p.requires_grad]
+        self.frozen = len(learning) < len(list(model.parameters()))
+        rates = recipe.learning_rate, recipe.weight_decay
+        self.optimizer = make_optimizer(recipe.optimizer, learning, *rates)
+        self.scaler = self.number_format.scaler()
+        n, size = len(self.truth), recipe.batch_size
+        single_leftover = n > 1 < size and n % size == 1
+        self.used = n - single_leftover  # batch normalisation has no variance over one image
+        self.batches = math.ceil(self.used / size)
+        self.schedule = SCHEDULES[recipe.schedule](self.optimizer, recipe.epochs * self.batches)
+        self.order = torch.Generator().manual_seed(recipe.seed)
+        self.stopping, self.history = STOPPING[recipe.stopping](recipe.patience), History()
+        self.sampler = sampler or SAMPLERS[recipe.sampler](n, size)
+        self.uniform = type(self.sampler) is Uniform
+        if not self.uniform and (self.masks or self.truth.ndim > 1):
+            raise ValueError(
+                f"sampler={recipe.sampler!r} needs one label an image; the task is {data.task}. "
+                "Choose uniform."
+            )
+        self.teacher = teacher and Teacher(teacher, data, recipe, self.number_format)
+
+    def run(self, checkpoint: Checkpoint, after_step: OnStep, after_epoch: OnEpoch) -> History:
+        """All epochs, from that of the checkpoint on; the model is left with its best weights."""
+        recipe, history, model = self.recipe, self.history, self.model
+        for epoch in range(checkpoint.resume() + 1, recipe.epochs + 1):
+            history.train_loss.append(self.epoch(epoch, after_step))
+            if after_epoch:
+                after_epoch()
+            if self.stopping.better(self.validate()):
+                history.best_epoch = epoch
+                checkpoint.best = {name: t.clone() for name, t in model.state_dict().items()}
+            if self.stopping.enough():
+                history.notes += _why(epoch, recipe, history.val_score)
+                break
+            checkpoint.save(epoch)
+        if not recipe.epochs:
+            self.validate("Nothing was trained: the weights themselves are at fault.")
+        elif not history.steps:
+            kind = f"gradients in {self.number_format.products} overflowed in every step"
+            history.notes.append(f"not trained: {kind}, and none was taken")
+        model.load_state_dict(checkpoint.best or model.state_dict())
         model.eval()
+        checkpoint.remove()
+        return history
+
+    def epoch(self, epoch: int, after_step: OnStep) -> float:
+        """One pass over the images; the mean loss."""
+        self.model.train(not self.frozen)
+        index = torch.randperm(len(self.truth), generator=self.order)[: self.used]
+        total, first = 0.0, (epoch - 1) * self.batches + 1
+        batches = index.to(self.number_format.device).split(self.recipe.batch_size)
+        for number, batch in enumerate(batches, first):
+            loss = self.step(batch, epoch)
+            total += loss * len(batch)
+            if after_step:
+                told = {"number": number, "epoch": epoch, "loss": loss}
+                after_step(Step(model=self.model, optimizer=self.optimizer, **told))
+        return total / self.used
+
+    def step(self, index: Tensor, epoch: int) -> float:
+        """One update by a batch, which the sampler may replace; its loss before."""
+        history, scaler = self.history, self.scaler
+        index, weights = self.sampler.draw(index, self.score, self.order)
+        history.importance_steps += weights is not None
+        outputs, goal, loss = self.loss(index, weights)
+        if not math.isfinite(value := loss.item()):
+            advice = f"Lower learning_rate={self.recipe.learning_rate:g}."
+            raise Diverged(f"The loss became {value} in epoch {epoch}. {advice}")
+        self.optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        scale = scaler.get_scale()
+        scaler.step(self.optimizer)
+        scaler.update()
+        if scaler.get_scale() >= scale:  # it falls where the step was skipped
+            history.steps += 1
+            self.schedule.step()
+        if weights is None and not self.uniform:
+            self.sampler.observe(gradient_norm(outputs.detach().float(), goal))
+        if history.steps and not history.dtypes:
+            history.dtypes = dtypes_in_memory(self.model, outputs, self.optimizer)
+            history.optimizer_state = state_report(self.optimizer)
+        return value
+
+    def loss(self, index: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """The outputs for a batch, augmented, what they should be, and the loss."""
+        recipe, goal = self.recipe, self.truth[index]
+        images = self.split.take(index).to(self.number_format.device)
+        masks = goal if self.masks else None
+        images, masks = augment(recipe.augment, images, masks, self.order)
+        goal = goal if masks is None else masks
+        outputs, n, k = self.forward(images), len(images), len(self.data.classes)
+        shape = tuple(getattr(outputs, "shape", ()))
+        if shape[:2] != (n, k):
+            raise ValueError(
+                f"The model gives {shape or type(outputs).__name__} for {n} images, and "
+                f"{self.data.name} has {k} classes: give a model whose logits are ({n}, {k})."
+            )
+        logits, each = outputs.float(), () if weights is None else (weights,)
+        loss = self.loss_of(logits, goal, *each)
+        if self.teacher:
+            soft = distillation_loss(logits, self.teacher(index, images), recipe.temperature)
+            loss = (1 - recipe.teacher_share) * loss + recipe.teacher_share * soft
+        return outputs, goal, loss
+
+    def validate(self, advice: str = "Lower learning_rate.") -> dict[str, float]:
+        given = self.model, self.data, self.number_format, self.loss_of, advice
+        return self.history.note(validate(*given))
+
+    def score(self, index: Tensor) -> Tensor:
+        """How much each of these images would move the weights, for importance sampling."""
+        self.model.eval()
         with torch.no_grad():
-            scores = _gradient_norm(forward(split.take(index).to(device)).float(), truth[index])
-        model.train(not frozen)
-        return scores
-
-    for epoch in range(keep.resume() + 1, recipe.epochs + 1):
-        model.train(not frozen)
-        total = 0.0
-        for index in (
-            torch.randperm(len(truth), generator=order)[:used].to(device).split(recipe.batch_size)
-        ):
-            index, weights = sampler.draw(index, score, order)
-            history.importance_steps += weights is not None
-            images, goal = split.take(index).to(device), truth[index]
-            images, masks = augment(
-                recipe.augment, images, goal if target == "masks" else None, order
-            )
-            goal = goal if masks is None else masks
-            outputs = forward(images)
-            loss = (
-                loss_of(outputs.float(), goal)
-                if weights is None
-                else loss_of(outputs.float(), goal, weights)
-            )
-            if guide:
-                soft = distillation_loss(outputs.float(), guide(index, images), recipe.temperature)
-                loss = (1 - recipe.teacher_share) * loss + recipe.teacher_share * soft
-            if not math.isfinite(value := loss.item()):
-                raise Diverged(
-                    f"The loss became {value} in epoch {epoch}. Lower learning_rate={recipe.learning_rate:g}."
-                )
-            optimizer.zero_grad()
-            scaler.scale(loss).backward()
-            scale = scaler.get_scale()
-            scaler.step(optimizer)
-            scaler.update()
-            if scaler.get_scale() >= scale:  # it falls where the step was skipped
-                history.steps += 1
-                schedule.step()
-            total += value * len(index)
-            if weights is None and type(sampler) is not Uniform:
-                sampler.observe(_gradient_norm(outputs.detach().float(), goal))
-            if history.steps and not history.dtypes:
-                history.dtypes = _dtypes(model, outputs, optimizer)
-                history.optimizer_state = state_report(optimizer)
-        history.train_loss.append(total / used)
-        if after_epoch:
-            after_epoch()
-        found = history.note(_validate(model, data, numbers, loss_of))
-        if stopping.better(found):
-            history.best_epoch = epoch
-            keep.best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        if stopping.enough():
-            history.notes += _why(epoch, recipe, history.val_score)
-            break
-        keep.save(epoch)
-    if not recipe.epochs:
-        why = "Nothing was trained: the weights themselves are at fault."
-        history.note(_validate(model, data, numbers, loss_of, why))
-    elif not history.steps:
-        history.notes.append(
-            f"not trained: gradients in {numbers.products} overflowed in every step, and none was taken"
-        )
-    model.load_state_dict(keep.best or model.state_dict())
-    model.eval()
-    keep.remove()
-    return history
-
-
-def _target(data: Dataset, recipe: Recipe) -> str:
-    """What is learned, masks or labels; ValueError where there are none, or for an unknown
-    schedule."""
-    target = "masks" if data.task == "segmentation" else "labels"
-    if data.train is None or getattr(data.train, target) is None:
-        raise ValueError(
-            f"{data.name} has no training images with {target} (its task is {data.task})."
-        )
-    if recipe.schedule not in SCHEDULES:
-        raise ValueError(
-            f"Unknown schedule {recipe.schedule!r}. Choose from: {', '.join(SCHEDULES)}"
-        )
-    return target
+            outputs = self.forward(self.split.take(index).to(self.number_format.device))
+        self.model.train(not self.frozen)
+        return gradient_norm(outputs.float(), self.truth[index])
 
 
 def _why(epoch: int, recipe: Recipe, scores: list[float]) -> list[str]:
@@ -215,152 +221,3 @@ def _why(epoch: int, recipe: Recipe, scores: list[float]) -> list[str]:
     if all(map(math.isnan, scores)):
         return [told + "is not defined (NaN), and the last epoch is kept"]
     return [told + f"was {scores[0]:g} in every epoch"] if len({*scores}) == 1 else []
-
-
-def predict(model: nn.Module, split: Split, *, task: str, precision: str = "fp32") -> np.ndarray:
-    """Probabilities of every image of a split, in its order: float32 (N, K), sigmoid per label if multi-label; for
-    segmentation float16 (N, H, W) or (N, D, H, W), of the structure."""
-    return _probabilities(
-        _logits(model, split, arithmetic(precision, str(next(model.parameters()).device)), task),
-        task,
-    )
-
-
-def _logits(model: nn.Module, split: Split, numbers: Arithmetic, task: str) -> torch.Tensor:
-    """On the CPU: float32 (N, K), or float16 (N, 2, …) for masks, which are large."""
-    model.eval()
-    step = min(512, max(1, EVAL_PIXELS // split.images[0, 0].numel()))
-    dtype = torch.float16 if task == "segmentation" else torch.float32
-    batches = (
-        split.take(slice(start, start + step)).to(numbers.device)
-        for start in range(0, len(split), step)
-    )
-    with torch.inference_mode(), numbers.context():
-        return torch.cat(
-            [
-                model(_channels_last(numbers.cast(normalize(batch)))).to("cpu", dtype)
-                for batch in batches
-            ]
-        )
-
-
-def _probabilities(logits: torch.Tensor, task: str) -> np.ndarray:
-    if task == "segmentation":
-        return (logits[:, 1] - logits[:, 0]).sigmoid().numpy()
-    return (logits.sigmoid() if task == "multi-label" else logits.softmax(1)).numpy()
-
-
-def _validate(
-    model: nn.Module,
-    data: Dataset,
-    numbers: Arithmetic,
-    loss_of: Callable,
-    advice: str = "Lower learning_rate.",
-) -> dict[str, float]:
-    """Score, loss and accuracy (of masks: over all pixels) on the validation split; NaN without one."""
-    if data.val is None:
-        return {"score": math.nan, "loss": math.nan, "accuracy": math.nan}
-    logits = _logits(model, data.val, numbers, data.task)
-    if not logits.isfinite().all():
-        raise Diverged(
-            f"The model's outputs on the validation split are not finite numbers. {advice}"
-        )
-    probabilities = _probabilities(logits, data.task)
-    truth = data.val.masks if data.task == "segmentation" else data.val.labels
-    loss = float(loss_of(logits.float().to(numbers.device), truth.to(numbers.device)))
-    if data.task == "segmentation":
-        guess, masks = (
-            (array >= 0.5).reshape(len(array), -1) for array in (probabilities, truth.numpy())
-        )
-        overlap, size = (guess & masks).sum(1), guess.sum(1) + masks.sum(1)
-        dice = np.where(size > 0, 2 * overlap / np.maximum(size, 1), 1.0)  # both empty: right
-        return {
-            "score": float(dice.mean()),
-            "loss": loss,
-            "accuracy": float((guess == masks).mean()),
-        }
-    scores = evaluate(probabilities, truth.numpy(), task=data.task, positive=data.positive)
-    return {"score": scores.auroc, "loss": loss, "accuracy": scores.accuracy}
-
-
-def _guide(teacher: nn.Module, data: Dataset, recipe: Recipe, numbers: Arithmetic) -> Callable:
-    """Logits (B, K) of the teacher for a batch, from its index and images; computed once for all images unless they vary."""
-    if data.task not in ("binary", "multi-class", "ordinal") or recipe.sampler != "uniform":
-        raise ValueError(
-            f"Distillation needs one label an image and sampler=uniform; the task is {data.task}, sampler="
-            f"{recipe.sampler!r}. Leave teacher out, or choose another set or sampler."
-        )
-    teacher.to(numbers.device).eval().requires_grad_(False)
-    numbers.prepare(_channels_last(teacher))
-    if recipe.augment == "none":
-        logits = _logits(teacher, data.train, numbers, data.task).to(numbers.device)
-        return lambda index, images: logits[index]
-
-    def look(index: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad(), numbers.context():
-            return teacher(_channels_last(numbers.cast(normalize(images)))).float()
-
-    return look
-
-
-def _gradient_norm(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """‖p − y‖₂, (N,): the norm of the gradient of cross-entropy with respect to the logits."""
-    return (logits.softmax(1) - torch.nn.functional.one_hot(labels, logits.shape[1])).norm(dim=1)
-
-
-def _channels_last(thing: Any) -> Any:
-    """A model or a batch (N,C,H,W) in channels-last layout; volumes stay as they are."""
-    if isinstance(thing, torch.Tensor) and thing.ndim != 4:
-        return thing.contiguous()
-    if isinstance(thing, torch.nn.Module) and any(p.ndim == 5 for p in thing.parameters()):
-        return thing
-    return thing.to(memory_format=torch.channels_last)
-
-
-def _dtypes(
-    model: nn.Module, outputs: torch.Tensor, optimizer: torch.optim.Optimizer
-) -> dict[str, str]:
-    """What is in memory after a step: the dtypes of weights, outputs, gradients and optimiser state, commonest first."""
-
-    def of(tensors: Any) -> str:
-        sizes: dict[str, int] = {}
-        for tensor in tensors:
-            if tensor is not None and tensor.numel() > 1:  # a step counter is no state to speak of
-                name = str(tensor.dtype).removeprefix("torch.")
-                sizes[name] = sizes.get(name, 0) + tensor.numel()
-        return "+".join(sorted(sizes, key=lambda name: -sizes[name])) or "none"
-
-    states = (
-        value
-        for state in optimizer.state.values()
-        for value in state.values()
-        if isinstance(value, torch.Tensor)
-    )
-    return {
-        "weights": of(model.parameters()),
-        "activations": of([outputs]),
-        "gradients": of(p.grad for p in model.parameters()),
-        "optimizer": of(states),
-    }
-
-
-def _cosine(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
-    """From the learning rate to 0 along half a cosine (Loshchilov & Hutter 2017, without restarts)."""
-    return CosineAnnealingLR(optimizer, steps)
-
-
-def _constant(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
-    return ConstantLR(optimizer, factor=1.0)
-
-
-def _step(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
-    """A tenth after half, and again after three quarters, of the steps, as MedMNIST's own training does."""
-    return MultiStepLR(optimizer, [steps // 2, 3 * steps // 4], gamma=0.1)
-
-
-def _onecycle(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
-    """Up to the learning rate in the first 30 %, then down to nothing (Smith & Topin 2018)."""
-    return OneCycleLR(optimizer, optimizer.param_groups[0]["lr"], total_steps=steps + 1)
-
-
-SCHEDULES = {"cosine": _cosine, "constant": _constant, "step": _step, "onecycle": _onecycle}

@@ -1,18 +1,12 @@
-"""When an epoch counts as better, and when training stops."""
+"""When an epoch counts as better, and when training stops.
+
+A rule is told of every epoch's validation `score`, `loss` and `accuracy`, says whether it is
+`better`, and when it is `enough`. Its state is plain numbers, so that it can be saved."""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
-
-from effml.recipe import Recipe
-
-
-class Stopping(Protocol):
-    """Told of every epoch's validation `score`, `loss` and `accuracy`; plain numbers as state, so that it can be saved."""
-
-    def better(self, found: dict[str, float]) -> bool: ...
-    def enough(self) -> bool: ...
+from typing import Any
 
 
 @dataclass
@@ -29,7 +23,7 @@ class ByScore:
         score = found["score"]
         self.counter = 0 if score > self.best else self.counter + 1
         kept = score >= self.best or math.isnan(score) and self.best == -math.inf
-        self.best = max(self.best, score)  # a NaN behind the comma leaves it
+        self.best = max(self.best, score)  # max keeps its first argument if the second is NaN
         return kept
 
     def enough(self) -> bool:
@@ -63,13 +57,4 @@ class Selvan2023:
         return 0 < self.patience <= self.counter
 
 
-STOPPING: dict[str, Callable[[int], Stopping]] = {"score": ByScore, "selvan2023": Selvan2023}
-
-
-def make_stopping(recipe: Recipe) -> Stopping:
-    """The rule of `recipe.stopping` with `recipe.patience`, 0 = never. ValueError for an unknown name."""
-    if recipe.stopping not in STOPPING:
-        raise ValueError(
-            f"Unknown stopping {recipe.stopping!r}. Choose from: {', '.join(STOPPING)}"
-        )
-    return STOPPING[recipe.stopping](recipe.patience)
+STOPPING: dict[str, Callable[[int], Any]] = {"score": ByScore, "selvan2023": Selvan2023}

@@ -1,10 +1,13 @@
-"""What the figure notebooks 70 to 77 share: the tables that the authors of PePR published, audited, repaired and drawn.
+"""What the figure notebooks 70 to 77 share: the tables that the authors of PePR published, audited,
+repaired and drawn.
 
-`tables` finds, checks and fetches them · `published` what the authors drew and printed · `regions` the same for Fig 1 ·
-`repair` their tables put right · `audit` each defect, found by a check on the tables alone · `conclusions` what survives ·
-`phantom` tables for a machine without theirs, and their defects put in on purpose · `drawing` what several figures share.
+`tables` finds, checks and fetches them · `published` what the authors drew and printed · `regions`
+the same for Fig 1 · `repair` their tables put right · `audit` each defect, found by a check on the
+tables alone · `conclusions` what survives · `phantom` tables for a machine without theirs, and
+their defects put in on purpose · `drawing` what several figures share.
 
-Tables are a dict of DataFrames under the names of the authors' files. The scores themselves are in `effml.pepr`.
+Tables are a dict of DataFrames under the names of the authors' files. The scores themselves are in
+`effml.pepr`.
 """
 
 from pepr.audit import CHECKS, audit, summary

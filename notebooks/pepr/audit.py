@@ -1,7 +1,7 @@
 """What is wrong with the published tables, each defect found by a check on the tables alone.
 
-A check takes the tables and returns its findings, one row each: model, dataset, column, found, expected (NaN where the tables
-do not say), why. No finding means that nothing is wrong.
+A check takes the tables and returns its findings, one row each: model, dataset, column, found,
+expected (NaN where the tables do not say), why. No finding means that nothing is wrong.
 """
 
 import numpy as np
@@ -29,8 +29,8 @@ COLUMNS = ["model", "dataset", "column", "found", "expected", "why"]
 def audit(tables: Tables) -> Findings:
     """The findings of every check, with the check's name in the column `check`.
 
-    Where the tables hold no `points` and `table1`, they are what the paper drew and printed. Raises ValueError where a
-    table that a check needs is missing.
+    Where the tables hold no `points` and `table1`, they are what the paper drew and printed. Raises
+    ValueError where a table that a check needs is missing.
     """
     if missing := [
         name
@@ -60,7 +60,8 @@ def summary(findings: Findings) -> pandas.DataFrame:
 
 
 def copied_rows(tables: Tables) -> Findings:
-    """Rows equal to another variant of the same model in every measured column, whose accuracies belong to the other."""
+    """Rows equal to another variant of the same model in every measured column, whose accuracies
+    belong to the other."""
     runs = tables[RUNS]
     rows = runs[copied_from_elsewhere(runs)]
     both = runs[copied(runs)].groupby("model").dataset.agg(set)
@@ -108,7 +109,8 @@ def implied_watts(tables: Tables) -> Findings:
 
 
 def carbon_intensity(tables: Tables) -> Findings:
-    """Variants in which a kWh of one model made more CO2e than a kWh of another: one finding each, g/kWh."""
+    """Variants in which a kWh of one model made more CO2e than a kWh of another: one finding each,
+    g/kWh."""
     runs = tables[RUNS]
     range_ = (runs.co2 / runs.energy).groupby(runs.dataset).agg(["min", "max"])
     range_ = range_[range_["max"] > 1.02 * range_["min"]]
@@ -123,7 +125,8 @@ def carbon_intensity(tables: Tables) -> Findings:
 
 
 def stored_scores(tables: Tables) -> Findings:
-    """Stored scores that do not follow from the columns beside them (R from the least to the largest cost of the variant)."""
+    """Stored scores that do not follow from the columns beside them (R from the least to the
+    largest cost of the variant)."""
     runs, parts = tables[RUNS], []
     for score, cost in COSTS.items():
         right = pandas.concat(
@@ -170,7 +173,8 @@ def imagenet_zeros(tables: Tables) -> Findings:
 
 
 def eight_variant_mean(tables: Tables) -> Findings:
-    """Plotted values (Figs 3c, 3d, A.2) that are no mean over the three data sets: one finding per column, the worst model's."""
+    """Plotted values (Figs 3c, 3d, A.2) that are no mean over the three data sets: one finding per
+    column, the worst model's."""
     drawn, right = (
         table.set_index("model")[POINTS] for table in (tables["points"], as_corrected(tables))
     )
@@ -196,7 +200,7 @@ def markers_by_position(tables: Tables) -> Findings:
 
 
 def table1_normalization(tables: Tables) -> Findings:
-    """PePR-E in Table 1 that is not the one of the text (min-max), and what E / E_max would give."""
+    """PePR-E in Table 1 that is not that of the text (min-max), and what E / E_max would give."""
     table, runs = table1_rows(tables), _beside(tables)[1]
     wrong = (table.pepr_e - runs.pepr_e).abs() > 1e-4
     return _findings(
@@ -209,7 +213,8 @@ def table1_normalization(tables: Tables) -> Findings:
 
 
 def table1_one_epoch(tables: Tables) -> Findings:
-    """Times in Table 1 that, with the energy beside them, mean more than 1 kW: they are those of one epoch, not of ten."""
+    """Times in Table 1 that, with the energy beside them, mean more than 1 kW: they are those of
+    one epoch, not of ten."""
     table, runs = _beside(tables)
     watts = table.energy_wh * 3600 / table.seconds
     wrong = watts > 1000
@@ -223,7 +228,8 @@ def table1_one_epoch(tables: Tables) -> Findings:
 
 
 def table1_slips(tables: Tables) -> Findings:
-    """Other numbers in Table 1 that differ from the tables by more than a slip of rounding (1.5 units of their last digit)."""
+    """Other numbers in Table 1 that differ from the tables by more than a slip of rounding (1.5
+    units of their last digit)."""
     table, runs = _beside(tables)
     parts = []
     for column, right, unit in (
@@ -246,8 +252,8 @@ def table1_slips(tables: Tables) -> Findings:
 
 
 def table1_rows(tables: Tables) -> pandas.DataFrame:
-    """Table 1 (that of the tables, else the printed one) with PePR-E recomputed from the runs: `by_range` as the text says it,
-    `by_maximum` with E / E_max."""
+    """Table 1 (that of the tables, else the printed one) with PePR-E recomputed from the runs:
+    `by_range` as the text says it, `by_maximum` with E / E_max."""
     table, runs = _beside({"table1": printed_table(), **tables})
     largest = table.dataset.map(tables[RUNS].groupby("dataset").energy.max())
     return table.assign(by_range=runs.pepr_e, by_maximum=runs.test_09 / (1 + runs.energy / largest))

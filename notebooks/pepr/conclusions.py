@@ -1,6 +1,8 @@
-"""Which conclusions of the paper survive: paired tests, effect sizes, adjustment for size, rank intervals, a constant predictor.
+"""Which conclusions of the paper survive: paired tests, effect sizes, adjustment for size, rank
+intervals, a constant predictor.
 
-Every function takes columns or tables and returns numbers with 95 % intervals. The paper gives p values only, of unpaired tests.
+Every function takes columns or tables and returns numbers with 95 % intervals. The paper gives p
+values only, of unpaired tests.
 """
 
 from typing import NamedTuple
@@ -15,7 +17,8 @@ from pepr.repair import grid
 
 
 class Effect(NamedTuple):
-    """A difference of means, its 95 % interval, p of the t test and of the rank test, effect size, models, share in favour."""
+    """A difference of means, its 95 % interval, p of the t test and of the rank test, effect size,
+    models, share in favour."""
 
     value: float
     low: float
@@ -28,7 +31,8 @@ class Effect(NamedTuple):
 
 
 def paired(a: ArrayLike, b: ArrayLike) -> Effect:
-    """Mean of a - b over the same models (N,), NaN left out, with paired t and Wilcoxon tests; size is Cohen's d."""
+    """Mean of a - b over the same models (N,), NaN left out, with paired t and Wilcoxon tests; size
+    is Cohen's d."""
     from scipy import stats
 
     d = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
@@ -48,9 +52,11 @@ def paired(a: ArrayLike, b: ArrayLike) -> Effect:
 
 
 def unpaired(values: ArrayLike, first: ArrayLike) -> Effect:
-    """Mean of `values` (N,) where `first` (N,) is true, less the mean elsewhere: Welch's t and Mann-Whitney tests.
+    """Mean of `values` (N,) where `first` (N,) is true, less the mean elsewhere: Welch's t and
+    Mann-Whitney tests.
 
-    Size is Cliff's delta in [-1, 1]: how much more often a model of the first group is above one of the second than below.
+    Size is Cliff's delta in [-1, 1]: how much more often a model of the first group is above one of
+    the second than below.
     """
     from scipy import stats
 
@@ -72,9 +78,11 @@ def unpaired(values: ArrayLike, first: ArrayLike) -> Effect:
 
 
 def size_adjusted(values: ArrayLike, first: ArrayLike, num_param: ArrayLike) -> Effect:
-    """The same difference among models of equal size: the coefficient of `first` in least squares on it and log10(parameters).
+    """The same difference among models of equal size: the coefficient of `first` in least squares
+    on it and log10(parameters).
 
-    Size is the partial correlation; `p_ranks` is NaN (there is no rank test) and so is the share in favour.
+    Size is the partial correlation; `p_ranks` is NaN (there is no rank test) and so is the share in
+    favour.
     """
     from scipy import stats
 
@@ -104,10 +112,12 @@ def size_adjusted(values: ArrayLike, first: ArrayLike, num_param: ArrayLike) -> 
 
 
 def conclusions(tables: Tables) -> pandas.DataFrame:
-    """Every claim of the paper about groups of models, one row per claim of `claims.csv`: the columns of `Effect`.
+    """Every claim of the paper about groups of models, one row per claim of `claims.csv`: the
+    columns of `Effect`.
 
-    Positive is what the paper says: small above large, efficient above the others, CNN above the others, pretrained above
-    scratch, all images above a tenth. Accuracy and PePR-E are means over the three data sets unless the row names one.
+    Positive is what the paper says: small above large, efficient above the others, CNN above the
+    others, pretrained above scratch, all images above a tenth. Accuracy and PePR-E are means over
+    the three data sets unless the row names one.
     """
     runs, names = tables[RUNS], tables["model_names"].drop_duplicates("model").set_index("model")
     mean = three_set_mean(tables, ["test_09", "pepr_e"]).join(names)
@@ -133,7 +143,8 @@ def conclusions(tables: Tables) -> pandas.DataFrame:
 
 
 def efficient_at_equal_size(tables: Tables) -> Effect:
-    """The difference in mean PePR-E between efficient and other models, among models with equally many parameters."""
+    """The difference in mean PePR-E between efficient and other models, among models with equally
+    many parameters."""
     mean = three_set_mean(tables, ["pepr_e"]).join(
         tables["model_names"].drop_duplicates("model").set_index("model")
     )
@@ -156,8 +167,9 @@ def medians_by_size(tables: Tables) -> pandas.DataFrame:
 
 
 def majority_rate(runs: pandas.DataFrame, variant: str) -> float:
-    """Accuracy of always answering the commonest class, from the runs alone: where a training with few images collapses most
-    often; in the sets with two classes at least one half. NaN without such runs."""
+    """Accuracy of always answering the commonest class, from the runs alone: where a training with
+    few images collapses most often; in the sets with two classes at least one half. NaN without
+    such runs."""
     base = variant.partition("_")[0]
     few = runs[runs.dataset.str.startswith(f"{base}_small")]
     counts = pandas.Series(few[ACCURACIES].to_numpy().ravel()).value_counts()
@@ -170,10 +182,11 @@ def majority_rate(runs: pandas.DataFrame, variant: str) -> float:
 
 
 def constant_predictor(tables: Tables) -> pandas.DataFrame:
-    """How a predictor that always gives the commonest class, at no cost, stands among the models of each full variant.
+    """How a predictor that always gives the commonest class, at no cost, stands among the models of
+    each full variant.
 
-    Columns: majority rate, models, models whose accuracy is not above it, and for each normalisation the models that its PePR
-    beats (its R is 0, so its PePR is the rate).
+    Columns: majority rate, models, models whose accuracy is not above it, and for each
+    normalisation the models that its PePR beats (its R is 0, so its PePR is the rate).
     """
     runs, rows = tables[RUNS], {}
     for variant in ("derma", *FULL.values()):

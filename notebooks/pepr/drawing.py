@@ -1,4 +1,5 @@
-"""What several figures of PePR share: both ways side by side, marks by size, the shading, moves of ranks."""
+"""What several figures of PePR share: both ways side by side, marks by size, the shading, moves of
+ranks."""
 
 from collections.abc import Sequence
 
@@ -17,7 +18,8 @@ from pepr.published import SMALL_BELOW
 def both_ways(
     panels: int = 1, *, whose: str = "", height: float = 2.7, sharey: bool | str = "row"
 ) -> tuple[Figure, np.ndarray]:
-    """A figure of `panels` rows and two columns of axes (panels, 2): "as published" and "as corrected"; `whose` data in small."""
+    """A figure of `panels` rows and two columns of axes (panels, 2): "as published" and "as
+    corrected"; `whose` data in small."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
             panels,
@@ -34,8 +36,9 @@ def both_ways(
 
 
 def by_size(axes: Axes, points: pandas.DataFrame, y: str, *, marker: str = "marker") -> None:
-    """One mark per model: column `y` over `num_param`, logarithmic; 1 in the column `marker` is efficient, 0 is not. The dotted
-    line parts small models from large ones. Models with NaN have no mark, and the legend counts the others."""
+    """One mark per model: column `y` over `num_param`, logarithmic; 1 in the column `marker` is
+    efficient, 0 is not. The dotted line parts small models from large ones. Models with NaN have no
+    mark, and the legend counts the others."""
     known = points[points[y].notna()]
     for i, (value, name) in enumerate({0: "not efficient", 1: "efficient"}.items()):
         of = known[known[marker] == value]
@@ -57,7 +60,8 @@ def by_size(axes: Axes, points: pandas.DataFrame, y: str, *, marker: str = "mark
 def pepr_shading(
     axes: Axes, *, alpha: float = 1.0, low: float = 0.0, levels: int = 10
 ) -> QuadContourSet:
-    """Shade the axes by PePR of R (x, 0 to 1) and P (y, `low` to 1): lines of equal score, as in Figs 2a, 2b and 4a."""
+    """Shade the axes by PePR of R (x, 0 to 1) and P (y, `low` to 1): lines of equal score, as in
+    Figs 2a, 2b and 4a."""
     r, p = np.meshgrid(np.linspace(0, 1, 101), np.linspace(low, 1, 101))
     score = pepr_score(p.ravel(), r.ravel(), alpha=alpha, normalized=True).reshape(r.shape)
     axes.set(xlim=(0, 1), ylim=(low, 1))

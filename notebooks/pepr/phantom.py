@@ -1,6 +1,8 @@
-"""Tables like the authors', drawn from a seed, for machines without theirs: the same names and columns, no defect in them.
+"""Tables like the authors', drawn from a seed, for machines without theirs: the same names and
+columns, no defect in them.
 
-`DEFECTS` puts in what is wrong with the published ones, one kind at a time. Nothing here is measured; the names are made up.
+`DEFECTS` puts in what is wrong with the published ones, one kind at a time. Nothing here is
+measured; the names are made up.
 """
 
 from collections.abc import Collection
@@ -38,10 +40,11 @@ _MAJORITY = {"derma": 1328, "lidc": 1573, "pneumonia": 381}
 def phantom_tables(
     *, models: int = 24, seed: int = 0, defects: Collection[str] = ()
 ) -> dict[str, pandas.DataFrame]:
-    """Tables of `models` made-up models (at least 12) in the authors' eight variants, with `defects`, names in `DEFECTS`.
+    """Tables of `models` made-up models (at least 12) in the authors' eight variants, with
+    `defects`, names in `DEFECTS`.
 
-    Small models get less energy, time and memory and the same accuracy; the energy of every row is 550 to 600 W × time.
-    Raises ValueError for fewer than 12 models and an unknown defect.
+    Small models get less energy, time and memory and the same accuracy; the energy of every row is
+    550 to 600 W × time. Raises ValueError for fewer than 12 models and an unknown defect.
     """
     if models < 12:
         raise ValueError(f"models={models} are too few to rank. Give 12 or more.")
@@ -139,7 +142,8 @@ def scored(runs: pandas.DataFrame) -> pandas.DataFrame:
 def _imagenet(
     names: pandas.DataFrame, runs: pandas.DataFrame, rng: np.random.Generator
 ) -> tuple[pandas.DataFrame, pandas.DataFrame]:
-    """timm's table, best first, with rows whose names contain others', and the authors' table of it."""
+    """timm's table, best first, with rows whose names contain others', and the authors' table of
+    it."""
     rows = []
     for i, name in enumerate(names.model):
         top1 = float(np.round(76 + 2 * np.log10(names.num_param[i] / 1e6) + rng.normal(0, 2), 3))
@@ -200,7 +204,8 @@ def _table1(runs: pandas.DataFrame) -> pandas.DataFrame:
 def _rows(
     tables: Tables, variant: str, column: str = "energy"
 ) -> tuple[pandas.DataFrame, pandas.Index]:
-    """A copy of the runs, and the index of a variant's rows, in the order of the models, which were measured."""
+    """A copy of the runs, and the index of a variant's rows, in the order of the models, which were
+    measured."""
     runs = tables[RUNS].copy()
     rows = runs[(runs.dataset == variant) & runs[column].notna() & runs.model.isin(_whole(runs))]
     return runs, rows.sort_values("model").index
@@ -252,7 +257,7 @@ def _stored_scores(tables: Tables) -> dict[str, pandas.DataFrame]:
 
 
 def _imagenet_names(tables: Tables) -> dict[str, pandas.DataFrame]:
-    """The accuracy of the first row whose name contains the model's, as the authors' code takes it."""
+    """The accuracy of the first row whose name contains the model's, as in the authors' code."""
     table, results = tables["full_data_pepr_imagenet"].copy(), tables["results-imagenet"]
     for at, name in table.model.items():
         hit = results[results.model.str.contains(name, regex=False)]
@@ -317,4 +322,5 @@ DEFECTS = {
     "Table 1 one-epoch times": _table1_one_epoch,
     "Table 1 slips": _table1_slips,
 }
-"""Ways to spoil tables, each `spoil(tables) -> tables`, under the names of the checks in `audit.CHECKS` that must find them."""
+"""Ways to spoil tables, each `spoil(tables) -> tables`, under the names of the checks in
+`audit.CHECKS` that must find them."""

@@ -1,4 +1,5 @@
-"""Fig 1: publications per million inhabitants by region, and the countries which stand there with another's population."""
+"""Fig 1: publications per million inhabitants by region, and the countries which stand there with
+another's population."""
 
 from collections.abc import Mapping
 
@@ -28,13 +29,16 @@ HOLDERS: Mapping[str, str | None] = {
     "Virgin Islands, U.S.": "Virgin Islands, British",
     "Virgin Islands, British": None,
 }
-"""In whose row a country's population stands (None: in no row). The same in both years, nearly always one place further in the
-alphabet. Recognised by size, Norway has no 49 551 inhabitants; what each should be is general knowledge, not in the tables."""
+"""In whose row a country's population stands (None: in no row).
+
+The same in both years, nearly always one place further in the alphabet. Recognised by size, Norway
+has no 49 551 inhabitants; what each should be is general knowledge, not in the tables.
+"""
 
 
 def per_million(table: pandas.DataFrame) -> pandas.DataFrame:
-    """For each region, in alphabetical order: countries, papers and population of those whose population is known, and `rate`,
-    the papers per million inhabitants."""
+    """For each region, in alphabetical order: countries, papers and population of those whose
+    population is known, and `rate`, the papers per million inhabitants."""
     known = table[table["pop"].notna()]
     sums = known.groupby("Region_updated").agg(
         countries=("name", "size"), papers=("num_papers", "sum"), population=("pop", "sum")
@@ -43,7 +47,10 @@ def per_million(table: pandas.DataFrame) -> pandas.DataFrame:
 
 
 def repair_regions(table: pandas.DataFrame) -> pandas.DataFrame:
-    """The table with each population in its own row; NaN where it stands in no row. The table given is not changed."""
+    """The table with each population in its own row; NaN where it stands in no row.
+
+    The table given is not changed.
+    """
     population = table.set_index("name")["pop"].astype(float)
     right = [
         population.get(HOLDERS[name], np.nan) if name in HOLDERS else population[name]

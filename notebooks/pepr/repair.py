@@ -1,7 +1,8 @@
-"""The authors' tables put right, as far as the tables themselves allow: what cannot be known becomes NaN, not a guess.
+"""The authors' tables put right, as far as the tables themselves allow: what cannot be known
+becomes NaN, not a guess.
 
-One guess is made and marked: an energy which belongs to another variant is replaced by time × the model's own power, and the
-column `energy_from` says so.
+One guess is made and marked: an energy which belongs to another variant is replaced by time × the
+model's own power, and the column `energy_from` says so.
 """
 
 import numpy as np
@@ -34,16 +35,19 @@ MEASURED = [
     *ACCURACIES,
 ]
 WATTS = (450.0, 650.0)
-"""What a training can have drawn: in derma, derma_pt and lidc every row implies 555 to 600 W, for every model."""
+"""What a training can have drawn: in derma, derma_pt and lidc every row implies 555 to 600 W, for
+every model."""
 
 
 def repair(tables: Tables) -> dict[str, pandas.DataFrame]:
-    """New tables without the defects that `audit` looks for, with two more: `points` (Figs 2c, 3c, 3d, A.2) and `table1`.
+    """New tables without the defects that `audit` looks for, with two more: `points` (Figs 2c, 3c,
+    3d, A.2) and `table1`.
 
-    Rows copied from another variant and accuracies that cannot occur become NaN. Energies that repeat another variant's, or
-    imply an impossible power, become time × power (`energy_from`). CO2e uses one carbon intensity, the mean one. ImageNet
-    accuracies come from the model's own row, or are NaN. Scores are computed again. Table 1 gets min-max scores, energies
-    and accuracies from the tables, and the time of ten epochs. The tables given are not changed.
+    Rows copied from another variant and accuracies that cannot occur become NaN. Energies that
+    repeat another variant's, or imply an impossible power, become time × power (`energy_from`).
+    CO2e uses one carbon intensity, the mean one. ImageNet accuracies come from the model's own row,
+    or are NaN. Scores are computed again. Table 1 gets min-max scores, energies and accuracies from
+    the tables, and the time of ten epochs. The tables given are not changed.
     """
     runs = tables[RUNS].copy()
     runs[MEASURED] = runs[MEASURED].mask(copied_from_elsewhere(runs))
@@ -82,8 +86,8 @@ def copied(runs: pandas.DataFrame) -> pandas.Series:
 
 
 def copied_from_elsewhere(runs: pandas.DataFrame) -> pandas.Series:
-    """Of copied rows those that do not belong where they stand: their accuracies cannot occur in this data set. Where that
-    cannot be told, all of them."""
+    """Of copied rows those that do not belong where they stand: their accuracies cannot occur in
+    this data set. Where that cannot be told, all of them."""
     alike, foreign = copied(runs), off_grid(runs).mean(axis=1) > 0.5
     settled = (alike & foreign).groupby(runs.model).transform("any")
     return alike & (foreign | ~settled)
@@ -95,7 +99,10 @@ def repeated(runs: pandas.DataFrame) -> pandas.Series:
 
 
 def _energies(runs: pandas.DataFrame) -> tuple[pandas.Series, pandas.Series]:
-    """Energy (kWh) and where it comes from. Of rows with one energy the one whose power is nearest the model's own keeps it."""
+    """Energy (kWh) and where it comes from.
+
+    Of rows with one energy the one whose power is nearest the model's own keeps it.
+    """
     watts = plausible_watts(runs)
     possible = watts.between(*WATTS)
     typical = (
@@ -127,7 +134,8 @@ def _imagenet(tables: Tables) -> pandas.DataFrame:
 
 
 def _table1(runs: pandas.DataFrame, printed: pandas.DataFrame) -> pandas.DataFrame:
-    """The same models with the values of the tables: Wh and s of ten epochs, accuracy of the last one, min-max PePR-E."""
+    """The same models with the values of the tables: Wh and s of ten epochs, accuracy of the last
+    one, min-max PePR-E."""
     rows = printed[["dataset", "model"]].merge(
         runs, on=["dataset", "model"], how="left", validate="one_to_one"
     )

@@ -1,4 +1,5 @@
-"""The tables which the authors of PePR published (saintslab/PePR, MIT licence): found on this machine, checked, fetched, read.
+"""The tables which the authors of PePR published (saintslab/PePR, MIT licence): found on this
+machine, checked, fetched, read.
 
 Nothing of theirs is in this project: `pepr.fetch_tables()` gets them (1 MB), once.
 """
@@ -8,8 +9,9 @@ from pathlib import Path
 
 import pandas
 
-from effml.data.catalogue import RemoteFile, digest, folders, valid
+from effml.data.catalogue import RemoteFile
 from effml.data.fetch import download
+from effml.data.places import digest, folders, valid
 from pepr.phantom import DEFECTS, phantom_tables
 
 FILES = {  # at commit ce087aa: MD5 and bytes
@@ -30,26 +32,29 @@ URLS = (
 def published_table(
     name: str, *, root: str | os.PathLike | None = None, verify: bool = True
 ) -> pandas.DataFrame:
-    """One published table, such as "all_results" (1 048 rows: 131 models × 8 variants of three data sets), as it was published.
+    """One published table, such as "all_results" (1 048 rows: 131 models × 8 variants of three data
+    sets), as it was published.
 
-    Looked for in each data folder as `pepr/<name>.csv` and `tables/pepr_<name>.csv`, and as the latter beside it. Units: kWh,
-    g CO2e, s, GB (10⁹ bytes), fractions. Raises ValueError for an unknown name and for a file whose MD5 is not that of the
-    published one (`verify=False` reads it all the same), FileNotFoundError with the ways to get it.
+    Looked for in each data folder as `pepr/<name>.csv` and `tables/pepr_<name>.csv`, and as the
+    latter beside it. Units: kWh, g CO2e, s, GB (10⁹ bytes), fractions. Raises ValueError for an
+    unknown name and for a file whose MD5 is not that of the published one (`verify=False` reads it
+    all the same), FileNotFoundError with the ways to get it.
     """
     file = _remote(name)
     paths = [path for path in _places(file, root) if path.is_file()]
     right = [path for path in paths if valid(path, file)]
     if not paths:
         raise FileNotFoundError(
-            f"{file.path} was not found in {', '.join(map(str, folders(root)))}. With a network, in this folder: "
-            f"import pepr; pepr.fetch_tables(). By hand: get {file.urls[0]} (MD5 {file.md5}) and put it there as "
-            f"{file.path}. Or read made-up tables of the same form: pepr.phantom_tables()"
+            f"{file.path} was not found in {', '.join(map(str, folders(root)))}. With a network, "
+            "in this folder: import pepr; pepr.fetch_tables(). By hand: get "
+            f"{file.urls[0]} (MD5 {file.md5}) and put it there as {file.path}. Or read made-up "
+            "tables of the same form: pepr.phantom_tables()"
         )
     if verify and not right:
         raise ValueError(
-            f"{paths[0]} is not the published {name}: its MD5 is {digest(paths[0], 'md5')}, that of the published "
-            f"file {file.md5}. Delete it and get it again (pepr.fetch_tables()), or say verify=False if the change "
-            "is meant."
+            f"{paths[0]} is not the published {name}: its MD5 is {digest(paths[0], 'md5')}, that "
+            f"of the published file {file.md5}. Delete it and get it again (pepr.fetch_tables()), "
+            "or say verify=False if the change is meant."
         )
     return pandas.read_csv((right or paths)[0])
 
@@ -62,7 +67,8 @@ def published_tables(
 
 
 def fetch_tables(*, root: str | os.PathLike | None = None) -> list[Path]:
-    """Get those of the published tables that are not here yet into the first data folder; where they all lie.
+    """Get those of the published tables that are not here yet into the first data folder; where
+    they all lie.
 
     Mirrors, checks and errors are those of `effml.fetch`.
     """
@@ -74,13 +80,14 @@ def fetch_tables(*, root: str | os.PathLike | None = None) -> list[Path]:
 
 
 def tables_at_hand(ladder: str = "published|phantom") -> tuple[dict[str, pandas.DataFrame], str]:
-    """The tables to show, and a word on whose they are: the authors' where they lie on this machine, else made-up ones of the
-    same form with the same kinds of defects. A damaged file is an error, not a rung; so is a ladder without a way down.
-    """
+    """The tables to show, and a word on whose they are: the authors' where they lie on this
+    machine, else made-up ones of the same form with the same kinds of defects. A damaged file is an
+    error, not a rung; so is a ladder without a way down."""
     rungs = [rung.strip() for rung in ladder.split("|")]
     if unknown := [rung for rung in rungs if rung not in ("published", "phantom")]:
         raise ValueError(
-            f"tables={ladder!r} names {unknown[0]!r}. Choose from: published, phantom, published|phantom"
+            f"tables={ladder!r} names {unknown[0]!r}. Choose from: published, phantom, "
+            "published|phantom"
         )
     if rungs[0] == "published":
         try:

@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from effml.data.catalogue import folders
-from effml.importing.copies import KINDS, Looks, find_copies, look
+from effml.data.places import folders
+from effml.importing.copies import Thumbprints, find_copies, thumbprint
+from effml.importing.duplicates import KINDS
 from effml.phantoms import PHANTOMS, make_phantom
 
 SEEN = (
@@ -115,10 +116,10 @@ def through_a_window(pixels: np.ndarray) -> np.ndarray:
 def measure(name: str, count: int) -> tuple[Counter, Counter]:
     """Found copies and made copies by kind of change; prints precision and recall."""
     base, groups = pictures(name, count)
-    start, looks, source, kind = time.perf_counter(), [], [], []
+    start, prints, source, kind = time.perf_counter(), [], [], []
 
     def add(image: Image.Image, of: int, what: str) -> None:
-        looks.append(look(image)), source.append(of), kind.append(what)
+        prints.append(thumbprint(image)), source.append(of), kind.append(what)
 
     for i, pixels in enumerate(base):
         add(Image.fromarray(pixels), i, "")
@@ -128,11 +129,11 @@ def measure(name: str, count: int) -> tuple[Counter, Counter]:
         add(CHANGES[what](Image.fromarray(base[i])), i, what)
     for i, pixels in enumerate(base[:WINDOWED]):
         add(Image.fromarray(through_a_window(pixels)), len(base) + i, "window")
-    table = Looks.of(len(looks))
-    for i, one in enumerate(looks):
+    table = Thumbprints.of(len(prints))
+    for i, one in enumerate(prints):
         table.put(i, one)
-    equal = {one.turned: i for i, one in reversed(list(enumerate(looks[: len(base)])))}
-    truth = [equal[looks[i].turned] if i < len(base) else i for i in source]
+    equal = {one.turned: i for i, one in reversed(list(enumerate(prints[: len(base)])))}
+    truth = [equal[prints[i].turned] if i < len(base) else i for i in source]
     pairs, found = find_copies(table), Counter()
     false, own, possible, hit = [], 0, Counter(), set()
     n = len(base)
@@ -152,7 +153,7 @@ def measure(name: str, count: int) -> tuple[Counter, Counter]:
         found[kind[k]] += 1
     made_of = Counter(what for what in kind if what not in ("", "window"))
     print(
-        f"{name:25} {len(looks):4} pictures, {sure} pairs ({own} own): precision "
+        f"{name:25} {len(prints):4} pictures, {sure} pairs ({own} own): precision "
         f"{1 - len(false) / max(sure - own, 1):.3f}, recall {len(hit) / made_of.total():.3f}; possible "
         f"{possible[True]} true, {possible[False]} not; {time.perf_counter() - start:.1f} s",
         flush=True,

@@ -110,7 +110,7 @@ def importing(images: int = 2000, patients: int = 300) -> None:
     from PIL import Image
 
     from effml import import_folder
-    from effml.importing.copies import Looks, find_copies
+    from effml.importing.copies import Thumbprints, find_copies
     from effml.phantoms import make_phantom
 
     rng = np.random.default_rng(0)
@@ -135,9 +135,9 @@ def importing(images: int = 2000, patients: int = 300) -> None:
         f"import of {images} images, {patients} patients: {statistics.median(times):.1f} s (aim ≤ 20), "
         f"{'byte-identical' if len(set(outputs)) == 1 else 'NOT THE SAME BYTES'} three times"
     )
-    looks = Looks.of(10 * images)
-    looks.thumbnails[:] = rng.integers(0, 256, looks.thumbnails.shape, dtype=np.uint8)
-    looks.turned[:] = looks.digests[:] = np.arange(10 * images).astype(str)
+    prints = Thumbprints.of(10 * images)
+    prints.thumbnails[:] = rng.integers(0, 256, prints.thumbnails.shape, dtype=np.uint8)
+    prints.turned[:] = prints.digests[:] = np.arange(10 * images).astype(str)
     start = time.perf_counter()
-    find_copies(looks)
+    find_copies(prints)
     print(f"copies among {10 * images} images: {time.perf_counter() - start:.1f} s")

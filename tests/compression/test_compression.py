@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from effml.compression import COMPRESSORS, data_free_fraction, get_compressor
+from effml.compression import COMPRESSORS, compress, data_free_fraction
+from effml.compression.compressor import sizes
 from effml.compression.merging import merge_down, saliencies
-from effml.compression.surface import sizes
 from effml.models import build_model, count
 
 EXAMPLE = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
@@ -242,15 +242,17 @@ def test_sizes_are_what_a_recipe_file_can_hold():
 
 def test_errors_are_instructions():
     model = build_model("lenet5")
-    merge = get_compressor("merge")
-    with pytest.raises(ValueError, match="Unknown compression 'prune'. Choose from: merge,"):
-        get_compressor("prune")
+    merge = COMPRESSORS["merge"]
+    with pytest.raises(ValueError, match="Unknown compressor 'prune'. Choose from: merge,"):
+        compress(model, "prune", 0.5, example=EXAMPLE)
     for keep in (0, -0.1, 1.2, math.nan, True, "half"):
         with pytest.raises(ValueError, match="merge: keep=.* more than 0 and at most 1"):
             merge(model, keep, example=EXAMPLE)
     with pytest.raises(ValueError, match="example must be a batch of images .* got NoneType"):
         merge(model, 0.5, example=None)
-    with pytest.raises(ValueError, match="unknown budget 'bytes'. Choose from: fraction, params"):
+    with pytest.raises(
+        ValueError, match="unknown keep_unit 'bytes'. Choose from: fraction, params"
+    ):
         merge(model, 0.5, example=EXAMPLE, keep_unit="bytes")
     least = sum(p.numel() for p in merge(model, 1e-9, example=EXAMPLE)[0].parameters())
     with pytest.raises(ValueError, match=f"cannot bring this model to .*: {least} is the smallest"):

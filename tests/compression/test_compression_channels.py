@@ -8,8 +8,9 @@ from torch import nn
 
 from effml.compression import COMPRESSORS, load_compressed, save_compressed, sensitivity
 from effml.compression.channels import _gradients, reestimate
-from effml.compression.silencing import alive, silenced
+from effml.compression.silencing import silenced
 from effml.models import build_model
+from pruning_coverage import alive
 
 CUTS = ("channels", "channels_bn", "channels_random")
 NETS = {

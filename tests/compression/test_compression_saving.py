@@ -164,7 +164,6 @@ def test_a_pickle_in_place_of_either_file_is_refused_and_not_opened(saved):
             lambda r: r["steps"][0]["layers"]["7"]["set"].update(out_features=59),
             "should have weights of shape",
         ),
-        (lambda r: r["steps"][0]["layers"]["7"].update(out=[1]), "keeps 1 outputs"),
         (lambda r: r["steps"][0]["layers"]["7"].update(kind="eval"), "does not fit together"),
         (
             lambda r: r["steps"][0]["layers"].update({"99": {"kind": "sparse"}}),

@@ -79,11 +79,7 @@ OUTPUTS = {
         {"fc": 4, "conv": 4},
     ),
     "sum of two": (lambda: two(torch.add), ["a", "b"], {"conv": 4}),
-    "two side by side": (
-        lambda: two(lambda a, b: torch.cat([a, b], 1)),
-        ["a", "b"],
-        {"conv": 4},
-    ),
+    "two side by side": (lambda: two(lambda a, b: torch.cat([a, b], 1)), ["a", "b"], {"conv": 4}),
     "a gated answer": (
         lambda: Net(
             lambda s, x: s.a(pooled(s.conv(x))) * s.b(pooled(s.conv(x))).sigmoid(),
@@ -359,8 +355,8 @@ def test_eight_layers_are_listed_and_the_others_counted():
 
 
 def test_a_trace_that_runs_in_circles_names_the_layer():
-    assert str(error := Runaway("a.b")) == "The channels of a.b cannot be followed."
-    assert error.name == "a.b"
+    error = Runaway("a.b", "The channels of a.b cannot be followed.")
+    assert str(error) == "The channels of a.b cannot be followed." and error.name == "a.b"
 
 
 def test_convolutions_along_a_sequence_are_cut():

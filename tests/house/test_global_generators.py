@@ -27,7 +27,7 @@ UNTRIED = {  # a network, a process of its own, or tables and figures of records
     *("fetch", "import_folder", "sweep", "warm_up"),
     *("data_label", "own_or_reference", "load_arrays", "report", "over_seeds"),
     *("show_source", "live", "save_figure", "compare"),
-    *("radar", "tradeoff", "roc"),
+    *("tradeoff", "roc"),
     *("predictive_values", "Record", "NUMERICS"),
 }
 
@@ -69,7 +69,10 @@ CALLS = {
     "native_precision": lambda: effml.native_precision("cpu"),
     "load_runs": lambda: effml.load_runs(STORE),
     "check": lambda: effml.check("Is it so?", True),
-    "get_compressor": lambda: effml.get_compressor("channels"),
+    "compress": lambda: effml.compress(
+        build_model("lenet5"), "channels_random", 0.5, example=DATA.train.images[:1]
+    ),
+    "embed": lambda: effml.embed(build_model("lenet5"), DATA.val.images[:9]),
     "train": lambda: train(build_model("mlp"), DATA, recipe=Recipe(epochs=1)),
     "run": lambda: effml.run(
         Recipe(model="mlp", epochs=1, selection="entropy", proxy="mlp@1", train_fraction=0.1)

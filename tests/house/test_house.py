@@ -12,7 +12,7 @@ import pytest
 
 import effml
 from effml import Recipe, grid, load_runs
-from effml.sweep import sweep
+from effml.sweeping import sweep
 
 ROOT = Path(__file__).resolve().parents[2]
 FLOORS = [
@@ -22,7 +22,7 @@ FLOORS = [
     ("training",),
     ("selection",),
     ("experiment",),
-    ("sweep",),
+    ("sweeping",),
     ("claims", "comparison", "figures", "notebook", "reproduce"),
     ("__main__",),
 ]
@@ -40,24 +40,9 @@ TORCH_FREE = (
     "notebook",
 )
 LONG = {  # functions still over 60 lines; none may grow, and no name may be added
-    "__main__.main": 66,
     "compression.pairs": 70,
     "importing.add": 76,
-    "data._list": 76,
-    "phantoms.tissue": 97,
-    "phantoms._places": 65,
     "importing.import_folder": 85,
-    "phantoms.make_phantom": 67,
-    "phantoms.skin": 73,
-    "phantoms.wound": 126,
-    "phantoms.chest": 89,
-    "phantoms.nodule": 119,
-    "phantoms._head": 128,
-    "evaluation.evaluate_masks": 82,
-    "evaluation.operating_point": 83,
-    "evaluation.evaluate": 73,
-    "experiment._do": 111,
-    "recipe.__post_init__": 66,
     "training.train": 127,
     "selection.look": 62,
 }
@@ -136,7 +121,7 @@ def test_torch_free_rooms_import_and_work_without_torch():
     code = (
         "import sys\nsys.modules['torch'] = None\n"
         + "\n".join(f"import effml.{room}" for room in TORCH_FREE)
-        + "\nimport effml.data.load, effml.sweep, effml.reproduce\neffml.data.load.fingerprint('phantom-chest')"
+        + "\nimport effml.data.load, effml.sweeping, effml.reproduce\neffml.data.load.fingerprint('phantom-chest')"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -154,7 +139,7 @@ def test_every_room_is_on_a_floor_and_every_public_name_resolves_with_a_docstrin
     [
         ("precision", "PRECISIONS"),
         ("optimizers", "OPTIMIZERS"),
-        ("training.loop", "SCHEDULES"),
+        ("training.schedules", "SCHEDULES"),
         ("training.losses", "CLASS_WEIGHTS"),
         ("training.augmentation", "AUGMENTATIONS"),
         ("models", "MODELS"),
@@ -284,7 +269,7 @@ def test_the_command_line(tmp_path):
     )
     assert "There is no store" in call("show", "--store", "nowhere").stderr
     assert "Recipe has no field 'modle'" in call("run", "modle=mlp").stderr
-    assert call("run", "model=no-such", "--store", "s").returncode == 1
+    assert call("run", "model=no-such", "--store", "s").returncode == 2
     doctor = call("doctor")
     assert (
         doctor.returncode == 0

@@ -11,7 +11,8 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from effml import load_dataset
 from effml.importing import commands, copies
-from effml.importing.copies import PAIRS, TURNS, Copies, Looks, Pair, find_copies, look, sets_of
+from effml.importing.copies import PAIRS, TURNS, Pair, Thumbprints, find_copies, sets_of, thumbprint
+from effml.importing.duplicates import Copies
 from effml.importing.importer import import_folder
 from effml.importing.partition import split
 from test_importer import everything, read, write_csv
@@ -31,11 +32,11 @@ def jpeg(image, quality):
     return Image.open(file)
 
 
-def looks_of(pictures):
-    looks = Looks.of(len(pictures))
+def prints_of(pictures):
+    prints = Thumbprints.of(len(pictures))
     for row, pixels in enumerate(pictures):
-        looks.put(row, look(Image.fromarray(pixels)))
-    return looks
+        prints.put(row, thumbprint(Image.fromarray(pixels)))
+    return prints
 
 
 def old(pixels):
@@ -57,17 +58,17 @@ def test_equal_after_a_turn_is_equal_in_the_digest_and_nothing_else_is():
         }
         for a in pictures
     ]
-    looks = looks_of(pictures)
+    prints = prints_of(pictures)
     for i, j in product(range(64), repeat=2):
-        assert (looks.turned[i] == looks.turned[j]) == (orbits[i] == orbits[j])
-        assert (looks.digests[i] == looks.digests[j]) == (i == j)
+        assert (prints.turned[i] == prints.turned[j]) == (orbits[i] == orbits[j])
+        assert (prints.digests[i] == prints.digests[j]) == (i == j)
 
 
 def test_the_same_pixels_in_another_shape_are_another_picture():
     pixels = np.zeros(16, np.uint8)
     pixels[-1] = 9  # in a corner: of all turns of both, the least is this one
-    looks = looks_of([pixels.reshape(2, 8), pixels.reshape(4, 4)])
-    assert len(set(looks.turned)) == len(set(looks.digests)) == 2
+    prints = prints_of([pixels.reshape(2, 8), pixels.reshape(4, 4)])
+    assert len(set(prints.turned)) == len(set(prints.digests)) == 2
 
 
 def test_turns_of_large_pictures_are_told_apart_by_all_their_pixels():
@@ -76,18 +77,18 @@ def test_turns_of_large_pictures_are_told_apart_by_all_their_pixels():
     turns = [np.rot90(part, k) for part in (black, black[:, ::-1]) for k in range(4)]
     other = black.copy()
     other[3, 5] = 11
-    assert len(set(looks_of(turns).turned)) == 1 and len(set(looks_of(turns).digests)) == 8
-    assert looks_of([black]).turned != looks_of([other]).turned
+    assert len(set(prints_of(turns).turned)) == 1 and len(set(prints_of(turns).digests)) == 8
+    assert prints_of([black]).turned != prints_of([other]).turned
 
 
 def test_every_turn_is_found_and_named():
     base = picture(0)
     turns = [np.rot90(part, k) for part in (base, base[:, ::-1]) for k in range(4)]
     for turn, name in list(zip(turns, TURNS))[1:]:
-        (pair,) = find_copies(looks_of([base, turn, picture(1), np.stack([picture(2)] * 3, 2)]))
+        (pair,) = find_copies(prints_of([base, turn, picture(1), np.stack([picture(2)] * 3, 2)]))
         assert pair == (0, 1, "turned", name, 1.0)
         saved = np.asarray(jpeg(Image.fromarray(turn), 70))
-        (pair,) = find_copies(looks_of([picture(1), base, saved]))
+        (pair,) = find_copies(prints_of([picture(1), base, saved]))
         assert pair[:4] == (1, 2, "near", name) and 0.98 < pair.correlation < 1
 
 
@@ -107,8 +108,8 @@ def test_changed_copies_are_found_and_nothing_else():
     for count in (60, 260):
         pictures = [picture(seed) for seed in range(count)]
         made = [CHANGES[what](Image.fromarray(pictures[i])) for i, what in enumerate(CHANGES)]
-        looks = looks_of([*(np.asarray(image) for image in made), *pictures])
-        found = find_copies(looks)
+        prints = prints_of([*(np.asarray(image) for image in made), *pictures])
+        found = find_copies(prints)
         assert [(a, b) for a, b, *_ in found] == [(i, i + len(made)) for i in range(len(made))]
         kinds = [pair.kind for pair in found]
         assert kinds == ["exact" if what == "colour" else "near" for what in CHANGES]
@@ -127,9 +128,9 @@ def test_like_outlines_of_different_patients_are_no_copies():
         outline = 180.0 * (x**2 / (30 + 3 * pair) ** 2 + y**2 / (52 - 2 * pair) ** 2 < 1)
         pictures += [like(outline, 10 * pair, 0.15), like(outline, 10 * pair + 5, 0.15)]
     assert sum(old(a) @ old(b) > 0.98 for a, b in zip(pictures[::2], pictures[1::2])) == 8
-    assert all(pair.kind == "possible" for pair in find_copies(looks_of(pictures)))
+    assert all(pair.kind == "possible" for pair in find_copies(prints_of(pictures)))
     copy = np.asarray(jpeg(Image.fromarray(pictures[0]), 90))  # while a true copy is found
-    sure = [pair for pair in find_copies(looks_of([*pictures, copy])) if pair.kind == "near"]
+    sure = [pair for pair in find_copies(prints_of([*pictures, copy])) if pair.kind == "near"]
     assert [(pair.a, pair.b) for pair in sure] == [(0, 16)]
 
 
@@ -146,12 +147,12 @@ def test_a_frame_that_many_pictures_share_makes_no_copies(off, monkeypatch):
         for seed in range(40)
     ]
     others = [picture(seed, (96, 96)) for seed in range(100, 200)]
-    assert all(pair.kind == "possible" for pair in find_copies(looks_of([*shown, *others])))
+    assert all(pair.kind == "possible" for pair in find_copies(prints_of([*shown, *others])))
 
 
 def test_a_picture_saved_many_times_is_not_taken_for_what_is_common():
     saved = [np.asarray(jpeg(Image.fromarray(picture(0)), quality)) for quality in range(60, 96, 5)]
-    found = find_copies(looks_of([*saved, *(picture(seed) for seed in range(1, 30))]))
+    found = find_copies(prints_of([*saved, *(picture(seed) for seed in range(1, 30))]))
     assert [(pair.a, pair.b) for pair in found if pair.kind == "near"] == [
         (a, b) for a in range(8) for b in range(a + 1, 8)
     ]
@@ -160,22 +161,22 @@ def test_a_picture_saved_many_times_is_not_taken_for_what_is_common():
 def test_in_a_large_set_a_weaker_copy_is_sure():
     weak = np.asarray(Image.fromarray(picture(3)).filter(ImageFilter.GaussianBlur(3)))
     for count, kind in ((30, "possible"), (230, "near")):
-        looks = looks_of([*(picture(seed) for seed in range(count)), weak])
+        prints = prints_of([*(picture(seed) for seed in range(count)), weak])
         rows = pd.DataFrame(
             {"file": np.arange(count + 1).astype(str), "label": ["a"] * count + ["b"]}
         )
-        found = Copies.among(rows, looks, None)
+        found = Copies.among(rows, prints, None)
         assert found.clash.tolist() == [True] * (kind == "near")
         notes = found.notes(np.zeros(count + 1, int), "report")
         assert "different labels" in notes[0] and ("may be copies" in notes[0]) == (kind != "near")
-        (pair,) = find_copies(looks)
+        (pair,) = find_copies(prints)
         assert (pair.a, pair.b, pair.kind) == (3, count, kind) and 0.94 < pair.correlation < 0.975
 
 
 def test_blank_pictures_are_nobodys_copies_and_are_said_once():
     blank = [np.zeros((20, 20), np.uint8)] * 3 + [np.full((20, 20), 200, np.uint8)]
     rows = pd.DataFrame({"file": [f"{i}.png" for i in range(6)]})
-    found = Copies.among(rows, looks_of([*blank, scene(1), scene(2)]), None)
+    found = Copies.among(rows, prints_of([*blank, scene(1), scene(2)]), None)
     assert found.pairs == found.doubts == []
     assert found.notes(np.zeros(6, int), "report") == [
         "4 pictures are blank: one grey value, compared with nothing."
@@ -184,7 +185,7 @@ def test_blank_pictures_are_nobodys_copies_and_are_said_once():
 
 def test_many_equal_pictures_take_little_memory_and_stay_one_set():
     pictures = [scene(0)] * (PAIRS + 1) + [scene(1), np.flipud(scene(1)), scene(2)]
-    found = find_copies(looks_of(pictures))
+    found = find_copies(prints_of(pictures))
     assert len(found) == PAIRS + 1 and found[-1].kind == "turned"
     number = sets_of(found, np.arange(len(pictures)))
     assert len(set(number[: PAIRS + 1])) == 1 and number[-3] == number[-2] != number[-1]
@@ -192,7 +193,7 @@ def test_many_equal_pictures_take_little_memory_and_stay_one_set():
 
 def test_thousands_of_pairs_are_bounded_by_the_nearest_of_each(monkeypatch):
     monkeypatch.setattr(copies, "MOST", 10)
-    one = looks_of([picture(0)]).take(np.zeros(400, int))
+    one = prints_of([picture(0)]).take(np.zeros(400, int))
     names = np.arange(400).astype(str)  # 400 files whose pixels differ where no thumbnail shows it
     found = find_copies(one._replace(digests=names, turned=names))
     assert 0 < len(found) <= 8 * 10 * 400 < 400 * 399 / 2

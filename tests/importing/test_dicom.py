@@ -5,8 +5,9 @@ import io
 import numpy as np
 import pytest
 
+from effml.importing.dicom import is_dicom
 from effml.importing.grey import Unusable
-from effml.importing.pictures import is_dicom, read_picture
+from effml.importing.pictures import read_picture
 from test_pictures import dicom, scene
 
 pydicom = pytest.importorskip("pydicom")

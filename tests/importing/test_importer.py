@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from effml import load_dataset
-from effml.importing import importer
 from effml.importing.importer import import_folder
 from test_pictures import dicom, put, scene
 
@@ -319,9 +318,7 @@ def test_a_failing_import_leaves_what_was_there(clinic, tmp_path, monkeypatch):
     ):
         import_folder(folder, out, table=table, size=16)
     write_csv(table, [("file", "label", "patient"), *[row[:3] for row in rows[40:]]])
-    monkeypatch.setattr(
-        importer.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("the disk is full"))
-    )
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("the disk is full")))
     with pytest.raises(OSError, match="full"):
         import_folder(folder, out, table=table, size=16)
     assert {path.name: path.read_bytes() for path in tmp_path.glob("x.*")} == before

@@ -154,9 +154,9 @@ def test_a_class_that_a_given_split_lacks_is_no_matter_of_fractions():
 def test_patients_who_return_are_the_cause_where_a_split_by_date_fails():
     days = [f"2020-01-{1 + i:02d}" for i in range(20)]
     said = words_of("date", ["a", "b"] * 10, dates=days, groups=["p", "q"] * 10)
-    assert "the last new patient came on 2020-01-02, the last day is 2020-01-20" in said
+    assert "the last new one came on 2020-01-02, the last day is 2020-01-20" in said
     assert "A patient stays on the side of his first day" in said and "fractions" not in said
     said = words_of("date", ["a"] * 20, dates=days[:2] * 10, groups=["p", "q"] * 10)
     assert "Only 2 days are there for 3 sides." in said
     said = words_of("date", ["b"] + ["a"] * 19, dates=days)
-    assert "leaves val without the class b" in said and "was seen on 1 day only" in said
+    assert "leaves val without the class b" in said and "seen on few days" in said

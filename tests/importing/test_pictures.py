@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from effml.importing.pictures import read_mask, read_picture
+from effml.importing.masks import read_mask
+from effml.importing.pictures import read_picture
 
 
 def scene(seed, shape=(40, 40)):

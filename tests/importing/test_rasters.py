@@ -12,7 +12,8 @@ import tifffile
 from PIL import Image
 
 from effml.importing.grey import Unusable
-from effml.importing.pictures import Picture, read_all, read_mask, read_picture
+from effml.importing.masks import read_mask
+from effml.importing.pictures import Picture, read_all, read_picture
 from test_pictures import bytes_of, put, scene
 
 GREY = scene(1, (16, 16))
@@ -237,8 +238,11 @@ def test_compressed_tiff_that_cannot_be_decoded_names_the_compression():
         (tiff(RGB * np.uint16(9), photometric="cielab"), "uint16 in CIELAB colours"),
         (tiff(GREY)[:-20], "its TIFF data end early: they need .* bytes, the file has"),
         (tiff(RGB.astype(float), photometric="rgb")[:-9], "its TIFF data end early"),
-        (tiff(GREY)[:6], "its TIFF data end early"),
-        (b"II*\0\x08\0\0\0" + bytes(90), "its TIFF data are damaged, or of a kind that tifffile"),
+        (tiff(GREY)[:6], "its TIFF data are damaged, cut off"),
+        (
+            b"II*\0\x08\0\0\0" + bytes(90),
+            "its TIFF data are damaged, cut off, or of a kind that tifffile",
+        ),
     ],
     ids=short,
 )
@@ -380,7 +384,8 @@ WHOLE = {
 def test_a_file_that_is_cut_off_says_so(kind):
     whole = WHOLE[kind]
     for part in (0.3, 0.6, 0.9):
-        with pytest.raises(Unusable, match=f"^its {kind} data end early"):
+        how = "(end early|are damaged, cut off)" if kind == "TIFF" else "end early"
+        with pytest.raises(Unusable, match=f"^its {kind} data {how}"):
             read(whole[: int(len(whole) * part)])
 
 
@@ -407,10 +412,9 @@ def test_damage_anywhere_is_a_reason_or_a_picture_and_never_another_error(kind):
         (b"not a picture", "text, not a picture"),
         ("Überschrift;\n1;2\n".encode() * 90, "text, not a picture"),
         (b"\xef\xbb\xbffile,label\n", "text, not a picture"),
-        (b"  <!DOCTYPE HTML><html>", "an HTML page, not a picture"),
-        (b"<html><head>", "an HTML page, not a picture"),
-        (b'<svg xmlns="x">', "an SVG drawing"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer.*git lfs pull"),
+        (b"  <!DOCTYPE HTML><html>", "text, not a picture: perhaps a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "text, not a picture.* Git LFS"),
+        (b"\xff\xd8", "it starts with the bytes ff d8"),
         (b"PK\x03\x04" + bytes(30), "a ZIP archive: unpack it"),
         (b"\x1f\x8b\x08" + bytes(30), "a gzip archive"),
         (b"%PDF-1.7", "a PDF document"),
@@ -420,7 +424,7 @@ def test_damage_anywhere_is_a_reason_or_a_picture_and_never_another_error(kind):
         (bytes(64), "all its 64 bytes are 0"),
         (b"\x7fELF\x02\x01\x01\0", "it starts with the bytes 7f 45 4c 46"),
         (b"\x89PNG\r\n\x1a\n", "its PNG data end early, after 8 bytes"),
-        (b"BM" + bytes(60), "its BMP data are damaged, or of a kind that Pillow"),
+        (b"BM" + bytes(60), "its BMP data are damaged, cut off, or of a kind that Pillow"),
     ],
     ids=short,
 )
@@ -445,23 +449,22 @@ def test_files_that_cannot_be_opened_are_refused_by_a_fact(tmp_path, monkeypatch
     names = ["link.png", "broken.png", "folder.png", "gone.png"]
     pixels, found = read_all([tmp_path / name for name in names], None, int, size=16)
     assert (pixels.images[0] == GREY).all()
-    assert found[1] == "a link to a file that is not there"
-    assert found[2] == "a folder, not a file"
-    assert found[3] == "it cannot be read (No such file or directory)"
+    assert found[1] == found[3] == "it cannot be read (No such file or directory)"
+    assert found[2] == "it cannot be read (Is a directory)"
     _, found = read_all([tmp_path / "there.png"], [tmp_path / "broken.png"], int, size=16)
-    assert found[0] == "its mask: a link to a file that is not there"
+    assert found[0] == "its mask: it cannot be read (No such file or directory)"
 
     def locked(path):
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(type(tmp_path), "read_bytes", locked)
     _, found = read_all([tmp_path / "there.png"], None, int, size=16)
-    assert found[0] == "there is no permission to read it"
+    assert found[0] == "it cannot be read (Permission denied)"
 
 
 def test_a_mistake_of_our_own_is_called_one(tmp_path, monkeypatch):
     put(tmp_path / "x.png", GREY)
-    monkeypatch.setattr("effml.importing.pictures.look", lambda image: {}["oops"])
+    monkeypatch.setattr("effml.importing.pictures.thumbprint", lambda image: {}["oops"])
     _, found = read_all([tmp_path / "x.png"], None, int, size=16)
     assert found[0].startswith("effml failed on it, please report this (KeyError in test_rasters")
 

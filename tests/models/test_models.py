@@ -1,7 +1,19 @@
+import copy
+import pickle
+
 import pytest
 import torch
 
-from effml.models import MODELS, SEGMENTING, WeightsUnavailable, build_model, count, weights_bytes
+from effml.data import normalize
+from effml.models import (
+    MODELS,
+    SEGMENTING,
+    WeightsUnavailable,
+    build_model,
+    count,
+    embed,
+    weights_bytes,
+)
 
 
 @pytest.mark.parametrize("name", [*MODELS, "mobilenetv2_050"])
@@ -93,8 +105,6 @@ def test_half_precision_colour_weights_serve_a_grey_model_of_other_classes(tmp_p
     """A grey image in three channels has the same features: the kernels of the stem are added up, and fp16 is cast."""
     from safetensors.torch import save_file
 
-    from effml.models import embed
-
     colour = build_model("mobilenetv2_050", in_channels=3, classes=5, size=32, seed=1)
     path = tmp_path / "half.safetensors"
     save_file(
@@ -108,6 +118,55 @@ def test_half_precision_colour_weights_serve_a_grey_model_of_other_classes(tmp_p
     x = torch.randn(4, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     assert {p.dtype for p in grey.parameters()} == {torch.float32} and grey(x).shape == (4, 2)
     wide = x.repeat(1, 3, 1, 1)
-    assert torch.allclose(
-        embed(grey, lambda part: x[part], 4), embed(colour, lambda part: wide[part], 4), atol=1e-2
-    )
+    assert torch.allclose(embed(grey, x), embed(colour, wide), atol=1e-2)
+
+
+@pytest.mark.parametrize("name", [*MODELS, "mobilenetv2_050", "vit_tiny_patch16_224"])
+def test_every_model_can_be_pickled_copied_and_filled(name):
+    model = build_model(name, size=32, seed=1)
+    batch = torch.randn(2, 1, *[32] * (3 if name == "unet3d" else 2))
+    other = build_model(name, size=32, seed=2)
+    other.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        for again in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model), other):
+            assert torch.equal(again(batch), model(batch))
+
+
+def test_embeddings_come_from_loaders_and_arrays_alike_and_leave_the_model_as_it_is():
+    images = torch.randint(0, 256, (30, 1, 28, 28), dtype=torch.uint8)
+    model = build_model("lenet5", seed=0).train()
+    model[7].eval()
+    model[9].weight.requires_grad_(False)
+    x = normalize(images)
+    with torch.no_grad():
+        truth = model[:-1](x)
+    pairs = torch.utils.data.TensorDataset(images, torch.zeros(30))
+    for loader in (
+        *(images, images.numpy(), x, x.double(), x.split(7)),
+        *([(part.numpy(), "name") for part in x.split(4)], (b for b in x.split(9))),
+        torch.utils.data.DataLoader(pairs, batch_size=8),
+    ):
+        found = embed(model, loader)
+        assert found.dtype == torch.float32 and not found.requires_grad
+        assert torch.allclose(found, truth, atol=1e-6)
+    assert model.training and not model[7].training and not model[9].weight.requires_grad
+    assert model[0].weight.requires_grad and all(p.grad is None for p in model.parameters())
+    assert not any(m._forward_pre_hooks or m._forward_hooks for m in model.modules())
+
+
+@pytest.mark.parametrize(
+    "loader, words",
+    [
+        ([], "no batch"),
+        ([{"image": 1}], "got dict"),
+        ([torch.ones(28)], r"got shape \(28,\)"),
+        ([torch.ones(3, 28, 28)], "not single images"),
+    ],
+)
+def test_what_is_no_loader_is_refused(loader, words):
+    class Net(torch.nn.Sequential):
+        def forward(self, x):
+            return super().forward(x.flatten(-2)).reshape(-1, 2)[:2]
+
+    with pytest.raises(ValueError, match=words):
+        embed(Net(torch.nn.Linear(784, 2)), loader)

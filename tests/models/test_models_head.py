@@ -45,7 +45,7 @@ def test_the_head_of_a_net_is_what_it_ends_with_and_not_what_is_registered_last(
     two = Net(beside=True)
     assert [*head(two, IMAGES)] == [two.first, two.second]
     h = torch.relu(two.trunk(IMAGES.flatten(1)))
-    assert torch.allclose(embed(two, lambda part: IMAGES[part], 3, 2), torch.cat([h, 2 * h], 1))
+    assert torch.allclose(embed(two, IMAGES.split(2)), torch.cat([h, 2 * h], 1), atol=1e-6)
     with pytest.raises(ValueError, match="Give example="):
         head(net)
     for wrong in ({"behind": True}, {"chained": True}):  # a scale; a layer that sees another
@@ -109,7 +109,7 @@ def test_both_heads_of_a_distilled_transformer_are_trained():
     assert changed == {"head.weight", "head.bias", "head_dist.weight", "head_dist.bias"}
     with pytest.raises(ValueError, match="of one linear layer, and VisionTransformerDistilled"):
         check_linear(model, IMAGES[..., :28, :28])
-    assert embed(model, lambda part: IMAGES[part, :, :28, :28], 3).shape == (3, 2 * 16)
+    assert embed(model, IMAGES[..., :28, :28]).shape == (3, 2 * 16)
 
 
 def test_both_heads_are_drawn_anew_for_other_classes(tmp_path):
@@ -132,7 +132,7 @@ def test_grand_is_refused_where_its_formula_is_not_exact():
     map_of_one = [nn.Conv2d(1, 8, 32), nn.ReLU(), nn.Conv2d(8, 2, 1), nn.Flatten()]
     for model in (nn.Sequential(*flat, nn.Linear(8, 2)), nn.Sequential(*map_of_one)):
         check_linear(model, IMAGES)
-        h = embed(model, lambda part: IMAGES[part], 3)
+        h = embed(model, IMAGES)
         layer = head(model)
         assert torch.allclose(h @ layer.weight.flatten(1).T + layer.bias, model(IMAGES), atol=1e-6)
     for model in (

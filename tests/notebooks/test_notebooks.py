@@ -1,5 +1,6 @@
 """The notebooks' form, and their smoke outputs under nbval as a fresh machine would make them."""
 
+import ast
 import json
 import os
 import subprocess
@@ -22,6 +23,24 @@ def code_cells(path):
     return [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
 
 
+def is_parameters(cell):
+    return "parameters" in cell["metadata"].get("tags", [])
+
+
+def assert_typed_and_commented(source):
+    """Every parameter has a type, and its comment behind it or on lines of its own above it; only a
+    list may go on, with `+=`, in a second line."""
+    lines, known = source.splitlines(), set()
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.AugAssign):
+            assert node.target.id in known
+            continue
+        assert isinstance(node, ast.AnnAssign) and node.lineno == node.end_lineno
+        known.add(node.target.id)
+        above = lines[node.lineno - 2] if node.lineno > 1 else ""
+        assert "  # " in lines[node.lineno - 1] or above.startswith("# "), node.target.id
+
+
 @pytest.mark.parametrize("path", BOOKS, ids=lambda path: path.stem)
 def test_the_form_of_a_notebook(path):
     cells, code = json.loads(path.read_text())["cells"], code_cells(path)
@@ -38,7 +57,11 @@ def test_the_form_of_a_notebook(path):
         "**Your data.**",
     ):
         assert heading in text, heading
-    assert max(len("".join(cell["source"]).splitlines()) for cell in code) <= 15
+    for cell in code:
+        lines = "".join(cell["source"]).splitlines()
+        assert max(map(len, lines)) <= 100, max(lines, key=len)
+        above = [line for line in lines if line.startswith("# ")] if is_parameters(cell) else []
+        assert len(lines) - len(above) <= 15, lines[0]
     assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
     assert path.stat().st_size <= 300_000
     assert not [
@@ -47,13 +70,9 @@ def test_the_form_of_a_notebook(path):
         for o in cell["outputs"]
         if o["output_type"] == "error" or o.get("name") == "stderr"
     ]
-    parameters = next(cell for cell in code if "parameters" in cell["metadata"].get("tags", []))
-    assert all(
-        ": " in line and "  # " in line
-        for line in "".join(parameters["source"]).strip().splitlines()
-    )
+    assert_typed_and_commented(next("".join(c["source"]) for c in code if is_parameters(c)))
     for profile in reproduce.PROFILES:
-        assert reproduce._passport(path, profile)["minutes"] > 0
+        assert reproduce.passport(path, profile)["minutes"] > 0
     assert f"({path.name})" in (ROOT / "notebooks" / "README.md").read_text()
 
 

@@ -1,4 +1,5 @@
-"""Effects against scipy's own tests and exact cases, ranks against brute force, the paper's conclusions on its own tables."""
+"""Effects against scipy's own tests and exact cases, ranks against brute force, the paper's
+conclusions on its own tables."""
 
 import numpy as np
 import pandas as pd
@@ -44,7 +45,8 @@ def test_paired_and_unpaired_effects_are_scipys():
 
 
 def test_the_adjustment_for_size_removes_what_size_explains():
-    """Frisch-Waugh: the coefficient is that of the residuals on the residuals; and an effect put in comes out."""
+    """Frisch-Waugh: the coefficient is that of the residuals on the residuals; and an effect put in
+    comes out."""
     size = RNG.uniform(6, 8, 80)
     first = RNG.random(80) < stats.norm.cdf(7 - size)  # the efficient are small
     y = 1.5 - 0.1 * size + RNG.normal(0, 0.01, 80)

@@ -1,4 +1,5 @@
-"""What the figure notebooks 70 to 75 draw: against brute force and counts of the authors' own tables; the notebooks without torch."""
+"""What the figure notebooks 70 to 75 draw: against brute force and counts of the authors' own
+tables; the notebooks without torch."""
 
 import sys
 

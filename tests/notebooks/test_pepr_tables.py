@@ -77,7 +77,8 @@ def test_errors_say_what_to_do(no_data):
         published_table("results")
     with pytest.raises(
         FileNotFoundError,
-        match=r"pepr\.fetch_tables\(\)\. By hand: get https.*saintslab/PePR/ce087aa/data/model_names.csv "
+        match=r"pepr\.fetch_tables\(\)\. By hand: get "
+        r"https.*saintslab/PePR/ce087aa/data/model_names.csv "
         r"\(MD5 abbb.*\) and put it there as pepr/model_names.csv\. Or .*pepr\.phantom_tables\(\)",
     ):
         published_table("model_names")

@@ -1,4 +1,5 @@
-"""The table of what channel pruning works on: rows for what works, for what does not, and for what takes too long."""
+"""The table of what channel pruning works on: rows for what works, for what does not, and for what
+takes too long."""
 
 import csv
 import math

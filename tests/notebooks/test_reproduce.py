@@ -7,7 +7,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from effml import reproduce
 
 PASSPORT = (
-    "# 00 · x\n\n| | smoke | laptop | paper |\n|---|---|---|---|\n| minutes | 1 | 2 | 3 |\n| memory, MB | 1 | 1 | 1 |\n"
+    "# 00 · x\n\n| | smoke | laptop | paper |\n|---|---|---|---|\n| minutes | 1 | 2 | 3 |\n"
+    "| memory, MB | 1 | 1 | 1 |\n"
     "| runs | {runs} | {runs} | {runs} |\n| fetch, MB | 0 | 0 | 0 |"
 )
 
@@ -124,7 +125,8 @@ def test_parameters_and_claims_reach_the_summary_and_unknown_parameters_are_refu
 def test_references_are_written_without_pictures_timings_or_progress(house):
     house(
         "00_a.ipynb",
-        "import sys, matplotlib.pyplot as plt\nprint('out'); print('progress', file=sys.stderr)\nplt.plot([1]);\nplt.show()",
+        "import sys, matplotlib.pyplot as plt\nprint('out'); print('progress', file=sys.stderr)\n"
+        "plt.plot([1]);\nplt.show()",
     )
     assert reproduce.rewrite_smoke_reference() == 0
     book = json.loads((house.root / "tests" / "smoke" / "00_a.ipynb").read_text())

@@ -9,7 +9,8 @@ IMAGES, LABELS = torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1,
 
 
 class Watched(torch.nn.Module):
-    """Sleeps longer in float32 than in mixed precision, and keeps a list, shared by its copies, of what it computed in."""
+    """Sleeps longer in float32 than in mixed precision, and keeps a list, shared by its copies, of
+    what it computed in."""
 
     def __init__(self, seen):
         super().__init__()

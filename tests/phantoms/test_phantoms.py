@@ -1,4 +1,4 @@
-"""The phantoms keep the MedMNIST layout, repeat byte for byte, and are not solved by looking at the brightness."""
+"""Phantoms keep the MedMNIST layout, repeat byte for byte, and are not solved by brightness."""
 
 import numpy as np
 import pytest

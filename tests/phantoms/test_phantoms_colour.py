@@ -1,4 +1,4 @@
-"""Glands and ulcers look as they should, come in all stains and skins, and no threshold on a colour outlines them."""
+"""Glands and ulcers come in all stains and skins, and no threshold on a colour outlines them."""
 
 import numpy as np
 import pytest
@@ -111,7 +111,8 @@ def test_ulcers_hold_red_yellow_and_black():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_difficulty_makes_structure_and_background_more_alike(name, at_difficulty):
-    """By the colour without the light: in the epithelium and the stroma, which are not white, or on both sides of a rim."""
+    """By the colour without the light: in the epithelium and the stroma, which are not white, or on
+    both sides of a rim."""
     differences = []
     for images, masks in at_difficulty[name]:
         chroma = images / images.sum(-1, keepdims=True).clip(0.1)
@@ -132,7 +133,8 @@ def test_difficulty_makes_structure_and_background_more_alike(name, at_difficult
 
 
 def test_no_threshold_on_a_colour_outlines_them(named):
-    """The best of all colours, sides and levels, the level chosen on the training images or by Otsu for each image."""
+    """The best of all colours, sides and levels, the level chosen on the training images or by Otsu
+    for each image."""
     name, data = named
     train, test = (data[f"{split}_masks"][:40] > 0 for split in ("train", "test"))
     scores = {"all": [], "largest": []}
@@ -156,7 +158,8 @@ def test_no_threshold_on_a_colour_outlines_them(named):
 
 
 def _features(images):
-    """Twelve greys (N, H, W) of each image: channels, their differences and shares, saturation, hue, two stains."""
+    """Twelve greys (N, H, W) of each image: channels, their differences and shares, saturation,
+    hue, two stains."""
     values = np.maximum(images.astype(np.float32), 1) / 255
     red, green, blue = np.moveaxis(values, -1, 0)
     shares = values / values.sum(-1, keepdims=True)

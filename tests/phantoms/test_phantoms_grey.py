@@ -1,4 +1,4 @@
-"""Nodules are told apart by their shape, brains are not found by their brightness, and difficulty hides both."""
+"""Nodules are told apart by their shape, brains not found by brightness; difficulty hides both."""
 
 import numpy as np
 import pytest

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from effml import Recipe, load_dataset, run
-from effml.selection import SELECTORS, get_selector, quotas, scoring
+from effml.selection import SELECTORS, get_selector, scoring
+from effml.selection.classes import quotas
 from effml.selection.proxy import select_images as select
 from test_training import dots
 

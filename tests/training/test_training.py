@@ -11,8 +11,8 @@ from effml.evaluation import evaluate
 from effml.models import build_model
 from effml.recipe import Recipe
 from effml.training import SCHEDULES, Diverged, predict, train
+from effml.training.history import dtypes_in_memory
 from effml.training.importance import Uniform
-from effml.training.loop import _dtypes
 from effml.training.losses import distillation_loss
 
 
@@ -162,11 +162,11 @@ def test_without_epochs_a_model_is_validated_as_it_is():
 def test_the_epoch_with_the_best_validation_score_is_kept(monkeypatch):
     scores, seen = iter([0.6, 0.9, 0.7, 0.8, 0.5, 0.4]), []
 
-    def validate(model, data, numbers, loss_of):
+    def validate(model, data, number_format, loss_of, advice):
         seen.append(model[1].weight.detach().clone())
         return {"score": next(scores), "loss": 1.0, "accuracy": 0.5}
 
-    monkeypatch.setattr("effml.training.loop._validate", validate)
+    monkeypatch.setattr("effml.training.loop.validate", validate)
     model = build_model("mlp")
     history = train(model, dots(), recipe=Recipe(epochs=6, patience=2))
     assert (
@@ -195,6 +195,10 @@ def test_names_list_their_menus():
         ({"precision": "fp16"}, "4 to 500 times slower.*Choose from: fp32, amp_bf16"),
         ({"optimizer": "adm"}, "Choose from: adamw"),
         ({"schedule": "x"}, "Choose from: cosine"),
+        ({"stopping": "x"}, "Choose from: score, selvan2023"),
+        ({"class_weights": "x"}, "Choose from: none, balanced"),
+        ({"augment": "x"}, "Choose from: none, flip"),
+        ({"sampler": "x"}, "Choose from: uniform, importance"),
     ):
         with pytest.raises(ValueError, match=words):
             train(build_model("mlp"), dots(), recipe=Recipe(**fields))
@@ -239,11 +243,11 @@ def test_dtypes_are_named_by_how_many_numbers_have_them():
     optimizer = torch.optim.AdamW(model[2:].parameters())
     model[2](torch.ones(1, 10, dtype=double)).sum().backward()
     optimizer.step()
-    assert _dtypes(model, torch.zeros(2, dtype=single), optimizer) == {
+    assert dtypes_in_memory(model, torch.zeros(2, dtype=single), optimizer) == {
         "weights": "float32+float64",
         "activations": "float32",
         "gradients": "float64",
         "optimizer": "float64",
     }
     plain = torch.optim.SGD(model.parameters())
-    assert _dtypes(model, torch.zeros(2), plain)["optimizer"] == "none"
+    assert dtypes_in_memory(model, torch.zeros(2), plain)["optimizer"] == "none"

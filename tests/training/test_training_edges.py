@@ -54,7 +54,7 @@ def test_a_proxy_trains_on_the_device_of_the_run(monkeypatch):
     assert seen == ["meta", "cpu"]
     asked = []
     monkeypatch.setattr(
-        "effml.experiment.select_images",
+        "effml.experiment.prepare.select_images",
         lambda data, recipe, **others: asked.append(others) or torch.arange(64),
     )
     record = run(Recipe(model="mlp", epochs=0, selection="random", train_fraction=0.1))
@@ -73,17 +73,17 @@ def test_a_proxy_trains_on_the_device_of_the_run(monkeypatch):
 def test_a_selection_sees_what_it_goes_by(monkeypatch, selection, embedding, predictions, linear):
     asked = {"embedding": embedding, "predictions": predictions, "linear": linear}
     asked["device"] = "cpu"
-    seen, look = [], proxy.look
+    seen, view = [], proxy.view
     monkeypatch.setattr(
-        proxy, "look", lambda *given, **more: seen.append(more) or look(*given, **more)
+        proxy, "view", lambda *given, **more: seen.append(more) or view(*given, **more)
     )
     recipe = Recipe(selection=selection, proxy="lenet5@1", train_fraction=0.1)
     proxy.select_images(dots(), recipe)
     assert seen == [asked]
-    found = look(dots(), recipe, **asked)
+    found = view(dots(), recipe, **asked)
     assert found.features.shape == (144, 84 if embedding else 784)
     assert (found.predictions.shape == (144, 1, 2)) if predictions else found.predictions is None
-    assert look(dots(), recipe.but(features="pixels"), **asked).features.shape == (144, 784)
+    assert view(dots(), recipe.but(features="pixels"), **asked).features.shape == (144, 784)
 
 
 @pytest.mark.parametrize("how, epochs", [("", [5]), ("@2", [2]), ("@0", [])])
@@ -94,7 +94,7 @@ def test_a_proxy_is_trained_for_what_its_name_says(monkeypatch, how, epochs):
     )
     fields = {"batch_size": 8, "learning_rate": 0.5, "seed": 3, "precision": "bf16"}
     chosen = {"selection": "kmeans", "train_fraction": 0.1, "proxy": f"mlp{how}"}
-    proxy.look(dots(), Recipe(**chosen, **fields), predictions=False)
+    proxy.view(dots(), Recipe(**chosen, **fields), predictions=False)
     assert seen == [(Recipe(model="mlp", epochs=n, **fields), None) for n in epochs]
 
 
@@ -108,13 +108,13 @@ def test_a_proxy_begins_with_the_weights_of_its_name_and_the_seed_of_the_recipe(
     monkeypatch.setattr(proxy, "build_model", build)
     recipe = Recipe(selection="kmeans", train_fraction=0.1, proxy="lenet5@0", seed=3)
     data = dots()
-    found = proxy.look(data, recipe)
+    found = proxy.view(data, recipe)
     images = normalize(data.train.images)
-    expected = embed(build_model("lenet5", seed=3), lambda part: images[part], 144)
+    expected = embed(build_model("lenet5", seed=3), images)
     assert torch.equal(found.features, expected) and found.predictions is None
-    proxy.look(data, recipe.but(proxy="resnet18@imagenet"))
+    proxy.view(data, recipe.but(proxy="resnet18@imagenet"))
     assert made == [("lenet5", "random", 3), ("resnet18", "imagenet", 3)]
-    found = proxy.look(data, recipe.but(proxy="lenet5@2"))
+    found = proxy.view(data, recipe.but(proxy="lenet5@2"))
     assert found.features.shape == (144, 84) and found.predictions.shape == (144, 2, 2)
 
 
@@ -159,7 +159,7 @@ def test_scores_that_are_all_zero_or_no_numbers_leave_the_batch_uniform(value):
 
 
 def test_importance_sampling_goes_on_when_everything_is_learned(monkeypatch):
-    monkeypatch.setattr(loop, "_gradient_norm", lambda logits, labels: torch.zeros(len(labels)))
+    monkeypatch.setattr(loop, "gradient_norm", lambda logits, labels: torch.zeros(len(labels)))
     sampler = Importance(144, 16)
     sampler.threshold, sampler.tau = -1.0, 5.0
     history = train(
@@ -212,7 +212,7 @@ def test_patience_counts_epochs_that_are_no_better(
     def validate(*_):
         return dict.fromkeys(("score", "accuracy"), next(values)) | {"loss": 1.0}
 
-    monkeypatch.setattr(loop, "_validate", validate)
+    monkeypatch.setattr(loop, "validate", validate)
     recipe = Recipe(epochs=len(scores), batch_size=144, patience=3, stopping=stopping)
     history = train(build_model("mlp"), dots(), recipe=recipe)
     assert (len(history.val_score), history.best_epoch) == (epochs, kept)

@@ -15,7 +15,7 @@ from effml.models import build_model
 from effml.training import SCHEDULES, train
 from effml.training.augmentation import AUGMENTATIONS, augment
 from effml.training.losses import make_loss, soft_dice_loss
-from effml.training.stopping import make_stopping
+from effml.training.stopping import STOPPING
 from test_training import dots
 
 
@@ -35,8 +35,6 @@ def test_balanced_weights_are_those_of_scikit_learn():
     assert torch.isfinite(
         make_loss("multi-class", labels, 4, "balanced")(torch.zeros(63, 4), labels)
     )  # a class without images
-    with pytest.raises(ValueError, match="Choose from: none, balanced"):
-        make_loss("binary", labels, 3, "heavy")
 
 
 @pytest.mark.parametrize("weights", ["none", "balanced"])
@@ -118,7 +116,7 @@ def test_a_shift_is_at_most_a_fourteenth_of_the_side(side, reach):
 
 
 def epochs_run(rule, accuracies, losses, patience=2):
-    stopping, best = make_stopping(Recipe(stopping=rule, patience=patience)), 0
+    stopping, best = STOPPING[rule](patience), 0
     for epoch, (accuracy, loss) in enumerate(zip(accuracies, losses), 1):
         if stopping.better({"score": accuracy, "accuracy": accuracy, "loss": loss}):
             best = epoch
@@ -133,7 +131,8 @@ def test_stopping_as_it_should_be_and_as_selvan_2023_wrote_it():
         [1.0, 0.9, 0.95, 0.94, 0.93, 0.99, 0.99],
     )
     assert epochs_run("score", accuracies, losses) == (4, 2)
-    # 0.9 came together with a better accuracy, so the bar stayed at infinity: 0.95, 0.94 and 0.93 reset the counter in turn
+    # 0.9 came together with a better accuracy, so the bar stayed at infinity: 0.95, 0.94 and 0.93
+    # reset the counter in turn
     assert epochs_run("selvan2023", accuracies, losses) == (7, 2)
     assert epochs_run("score", [0.5] * 9, [1.0] * 9, patience=0) == (
         9,
@@ -144,8 +143,6 @@ def test_stopping_as_it_should_be_and_as_selvan_2023_wrote_it():
         assert epochs_run(rule, [0.5, 0.6, 0.5, 0.5, 0.5], none) == (4, 2)
         assert epochs_run(rule, [0.5, 0.4, 0.6, 0.5, 0.5], none, patience=1) == (2, 1)
         assert epochs_run(rule, [0.5, math.nan, math.nan], none, patience=0) == (3, 1)
-    with pytest.raises(ValueError, match="Choose from: score, selvan2023"):
-        make_stopping(Recipe(stopping="whenever"))
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -200,8 +197,8 @@ def then_die(self, epoch):
     if epoch == 3:
         os.kill(os.getpid(), signal.SIGKILL)
 checkpoints.Checkpoint.save = then_die
-train(build_model("lenet5", seed=0), dots(), recipe=Recipe(epochs=6, batch_size=16, augment="flip_shift", precision={precision!r}),
-      checkpoint=Path({file!r}))
+recipe = Recipe(epochs=6, batch_size=16, augment="flip_shift", precision={precision!r})
+train(build_model("lenet5", seed=0), dots(), recipe=recipe, checkpoint=Path({file!r}))
 """
 
 
@@ -294,7 +291,7 @@ def test_a_checkpoint_of_no_use_is_begun_anew_with_a_note(tmp_path, monkeypatch,
         file.write_bytes(harmed[harm])
     elif harm != "of another recipe":
         state = torch.load(file, weights_only=True)
-        state["run"] = [recipe.id, 144 - 9 * (harm == "of fewer images")]
+        state["run"] = [recipe.id, 144 - 9 * (harm == "of fewer images"), None]
         if harm == "misfit":  # everything is loaded before the one that does not fit
             state["history"].pop("val_loss")
         torch.save(state, file)
@@ -369,41 +366,6 @@ def test_a_failed_write_leaves_what_was_there_and_no_other_file(tmp_path, monkey
 def test_short_trainings_write_no_checkpoint(tmp_path):
     train(build_model("mlp"), dots(), recipe=Recipe(epochs=2), checkpoint=tmp_path / "x.checkpoint")
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    "name, peer",
-    [
-        ("adam", lambda p: torch.optim.Adam(p, lr=0.01)),
-        ("sgd", lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9)),
-    ],
-)
-def test_optimizers_step_as_torch_does_without_fusing(name, peer):
-    from effml.optimizers import make_optimizer
-
-    ours, theirs = (torch.nn.Linear(5, 3) for _ in range(2))
-    theirs.load_state_dict(ours.state_dict())
-    for model, optimizer in (
-        (ours, make_optimizer(name, ours.parameters(), 0.01)),
-        (theirs, peer(theirs.parameters())),
-    ):
-        for step in range(5):
-            optimizer.zero_grad()
-            model(torch.full((2, 5), step + 1.0)).square().sum().backward()
-            optimizer.step()
-    assert torch.allclose(ours.weight, theirs.weight, rtol=1e-5, atol=1e-6)
-
-
-def test_divergence_ends_a_run_with_a_reason():
-    from effml.training import Diverged
-
-    with pytest.raises(Diverged, match="Lower learning_rate"):
-        train(build_model("lenet5"), dots(), recipe=Recipe(epochs=3, learning_rate=1e30))
-    assert math.isfinite(
-        train(
-            build_model("mlp"), dots(), recipe=Recipe(epochs=1, class_weights="balanced")
-        ).train_loss[0]
-    )
 
 
 def test_a_run_on_masks_reports_dice_and_a_model_that_does_not_fit_is_refused(tmp_path):

@@ -1,7 +1,7 @@
 """How a run gets a fresh process: a server which has imported torch and forks one child per run.
 
-The server is an ordinary subprocess, so this works in a notebook, in a script without a `__main__` guard and inside a
-Dask worker, whose daemonic processes may have no children through multiprocessing.
+The server is an ordinary subprocess, so this works in a notebook, in a script without a `__main__`
+guard and inside a Dask worker, whose daemonic processes may have no children of their own.
 """
 
 import atexit
@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from effml.metering import measure
 
 FORKS = sys.platform == "linux"
+SERVER = [sys.executable, "-m", "effml.sweeping.server"]  # --once: it does the one job itself
 
 
 class Executor(Protocol):
@@ -37,31 +38,34 @@ class Here:
 
 
 def _waits() -> dict[str, str]:
-    """Where others use the CPU, threads that wait for each other should sleep soon: libgomp lets them spin 300 000 turns.
+    """Where others use the CPU, threads that wait for each other should sleep soon: libgomp lets
+    them spin 300 000 turns.
 
-    Measured with ResNet-18 on two CPUs beside a busy process: 1.5 instead of 2.5 times as long as alone, and 0.94 instead of
-    1.8 times the joules. Alone it would cost a fifth of the time, so there torch's default stays."""
+    Measured with ResNet-18 on two CPUs beside a busy process: 1.5 instead of 2.5 times as long as
+    alone, and 0.94 instead of 1.8 times the joules. Alone it would cost a fifth of the time, so
+    there torch's default stays."""
     with measure() as cost:
         time.sleep(0.1)
     return {"GOMP_SPINCOUNT": "300"} if cost.others_cpu > 0.25 else {}
 
 
 class Server:
-    """A `python -m effml.sweep.server`: a line of JSON in, one out."""
+    """A `python -m effml.sweeping.server`: a line of JSON in, one out."""
 
     def __init__(self) -> None:
         self.owner = os.getpid()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "effml.sweep.server"],
+            SERVER if FORKS else [*SERVER, "--once"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             encoding="utf-8",
             env={**_waits(), **os.environ},
-            process_group=0,
-        )  # else a Jupyter kernel that shuts down ends it first, and waits 2 s
+            process_group=0,  # else a Jupyter kernel that shuts down ends it first, and waits 2 s
+        )
 
     def run(self, job: dict[str, Any]) -> dict[str, Any]:
+        """The record of a job. RuntimeError where the server has died."""
         try:
             self._process.stdin.write(json.dumps(job) + "\n")
             self._process.stdin.flush()
@@ -75,9 +79,6 @@ class Server:
             )
         return json.loads(answer)
 
-    def ended(self) -> bool:
-        return self._process.poll() is not None
-
     def close(self) -> None:
         """The end of its input ends the server, and the run in progress with it."""
         try:
@@ -90,53 +91,40 @@ class Server:
         self._process.stdout.close()
 
 
-def spawned(line: str) -> dict[str, Any]:
-    """The same where there is no fork, in a new Python; an interruption ends it too."""
-    done = subprocess.run(
-        [sys.executable, "-m", "effml.sweep.server", "--once"],
-        input=line,
-        text=True,
-        encoding="utf-8",
-        stdout=subprocess.PIPE,
-    )
-    try:
-        return json.loads(done.stdout)
-    except ValueError:
-        return {
-            "status": "failed",
-            "reason": f"The process ended with exit status {done.returncode} and no record.",
-        }
-
-
-_idle: list[
-    Server
-] = []  # a server outlives its job, since it takes seconds to import torch; each thread takes its own
+_idle: list[Server] = []  # a server outlives its job: importing torch takes seconds
 
 
 def run_fresh(job: dict[str, Any]) -> dict[str, Any]:
-    """Do one job in a fresh process and return its record; of its own accord it raises only if the server dies."""
-    if not FORKS:
-        return spawned(json.dumps(job))
+    """Do one job in a fresh process and return its record; it raises only if the server dies."""
     try:
-        server = _idle.pop()
+        server = _idle.pop()  # each thread takes its own
+        alive = server.owner == os.getpid() and server._process.poll() is None
     except IndexError:
-        server = Server()
-    if (
-        server.owner != os.getpid() or server.ended()
-    ):  # inherited through a fork, or killed meanwhile
+        alive = False
+    if not alive:  # also one that was inherited through a fork
         server = Server()
     try:
         answer = server.run(job)
     except BaseException:  # also Ctrl-C: its answer would be read as the next job's
         server.close()
         raise
-    _idle.append(server)
+    if FORKS:
+        _idle.append(server)
+    else:
+        server.close()
     return answer
 
 
 def warm_up() -> None:
-    """Start the process that runs recipes while the caller goes on: it takes seconds to import torch, and the first `sweep`
-    would wait for it."""
+    """Start the process that runs recipes while the caller goes on: it takes seconds to import
+    torch, and the first `sweep` would wait for it.
+
+    Returns:
+        Nothing; the next `sweep` uses the process.
+
+    Example:
+        >>> effml.warm_up()
+    """
     if FORKS and not _idle:
         _idle.append(Server())
 

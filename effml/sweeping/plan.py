@@ -16,7 +16,7 @@ from effml.data import fingerprint
 from effml.machine import cpu
 from effml.recipe import NUMERICS, Recipe, Record
 from effml.results import Writer, left_weights, load_runs, read_records, weights_sha256
-from effml.sweep.executors import Executor, Here, run_fresh
+from effml.sweeping.executors import Executor, Here, run_fresh
 
 if TYPE_CHECKING:
     import pandas
@@ -24,14 +24,33 @@ if TYPE_CHECKING:
 FINAL = ("ok", "unsupported", "out of memory", "diverged")
 """Statuses that asking again on the same device would not change."""
 
+SAME = ("recipe_id", "data_sha256", "device", "numerics")
+"""Where a record agrees with a recipe asked for now it answers it, whatever machine made it, …"""
+FILES = ("weights_sha256", "teacher_sha256")
+"""… unless the file that the recipe begins with or learns from has changed."""
+
 
 def grid(base: Recipe, **axes: Sequence[Any]) -> list[Recipe]:
-    """Every combination of the axes, the last one fastest: `grid(Recipe(), model=["lenet5", "mlp"], seed=[0, 1, 2])`."""
+    """Every combination of some values, the last axis fastest.
+
+    Args:
+        base: The recipe that is varied.
+        axes: Lists of values by field: `model=["lenet5", "mlp"], seed=[0, 1, 2]`.
+
+    Returns:
+        The recipes; `base` alone where there are no axes.
+
+    Raises:
+        ValueError: A field is unknown or its values are no list; a value is not allowed.
+
+    Example:
+        >>> recipes = effml.grid(effml.Recipe(), model=["lenet5", "mlp"], seed=[0, 1])
+        >>> [(recipe.model, recipe.seed) for recipe in recipes]
+        [('lenet5', 0), ('lenet5', 1), ('mlp', 0), ('mlp', 1)]
+    """
     for name, values in axes.items():
         if isinstance(values, str) or not hasattr(values, "__iter__"):
-            raise ValueError(
-                f"grid: {name}={values!r} must be a list of values: give {name}=[{values!r}]."
-            )
+            raise ValueError(f"{name}={values!r} is no list of values: give {name}=[{values!r}].")
     return [base.but(**dict(zip(axes, values))) for values in product(*axes.values())]
 
 
@@ -42,24 +61,19 @@ def pending(
     device: str = "auto",
     keep_weights: bool = False,
 ) -> list[Recipe]:
-    """The recipes, each once, that this store holds no final record of for the same data, device and NUMERICS (and the
-    weights, if they are to be kept)."""
-    recipes, rows = list(recipes), read_records(store)[0]
-    done: dict[tuple, list[dict[str, Any]]] = {}
+    """The recipes, each once, that this store holds no final record of for the same data, device
+    and NUMERICS (and the weights with their card, if they are to be kept)."""
+    rows, done = read_records(store)[0], {}
     for row in rows:
-        if row["status"] in FINAL and (not keep_weights or _left_its_weights(row, store)):
-            done.setdefault(tuple(row.get(name) for name in SAME), []).append(row)
-    return [
-        recipe
-        for recipe, now in _current(recipes, store, device, rows).values()
-        if not any(_began_alike(row, now) for row in done.get(tuple(now[n] for n in SAME), []))
-    ]
+        whole = row["status"] != "ok" or not keep_weights
+        if row["status"] in FINAL and (whole or left_weights(row, Path(store), with_card=True)):
+            done.setdefault(_key(row), []).append(row)
+    asked = _current(recipes, store, device, rows).values()
+    return [r for r, now in asked if not any(_began_alike(o, now) for o in done.get(_key(now), []))]
 
 
-SAME = ("recipe_id", "data_sha256", "device", "numerics")
-"""Where a record agrees with a recipe asked for now it answers it, whatever machine made it, …"""
-FILES = ("weights_sha256", "teacher_sha256")
-"""… unless the file that the recipe begins with or learns from has changed."""
+def _key(row: Mapping[str, Any]) -> tuple:
+    return tuple(row.get(name) for name in SAME)
 
 
 def _current(
@@ -71,29 +85,17 @@ def _current(
     """By id each recipe and what a record of it would hold in SAME and FILES, were it made now."""
     rows, device = read_records(store)[0] if rows is None else rows, _device(device)
     sha256 = cache(lambda asked: weights_sha256(asked, Path(store), rows))
-    return {
-        recipe.id: (
-            recipe,
-            {
-                "recipe_id": recipe.id,
-                "data_sha256": _sha256(recipe),
-                "device": device,
-                "numerics": NUMERICS,
-                "weights_sha256": sha256(recipe.weights),
-                "teacher_sha256": sha256(recipe.teacher),
-            },
-        )
-        for recipe in recipes
-    }
+    now = {}
+    for recipe in recipes:
+        key = dict(zip(SAME, (recipe.id, _sha256(recipe), device, NUMERICS)))
+        files = dict(zip(FILES, (sha256(recipe.weights), sha256(recipe.teacher))))
+        now[recipe.id] = recipe, key | files
+    return now
 
 
 def _began_alike(row: Mapping[str, Any], now: dict[str, Any]) -> bool:
     """A file that is gone contradicts nobody."""
     return all(now[name] in (None, row.get(name)) for name in FILES)
-
-
-def _left_its_weights(row: dict[str, Any], store: str | os.PathLike) -> bool:
-    return row["status"] != "ok" or left_weights(row, Path(store))
 
 
 def sweep(
@@ -105,64 +107,82 @@ def sweep(
     in_flight: int = 8,
     keep_weights: bool = False,
 ) -> "pandas.DataFrame":
-    """Do the runs which `store` does not hold yet, each in a fresh process; return a row per recipe in the order given.
+    """Do the runs which `store` does not hold yet, each in a fresh process. Each record is on disk
+    before the next is waited for: an interrupted sweep goes on where it stopped.
 
-    Without an `executor` they run one after another, since time and energy are measured. An executor is anything with
-    `submit(function, argument)` whose futures have `done()` and `result()` (the standard library's, Dask's client,
-    submitit's); at most `in_flight` runs are with it at a time, and its workers must see the folder `store`. Each record
-    is on disk before the next is waited for: a sweep that was interrupted goes on where it stopped.
+    Args:
+        recipes: What to do.
+        store: Folder of the records; an executor's workers must see it.
+        executor: Anything with `submit(function, argument)` whose futures have `done()` and
+            `result()`: the standard library's, Dask's client, submitit's. Default: one run after
+            another, since time and energy are measured.
+        device: auto, cpu or cuda.
+        in_flight: Runs that are with the executor at a time, at most.
+        keep_weights: Write the weights there too, for `load_run` and runs that build on them.
+
+    Returns:
+        A row per recipe in the order given, also of those that failed: see status and reason.
+
+    Raises:
+        ValueError: A recipe is of a model of your own: `run` takes it.
+        PermissionError: Nothing can be written to `store`.
+
+    Example:
+        >>> recipes = effml.grid(effml.Recipe(model="mlp", epochs=1), seed=[0, 1])
+        >>> effml.sweep(recipes, "mine").status.tolist()
+        ['ok', 'ok']
     """
     recipes = list(recipes)
+    for recipe in recipes:
+        if recipe.model.startswith("own:"):
+            raise ValueError(
+                f"{recipe.model} is a model of your own, which a fresh process does not have: "
+                "effml.run(recipe, model=…) takes it. Nothing was started."
+            )
     todo = pending(recipes, store, device=device, keep_weights=keep_weights)
     folder = Path(store).resolve()
     if todo:  # a store that cannot be written to must not cost a training first
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             raise PermissionError(f"The store {folder} cannot be written to. Give another folder.")
-    started = time.monotonic()
+    started, job = time.monotonic(), _job(folder, device, keep_weights)
     with Writer(folder) as writer:
-        for done, record in enumerate(
-            _records(todo, executor or Here(), folder, device, in_flight, keep_weights), 1
-        ):
+        records = _records(todo, executor or Here(), job, in_flight)
+        for done, record in enumerate(records, 1):
             writer.append(record)
-            left = (time.monotonic() - started) / done * (len(todo) - done)
+            left = (time.monotonic() - started) / done * (len(todo) - done) / 60
             with suppress(Exception):  # nothing that only words a record may end a sweep
-                print(
-                    f"[{done}/{len(todo)}] {_words(record)} · {left / 60:.1f} min left",
-                    file=sys.stderr,
-                    flush=True,
-                )
+                told = f"[{done}/{len(todo)}] {_words(record)} · {left:.1f} min left"
+                print(told, file=sys.stderr, flush=True)
     return _rows(recipes, folder, device)
 
 
+def _job(folder: Path, device: str, keep_weights: bool) -> dict[str, Any]:
+    """What a fresh process must know beside the recipe."""
+    return {
+        "device": device,
+        "store": str(folder),
+        "keep_weights": keep_weights,
+        "environment": {n: value for n, value in os.environ.items() if n.startswith("EFFML_")},
+        "folder": os.getcwd(),
+    }
+
+
 def _records(
-    todo: list[Recipe],
-    executor: Executor,
-    folder: Path,
-    device: str,
-    in_flight: int,
-    keep_weights: bool,
+    todo: list[Recipe], executor: Executor, job: dict[str, Any], in_flight: int
 ) -> Iterator[Record]:
     """Records in the order the runs end, with a bounded number in flight."""
-    environment = {name: value for name, value in os.environ.items() if name.startswith("EFFML_")}
     waiting, running = list(reversed(todo)), {}
     while waiting or running:
         full = len(running) >= max(in_flight, 1) or not waiting
-        if not full:  # one at a time: `Here` has done the run when submit returns, and its record must not wait for others
+        if not full:  # one at a time: `Here` has done the run when submit returns
             recipe = waiting.pop()
-            job = {
-                "recipe": recipe.to_dict(),
-                "device": device,
-                "store": str(folder),
-                "keep_weights": keep_weights,
-                "environment": environment,
-                "folder": os.getcwd(),
-                "attempt": secrets.token_hex(4),
-            }  # Dask caches by value
-            running[executor.submit(run_fresh, job)] = recipe
+            attempt = secrets.token_hex(4)  # Dask caches by value
+            asked = {"recipe": recipe.to_dict(), **job, "attempt": attempt}
+            running[executor.submit(run_fresh, asked)] = recipe
         ended = [future for future in running if future.done()]
         for future in ended:
-            yield _record(running.pop(future), future, folder, device)
+            yield _record(running.pop(future), future, Path(job["store"]), job["device"])
         if full and not ended:
             time.sleep(0.02)
 
@@ -191,24 +211,17 @@ def _rows(recipes: list[Recipe], store: Path, device: str) -> "pandas.DataFrame"
     """A row per recipe: an `ok` for its data and weights as they are now and this device, of this
     machine if there is one, the newest; else whatever was recorded last."""
     runs = load_runs(store)
-    runs = runs[runs.numerics == NUMERICS]
     now = {name: asked for name, (_, asked) in _current(recipes, store, device).items()}
-    runs = runs[runs.recipe_id.isin(now)]
+    runs = runs[(runs.numerics == NUMERICS) & runs.recipe_id.isin(now)]
     fits = [
-        all(row[name] == now[row["recipe_id"]][name] for name in SAME)
-        and _began_alike(row, now[row["recipe_id"]])
+        _key(row) == _key(asked := now[row["recipe_id"]]) and _began_alike(row, asked)
         for row in runs.to_dict("records")
     ]
-    order = runs.assign(fits=fits, fine=runs.status == "ok")
-    order = order.assign(fine=order.fits & order.fine, here=_here(runs))
-    keys = ["fits", "fine", "here", "finished_utc"]
-    best = (
-        order.sort_values(keys)
-        .drop(columns=keys[:3])
-        .drop_duplicates("recipe_id", keep="last")
-        .set_index("recipe_id", drop=False)
-    )
-    table = best.loc[[recipe.id for recipe in recipes]].reset_index(drop=True)
+    order = runs.assign(fits=fits, here=_here(runs))
+    order = order.assign(fine=order.fits & (order.status == "ok"))
+    order = order.sort_values(["fits", "fine", "here", "finished_utc"])
+    best = order.drop_duplicates("recipe_id", keep="last").set_index("recipe_id", drop=False)
+    table = best.loc[[recipe.id for recipe in recipes], runs.columns].reset_index(drop=True)
     table.attrs.update(runs.attrs)
     return table
 
@@ -227,7 +240,8 @@ def _here(runs: "pandas.DataFrame") -> "pandas.Series | bool":
 
 
 def _words(record: Record) -> str:
-    what = f"{record['model']} on {record['data']}, {record['precision']}, seed {record['seed']}: {record.status}"
+    what = f"{record.model} on {record.data}, {record.precision}, seed {record.seed}"
+    what = f"{what}: {record.status}"
     if record.status != "ok":
         return f"{what} ({str(record.reason).partition(chr(10))[0]})"
     name = "AUROC" if record.test_dice is None else "Dice"

@@ -1,0 +1,363 @@
+"""From arrays to a Dataset, and every check that they must pass. Each error says what to do."""
+
+import functools
+import hashlib
+import mmap
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from effml.data.catalogue import known
+from effml.data.classes import positive_of
+from effml.data.dataset import SPLITS, Dataset, Split
+from effml.data.identity import key, listed, spellings
+
+if TYPE_CHECKING:
+    import torch
+
+Splits = dict[str, Split]
+TASKS = ("binary", "multi-class", "ordinal", "multi-label")
+
+
+def assemble(
+    name: str, arrays: dict[str, np.ndarray], passport: dict[str, Any], size: int
+) -> Dataset:
+    """Arrays in MedMNIST's layout as a Dataset. Raises ValueError for what is not right in them."""
+    splits = {split: _split(name, split, arrays) for split in SPLITS if f"{split}_images" in arrays}
+    if not splits:
+        found = f"found {', '.join(arrays) or 'nothing'}"
+        raise ValueError(f"{name} holds no images. Give train_images, or val_, or test_; {found}.")
+    side = next(iter(splits.values())).images.shape[-1]
+    if size not in (28, side):
+        raise ValueError(f"{name} has images of {side} px, not {size}: give that size, or none.")
+    task, names, positive, stated = None, None, arrays.get("positive"), "stated in the data"
+    if (official := known(name)) and official.task:
+        task, names = official.task, list(official.classes)
+        if positive is None:
+            positive, stated = np.array(official.positive), "MedMNIST's labels"
+    if "label_names" in arrays:
+        names = [str(label) for label in arrays["label_names"]]
+    return _checked(name, splits, passport, names, task, positive, stated)
+
+
+def from_arrays(
+    name: str,
+    pairs: dict[str, tuple[Any, Any] | None],
+    task: str | None,
+    classes: Sequence[str] | None,
+    positive: int | str | None,
+) -> Dataset:
+    """The work of `Dataset.of`."""
+    if task not in (None, *TASKS):
+        raise ValueError(f"Unknown task {task!r}. Choose from: {', '.join(TASKS)}")
+    splits, digest = {}, hashlib.sha256()
+    for split, pair in pairs.items():
+        if pair is not None:
+            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+                raise ValueError(f"Give {split}=(images, labels), a pair.")
+            splits[split] = part = _pair(name, split, *pair)
+            for values in (part.images, part.labels):
+                digest.update(f"{split} {tuple(values.shape)}".encode())
+                digest.update(np.ascontiguousarray(values.numpy()))
+    names = None if classes is None else [str(label) for label in classes]
+    if isinstance(positive, str):
+        if positive not in (names := names or ["0", "1"]):
+            raise ValueError(f"{positive!r} is no class. Choose from: {', '.join(names)}")
+        positive = names.index(positive)
+    passport = {
+        "source": "arrays given in Python",
+        "licence": "see the arrays' source",
+        "sha256": digest.hexdigest(),
+        "checksum": "none to compare with",
+        "converted": "none",
+        "phantom": False,
+        "task_from": "stated by you" if task else "guessed from the labels",
+    }
+    stated = None if positive is None else np.array(positive)
+    data = _checked(name, splits, passport, names, task, stated, "stated by you")
+    if positive is not None and data.task != "binary":
+        raise ValueError(f"{name}: positive is for binary tasks, and this is {data.task}.")
+    return data
+
+
+def _checked(
+    name: str,
+    splits: Splits,
+    passport: dict[str, Any],
+    names: list[str] | None,
+    task: str | None,
+    positive: np.ndarray | None,
+    stated: str,  # by whom positive was stated
+) -> Dataset:
+    """The splits as a Dataset whose parts fit each other. Without a task it is guessed."""
+    first = next(iter(splits.values()))
+    for split, part in splits.items():
+        part.release()
+        shape, bare = tuple(part.images.shape[1:]), part.labels is None
+        if shape != first.images.shape[1:] or bare != (first.labels is None):
+            found = f"{shape} {'without' if bare else 'with'} labels"
+            raise ValueError(f"{name}: the {split} split is {found}, unlike the first split.")
+    if names is not None and not names:
+        raise ValueError(f"{name}: its classes have no names. Name every class, or give no names.")
+    groups, named = _disjoint(name, splits), names is not None
+    if task != "multi-label" and (columns := _one_hot(splits)):
+        if names and len(names) != columns:
+            raise ValueError(
+                f"{name}: the labels have {columns} columns, but {len(names)} classes are named: "
+                f"{', '.join(names)}"
+            )
+        names = names or [str(k) for k in range(columns)]
+        splits = {k: replace(part, labels=part.labels.argmax(1)) for k, part in splits.items()}
+        said = f"one-hot columns, read as class numbers 0 to {columns - 1}"
+        passport = passport | {"labels": said}
+        _tell_once(
+            f"{name}: in each row of the labels exactly one of {columns} columns is 1: "
+            "taken for one class an image, not for several labels."
+        )
+    classes, task = _classes(name, splits, names, task)
+    sign, why = _positive(name, task, classes, named, positive, stated)
+    passport = {
+        "name": name,
+        "positive_from": why,
+        **_with_absent(name, splits, classes, passport),
+        "task": task,
+        "classes": list(classes),
+        "positive": sign,
+        "image": "×".join(map(str, first.images.shape[1:])),
+        "counts": {split: len(part) for split, part in splits.items()},
+        "groups": groups,
+        "masks": first.masks is not None,
+        "meta": sorted(first.meta),
+    }
+    if first.labels is not None and task != "multi-label":
+        count = splits.get("test", next(iter(splits.values()))).labels.bincount()
+        passport["majority_rate"] = int(count.max()) / int(count.sum())
+    made = {"name": name, "task": task, "classes": classes, "positive": sign}
+    return Dataset(**made, passport=passport, **splits)
+
+
+def _split(name: str, split: str, arrays: dict[str, np.ndarray]) -> Split:
+    import torch
+
+    images = arrays[f"{split}_images"]
+    if images.dtype != np.uint8 or images.ndim not in (3, 4, 5) or not images.size:
+        raise ValueError(
+            f"{name}: {split}_images is {images.dtype} {images.shape}. Expected uint8 (N,H,W), "
+            "(N,H,W,3) or volumes (N,D,H,W), with at least one image: scale floats to 0…255 and "
+            "cast, leave an absent split out."
+        )
+    rgb = images.shape[-1] == 3 and images.ndim > 3
+    if not rgb and (images.ndim == 5 or images.ndim == 4 and min(images.shape[1:]) < 8):
+        raise ValueError(
+            f"{name}: {split}_images {images.shape} is neither RGB (N,H,W,3) nor volumes (N,D,H,W) "
+            "of at least 8 px a side: put the colours last, leave out a channel axis of 1 and "
+            "transparency."
+        )
+    mine = [column for column in arrays if column.startswith(f"{split}_")]
+    rest = {column.removeprefix(f"{split}_"): arrays[column] for column in mine}
+    del rest["images"]
+    for column, value in rest.items():
+        _rows(name, f"{split}_{column}", value, len(images))
+    pixels = np.moveaxis(images, -1, 1) if rgb else images[:, None]
+    maps = [one._mmap for one in (images, rest.get("masks")) if isinstance(one, np.memmap)]
+    labels, masks, groups = (rest.pop(column, None) for column in ("labels", "masks", "groups"))
+    if groups is not None and (groups.ndim != 1 or groups.dtype.kind not in "iuUS"):
+        found = f"{groups.dtype} {groups.shape}"
+        raise ValueError(
+            f"{name}: {split}_groups must be names or whole numbers (N,); found {found}."
+        )
+    return Split(
+        images=torch.from_numpy(pixels),
+        labels=_labels(name, split, labels),
+        masks=_masks(name, split, masks, pixels.shape[2:]),
+        groups=groups,
+        meta=rest,
+        maps=tuple(maps) if hasattr(mmap, "MADV_DONTNEED") else (),
+    )
+
+
+def _pair(name: str, split: str, images: Any, labels: Any) -> Split:
+    """A split of the arrays or tensors that `Dataset.of` was given."""
+    import torch
+
+    if not isinstance(images, torch.Tensor):
+        images = np.asarray(images)
+    kind, shape = str(images.dtype).removeprefix("torch."), tuple(images.shape)
+    if kind != "uint8" or len(shape) not in (3, 4, 5) or not min(shape):
+        raise ValueError(
+            f"{name}: the {split} images are {kind} {shape}. Give uint8 (N, C, H, W) or (N, H, W), "
+            "with at least one image: scale floats to 0…255 and cast."
+        )
+    if len(shape) > 3 and shape[1] >= 8:
+        raise ValueError(
+            f"{name}: the {split} images {shape} have {shape[1]} channels in axis 1. Give "
+            "(N, C, H, W) with fewer than 8 channels: move colours from the last axis to axis 1, "
+            "and give volumes as (N, 1, D, H, W)."
+        )
+    if not isinstance(images, torch.Tensor):
+        images = np.require(images, requirements="W")  # torch takes no read-only array …
+        images = torch.from_numpy(images.copy() if min(images.strides) < 0 else images)  # … or flip
+    if isinstance(labels, torch.Tensor):
+        labels = labels.detach().cpu().numpy()
+    labels = np.asarray(labels)
+    _rows(name, f"{split}_labels", labels, len(images))
+    return Split(
+        images=images.cpu() if len(shape) > 3 else images.cpu()[:, None],
+        labels=_labels(name, split, labels),
+    )
+
+
+def _rows(name: str, column: str, value: np.ndarray, count: int) -> None:
+    if value.shape[:1] != (count,):
+        found = len(value) if value.ndim else "no"
+        raise ValueError(f"{name}: {column} has {found} rows for {count} images.")
+
+
+def _labels(name: str, split: str, labels: np.ndarray | None) -> "torch.Tensor | None":
+    import torch
+
+    if labels is None:
+        return None
+    plain = labels.dtype.kind in "biuf" and labels.ndim < 3 and labels.size
+    with np.errstate(invalid="ignore"):
+        whole = plain and (labels == np.floor(labels)).all() and (labels >= 0).all()
+    if not whole or np.isinf(labels).any():
+        found = f"{labels.dtype} {labels.shape}"
+        raise ValueError(
+            f"{name}: {split}_labels must be whole numbers from 0 in shape (N,1); found {found}."
+        )
+    labels = labels.reshape(len(labels), -1)
+    if labels.max() > (1 if labels.shape[1] > 1 else 65_535):
+        raise ValueError(
+            f"{name}: {split}_labels holds {labels.max():g}. Give class numbers from 0 in shape "
+            "(N,1), or 0 and 1 for each of several labels."
+        )
+    labels = torch.from_numpy(labels.astype(np.int64))
+    return labels.squeeze(1) if labels.shape[1] == 1 else labels
+
+
+def _one_hot(splits: Splits) -> int:
+    """Of how many columns the labels are, if every row of every split holds one 1 and else 0;
+    otherwise 0."""
+    labels = [part.labels for part in splits.values()]
+    if any(part is None or part.ndim != 2 or not (part.sum(1) == 1).all() for part in labels):
+        return 0
+    return labels[0].shape[1] if len({part.shape[1] for part in labels}) == 1 else 0
+
+
+def _with_absent(
+    name: str, splits: Splits, classes: tuple[str, ...], passport: dict[str, Any]
+) -> dict[str, Any]:
+    """The passport with a remark on classes without an image to learn from or to choose by."""
+    told = []
+    for split, kind in (("train", "training"), ("val", "validation")):
+        labels = splits[split].labels if split in splits else None
+        if labels is None:
+            continue
+        seen = labels.numpy()
+        has = set((seen if seen.ndim == 1 else np.flatnonzero(seen.any(0))).tolist())
+        if names := [label for k, label in enumerate(classes) if k not in has]:
+            some = ", ".join(names[:5]) + ", …" * (len(names) > 5)
+            many = f"classes {some} have" if len(names) > 1 else f"class {some} has"
+            told.append(f"{many} no {kind} image")
+    if not told:
+        return passport
+    _tell_once(f"{name}: {'; '.join(told)}.")
+    return passport | {"labels": "; ".join(filter(None, [passport.get("labels"), *told]))}
+
+
+@functools.cache
+def _tell_once(note: str) -> None:
+    print(f"effml: {note}", file=sys.stderr)
+
+
+def _masks(
+    name: str, split: str, masks: np.ndarray | None, shape: tuple[int, ...]
+) -> "torch.Tensor | None":
+    import torch
+
+    if masks is None:
+        return None
+    fits = masks.shape[1:] == shape and masks.dtype.kind in "biu"
+    if not fits or masks.max() > 1 or masks.min() < 0:
+        raise ValueError(
+            f"{name}: {split}_masks must be 0 or 1 in the images' shape {shape}; found "
+            f"{masks.dtype} {masks.shape[1:]} from {masks.min()} to {masks.max()}."
+        )
+    small = masks.dtype.itemsize == 1  # a memory map stays one
+    return torch.from_numpy(masks.view(np.uint8) if small else masks.astype(np.uint8))
+
+
+def _disjoint(name: str, splits: Splits) -> dict[str, int] | None:
+    """How many groups each split has, as they are spelt. None may be on two sides, in whatever
+    spelling: what is learnt by heart would look like skill.
+    """
+    known = {split: part.groups for split, part in splits.items() if part.groups is not None}
+    groups = {split: set(names.tolist()) for split, names in known.items()}
+    named = {
+        split: {key(one[0]): one for one in spellings(names).values()}
+        for split, names in groups.items()
+    }
+    for one, other in combinations(named, 2):
+        if leak := sorted(set(named[one]) & set(named[other])):
+            both = [sorted({*named[one][group], *named[other][group]}) for group in leak]
+            raise ValueError(
+                f"{name}: {len(leak)} groups are in {one} and in {other}, such as "
+                f"{listed(both, 3)}. Split by group, for instance with python -m effml data import."
+            )
+    return {split: len(found) for split, found in groups.items()} or None
+
+
+def _classes(
+    name: str, splits: Splits, names: list[str] | None, task: str | None
+) -> tuple[tuple[str, ...], str]:
+    labels = [part.labels for part in splits.values() if part.labels is not None]
+    if not labels:
+        if any(part.masks is None for part in splits.values()):
+            lacking = "neither labels nor masks for every split"
+            raise ValueError(f"{name} has {lacking}: add {{split}}_labels or {{split}}_masks.")
+        return tuple(names or ("background", "structure")), "segmentation"
+    if len({part.shape[1:] for part in labels}) > 1:
+        widths = [tuple(part.shape[1:]) for part in labels]
+        raise ValueError(f"{name}: the splits have labels of different widths: {widths}.")
+    several = labels[0].ndim == 2
+    count = labels[0].shape[1] if several else max(int(part.max()) for part in labels) + 1
+    if names and (count > len(names) or several and count < len(names)):
+        raise ValueError(
+            f"{name}: the labels go up to {count - 1}, but {len(names)} classes are named: "
+            f"{', '.join(names)}"
+        )
+    if not names and not several:
+        seen = np.unique(np.concatenate([part.numpy() for part in labels])).tolist()
+        if len(seen) < count and "train" in splits:
+            absent = ", ".join(map(str, sorted({*range(count)} - {*seen})[:5]))
+            raise ValueError(
+                f"{name}: the labels go up to {count - 1}, but no image has {absent}. "
+                "Number the classes from 0 without gaps, or name them all (label_names)."
+            )
+    classes = tuple(names or map(str, range(max(count, 2))))
+    guess = "multi-label" if several else "binary" if len(classes) == 2 else "multi-class"
+    if task not in (None, guess) and (task != "ordinal" or several):
+        raise ValueError(
+            f"{name}: its labels are {guess} ({len(classes)} classes), not {task}. Give class "
+            "numbers (N,), 0 and 1 (N, L) for several labels, or no task."
+        )
+    return classes, task or guess
+
+
+def _positive(
+    name: str, task: str, classes: tuple[str, ...], named: bool, positive: Any, stated: str
+) -> tuple[int | None, str]:
+    if task != "binary":
+        return None, "not binary"
+    if positive is None:
+        return positive_of(classes) if named else (1, "assumed: the last class")
+    number = positive.ravel()
+    if len(number) != 1 or number[0] not in (0, 1):
+        wanted = "0 or 1, the class that sensitivity is about"
+        raise ValueError(f"{name}: positive={positive!r} must be {wanted}.")
+    return int(number[0]), stated

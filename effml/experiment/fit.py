@@ -1,0 +1,55 @@
+"""The second step of a run: training, and what it cost."""
+
+from pathlib import Path
+
+from effml.experiment.prepare import Prepared
+from effml.metering import Cost, measure
+from effml.recipe import Record
+from effml.training import History, train
+from effml.training.checkpoints import checkpoint_file
+
+
+def fit(ready: Prepared, record: Record, store: Path | None) -> History:
+    """Train the model in place. With a store an interrupted training goes on where it stopped."""
+    unfinished = store and checkpoint_file(store, record)
+    with measure(record.device) as cost:
+        history = train(
+            ready.model,
+            ready.data,
+            recipe=ready.recipe,
+            teacher=ready.teacher,
+            checkpoint=unfinished,
+        )
+    state = history.optimizer_state
+    record.update(
+        best_epoch=history.best_epoch,
+        epochs_run=len(history.train_loss),
+        resumed_epoch=history.resumed_epoch,
+        **{f"{name}_dtype": dtype for name, dtype in history.dtypes.items()},
+        importance_steps=history.importance_steps,
+        optimizer_state_bytes=state.get("bytes"),
+        optimizer_quantised=state.get("fraction_quantised"),
+    )
+    _account(record, cost)
+    return history
+
+
+def _account(record: Record, cost: Cost) -> None:
+    """What training cost, and where the joules come from."""
+    known = cost.others_cpu == cost.others_cpu
+    record.update(
+        cost.as_columns("train"),
+        gross_energy_j=cost.gross_energy_j,
+        idle_w=cost.idle_w,
+        energy_measured=int(cost.measured),
+        energy_reason=cost.reason or None,
+        energy_source=cost.energy_source,
+        implied_watts=cost.energy_j / cost.seconds,
+        shared=int(cost.others_cpu > 0.1) if known else None,
+    )
+    if record.resumed_epoch:  # what the first part cost was never reported: unknown, not small
+        names = ("seconds", "energy_j", "energy_low_j", "energy_high_j")
+        record.update(
+            dict.fromkeys([f"train_{name}" for name in names] + ["gross_energy_j"]),
+            energy_reason=f"interrupted and resumed after epoch {record.resumed_epoch}",
+        )

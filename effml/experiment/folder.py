@@ -1,0 +1,93 @@
+"""`python -m effml predict`: what a finished model says of a folder of pictures."""
+
+import csv
+import math
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from effml.experiment.trained import TrainedModel, load_run
+from effml.machine import whole_file
+
+BATCH = 256
+
+
+def predict_folder(
+    run_id: str,
+    folder: str | os.PathLike,
+    *,
+    out: str | os.PathLike,
+    store: str | os.PathLike = "results/local",
+    force: bool = False,
+) -> int:
+    """Write a line for each picture in `folder` and below to `out`, a CSV: its file, the
+    probability of each class, the answers, or the reason why there are none. Returns 1 where a
+    picture has none, else 0.
+
+    Raises FileExistsError where `out` is there (unless `force`), FileNotFoundError for no such run
+    or no picture, ValueError for a model that answers with masks."""
+    from effml.importing.table import pictures_in
+
+    out, refused = Path(out), []
+    if out.exists() and not force:
+        raise FileExistsError(f"{out} is there already. Give another --out, or --force.")
+    trained = load_run(run_id, store)
+    if trained.task == "segmentation":
+        raise ValueError(f"{trained.run_id} answers with masks: use effml.load_run(…).predict.")
+    files = pictures_in(SimpleNamespace(refused=refused), Path(folder))
+    if not files:
+        raise FileNotFoundError(f"There is no picture in {folder} or below.")
+    for told in trained.notes:
+        print(f"effml: {told}", file=sys.stderr)
+    rows, names = refused, list(files.items())
+    for start in range(0, len(names), BATCH):
+        rows += _answered(trained, dict(names[start : start + BATCH]))
+    columns = ["file", *_probabilities(trained), *_answers(trained, None), "reason"]
+    with whole_file(out) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    missing = sum("reason" in row for row in rows)
+    print(f"{len(rows) - missing} of {len(rows)} pictures have an answer: {out}")
+    return int(missing > 0)
+
+
+def _answered(trained: TrainedModel, files: dict[str, Path]) -> list[dict[str, Any]]:
+    """A row for each file, by relative name."""
+    rows, images = [], []
+    for name, path in files.items():
+        rows.append({"file": name})
+        try:
+            images.append(trained.read(path))
+        except (ValueError, OSError, ImportError) as error:
+            rows[-1]["reason"] = str(error).removeprefix(f"{path} ").partition("\n")[0]
+    fine = [row for row in rows if "reason" not in row]
+    for row, p in zip(fine, trained.predict(np.stack(images)) if images else ()):
+        row |= zip(_probabilities(trained), (f"{x:.9g}" for x in p))
+        row |= _answers(trained, p)
+    return rows
+
+
+def _probabilities(trained: TrainedModel) -> list[str]:
+    return [f"probability of {name}" for name in trained.classes]
+
+
+def _answers(trained: TrainedModel, p: np.ndarray | None) -> dict[str, str]:
+    """By column the answer to probabilities `p` (K,); where a threshold is NaN there is none."""
+    if trained.task == "binary":
+        columns, answers = {"youden": "at Youden", "screening": "at sensitivity 0.95"}, {}
+        for aim, column in columns.items():
+            threshold, known = trained.thresholds[aim], p is not None
+            called = known and float(p[trained.positive]) >= threshold
+            name = trained.classes[trained.positive if called else 1 - trained.positive]
+            answers[column] = name if known and not math.isnan(threshold) else ""
+        return answers
+    if p is None:
+        return {"answer": ""}
+    if trained.task == "multi-label":
+        return {"answer": "; ".join(np.array(trained.classes)[p >= 0.5])}
+    return {"answer": trained.classes[int(p.argmax())]}

@@ -1,0 +1,215 @@
+"""The first step of a run: device and precision, the data and which of them, the model and its
+compression."""
+
+import copy
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from effml.compression import FACTORIZERS, MERGERS, PRUNERS, Report
+from effml.data import Dataset, load_dataset, normalize
+from effml.experiment.lineage import ancestor, build_for, find_teacher, paid_before
+from effml.machine import choose as choose_from
+from effml.machine import seeded
+from effml.metering import measure
+from effml.models import SEGMENTING, head, weights_bytes
+from effml.precision import choose, emulated
+from effml.recipe import Recipe, Record
+from effml.results import weights_sha256 as sha256
+from effml.selection.proxy import select_images
+
+DEVICES = ("auto", "cpu", "cuda")
+ONE_LABEL = ("binary", "multi-class", "ordinal")
+
+NOT_BUILT = ("activation_bits", "gradient_bits", "bit_schedule", "runtime")
+"""What a recipe can ask for and no room offers yet. A room that is built leaves this list."""
+
+
+@dataclass(kw_only=True)
+class Prepared:
+    """What training needs; `recipe` names the precision that is used, `steps` are the compressions
+    of an earlier run, `reports` those of this one."""
+
+    recipe: Recipe
+    data: Dataset
+    model: nn.Module
+    teacher: nn.Module | None = None
+    chosen: torch.Tensor | None = None
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    reports: list[Report] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def settle(recipe: Recipe, record: Record, device: str) -> None:
+    """Device, threads and precision, on record. It may time a probe, which is no preparation."""
+    choose_from("device", device, DEVICES)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError("device='cuda', but torch finds no CUDA GPU here. Choose auto or cpu.")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    record.update(device=device)
+    if device == "cuda":
+        record.update(device_name=torch.cuda.get_device_name())
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
+    record.update(threads_used=torch.get_num_threads())
+    for name in (name for name in NOT_BUILT if name in recipe.changed):
+        default = Recipe.__dataclass_fields__[name].default
+        raise NotImplementedError(
+            f"{name}={getattr(recipe, name)!r} is not built yet. Choose from: {default!r}"
+        )
+    used, why = choose(recipe.precision, device)
+    slow = int(emulated(used, device))
+    record.update(precision_used=used, precision_why=why, precision_emulated=slow)
+
+
+def prepare(recipe: Recipe, record: Record, store: Path | None, own: nn.Module | None) -> Prepared:
+    """Load the data and select from them; build the model, or copy your own, and compress it."""
+    if own is None and recipe.model.startswith("own:"):
+        raise ValueError(
+            f"{recipe.model} is a model of your own: effml.run(recipe, model=…) takes it."
+        )
+    record.update(
+        weights_sha256=_start_sha256(own) if own is not None else sha256(recipe.weights, store),
+        teacher_sha256=sha256(recipe.teacher, store),
+    )
+    with measure(record.device) as cost:
+        recipe = recipe.but(precision=record.precision_used)
+        data = load_dataset(recipe.data, size=recipe.size)
+        passport = data.passport
+        record.update(data_sha256=passport["sha256"], data_phantom=int(passport["phantom"]))
+        check_data(data, recipe)
+        notes, chosen = [passport.get("labels")], None
+        if recipe.selection != "none":
+            chosen = select_images(data, recipe, device=record.device)
+            whole, data = data, data.only(chosen)
+            notes += lost_classes(whole, data)
+        weights, parent = ancestor(recipe.weights, store)
+        if own is None:
+            model, steps = build_for(recipe.model, data, weights, recipe.seed)
+        else:
+            model, steps = _copy(own, data, recipe), []
+        teacher, master = find_teacher(recipe, data, store)
+        record.update(paid_before(recipe, store, parent, master))
+        if recipe.trainable == "head":
+            model.requires_grad_(False)
+            head(model, normalize(data.train.images[:1])).requires_grad_(True)
+        model.to(record.device)
+        model, reports = compress(model, data, recipe)
+        record.update(_achieved(reports))
+    record.update(cost.as_columns("prepare"))
+    return Prepared(
+        recipe=recipe,
+        data=data,
+        model=model,
+        teacher=teacher,
+        chosen=chosen,
+        steps=steps,
+        reports=reports,
+        notes=notes + [note for report in reports for note in report.notes],
+    )
+
+
+def check_data(data: Dataset, recipe: Recipe) -> None:
+    """ValueError where the data have no split to train or test on, or do not fit the model."""
+    if data.train is None or data.test is None:
+        has = ", ".join(data.passport["counts"])
+        raise ValueError(f"{data.name} has only {has}: a run needs a train and a test split.")
+    *_, height, width = data.train.images.shape
+    axes, masks = data.train.images.ndim - 2, data.task == "segmentation"
+    if masks != (recipe.model in SEGMENTING) or masks and axes != 2 + recipe.model.endswith("3d"):
+        fits = f"unet{'3d' * (axes == 3)}" if masks else "a classifier, such as resnet18"
+        what = f"{data.name} ({data.task}, {axes}-D)"
+        raise ValueError(f"{what} does not fit model={recipe.model!r}. Choose {fits}.")
+    if axes == 3 and not masks:
+        raise NotImplementedError(f"{data.name} holds volumes; classifiers so far take 2-D images.")
+    if recipe.prune == "channels_taylor" and data.task == "multi-label":
+        raise ValueError(
+            f"{data.name} has several labels an image, and channels_taylor is for one (it draws it "
+            "from a softmax). Choose prune='channels', 'channels_bn' or 'channels_random'."
+        )
+    if height != width and not masks:
+        raise ValueError(f"{data.name} has images of {height}×{width} px; give square ones.")
+
+
+def lost_classes(whole: Dataset, chosen: Dataset) -> list[str]:
+    """The classes of which a selection left no image, in words."""
+    if whole.task not in ONE_LABEL:
+        return []
+    before, after = (d.train.labels.bincount(minlength=len(d.classes)) for d in (whole, chosen))
+    names = [str(whole.classes[i]) for i in ((before > 0) & (after == 0)).nonzero().flatten()]
+    return [f"the selection left no training image of {', '.join(names)}"] if names else []
+
+
+def compress(model: nn.Module, data: Dataset, recipe: Recipe) -> tuple[nn.Module, list[Report]]:
+    """Merge, prune, factorise as the recipe says, looking at some training images but no label."""
+    order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(recipe.seed))
+    seen, reports = recipe.calibration_images, []
+    options = {
+        "example": data.train.images[:1],
+        "data": data.train.take(order[:seen]) if seen else None,
+        "seed": recipe.seed,
+        "keep_unit": recipe.keep_unit,
+    }
+    for method, registry, keep in (
+        (recipe.merge, MERGERS, recipe.neuron_fraction),
+        (recipe.prune, PRUNERS, recipe.channel_fraction),
+        (recipe.factorize, FACTORIZERS, recipe.rank_fraction),
+    ):
+        if method != "none":
+            model, report = registry[method](model, keep, **options)
+            reports.append(report)
+    return model, reports
+
+
+def _achieved(reports: list[Report]) -> dict[str, float]:
+    if not reports:
+        return {}
+    before, after = reports[0].before, reports[-1].after
+    latency = {"latency_s": after["latency_s"], "latency_before_s": before["latency_s"]}
+    sizes = {"params_before": before["params"], "macs_before": before["macs"]}
+    return {"kept": reports[-1].kept, **sizes, **latency}
+
+
+def check_own(model: Any) -> str:
+    """The name of its class. ValueError for what is no model with something to train."""
+    if not isinstance(model, nn.Module) or not any(True for _ in model.parameters()):
+        raise ValueError(
+            f"model is a {type(model).__name__}: give an nn.Module that has parameters to train, "
+            "or the name of a model as Recipe(model=…)."
+        )
+    return type(model).__name__
+
+
+def _start_sha256(own: nn.Module) -> str:
+    return hashlib.sha256(weights_bytes(own)).hexdigest()
+
+
+def _copy(own: nn.Module, data: Dataset, recipe: Recipe) -> nn.Module:
+    """A copy of your own model. ValueError unless it gives these data's classes a logit each."""
+    if recipe.weights != "random":
+        raise ValueError(
+            f"weights={recipe.weights!r} with a model of your own: it is trained from the weights "
+            "it has. Load others into it yourself, and leave weights."
+        )
+    model, images = copy.deepcopy(own).cpu().float(), normalize(data.train.images[:2])
+    wanted = (len(images), len(data.classes))
+    try:
+        with torch.no_grad(), seeded(recipe.seed):
+            given = model.eval()(images)
+    except Exception as error:  # of many kinds: the model's own
+        raise ValueError(
+            f"{recipe.model} does not take images {tuple(images.shape)} of {data.name}; it says: "
+            f"{error} Give a model for {images.shape[1]} channels and {images.shape[-1]} px."
+        ) from error
+    if not isinstance(given, torch.Tensor) or tuple(given.shape) != wanted:
+        got = tuple(given.shape) if isinstance(given, torch.Tensor) else type(given).__name__
+        raise ValueError(
+            f"{recipe.model} gives {got} for {len(images)} images of {data.name}; wanted are "
+            f"logits {wanted}, one for each of {len(data.classes)} classes."
+        )
+    return model

@@ -1,0 +1,168 @@
+"""`load_run`: the model that a run left, ready to answer for new pictures."""
+
+import copy
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from effml.compression import load_compressed
+from effml.data import Split
+from effml.experiment.write import AIMS
+from effml.models import build_model
+from effml.precision import arithmetic
+from effml.recipe import Recipe
+from effml.results import CARD, card_file, file_sha256, read_records
+from effml.training import predict
+
+AGAIN = "Do the run again with --keep-weights (in Python keep_weights=True)."
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedModel:
+    """A model with what its answers need. `thresholds` on the probability of the positive class are
+    chosen on the validation split: "youden", and "screening" (sensitivity >= 0.95); NaN where there
+    are none, and `notes` say why. `preprocessing` is how pictures became its images."""
+
+    run_id: str
+    model: nn.Module
+    task: str
+    classes: tuple[str, ...]
+    positive: int | None
+    thresholds: dict[str, float]
+    notes: tuple[str, ...]
+    preprocessing: dict[str, Any]
+    image_shape: tuple[int, ...]
+    precision: str
+
+    def predict(
+        self, images: "torch.Tensor | np.ndarray | Sequence[str | os.PathLike]"
+    ) -> np.ndarray:
+        """Probabilities (N, K) of images, uint8 (N, C, H, W), or of picture files, in this order.
+
+        Raises ValueError for other images, or a file that cannot be read or does not fit."""
+        if not isinstance(images, (torch.Tensor, np.ndarray)):
+            images = np.stack([self.read(path) for path in images])
+        images = torch.as_tensor(images)
+        if images.dtype != torch.uint8 or tuple(images.shape[1:]) != self.image_shape:
+            wanted = ", ".join(map(str, self.image_shape))
+            raise ValueError(
+                f"images are {images.dtype} {tuple(images.shape)}; {self.run_id} takes uint8 "
+                f"(N, {wanted}), or the paths of pictures."
+            )
+        return predict(self.model, Split(images), task=self.task, precision=self.precision)
+
+    def read(self, path: str | os.PathLike) -> np.ndarray:
+        """A picture as the model takes it, uint8 (C, H, W). ValueError where that cannot be."""
+        from effml.importing import preprocess
+
+        how = self.preprocessing
+        if "fit" not in how:  # no import says how its pictures were made
+            colour = "rgb" if how["channels"] == 3 else "grey"
+            how = {"size": how["size"], "fit": "pad", "colour": colour, "window": None}
+        image = np.asarray(preprocess(path, how))
+        if image.shape != self.image_shape:
+            raise ValueError(f"it is {image.shape}, and the model takes {self.image_shape}")
+        return image
+
+
+def load_run(
+    run_id: str, store: str | os.PathLike = "results/local", *, model: nn.Module | None = None
+) -> TrainedModel:
+    """The model that a run left, with the weights of its best epoch.
+
+    Args:
+        run_id: The run_id of a record, a beginning that only one run has, or a recipe id (its
+            newest run).
+        store: The folder that the run was done with, and keep_weights=True.
+        model: For a run of your own model: one of the same class and sizes, of which a copy takes
+            the weights.
+
+    Returns:
+        A `TrainedModel`: .model (in eval mode, on the CPU), .classes, .positive, .thresholds,
+        .preprocessing, and .predict(images or paths) -> probabilities (N, K).
+
+    Raises:
+        FileNotFoundError: There is no such run, or its weights were not kept.
+        ValueError: The weights have changed since, or do not fit `model`.
+
+    Example:
+        >>> recipe = effml.Recipe(model="mlp", epochs=1)
+        >>> record = effml.run(recipe, store="mine", keep_weights=True)
+        >>> trained = effml.load_run(recipe.id, "mine")
+        >>> trained.predict(effml.load_dataset("phantom-chest").test.images[:3]).shape
+        (3, 2)
+    """
+    card = _card(run_id, store := Path(store))
+    net, precision, notes = _model(card, store, model), card["precision_used"], card["notes"]
+    if precision.endswith("fp16"):
+        notes = [*notes, f"computed in fp32: {precision} needs a GPU"]
+        precision = "fp32"
+    preprocessing = card["preprocessing"]
+    if preprocessing is None:
+        size, channels = card["build"]["size"], card["build"]["in_channels"]
+        preprocessing = {"size": size, "channels": channels}
+        told = "not from an import of effml: pictures are padded to squares of"
+        notes = [f"{told} {size} px with {channels} channel(s)", *notes]
+    return TrainedModel(
+        run_id=card["run_id"],
+        model=arithmetic(precision, "cpu").prepare(net).eval(),
+        task=card["task"],
+        classes=tuple(card["classes"]),
+        positive=card["positive"],
+        thresholds={aim: math.nan if (x := card["thresholds"][aim]) is None else x for aim in AIMS},
+        notes=tuple(notes),
+        preprocessing=preprocessing,
+        image_shape=tuple(card["image_shape"]),
+        precision=precision,
+    )
+
+
+def _model(card: dict[str, Any], store: Path, own: nn.Module | None) -> nn.Module:
+    """The model with the weights that the run left. ValueError where they are not those."""
+    from safetensors.torch import load_file
+
+    run_id, name = card["run_id"], Recipe.from_dict(card["recipe"]).model
+    file = store / f"{run_id}.safetensors"
+    if file_sha256(file) != card["kept_sha256"]:
+        raise ValueError(f"{file} is gone, or not what the run left. {AGAIN}")
+    if not name.startswith("own:"):
+        own = None
+    elif not isinstance(own, nn.Module):
+        raise ValueError(f"{run_id} is a run of {name}: give one, as load_run(…, model=…).")
+    if card["compressed"]:
+        net = load_compressed(file, own)
+    else:
+        net = build_model(name, **card["build"]) if own is None else copy.deepcopy(own)
+        try:
+            net.load_state_dict(load_file(file))
+        except RuntimeError as error:  # names or shapes
+            raise ValueError(f"The weights in {file} do not fit this model: {error}") from error
+    if len(card["image_shape"]) == 3:
+        net.to(memory_format=torch.channels_last)  # as it was trained: sums in the same order
+    return net
+
+
+def _card(asked: str, store: Path) -> dict[str, Any]:
+    """The card of the run that `asked` names."""
+    names = [path.name.removesuffix(CARD) for path in store.glob(f"*{CARD}")]
+    fitting = [name for name in names if name.startswith(asked)]
+    if not fitting:
+        rows = [str(row.get("run_id")) for row in read_records(store)[0]]
+        if found := [name for name in rows if name.startswith(asked)]:
+            raise FileNotFoundError(
+                f"{found[-1]} is in {store}, but its weights were not kept. {AGAIN}"
+            )
+        menu = ", ".join(sorted(names)) or f"(none). {AGAIN}"
+        raise FileNotFoundError(f"{store} has no weights of a run {asked!r}. Choose from: {menu}")
+    if len(fitting) > 1 and {name.rpartition("-")[0] for name in fitting} != {asked}:
+        raise ValueError(f"{asked!r} begins several runs. Choose from: {', '.join(fitting)}")
+    cards = [json.loads(card_file(store, name).read_text(encoding="utf-8")) for name in fitting]
+    return max(cards, key=lambda card: card["started_utc"])

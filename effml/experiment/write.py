@@ -1,0 +1,72 @@
+"""The last step of a run: what is kept beside its record, all of it before the record."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from effml.compression import save_compressed
+from effml.data import Dataset
+from effml.evaluation import operating_point
+from effml.experiment.lineage import shape
+from effml.experiment.prepare import Prepared
+from effml.models import weights_bytes
+from effml.recipe import Record
+from effml.results import card_file, file_sha256, save_arrays, save_file
+
+AIMS = {"youden": "Youden", "screening": "sensitivity ≥ 0.95"}
+"""The two operating points of a finished model, as `effml.operating_point` names them."""
+
+
+def write(
+    ready: Prepared, arrays: dict[str, Any], record: Record, store: Path, keep_weights: bool
+) -> None:
+    """Probabilities and curves; where the weights are to be kept also these and their card."""
+    save_arrays(store, record.run_id, arrays)
+    if not keep_weights:
+        return
+    weights, model = store / f"{record.run_id}.safetensors", ready.model
+    steps = [*ready.steps, *ready.reports]
+    if steps:
+        own = ready.recipe.model.startswith("own:")  # its class is not for us to build
+        build = {} if own else {"base": ready.recipe.model, **shape(ready.data)}
+        save_compressed(weights, model, steps, **build)
+    else:
+        save_file(weights, weights_bytes(model))
+    record.update(kept_sha256=file_sha256(weights))
+    data, (thresholds, notes) = ready.data, thresholds_of(ready.data, arrays)
+    card = {
+        "run_id": record.run_id,
+        "recipe": {**ready.recipe.changed, "precision": record.precision},
+        "precision_used": record.precision_used,
+        "kept_sha256": record.kept_sha256,
+        "started_utc": record.started_utc,
+        "compressed": bool(steps),
+        "task": data.task,
+        "classes": list(map(str, data.classes)),
+        "positive": data.positive,
+        "build": shape(data),
+        "image_shape": list(data.train.images.shape[1:]),
+        "preprocessing": data.passport.get("preprocessing"),
+        "thresholds": {name: x if math.isfinite(x) else None for name, x in thresholds.items()},
+        "notes": notes,
+    }
+    text = json.dumps(card, ensure_ascii=False, indent=1, allow_nan=False)
+    save_file(card_file(store, record.run_id), f"{text}\n".encode())
+
+
+def thresholds_of(data: Dataset, arrays: dict[str, Any]) -> tuple[dict[str, float], list[str]]:
+    """The operating points of AIMS on the validation split, and what must be known of them; NaN,
+    and why, where there are none."""
+    unknown = dict.fromkeys(AIMS, math.nan)
+    if data.task != "binary":
+        return unknown, [f"no thresholds: they are for a binary task, and this is {data.task}"]
+    if data.val is None:
+        return unknown, [f"no thresholds: {data.name} has no validation split to choose them on"]
+    given = arrays["val_probabilities"], arrays["val_labels"]
+    try:
+        points = {aim: operating_point(*given, positive=data.positive, aim=aim) for aim in AIMS}
+    except ValueError as error:  # a class without a case
+        return unknown, [f"no thresholds: {error}"]
+    notes = [f"{AIMS[aim]}: {note}" for aim, point in points.items() for note in point.notes]
+    return {aim: point.threshold for aim, point in points.items()}, notes

@@ -1,0 +1,154 @@
+"""`python -m effml.sweeping.server`: a job per line of JSON on standard input, a record per line
+on standard output.
+
+It has imported torch and timm, computes nothing and touches no CUDA, so that a fork of it is a
+fresh process in 0.1 s. Where there is no fork (and on macOS, whose frameworks do not survive one)
+there is no server: each job gets a new Python.
+"""
+
+import json
+import os
+import select
+import signal
+import sys
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from effml.machine import print_anything
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # whatever a library prints goes to the error stream, not between the records
+    print_anything()
+    do = _done if "--once" in sys.argv else _forked
+    if do is _forked:
+        _import_all()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who asked
+    for line in iter(sys.stdin.readline, ""):
+        answers.write(json.dumps(do(line)) + "\n")
+        answers.flush()
+    os._exit(0)  # nothing to tidy up, and torch takes long to
+
+
+def _import_all() -> None:
+    """What every run needs; importing computes nothing."""
+    import scipy.stats  # noqa: F401
+    import torch.utils.flop_counter  # noqa: F401
+
+    import effml.experiment  # noqa: F401
+    from effml.machine import import_timm
+
+    import_timm()
+
+
+def _forked(line: str) -> dict[str, Any]:
+    """The record of one job, done in a fork; what killed the fork, if something did."""
+    reading, writing = os.pipe()
+    before = _killed_for_memory()
+    child = os.fork()
+    if child == 0:
+        _child(line, writing)
+    os.close(writing)
+    answer, chunk = b"", b"-"
+    while chunk:
+        if reading not in select.select([reading, 0], [], [])[0]:
+            # no job comes before this one's answer, so standard input has ended: the asker is gone
+            os.kill(child, signal.SIGKILL)
+            os._exit(1)
+        chunk = os.read(reading, 1 << 16)
+        answer += chunk
+    os.close(reading)
+    _, status = os.waitpid(child, 0)
+    if status == 0:
+        return json.loads(answer)
+    code = os.waitstatus_to_exitcode(status)
+    if code == -signal.SIGKILL and _killed_for_memory() > before:
+        reason = (
+            "The system ran out of memory and killed the process (its count of such kills rose)."
+        )
+        reason += " Use a smaller batch_size, size or model."
+        return {"status": "out of memory", "reason": reason}
+    reason = f"The process ended with exit status {code} and no record."
+    if code < 0:
+        reason = f"The process was killed by signal {-code} ({signal.strsignal(-code)})."
+        reason += " The next sweep does it again."
+    return {"status": "failed", "reason": reason}
+
+
+def _child(line: str, writing: int) -> None:
+    """Do the job and end, without the parent's exit handlers."""
+    status = 1
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        _limit_memory()
+        answer = json.dumps(_done(line)).encode()
+        with os.fdopen(writing, "wb") as pipe:
+            pipe.write(answer)
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def _killed_for_memory() -> int:
+    """How many processes the kernel has killed for want of memory, in this group of processes
+    where it says so, else on this machine; 0 where it does not count."""
+    try:
+        group = Path("/proc/self/cgroup").read_text().strip().rpartition("::")[2]
+    except OSError:
+        group = ""
+    groups = (f"/sys/fs/cgroup{group}/memory.events", "/sys/fs/cgroup/memory.events")
+    for file in (*groups, "/proc/vmstat"):
+        with suppress(OSError, StopIteration):
+            lines = Path(file).read_text().splitlines()
+            return int(next(line.split()[1] for line in lines if line.startswith("oom_kill ")))
+    return 0
+
+
+def _done(line: str) -> dict[str, Any]:
+    """The record of a job, a line of JSON; it is done here."""
+    from effml.experiment import run
+    from effml.recipe import Recipe
+    from effml.results import plain_row
+
+    job = json.loads(line)
+    for name in [name for name in os.environ if name.startswith("EFFML_")]:
+        del os.environ[name]
+    os.environ.update(job["environment"])
+    os.chdir(job["folder"])
+    try:
+        recipe = Recipe.from_dict(job["recipe"])
+    except ValueError as error:  # a strategy that was registered in the asker's process alone
+        reason = (
+            f"{error} A fresh process knows what is in effml's files; effml.run knows yours too."
+        )
+        return {"status": "not built", "reason": reason}
+    how = {"device": job["device"], "store": job["store"], "keep_weights": job["keep_weights"]}
+    return plain_row(run(recipe, **how))
+
+
+def _limit_memory() -> None:
+    """Running out of memory shall end this run, not the notebook or the machine: allocations beyond
+    what is available fail, and if the system must choose, it kills this process first."""
+    import resource
+
+    from effml.machine import available_memory_bytes
+
+    try:
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    except OSError:  # the limit below must do
+        print("effml: cannot volunteer for the system's memory killer", file=sys.stderr)
+    available = available_memory_bytes()
+    gpu = any(map(os.path.exists, ("/dev/nvidia0", "/dev/dxg")))  # CUDA reserves much
+    if available is not None and not gpu:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        used = 1024 * int(next(x.split()[1] for x in lines if x.startswith("VmData")))
+        resource.setrlimit(resource.RLIMIT_DATA, (used + available, resource.RLIM_INFINITY))
+
+
+if __name__ == "__main__":
+    main()

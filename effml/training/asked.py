@@ -1,0 +1,47 @@
+"""What a training is asked to do: the recipe, the data set, and what in it is learned."""
+
+from typing import Any
+
+from torch import nn
+
+from effml.data import Dataset
+from effml.recipe import Recipe
+
+FIELDS = (
+    "epochs batch_size learning_rate weight_decay optimizer precision schedule patience stopping "
+    "augment class_weights sampler temperature teacher_share seed"
+).split()
+"""Fields of a recipe that a training goes by; the others belong to what is done before or after."""
+
+
+def recipe_of(recipe: Recipe | None, fields: dict[str, Any], teacher: nn.Module | None) -> Recipe:
+    """The recipe, with these fields changed. ValueError for a field that a training does not go
+    by."""
+    if foreign := [name for name in fields if name not in FIELDS]:
+        menu = ", ".join(FIELDS)
+        raise ValueError(f"train does not go by {', '.join(foreign)}. Choose from: {menu}")
+    recipe = recipe or Recipe()
+    if fields and teacher is not None and recipe.teacher == "none":
+        fields = fields | {"teacher": "given"}  # temperature and teacher_share serve one
+    return recipe.but(**fields)
+
+
+def dataset_of(data: Any, labels: Any, val: tuple[Any, Any] | None) -> Dataset:
+    """A Dataset as it is, or one of plain images and labels."""
+    if not isinstance(data, Dataset):
+        if labels is None:
+            raise ValueError("Images need labels: train(model, images, labels), or give a Dataset.")
+        return Dataset.of(data, labels, val=val)
+    if labels is not None or val is not None:
+        raise ValueError("A Dataset has its own labels and validation split: leave labels and val.")
+    return data
+
+
+def target_of(data: Dataset) -> str:
+    """What is learned, `masks` or `labels`; ValueError where there are none."""
+    target = "masks" if data.task == "segmentation" else "labels"
+    if data.train is None or getattr(data.train, target) is None:
+        raise ValueError(
+            f"{data.name} has no training images with {target} (its task is {data.task})."
+        )
+    return target

@@ -1,0 +1,73 @@
+"""What is told of a training: its history, each step to a hook, and why it failed."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class Diverged(RuntimeError):
+    """The loss is no longer a number."""
+
+
+@dataclass
+class History:
+    """What happened, epoch by epoch; the model is left with the weights of `best_epoch`.
+    `val_score` is the AUROC, or for masks the mean Dice; `dtypes` and `optimizer_state` what was
+    found in memory after the first step that the optimizer took (a loss scale that is too large
+    skips some); `steps` counts these, and `notes` say what a reader must know."""
+
+    train_loss: list[float] = field(default_factory=list)
+    val_loss: list[float] = field(default_factory=list)
+    val_accuracy: list[float] = field(default_factory=list)
+    val_score: list[float] = field(default_factory=list)
+    best_epoch: int = 0
+    resumed_epoch: int = 0
+    steps: int = 0
+    importance_steps: int = 0
+    dtypes: dict[str, str] = field(default_factory=dict)
+    optimizer_state: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def note(self, found: dict[str, float]) -> dict[str, float]:
+        """Append what validation found."""
+        for name, value in found.items():
+            getattr(self, f"val_{name}").append(value)
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What a hook gets after each step: the `number` of the step (from 1, also when a training is
+    resumed) and of its `epoch`; the `model`, whose gradients are still there; the `optimizer`; and
+    the `loss` of the batch before the update."""
+
+    number: int
+    epoch: int
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    loss: float
+
+
+def dtypes_in_memory(
+    model: nn.Module, outputs: torch.Tensor, optimizer: torch.optim.Optimizer
+) -> dict[str, str]:
+    """The dtypes of weights, outputs, gradients and optimiser state, commonest first."""
+    states = (value for state in optimizer.state.values() for value in state.values())
+    return {
+        "weights": _dtypes(model.parameters()),
+        "activations": _dtypes([outputs]),
+        "gradients": _dtypes(p.grad for p in model.parameters()),
+        "optimizer": _dtypes(states),
+    }
+
+
+def _dtypes(things: Iterable[Any]) -> str:
+    sizes: Counter[str] = Counter()
+    for thing in things:
+        if torch.is_tensor(thing) and thing.numel() > 1:  # a step counter is no state to speak of
+            sizes[str(thing.dtype).removeprefix("torch.")] += thing.numel()
+    return "+".join(name for name, _ in sizes.most_common()) or "none"

@@ -1,0 +1,84 @@
+"""What a model makes of images: logits, probabilities, and its scores on the validation split."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from effml.data import Dataset, Split, normalize
+from effml.evaluation import evaluate
+from effml.precision import Arithmetic, arithmetic
+from effml.training.history import Diverged
+
+EVAL_PIXELS = 2_000_000  # of a batch without gradients: 512 images up to 62 px, 39 of 224 px
+
+
+def channels_last(thing: Any) -> Any:
+    """A model or a batch (N,C,H,W) in channels-last layout; volumes stay as they are."""
+    if isinstance(thing, torch.Tensor) and thing.ndim != 4:
+        return thing.contiguous()
+    if isinstance(thing, nn.Module) and any(p.ndim == 5 for p in thing.parameters()):
+        return thing
+    return thing.to(memory_format=torch.channels_last)
+
+
+def forward(model: nn.Module, images: torch.Tensor, number_format: Arithmetic) -> torch.Tensor:
+    """Logits of uint8 images, as the model computes them in this number format."""
+    with number_format.context():
+        return model(channels_last(number_format.cast(normalize(images))))
+
+
+def logits_of(model: nn.Module, split: Split, number_format: Arithmetic, task: str) -> torch.Tensor:
+    """On the CPU: float32 (N, K), or float16 (N, 2, …) for masks, which are large."""
+    step = min(512, max(1, EVAL_PIXELS // split.images[0, 0].numel()))
+    kind = ("cpu", torch.float16 if task == "segmentation" else torch.float32)
+    parts = (slice(start, start + step) for start in range(0, len(split), step))
+    batches = (split.take(part).to(number_format.device) for part in parts)
+    model.eval()
+    with torch.inference_mode():
+        return torch.cat([forward(model, batch, number_format).to(*kind) for batch in batches])
+
+
+def predict(model: nn.Module, split: Split, *, task: str, precision: str = "fp32") -> np.ndarray:
+    """Probabilities of every image of a split, in its order: float32 (N, K), sigmoid per label if
+    multi-label; for segmentation float16 (N, H, W) or (N, D, H, W), of the structure."""
+    number_format = arithmetic(precision, str(next(model.parameters()).device))
+    return _probabilities(logits_of(model, split, number_format, task), task)
+
+
+def _probabilities(logits: torch.Tensor, task: str) -> np.ndarray:
+    if task == "segmentation":
+        return (logits[:, 1] - logits[:, 0]).sigmoid().numpy()
+    return (logits.sigmoid() if task == "multi-label" else logits.softmax(1)).numpy()
+
+
+def validate(
+    model: nn.Module, data: Dataset, number_format: Arithmetic, loss_of: Callable, advice: str
+) -> dict[str, float]:
+    """Score, loss and accuracy (of masks: over all pixels) on the validation split; NaN without
+    one. Diverged, with `advice`, where the outputs are not finite."""
+    if data.val is None:
+        return dict.fromkeys(("score", "loss", "accuracy"), math.nan)
+    logits = logits_of(model, data.val, number_format, data.task)
+    if not logits.isfinite().all():
+        raise Diverged(f"The model's outputs on the validation split are not finite. {advice}")
+    masks, device = data.task == "segmentation", number_format.device
+    probabilities, truth = _probabilities(logits, data.task), data.val.labels
+    truth = data.val.masks if masks else truth
+    loss = float(loss_of(logits.float().to(device), truth.to(device)))
+    if masks:
+        score, accuracy = _dice(probabilities >= 0.5, truth.numpy() >= 0.5)
+        return {"score": score, "loss": loss, "accuracy": accuracy}
+    scores = evaluate(probabilities, truth.numpy(), task=data.task, positive=data.positive)
+    return {"score": scores.auroc, "loss": loss, "accuracy": scores.accuracy}
+
+
+def _dice(guess: np.ndarray, masks: np.ndarray) -> tuple[float, float]:
+    """The mean Dice of the images, 1 where both masks are empty, and the accuracy of pixels."""
+    guess, masks = (array.reshape(len(array), -1) for array in (guess, masks))
+    overlap, size = (guess & masks).sum(1), guess.sum(1) + masks.sum(1)
+    dice = np.where(size > 0, 2 * overlap / np.maximum(size, 1), 1.0)
+    return float(dice.mean()), float((guess == masks).mean())

@@ -1,0 +1,125 @@
+"""A model of your own through `run`, and back from its store."""
+
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import effml
+from effml import Recipe, load_arrays, load_run, run, sweep
+from effml.models import weights_bytes
+
+QUICK = Recipe(epochs=2)
+
+
+class Net(nn.Module):
+    def __init__(self, classes=2, channels=1):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(channels, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(64, classes))
+
+    def forward(self, x):
+        return self.head(self.body(x))
+
+
+class Tied(nn.Module):
+    """Two layers that share their weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(784, 784), nn.Linear(784, 2)
+        self.second = nn.Linear(784, 784)
+        self.second.weight = self.first.weight
+
+    def forward(self, x):
+        return self.last(self.second(self.first(x.flatten(1)).relu()).relu())
+
+
+class Pair(Net):
+    def forward(self, x):
+        return super().forward(x), x
+
+
+def test_a_copy_of_your_own_model_is_trained_and_comes_back_with_its_weights(tmp_path):
+    torch.manual_seed(0)
+    mine = Net().train()
+    start = weights_bytes(mine)
+    record = run(QUICK, model=mine, store=tmp_path, keep_weights=True)
+    assert record.status == "ok", record.reason
+    assert weights_bytes(mine) == start and mine.training
+    assert record.model == "own:Net" and record.recipe_id == QUICK.but(model="own:Net").id
+    assert record.weights_sha256 == hashlib.sha256(start).hexdigest()
+    assert record.params == sum(p.numel() for p in mine.parameters())
+    trained, data = load_run(record.run_id, tmp_path, model=Net()), effml.load_dataset(QUICK.data)
+    kept = load_arrays(tmp_path, record.run_id)["test_probabilities"]
+    assert np.array_equal(trained.predict(data.test.images), kept)
+    assert run(QUICK.but(seed=1), model=mine).test_auroc != record.test_auroc
+    again = run(QUICK, model=mine, store=tmp_path)
+    assert again.test_auroc == record.test_auroc
+    for model, words in ((None, "give one, as load_run"), (Net(3), "do not fit this model")):
+        with pytest.raises(ValueError, match=words):
+            load_run(record.run_id, tmp_path, model=model)
+
+
+def test_shared_weights_come_back_shared(tmp_path):
+    record = run(QUICK, model=Tied(), store=tmp_path, keep_weights=True)
+    trained, data = load_run(record.run_id, tmp_path, model=Tied()), effml.load_dataset(QUICK.data)
+    kept = load_arrays(tmp_path, record.run_id)["test_probabilities"]
+    assert np.array_equal(trained.predict(data.test.images), kept)
+    assert trained.model.first.weight is trained.model.second.weight
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"prune": "channels", "channel_fraction": 0.5}, {"factorize": "svd", "rank_fraction": 0.5}],
+)
+def test_your_own_model_comes_back_compressed(tmp_path, fields):
+    record = run(QUICK.but(**fields), model=Net(), store=tmp_path, keep_weights=True)
+    assert record.status == "ok" and record.params < record.params_before, record.reason
+    trained, data = load_run(record.run_id, tmp_path, model=Net()), effml.load_dataset(QUICK.data)
+    kept = load_arrays(tmp_path, record.run_id)["test_probabilities"]
+    assert np.array_equal(trained.predict(data.test.images), kept)
+
+
+@pytest.mark.parametrize(
+    "model, fields, words",
+    [
+        (Net(3), {}, r"gives \(2, 3\) for 2 images of phantom-chest; wanted are logits \(2, 2\)"),
+        (Pair(), {}, "gives tuple for 2 images"),
+        (Net(channels=3), {}, r"does not take images \(2, 1, 28, 28\).*a model for 1 channels"),
+        (Net(), {"data": "phantom-wound"}, "does not fit model='own:Net'"),
+        (Net(), {"weights": "imagenet"}, "trained from the weights it has"),
+        (None, {"model": "own:Net"}, "effml.run.recipe, model=…. takes it"),
+    ],
+)
+def test_a_model_that_does_not_fit_is_a_record_with_advice(model, fields, words):
+    import re
+
+    record = run(QUICK.but(**fields), model=model)
+    assert record.status == "unsupported" and re.search(words, record.reason, re.S), record.reason
+    assert record.train_seconds is None
+
+
+def test_what_is_no_model_is_refused_at_once_and_a_sweep_refuses_your_own(tmp_path):
+    for model in (3, nn.ReLU(), Net):
+        with pytest.raises(ValueError, match="give an nn.Module that has parameters"):
+            run(QUICK, model=model)
+    with pytest.raises(ValueError, match="give store"):
+        run(QUICK, keep_weights=True)
+    with pytest.raises(
+        ValueError, match="effml.run.recipe, model=…. takes it. Nothing was started"
+    ):
+        sweep([QUICK, QUICK.but(model="own:Net")], tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+
+
+def test_your_own_model_is_no_teacher_of_a_later_run(tmp_path):
+    from effml.results import Writer
+
+    record = run(QUICK, model=Net(), store=tmp_path, keep_weights=True)
+    with Writer(tmp_path) as writer:
+        writer.append(record)
+    student = run(QUICK.but(model="mlp", teacher=record.recipe_id), store=tmp_path)
+    assert student.status == "unsupported" and "not at hand here" in student.reason
