@@ -1,7 +1,7 @@
 """effml: efficient deep learning for medical imaging where resources are scarce.
 
-`import effml` costs milliseconds: each name below is imported from its room when it is first used, so the rooms
-that need no torch (results, claims, figures) also work where torch is not installed.
+`import effml` costs milliseconds: each name below is imported from its room when it is first used,
+so the rooms that need no torch (results, claims, figures) also work where torch is not installed.
 """
 
 from importlib import import_module
@@ -19,6 +19,7 @@ _ROOMS = {
     "Dataset": "data",
     "fetch": "data",
     "import_folder": "importing",
+    "preprocess": "importing",
     "build_model": "models",
     "embed": "models",
     "measure": "metering",
@@ -42,6 +43,7 @@ _ROOMS = {
     "PRECISIONS": "precision",
     "arithmetic": "precision",
     "train": "training",
+    "predict": "training",
     "SELECTORS": "selection",
     "select": "selection",
     "pepr_score": "pepr",

@@ -15,9 +15,9 @@ from effml.data.dataset import SPLITS
 from effml.importing.copies import Thumbprints, thumbprint
 from effml.importing.delimited import read_csv
 from effml.importing.importer import import_folder
+from effml.importing.npz import finish
 from effml.importing.output import npz_path
 from effml.importing.pictures import Pixels
-from effml.importing.npz import finish
 
 _RSNA = {"group": "patient_id", "site": "site_id", "cancer": "cancer"}  # what goes into the file
 _LIDC = ("lidc_class256.pt",), ("Train.pt", "Valid.pt", "Test.pt")

@@ -8,7 +8,14 @@ import pytest
 
 import effml
 from effml.recipe import Recipe
-from effml.results import Record, RecordWriter, load_arrays, load_runs, own_or_reference, save_arrays
+from effml.results import (
+    Record,
+    RecordWriter,
+    load_arrays,
+    load_runs,
+    own_or_reference,
+    save_arrays,
+)
 
 
 def record(seed=0, status="ok", finished="2026-01-01", **more):

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from effml.compression import channels, factorization, magnitude, merging
-from effml.compression.smallest_keep import smallest_keep
 from effml.compression.compressor import Compressor, Report
 from effml.compression.merging import data_free_fraction
 from effml.compression.saving import load_compressed, save_compressed
 from effml.compression.sensitivity import sensitivity
+from effml.compression.smallest import smallest_keep
 
 MERGERS: dict[str, Compressor] = {
     "merge": merging.merge,

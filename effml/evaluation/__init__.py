@@ -12,8 +12,16 @@ from effml.evaluation.auroc import Difference, auroc_interval, paired_auroc
 from effml.evaluation.breakdown import by_group, per_class
 from effml.evaluation.calibration import average_precision, ece, reliability
 from effml.evaluation.checks import TASKS
+from effml.evaluation.comparing import compare_predictions
 from effml.evaluation.intervals import paired_bootstrap, wilson
 from effml.evaluation.masks import MaskScores, evaluate_masks
+from effml.evaluation.operating_points import (
+    AIMS,
+    OperatingPoint,
+    achieved,
+    operating_point,
+    promise,
+)
 from effml.evaluation.paired import (
     McNemar,
     agreement,
@@ -22,7 +30,5 @@ from effml.evaluation.paired import (
     paired_proportions,
     paired_scores,
 )
-from effml.evaluation.operating_points import AIMS, OperatingPoint, achieved, operating_point, promise
 from effml.evaluation.predictive import predictive_values
 from effml.evaluation.scores import Scores, evaluate
-from effml.evaluation.comparing import compare_predictions

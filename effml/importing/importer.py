@@ -12,13 +12,13 @@ import numpy as np
 
 from effml.data.dataset import SPLITS
 from effml.data.transfer import Progress
-from effml.importing.options import check, rows_asked
 from effml.importing.grey import Window
+from effml.importing.labels import classes_of, dated, enough, lacks, sides_of, understood
+from effml.importing.npz import finish
+from effml.importing.options import check, rows_asked
 from effml.importing.output import earlier
 from effml.importing.pictures import PLAIN, Picture, Pixels, read_all
 from effml.importing.table import Job, filled, refuse
-from effml.importing.labels import classes_of, dated, enough, lacks, sides_of, understood
-from effml.importing.npz import finish
 
 if TYPE_CHECKING:
     import pandas as pd

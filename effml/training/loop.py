@@ -14,13 +14,13 @@ from effml.machine import seeded
 from effml.optimizers import make_optimizer, state_report
 from effml.precision import arithmetic
 from effml.recipe import Recipe
-from effml.training.inputs import dataset_of, recipe_of, target_of
 from effml.training.augmentation import augment
 from effml.training.checkpoints import Checkpoint
 from effml.training.history import Diverged, History, Step, dtypes_in_memory
-from effml.training.sampling import SAMPLERS, Uniform, gradient_norm
+from effml.training.inputs import dataset_of, recipe_of, target_of
 from effml.training.losses import Teacher, distillation_loss, make_loss
 from effml.training.prediction import channels_last, forward, validate
+from effml.training.sampling import SAMPLERS, Uniform, gradient_norm
 from effml.training.schedules import SCHEDULES
 from effml.training.stopping import STOPPING
 

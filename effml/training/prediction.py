@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from effml.data import Dataset, Split, normalize
-from effml.evaluation import evaluate
+from effml.evaluation import TASKS, evaluate
+from effml.machine import choose
 from effml.precision import Arithmetic, arithmetic
 from effml.training.history import Diverged
 
@@ -42,11 +43,37 @@ def logits_of(model: nn.Module, split: Split, number_format: Arithmetic, task: s
         return torch.cat([forward(model, batch, number_format).to(*kind) for batch in batches])
 
 
-def predict(model: nn.Module, split: Split, *, task: str, precision: str = "fp32") -> np.ndarray:
-    """Probabilities of every image of a split, in its order: float32 (N, K), sigmoid per label if
-    multi-label; for segmentation float16 (N, H, W) or (N, D, H, W), of the structure."""
+def predict(
+    model: nn.Module, images: Any, *, task: str = "multi-class", precision: str = "fp32"
+) -> np.ndarray:
+    """Probabilities of every image, in their order. The model is left in eval mode.
+
+    Args:
+        model: gives logits (N, K) for float images −1…1; for masks (N, 2, H, W) or (N, 2, D, H, W).
+        images: a Split (`data.test`), or uint8 images (N, C, H, W), a tensor or an array.
+        task: binary, multi-class or ordinal (a softmax over the classes), multi-label (a sigmoid
+            for each label), or segmentation.
+        precision: a name of PRECISIONS.
+
+    Returns:
+        float32 (N, K); for segmentation float16 (N, H, W) or (N, D, H, W), of the structure.
+
+    Raises:
+        ValueError: unknown task or precision, or images of another form.
+
+    Example:
+        >>> test, net = effml.load_dataset("phantom-chest").test, effml.build_model("lenet5")
+        >>> effml.predict(net, test.images[:5], task="binary").shape
+        (5, 2)
+    """
+    if choose("task", task, TASKS + ("segmentation",)) and not isinstance(images, Split):
+        images = torch.as_tensor(images)
+        if images.dtype != torch.uint8 or images.ndim not in (4, 5) or not len(images):
+            given = f"{str(images.dtype).removeprefix('torch.')} {tuple(images.shape)}"
+            raise ValueError(f"images must be uint8 (N, C, H, W), at least one; got {given}.")
+        images = Split(images)
     number_format = arithmetic(precision, str(next(model.parameters()).device))
-    return _probabilities(logits_of(model, split, number_format, task), task)
+    return _probabilities(logits_of(model, images, number_format, task), task)
 
 
 def _probabilities(logits: torch.Tensor, task: str) -> np.ndarray:

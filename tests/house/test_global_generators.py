@@ -2,6 +2,7 @@
 caller had them."""
 
 import random
+import tempfile
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ LABELS, P = np.arange(40) % 2, np.linspace(0.1, 0.9, 80).reshape(40, 2) / 1.0
 P /= P.sum(1, keepdims=True)
 DATA, STORE = dots(), effml.machine.ROOT / "results" / "reference"
 UNTRIED = {  # a network, a process of its own, or tables and figures of records that are not here
-    *("fetch", "import_folder", "sweep", "warm_up"),
+    *("fetch", "import_folder", "preprocess", "sweep", "warm_up"),
     *("data_label", "own_or_reference", "load_arrays", "report", "over_seeds"),
     *("show_source", "live", "save_figure", "compare"),
     *("tradeoff", "roc"),
@@ -32,6 +33,7 @@ UNTRIED = {  # a network, a process of its own, or tables and figures of records
 }
 
 BELOW = {"save_compressed", "load_compressed"}
+BELOW |= {"SELECTORS", "COMPRESSORS", "OPTIMIZERS", "PRECISIONS"}
 
 
 def state():
@@ -42,6 +44,12 @@ def state():
 def measured():
     with effml.measure():
         pass
+
+
+def loaded():
+    with tempfile.TemporaryDirectory() as store:
+        run = effml.run(Recipe(model="mlp", epochs=1), store=store, keep_weights=True)
+        effml.load_run(run.run_id, store).predict(DATA.val.images[:3])
 
 
 def masks():
@@ -73,10 +81,18 @@ CALLS = {
         build_model("lenet5"), "channels_random", 0.5, example=DATA.train.images[:1]
     ),
     "embed": lambda: effml.embed(build_model("lenet5"), DATA.val.images[:9]),
+    "compare_predictions": lambda: effml.compare_predictions(P, P, LABELS, positive=1),
+    "predict": lambda: effml.predict(build_model("lenet5"), DATA.val.images[:9]),
+    "select": lambda: effml.select("kcenter", DATA.train.images[:40], k=4, seed=1),
+    "make_optimizer": lambda: effml.make_optimizer(
+        "adam8bit", [torch.nn.Parameter(torch.ones(3))], 1e-3
+    ),
+    "arithmetic": lambda: effml.arithmetic("amp_bf16", "cpu"),
     "train": lambda: train(build_model("mlp"), DATA, recipe=Recipe(epochs=1)),
     "run": lambda: effml.run(
         Recipe(model="mlp", epochs=1, selection="entropy", proxy="mlp@1", train_fraction=0.1)
     ),
+    "load_run": loaded,
     "grid": lambda: effml.grid(Recipe(), seed=[0, 1]),
     "pepr_score": lambda: effml.pepr_score([0.5, 0.6], [1.0, 2.0]),
     "pepr_curve": lambda: effml.pepr_curve([0.5, 0.6], [1.0, 2.0]),

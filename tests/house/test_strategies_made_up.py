@@ -14,7 +14,7 @@ import torch
 import effml
 from effml import compression, metering, optimizers, phantoms, precision, selection
 from effml.compression.magnitude import magnitude
-from effml.training import SCHEDULES, augmentation, importance
+from effml.training import SCHEDULES, augmentation, sampling
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_a_precision(base, monkeypatch):
 
 
 def test_a_sampler(base, monkeypatch):
-    class FirstOnly(importance.Uniform):
+    class FirstOnly(sampling.Uniform):
         """The first images again and again."""
 
         def draw(self, index, score, order):
@@ -102,7 +102,7 @@ def test_a_sampler(base, monkeypatch):
             return index, torch.ones(len(index))
 
     drawn = []
-    monkeypatch.setitem(importance.SAMPLERS, "first_only", FirstOnly)
+    monkeypatch.setitem(sampling.SAMPLERS, "first_only", FirstOnly)
     record = ran(base.but(sampler="first_only"))
     assert drawn == [list(range(16))] * 3 and record.importance_steps == 3
 

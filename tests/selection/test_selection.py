@@ -476,8 +476,8 @@ def test_a_batch_by_importance_is_of_three_batches_and_moves_tau(n, pool):
 
 
 def test_weights_of_images_and_the_norm_of_the_gradient():
-    from effml.training.sampling import gradient_norm
     from effml.training.losses import make_loss
+    from effml.training.sampling import gradient_norm
 
     logits, labels = torch.randn(8, 3, requires_grad=True), torch.randint(3, (8,))
     loss = make_loss("multi-class", labels, 3, "none")

@@ -12,8 +12,8 @@ from effml.models import build_model
 from effml.recipe import Recipe
 from effml.training import SCHEDULES, Diverged, predict, train
 from effml.training.history import dtypes_in_memory
-from effml.training.sampling import Uniform
 from effml.training.losses import distillation_loss
+from effml.training.sampling import Uniform
 
 
 def dots(n=240, task="binary", classes=("no", "yes")):

@@ -17,8 +17,8 @@ from effml.selection.proxy import ProxyView
 from effml.training import Step, train
 from effml.training.checkpoints import Checkpoint
 from effml.training.history import History
-from effml.training.sampling import SAMPLERS
 from effml.training.loop import Training
+from effml.training.sampling import SAMPLERS
 from effml.training.stopping import STOPPING
 from test_training import dots
 
