@@ -14,14 +14,10 @@ def verdict(values, name="medmnist-breast-auroc"):
 def test_three_verdicts_and_none():
     """Theirs 0.901 ± 0.010."""
     assert verdict([0.900, 0.901, 0.902]).verdict == "agrees"
-    assert (
-        verdict([0.850, 0.851, 0.852]).verdict == "differs"
-        and verdict([0.950, 0.951, 0.952]).verdict == "differs"
-    )
-    assert (
-        verdict([0.880, 0.900, 0.920]).verdict == "inconclusive"
-        and verdict([0.901]).verdict == "inconclusive"
-    )
+    assert verdict([0.850, 0.851, 0.852]).verdict == "differs"
+    assert verdict([0.950, 0.951, 0.952]).verdict == "differs"
+    assert verdict([0.880, 0.900, 0.920]).verdict == "inconclusive"
+    assert verdict([0.901]).verdict == "inconclusive"
     empty = verdict([])
     assert empty.verdict == "not testable here" and np.isnan(empty.ours)
     assert verdict([0.9, np.nan, 0.902]).seeds == 2
@@ -33,9 +29,8 @@ def test_the_interval_is_students():
     low, high = stats.t.interval(
         0.95, 2, loc=np.mean([0.90, 0.91, 0.93]), scale=stats.sem([0.90, 0.91, 0.93])
     )
-    assert (row.low, row.high) == pytest.approx((low, high)) and row.difference == pytest.approx(
-        row.ours - 0.901
-    )
+    assert (row.low, row.high) == pytest.approx((low, high))
+    assert row.difference == pytest.approx(row.ours - 0.901)
 
 
 def test_the_ledger_is_whole():
@@ -48,10 +43,8 @@ def test_the_ledger_is_whole():
 
 
 def test_an_estimate_brings_its_own_interval():
-    assert (
-        verdict(Estimate(0.901, 0.895, 0.907)).verdict == "agrees"
-        and verdict(Estimate(0.9, 0.88, 0.92)).verdict == "inconclusive"
-    )
+    assert verdict(Estimate(0.901, 0.895, 0.907)).verdict == "agrees"
+    assert verdict(Estimate(0.9, 0.88, 0.92)).verdict == "inconclusive"
     exact = verdict(Estimate(0.850, 0.850, 0.850))
     assert exact.verdict == "differs" and exact.seeds == 0 and exact.ours == exact.low == 0.850
     assert verdict(Estimate(np.nan, np.nan, np.nan)).verdict == "not testable here"
@@ -81,17 +74,13 @@ def test_the_ledger_counts_what_notebooks_reported_and_what_none_did(tmp_path, m
     listed = sorted(tmp_path.iterdir(), reverse=turned)  # a file system has an order of its own
     monkeypatch.setattr("pathlib.Path.glob", lambda folder, pattern: iter(listed))
     table = reported(tmp_path).set_index("claim")
-    assert (
-        len(table) == len(ledger())
-        and table.verdict[first] == "differs"
-        and table.notebook[first] == "20"
-    )
+    assert len(table) == len(ledger())
+    assert table.verdict[first] == "differs"
+    assert table.notebook[first] == "20"
     assert table.verdict[second] == "not reported" and table.ours.isna()[second]
     last = render_claims(tmp_path).strip().splitlines()[-1]
-    assert (
-        last == f"| all | **0** | **1** | **0** | **0** | **{len(ledger()) - 1}** |"
-        and len(VERDICTS) == 4
-    )
+    assert last == f"| all | **0** | **1** | **0** | **0** | **{len(ledger()) - 1}** |"
+    assert len(VERDICTS) == 4
 
 
 def test_seeds_without_a_number_leave_a_word():

@@ -95,9 +95,8 @@ def test_every_row_is_what_its_function_says(store):
     a, b = (
         evaluate(x, y, task="binary", positive=0, thresholds=cut) for x, cut in zip((p, q), cuts)
     )
-    assert sheet.loc["threshold", ["a", "b"]].tolist() == cuts and cuts[0] != pytest.approx(
-        cuts[1], abs=0.01
-    )
+    assert sheet.loc["threshold", ["a", "b"]].tolist() == cuts
+    assert cuts[0] != pytest.approx(cuts[1], abs=0.01)
     for name in (
         "auroc",
         "average_precision",
@@ -117,10 +116,8 @@ def test_every_row_is_what_its_function_says(store):
     assert sheet.loc["auroc", ["low", "high", "p"]].tolist() == [auroc.low, auroc.high, auroc.p]
     right = [(x[:, 0] >= cut) == (y == 0) for x, cut in ((p, cuts[0]), (q, cuts[1]), (q, cuts[0]))]
     test = mcnemar(*right[:2])
-    assert (
-        sheet.p["accuracy"] == test.p
-        and f"only A right {test.only_a}, only B right {test.only_b}" in sheet.note["accuracy"]
-    )
+    assert sheet.p["accuracy"] == test.p
+    assert f"only A right {test.only_a}, only B right {test.only_b}" in sheet.note["accuracy"]
     for name, these in (("sensitivity", y == 0), ("specificity", y == 1)):
         for row, other in ((name, right[1]), (f"{name} at A's threshold", right[2])):
             expected = paired_proportions(right[0][these], other[these])
@@ -133,10 +130,8 @@ def test_every_row_is_what_its_function_says(store):
         shifted.b > sheet.b["sensitivity"]
     )  # B gives class 0 more, so at A's threshold it calls more of everything malignant
     assert sheet.b["specificity at A's threshold"] < sheet.b["specificity"]
-    assert (
-        sheet.verdict["auroc"] in ("non-inferior", "inferior", "inconclusive")
-        and sheet.verdict["brier"] == ""
-    )
+    assert sheet.verdict["auroc"] in ("non-inferior", "inferior", "inconclusive")
+    assert sheet.verdict["brier"] == ""
     assert sheet.b["agreement"] == np.mean((p[:, 0] >= cuts[0]) == (q[:, 0] >= cuts[1]))
     assert sheet.ratio[["train_seconds", "infer_seconds", "model_file_bytes"]].tolist() == [
         0.5,
@@ -150,13 +145,11 @@ def test_every_row_is_what_its_function_says(store):
 def test_a_run_against_itself_and_the_other_way_round(store):
     runs = load_runs(store)
     same = compare(runs.iloc[0], runs.iloc[0], store=store)
-    assert (same.difference.dropna() == 0).all() and same.p.dropna().tolist() == [
-        1
-    ] * same.p.notna().sum()
+    assert (same.difference.dropna() == 0).all()
+    assert same.p.dropna().tolist() == [1] * same.p.notna().sum()
     assert same.verdict["auroc"] == "non-inferior"
-    assert same.verdict["sensitivity"] == "inconclusive" and same.low[
-        "sensitivity"
-    ] == pytest.approx(-3.84 / 103.84, abs=1e-3)
+    assert same.verdict["sensitivity"] == "inconclusive"
+    assert same.low["sensitivity"] == pytest.approx(-3.84 / 103.84, abs=1e-3)
     assert same.b["agreement"] == 1 and same.ratio.dropna().tolist() == [1] * 4
     there, back = (
         compare(runs.iloc[0], runs.iloc[1], store=store),
@@ -185,10 +178,8 @@ def test_sensitivity_is_of_the_positive_class_of_the_record(tmp_path):
             put(folder, name, (softmax(logits), y), (softmax(logits), y), positive=positive)
         sheet = compare("r1", "r2", store=folder)
         point = operating_point(softmax(good), y, positive=positive)
-        assert (
-            sheet.loc["sensitivity", "a"] == point.sensitivity >= 0.95
-            and sheet.a["threshold"] == point.threshold
-        )
+        assert sheet.loc["sensitivity", "a"] == point.sensitivity >= 0.95
+        assert sheet.a["threshold"] == point.threshold
     p = np.array(
         [[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.7, 0.3]] * 10
     )  # either class fits: half each, both half right
@@ -204,16 +195,15 @@ def test_sensitivity_is_of_the_positive_class_of_the_record(tmp_path):
     assert (rounded.a["sensitivity"], rounded.a["specificity"]) == (
         0,
         1,
-    ) and "calls no image" in rounded.note["threshold"]
+    )
+    assert "calls no image" in rounded.note["threshold"]
     with pytest.raises(
         ValueError, match="both classes fit its scores: pass the positive one of phantom-chest"
     ):
         compare("r3", "r3", store=tmp_path)
     sheet = compare("r3", "r3", store=tmp_path, positive=0)
-    assert (
-        sheet.a["threshold"] == 0.5
-        and "no validation split to choose on, 0.5 taken" in sheet.note["threshold"]
-    )
+    assert sheet.a["threshold"] == 0.5
+    assert "no validation split to choose on, 0.5 taken" in sheet.note["threshold"]
 
 
 @pytest.mark.parametrize("positive", [0, 1])
@@ -240,9 +230,8 @@ def test_other_tasks_have_no_thresholds(tmp_path):
         compare("r1", "r2", store=tmp_path),
         [x.argmax(axis=1) == y for x in (good, crude)],
     )
-    assert "sensitivity" not in sheet.index and sheet.loc["accuracy", ["a", "b"]].tolist() == [
-        x.mean() for x in right
-    ]
+    assert "sensitivity" not in sheet.index
+    assert sheet.loc["accuracy", ["a", "b"]].tolist() == [x.mean() for x in right]
     change = [(right[1][y == c].mean() - right[0][y == c].mean()) for c in range(4)]
     worst = sheet.loc["worst change of a class's recall"]
     assert worst.difference == pytest.approx(min(change)) and np.isnan(worst.p)
@@ -278,9 +267,8 @@ def test_what_cannot_be_compared_is_refused(store, tmp_path):
     put(store, "r10", (p, y), None, precision_emulated=1)
     notes = compare("r1", "r10", store=store).note
     assert notes["train_energy_j"] == "bf16 was emulated: no word on a saving"
-    assert (
-        not notes["model_file_bytes"] and not compare("r1", "r2", store=store).note["train_seconds"]
-    )
+    assert not notes["model_file_bytes"]
+    assert not compare("r1", "r2", store=store).note["train_seconds"]
     assert (
         compare("r1", "r8", store=store).note["train_seconds"] == "measured on different machines"
     )

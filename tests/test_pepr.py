@@ -36,9 +36,8 @@ def test_a_cost_is_normalised_over_what_was_measured():
         == NORMALIZATIONS["max"]([2.0, 4.0]).tolist()
         == [0.5, 1]
     )
-    assert normalize([5.0, 5.0]).tolist() == [0, 0] and NORMALIZATIONS["max"](
-        [0.0, 0.0]
-    ).tolist() == [0, 0]
+    assert normalize([5.0, 5.0]).tolist() == [0, 0]
+    assert NORMALIZATIONS["max"]([0.0, 0.0]).tolist() == [0, 0]
     assert normalize([10.0], lo=0, hi=8).tolist() == [1.25]  # a new model in an old experiment
     for bound in ({}, {"lo": 0}, {"hi": 3}):  # a column that nobody measured
         assert np.isnan(normalize([np.nan, np.nan], **bound)).all()
@@ -46,11 +45,9 @@ def test_a_cost_is_normalised_over_what_was_measured():
     assert np.isnan(with_hole[1]) and with_hole[[0, 2, 3]].tolist() == [0, 1, 0.5]
     assert normalize([]).shape == (0,)
     table = normalize(pd.DataFrame({"a": [1, 2, 3], "b": [5, 5, 5]}, index=list("xyz")))
-    assert (
-        table.a.tolist() == [0, 0.5, 1]
-        and table.b.tolist() == [0, 0, 0]
-        and list(table.index) == list("xyz")
-    )
+    assert table.a.tolist() == [0, 0.5, 1]
+    assert table.b.tolist() == [0, 0, 0]
+    assert list(table.index) == list("xyz")
     for wrong, said in (({"lo": 3, "hi": 2}, "lies below lo"), ({}, "infinite")):
         with pytest.raises(ValueError, match=said):
             normalize([1.0, np.inf] if not wrong else [1.0], **wrong)
@@ -145,9 +142,8 @@ def test_the_best_point_of_costs_as_measured_moves_with_alpha(alpha, place):
     r = (cost - 2) / 10
     score = alpha * p / (alpha + r)
     best = best_pepr(p, cost, alpha=alpha)
-    assert best == pytest.approx((place, r[place], p[place], score[place])) and place == np.argmax(
-        score
-    )
+    assert best == pytest.approx((place, r[place], p[place], score[place]))
+    assert place == np.argmax(score)
     assert pepr_curve(p, cost, alpha=alpha).pepr.to_numpy() == pytest.approx(score)
     assert resource(cost) == pytest.approx(r)
 

@@ -44,7 +44,8 @@ def test_the_record_says_what_was_asked_used_found_and_why(monkeypatch):
         "ok",
         "auto",
         "fp32",
-    ) and "emulates" in record.precision_why
+    )
+    assert "emulates" in record.precision_why
     assert record.precision_emulated == 0
     record = run(Recipe(model="mlp", epochs=1, precision="amp_bf16"))
     assert record.precision_used == "amp_bf16" and record.precision_emulated == 1
@@ -93,9 +94,8 @@ def test_bf16_is_emulated_where_the_cpu_or_its_settings_lack_it(monkeypatch, nam
     slow = "bf16" in name and not has
     assert precision.emulated(name, "cpu") == slow and precision.has_bf16("cpu") == has
     assert precision.label(name, "cpu") == name + " (emulated)" * slow
-    assert choose(name, "cpu") == (name, choose(name, "cpu")[1]) and slow == (
-        "emulated" in choose(name, "cpu")[1]
-    )
+    assert choose(name, "cpu") == (name, choose(name, "cpu")[1])
+    assert slow == ("emulated" in choose(name, "cpu")[1])
 
 
 @pytest.mark.parametrize("flags", [{}, {"avx2": True, "avx512_bf16": False}, {"bf16": True}])

@@ -37,11 +37,9 @@ def test_what_is_written_is_read(tmp_path):
     line = next(tmp_path.glob("runs-*.jsonl")).read_text().splitlines()[0]
     assert json.loads(line)["train_energy_j"] is None and "NaN" not in line
     runs = load_runs(tmp_path)
-    assert (
-        list(runs.seed) == [1, 2]
-        and runs.test_auroc[0] == 0.5
-        and math.isnan(runs.train_energy_j[0])
-    )
+    assert list(runs.seed) == [1, 2]
+    assert runs.test_auroc[0] == 0.5
+    assert math.isnan(runs.train_energy_j[0])
     assert runs.recipe_id[0] == Recipe(seed=1).id and runs.attrs["unreadable"] == 0
 
 
@@ -233,16 +231,12 @@ def test_the_cost_of_a_training_that_was_interrupted_is_unknown_not_small(monkey
 
     monkeypatch.setattr(fit, "train", resumed)
     record = experiment.run(Recipe(model="mlp", epochs=2))
-    assert (
-        record.status == "ok"
-        and record.train_seconds is None
-        and record.train_energy_high_j is None
-    )
-    assert (
-        "interrupted" in record.energy_reason
-        and record.infer_seconds > 0
-        and record.train_peak_memory_bytes > 0
-    )
+    assert record.status == "ok"
+    assert record.train_seconds is None
+    assert record.train_energy_high_j is None
+    assert "interrupted" in record.energy_reason
+    assert record.infer_seconds > 0
+    assert record.train_peak_memory_bytes > 0
 
 
 def test_foreign_rows_are_counted_and_disturb_nobody(tmp_path):
@@ -321,7 +315,8 @@ def test_machines_stand_beside_each_other_and_are_not_averaged(tmp_path):
     assert table["training time, s"].tolist() == ["10 [10, 10]", "1 [1, 1]"]
     assert table.seeds.tolist() == [3, 3]
     lines = render_results(tmp_path).splitlines()
-    assert "machine" in lines[0] and sorted(line.split(" | ")[-2] for line in lines[2:4]) == [
+    assert "machine" in lines[0]
+    assert sorted(line.split(" | ")[-2] for line in lines[2:4]) == [
         "1",
         "10",
     ]

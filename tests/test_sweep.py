@@ -47,14 +47,11 @@ def test_a_fresh_process_gives_what_run_gives_here(tmp_path):
     ):
         assert there[name] == here[name], name
     arrays = load_arrays(tmp_path, there.run_id)
-    assert arrays["test_probabilities"].shape == (there.test_n, 2) and np.allclose(
-        arrays["test_probabilities"].sum(1), 1
-    )
+    assert arrays["test_probabilities"].shape == (there.test_n, 2)
+    assert np.allclose(arrays["test_probabilities"].sum(1), 1)
     assert arrays["val_score"][int(there.best_epoch) - 1] == there.val_auroc
-    assert (
-        there.train_energy_low_j <= there.train_energy_j <= there.train_energy_high_j
-        and there.train_peak_memory_bytes > 5e7
-    )
+    assert there.train_energy_low_j <= there.train_energy_j <= there.train_energy_high_j
+    assert there.train_peak_memory_bytes > 5e7
 
 
 def test_failures_are_records_with_the_reason_and_the_sweep_goes_on(tmp_path):
@@ -95,14 +92,11 @@ def test_failures_are_records_with_the_reason_and_the_sweep_goes_on(tmp_path):
 def test_done_means_same_recipe_data_device_and_numerics(tmp_path, monkeypatch):
     sweep([QUICK, QUICK], tmp_path)
     assert len(load_runs(tmp_path)) == 1 and pending([QUICK], tmp_path) == []
-    assert pending([QUICK], tmp_path, device="cuda") == [QUICK] and pending(
-        [QUICK], tmp_path / "else"
-    ) == [QUICK]
+    assert pending([QUICK], tmp_path, device="cuda") == [QUICK]
+    assert pending([QUICK], tmp_path / "else") == [QUICK]
     before = sorted(tmp_path.iterdir())
-    assert (
-        sweep([QUICK, QUICK], tmp_path).status.tolist() == ["ok", "ok"]
-        and sorted(tmp_path.iterdir()) == before
-    )
+    assert sweep([QUICK, QUICK], tmp_path).status.tolist() == ["ok", "ok"]
+    assert sorted(tmp_path.iterdir()) == before
     monkeypatch.setattr("effml.sweeping.plan.NUMERICS", NUMERICS + 1)
     assert pending([QUICK], tmp_path) == [QUICK]
     monkeypatch.setattr("effml.sweeping.plan.NUMERICS", NUMERICS)

@@ -59,17 +59,13 @@ def test_merging_is_the_algorithm_of_the_paper_by_brute_force(seed):
     )
     kept, moved, paid = merge_down(incoming, outgoing, 3)
     left, expected, prices = brute_force(incoming, outgoing, 3)
-    assert (
-        kept.tolist() == left
-        and torch.allclose(moved, expected)
-        and paid.tolist() == pytest.approx(prices)
-    )
+    assert kept.tolist() == left
+    assert torch.allclose(moved, expected)
+    assert paid.tolist() == pytest.approx(prices)
     first = saliencies(incoming, outgoing)
-    assert (
-        float(first.min()) == pytest.approx(prices[0])
-        and first.diagonal().isinf().all()
-        and not torch.equal(first, first.T)
-    )
+    assert float(first.min()) == pytest.approx(prices[0])
+    assert first.diagonal().isinf().all()
+    assert not torch.equal(first, first.T)
 
 
 @pytest.mark.parametrize("scale", [1.0, 3.7])
@@ -181,9 +177,8 @@ def test_the_lenet_of_the_paper_has_its_431_thousand_parameters_and_loses_83_5_p
     model = build_model("lenet_srinivas", classes=10)
     assert count(model, EXAMPLE[:1])["params"] == 431_080
     small, report = COMPRESSORS["merge"](model, 0.165, example=EXAMPLE, keep_unit="params")
-    assert small[7].out_features == 56 and report.after["params"] / 431_080 == pytest.approx(
-        0.165, abs=0.001
-    )
+    assert small[7].out_features == 56
+    assert report.after["params"] / 431_080 == pytest.approx(0.165, abs=0.001)
     assert report.after["params"] <= 0.165 * 431_080
 
 
@@ -206,21 +201,18 @@ def test_every_compressor_leaves_its_input_as_it_is_and_reports_what_it_measured
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
     assert not {id(p) for p in model.parameters()} & {id(p) for p in small.parameters()}
     measured = count(small.eval(), EXAMPLE[:1])
-    assert {key: report.after[key] for key in measured} == measured and outputs(small).shape == (
+    assert {key: report.after[key] for key in measured} == measured
+    assert outputs(small).shape == (
         4,
         3,
     )
     assert 0.3 < report.kept < 0.9 and report.after["latency_s"] > 0 and name in str(report)
     if name.startswith("magnitude"):
-        assert (
-            report.after["params"] == report.before["params"]
-            and report.after["nonzero_params"] < 0.6 * report.before["params"]
-        )
+        assert report.after["params"] == report.before["params"]
+        assert report.after["nonzero_params"] < 0.6 * report.before["params"]
     else:
-        assert (
-            report.after["params"] < report.before["params"]
-            and report.after["macs"] <= report.before["macs"]
-        )
+        assert report.after["params"] < report.before["params"]
+        assert report.after["macs"] <= report.before["macs"]
         assert report.after["file_bytes"] < report.before["file_bytes"]
 
 

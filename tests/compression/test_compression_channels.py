@@ -140,9 +140,8 @@ def test_by_taylor_those_channels_go_whose_weights_the_answers_do_not_depend_on(
     small, report = COMPRESSORS["channels_taylor"](
         model.requires_grad_(False), 0.5, example=data[:1], data=data, seed=5
     )
-    assert report.layers["0"]["out"] == kept and not any(
-        p.requires_grad for p in [*small.parameters(), *model.parameters()]
-    )
+    assert report.layers["0"]["out"] == kept
+    assert not any(p.requires_grad for p in [*small.parameters(), *model.parameters()])
     with torch.no_grad():
         assert torch.allclose(small(data), silenced(model, small, report)(data), atol=1e-5)
     with pytest.raises(
@@ -202,10 +201,8 @@ def test_the_head_keeps_its_classes_and_attention_its_heads():
     model = build_model("vit_tiny_patch16_224", classes=3, size=32)
     small, report = COMPRESSORS["channels"](model, 0.5, example=images())
     block = small.blocks[0].attn
-    assert (
-        small(images()).shape == (4, 3)
-        and block.qkv.out_features == 3 * block.num_heads * block.head_dim
-    )
+    assert small(images()).shape == (4, 3)
+    assert block.qkv.out_features == 3 * block.num_heads * block.head_dim
     assert block.num_heads == 3 and block.head_dim == 32 and report.ratios["params"] < 0.3
 
 
@@ -224,9 +221,8 @@ def test_attention_divides_by_the_width_its_heads_had_fused_or_not_and_from_disk
             for block in net.blocks:
                 assert block.attn.scale == block.attn.head_dim**-0.5
                 block.attn.fused_attn = False
-        assert torch.allclose(small(images()), fused, atol=1e-4) and torch.allclose(
-            again(images()), expected, atol=1e-4
-        )
+        assert torch.allclose(small(images()), fused, atol=1e-4)
+        assert torch.allclose(again(images()), expected, atol=1e-4)
 
 
 def test_what_the_trace_cannot_follow_keeps_its_width_and_the_rest_is_cut():
@@ -280,10 +276,8 @@ def test_with_data_batch_norm_statistics_are_those_of_the_cut_model():
     with torch.no_grad():
         small.eval()(data)
     hook.remove()
-    assert (
-        torch.allclose(first[1].running_mean, seen[0].mean((0, 2, 3)), atol=1e-5)
-        and first[1].momentum == 0.1
-    )
+    assert torch.allclose(first[1].running_mean, seen[0].mean((0, 2, 3)), atol=1e-5)
+    assert first[1].momentum == 0.1
     assert torch.allclose(first[1].running_var, seen[0].var((0, 2, 3)), rtol=1e-4)
     plain = build_model("lenet5", size=32)
     before = copy.deepcopy(plain.state_dict())

@@ -37,11 +37,9 @@ def test_when_nothing_is_good_enough_the_model_comes_back():
     small, report = smallest_keep(
         COMPRESSORS["svd"], model, lambda net: float(net is model), tolerance=0.5, example=EXAMPLE
     )
-    assert (
-        report.keep == report.kept == 1
-        and report.layers == {}
-        and "no keep below 1" in report.notes[-1]
-    )
+    assert report.keep == report.kept == 1
+    assert report.layers == {}
+    assert "no keep below 1" in report.notes[-1]
     assert small is not model and torch.equal(small(EXAMPLE), model(EXAMPLE))
 
 

@@ -35,9 +35,8 @@ def test_every_compressor_comes_back_with_the_same_outputs(tmp_path, method):
     name = "lenet5" if method.startswith("merge") else "mobilenetv2_050"
     small, report = made(name, method)
     file = save_compressed(tmp_path / "small", small, report, base=name, classes=3, size=32)
-    assert file == tmp_path / "small.json" and torch.equal(
-        outputs(load_compressed(file)), outputs(small)
-    )
+    assert file == tmp_path / "small.json"
+    assert torch.equal(outputs(load_compressed(file)), outputs(small))
 
 
 @pytest.mark.parametrize(

@@ -186,15 +186,11 @@ def test_magnitude_keeps_the_largest_of_each_layer_or_of_all():
     model[1].weight.data = torch.tensor([[1.0, -2, 3, -4], [5, -6, 7, -8]])
     model[3].weight.data = torch.tensor([[0.1, -0.2], [0.3, -0.4]])
     local, report = COMPRESSORS["magnitude"](model, 0.5, example=example)
-    assert (
-        local[1].weight.tolist() == [[0, 0, 0, 0], [5, -6, 7, -8]]
-        and local[3].weight.count_nonzero() == 2
-    )
-    assert (
-        report.kept == 0.5
-        and "latency stay" in report.notes[0]
-        and report.after["file_bytes"] == report.before["file_bytes"]
-    )
+    assert local[1].weight.tolist() == [[0, 0, 0, 0], [5, -6, 7, -8]]
+    assert local[3].weight.count_nonzero() == 2
+    assert report.kept == 0.5
+    assert "latency stay" in report.notes[0]
+    assert report.after["file_bytes"] == report.before["file_bytes"]
     whole, report = COMPRESSORS["magnitude_global"](model, 0.5, example=example)
     assert whole[1].weight.tolist() == [[0, 0, 3, -4], [5, -6, 7, -8]] and not whole[3].weight.any()
     assert report.layers["3"]["nonzero"] == 0 and type(report.layers["3"]["nonzero"]) is int

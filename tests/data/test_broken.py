@@ -382,10 +382,8 @@ def test_containers_of_jpegs(tmp_path, change):
     refused(tmp_path, jpegs(**change))
     (tmp_path / "whole.npz").write_bytes(jpegs())
     data = load_dataset(tmp_path / "whole.npz")
-    assert (
-        data.train.images.shape == (4, 3, 16, 20)
-        and data.passport["converted"] == "decoded from JPEG"
-    )
+    assert data.train.images.shape == (4, 3, 16, 20)
+    assert data.passport["converted"] == "decoded from JPEG"
 
 
 @pytest.mark.parametrize(

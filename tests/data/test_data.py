@@ -132,11 +132,9 @@ def test_ladders(tmp_path, no_data):
 
 def test_phantoms_say_that_they_are():
     data = load_dataset("phantom-chest", size=32)
-    assert (
-        data.passport["phantom"]
-        and data.test.images.shape[1:] == (1, 32, 32)
-        and data.positive == 1
-    )
+    assert data.passport["phantom"]
+    assert data.test.images.shape[1:] == (1, 32, 32)
+    assert data.positive == 1
     assert (
         fingerprint("phantom-chest")
         == fingerprint("phantom-chest")
@@ -179,18 +177,13 @@ def test_normalize_by_hand():
 def test_real_sets_have_the_published_counts_and_the_right_positive_class():
     breast = load_dataset(real("breastmnist"))
     assert breast.passport["counts"] == {"train": 546, "val": 78, "test": 156}
-    assert (
-        breast.classes[breast.positive] == "malignant"
-        and breast.passport["checksum"] == "official MD5"
-    )
-    assert int((breast.test.labels == 0).sum()) == 42 and breast.passport[
-        "majority_rate"
-    ] == pytest.approx(114 / 156)
+    assert breast.classes[breast.positive] == "malignant"
+    assert breast.passport["checksum"] == "official MD5"
+    assert int((breast.test.labels == 0).sum()) == 42
+    assert breast.passport["majority_rate"] == pytest.approx(114 / 156)
     pneumonia = load_dataset(real("pneumoniamnist|pneumoniamnist_reordered"))
-    assert (
-        pneumonia.passport["counts"] == {"train": 4708, "val": 524, "test": 624}
-        and pneumonia.classes[1] == "pneumonia"
-    )
+    assert pneumonia.passport["counts"] == {"train": 4708, "val": 524, "test": 624}
+    assert pneumonia.classes[1] == "pneumonia"
 
 
 def test_medmnist_passports_are_read_without_importing_the_package():
@@ -215,26 +208,20 @@ def test_images_larger_than_memory_are_mapped_and_look_the_same(tmp_path, monkey
     monkeypatch.setenv("EFFML_CACHE", str(tmp_path / "cache"))
     mapped = load_dataset(path)
     again = {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").rglob("*")}
-    assert load_dataset(path).train.maps and again == {
-        file: file.stat().st_mtime_ns for file in (tmp_path / "cache").rglob("*")
-    }
-    assert (
-        not whole.train.maps
-        and len(mapped.train.maps) == 2
-        and mapped.train.to("cpu") is mapped.train
-    )
+    assert load_dataset(path).train.maps
+    assert again == {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").rglob("*")}
+    assert not whole.train.maps
+    assert len(mapped.train.maps) == 2
+    assert mapped.train.to("cpu") is mapped.train
     index = torch.tensor([7, 3, 59])
     for split in (whole.train, mapped.train):
         assert (
             split.take(index).numpy() == content["train_images"][[7, 3, 59]].transpose(0, 3, 1, 2)
         ).all()
-        assert (
-            torch.equal(split.take(slice(58, 99)), split.images[58:])
-            and split.take(index).dtype == torch.uint8
-        )
-        assert torch.equal(split.masks, whole.train.masks) and split.meta["site"].tolist() == list(
-            range(60)
-        )
+        assert torch.equal(split.take(slice(58, 99)), split.images[58:])
+        assert split.take(index).dtype == torch.uint8
+        assert torch.equal(split.masks, whole.train.masks)
+        assert split.meta["site"].tolist() == list(range(60))
     mapped.train.images[0] = 1  # a private page: the cache and the next reader do not see it
     assert torch.equal(load_dataset(path).train.images, whole.train.images)
     assert {key: value for key, value in mapped.passport.items()} == whole.passport
@@ -256,20 +243,16 @@ def test_a_phantom_is_drawn_once_and_again_if_what_is_kept_is_damaged(tmp_path, 
     )
     name = "phantom-nodule:seed=5"
     first, second = load_dataset(name), load_dataset(name)
-    assert (
-        len(drawn) == 1 and first.passport == second.passport and first.positive == second.positive
-    )
+    assert len(drawn) == 1
+    assert first.passport == second.passport
+    assert first.positive == second.positive
     for split in ("train", "val", "test"):
         one, other = getattr(first, split), getattr(second, split)
-        assert (
-            torch.equal(one.images, other.images)
-            and torch.equal(one.labels, other.labels)
-            and torch.equal(one.masks, other.masks)
-        )
-        assert (
-            all((one.meta[key] == other.meta[key]).all() for key in one.meta)
-            and one.meta.keys() == other.meta.keys()
-        )
+        assert torch.equal(one.images, other.images)
+        assert torch.equal(one.labels, other.labels)
+        assert torch.equal(one.masks, other.masks)
+        assert all((one.meta[key] == other.meta[key]).all() for key in one.meta)
+        assert one.meta.keys() == other.meta.keys()
     next((tmp_path / "cache").rglob("train_images.npy")).write_bytes(b"damaged")
     assert torch.equal(load_dataset(name).train.images, first.train.images) and len(drawn) == 2
     (tmp_path / "file").touch()
@@ -282,9 +265,8 @@ def test_phantoms_take_options_in_their_name():
     assert float(
         (noisy.train.labels.numpy() != noisy.train.meta["true_labels"][:, 0]).mean()
     ) == pytest.approx(0.25, abs=1e-3)
-    assert set(noisy.train.meta["site"]) == set("ABC") and set(noisy.test.meta["site"]) == set(
-        "ABCD"
-    )
+    assert set(noisy.train.meta["site"]) == set("ABC")
+    assert set(noisy.test.meta["site"]) == set("ABCD")
     assert "true_labels" not in noisy.test.meta and noisy.passport["checksum"] == "made from seed 3"
     assert fingerprint("phantom-chest") != fingerprint("phantom-chest:seed=1")
     assert at_hand("nosuch|phantom-chest:shift=1") == "phantom-chest:shift=1"
@@ -338,12 +320,11 @@ def test_real_sets_by_name(name, shape, counts, groups):
     assert (data.task == "segmentation") == (
         name in ("foot_ulcer_128", "medetec_wound_128", "nuclei_128")
     )
-    assert (
-        "local file" not in data.passport["source"]
-        and data.passport["licence"] != "see the file's source"
-    )
+    assert "local file" not in data.passport["source"]
+    assert data.passport["licence"] != "see the file's source"
     if name == "mnist":
-        assert data.passport["majority_rate"] == 0.1135 and data.train.labels[:5].tolist() == [
+        assert data.passport["majority_rate"] == 0.1135
+        assert data.train.labels[:5].tolist() == [
             5,
             0,
             4,

@@ -403,10 +403,10 @@ def test_retry_after_is_respected_up_to_a_bound_and_pauses_grow_with_jitter(
             for name, value in {"TRIES": 4, "PAUSE": 1.0, "LONGEST": 60.0}.items():
                 usual.setattr(transfer, name, value)
             get(server.file(a="busy"), tmp_path)
-    assert (
-        all(low <= wait <= high for wait, low, high in zip(slept, (30.5, 31, 32), (31.5, 33, 36)))
-        and len(slept) == 3
+    assert all(
+        low <= wait <= high for wait, low, high in zip(slept, (30.5, 31, 32), (31.5, 33, 36))
     )
+    assert len(slept) == 3
     with pytest.raises(ConnectionError, match="come back in 30 s"):
         get(server.file(a="busy"), tmp_path)
 
@@ -516,17 +516,13 @@ def test_progress_is_a_line_per_tenth_or_one_line_on_a_terminal(
     monkeypatch.setattr(transfer.Progress, "SHORT", 0.0)
     get(server.file(a="good"), tmp_path / "a", quiet=False)
     lines = capsys.readouterr().err.splitlines()
-    assert (
-        2 <= len(lines) <= 10
-        and lines[-1].startswith("set.npz: 0.3 of 0.3 MB, 0 s left, ")
-        and lines[-1].endswith("MB/s")
-    )
+    assert 2 <= len(lines) <= 10
+    assert lines[-1].startswith("set.npz: 0.3 of 0.3 MB, 0 s left, ")
+    assert lines[-1].endswith("MB/s")
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     get(server.file(a="cut no_length"), tmp_path / "b", quiet=False)
-    assert (
-        "\r" in (text := capsys.readouterr().err)
-        and "the connection ended after 0.1 of 0.3 MB; again in 0 s" in text
-    )
+    assert "\r" in (text := capsys.readouterr().err)
+    assert "the connection ended after 0.1 of 0.3 MB; again in 0 s" in text
     get(server.file(a="good"), tmp_path / "c")
     assert capsys.readouterr().err == ""
     assert [transfer._span(s) for s in (5, 600, 8000)] == ["5 s", "10 min", "2.2 h"]
@@ -535,20 +531,15 @@ def test_progress_is_a_line_per_tenth_or_one_line_on_a_terminal(
 def test_a_named_set_lands_where_it_is_looked_for_and_a_local_copy_wins(
     server, named, tmp_path, monkeypatch, capsys
 ):
-    assert (
-        fetch("tinymnist", dry_run=True) == [named]
-        and not named.exists()
-        and not named.parent.exists()
-    )
+    assert fetch("tinymnist", dry_run=True) == [named]
+    assert not named.exists()
+    assert not named.parent.exists()
     assert f"at most 0.3 MB to get into {named.parent}" in capsys.readouterr().out
-    assert (
-        fetch("tinymnist") == [named] == [places.find("tinymnist")] and named.read_bytes() == DATA
-    )
+    assert fetch("tinymnist") == [named] == [places.find("tinymnist")]
+    assert named.read_bytes() == DATA
     server.scripts, server.asked = {"source": ["busy"]}, []
-    assert (
-        fetch("tinymnist") == fetch("tinymnist", root=tmp_path / "new") == [named]
-        and not server.asked
-    )
+    assert fetch("tinymnist") == fetch("tinymnist", root=tmp_path / "new") == [named]
+    assert not server.asked
     named.write_bytes(OTHER)
     with pytest.raises(
         ConnectionError,
@@ -593,10 +584,8 @@ def test_mnist_is_four_files_and_a_damaged_one_is_replaced(server, named, tmp_pa
     one = replace(catalogue.SETS["mnist"], files={28: files})
     monkeypatch.setitem(catalogue.SETS, "mnist", one)
     paths = fetch("mnist")
-    assert (
-        len(paths) == 4
-        and places.find("mnist") == paths[0].parent == tmp_path / "data" / "MNIST" / "raw"
-    )
+    assert len(paths) == 4
+    assert places.find("mnist") == paths[0].parent == tmp_path / "data" / "MNIST" / "raw"
     paths[2].write_bytes(OTHER)
     server.asked.clear()
     assert missing("mnist")[0].path == f"MNIST/raw/{paths[2].name}" and fetch("mnist") == paths
@@ -617,9 +606,9 @@ def test_list_says_what_there_is_what_is_here_and_what_it_would_cost(server, nam
     assert cli("list") == 0 and not server.asked
     text = capsys.readouterr().out
     rows = {line.split()[0]: line for line in text.splitlines()}
-    assert (
-        "always" in rows["phantom-chest"] and "ours.npz" in rows["ours"] and " no " in rows["mnist"]
-    )
+    assert "always" in rows["phantom-chest"]
+    assert "ours.npz" in rows["ours"]
+    assert " no " in rows["mnist"]
     assert (
         " ".join(rows["tinymnist"].split())
         == "tinymnist images, binary-class 400 28 64 28 CC0 nothing"
@@ -632,10 +621,8 @@ def test_list_says_what_there_is_what_is_here_and_what_it_would_cost(server, nam
 def test_get_names_the_mb_first_and_goes_on_with_the_others(server, named, capsys):
     assert cli("get", "tinymnist", "phantom-skin", "--dry-run") == 0 and not named.exists()
     out = capsys.readouterr().out
-    assert (
-        f"1 file, at most 0.3 MB to get into {named.parent}" in out
-        and "phantom-skin is drawn on this machine: nothing need" in out
-    )
+    assert f"1 file, at most 0.3 MB to get into {named.parent}" in out
+    assert "phantom-skin is drawn on this machine: nothing need" in out
     with pytest.raises(ValueError, match="Choose from"):
         cli("get", "tinymnist", "nosuch")
     assert not named.exists()  # names are checked before anything is fetched
@@ -644,10 +631,8 @@ def test_get_names_the_mb_first_and_goes_on_with_the_others(server, named, capsy
     assert cli("get", "tinymnist") == 0 and f"tinymnist is here: {named}" in capsys.readouterr().out
     catalogue.medmnist_info()["tinymnist"]["n_samples"] = {"train": 400}
     assert cli("get", "tinymnist", "--size", 64, "--root", named.parent / "b") == 1
-    assert (
-        "effml: tinymnist_64.npz could not be fetched" in (err := capsys.readouterr().err)
-        and "4. Say python" in err
-    )
+    assert "effml: tinymnist_64.npz could not be fetched" in (err := capsys.readouterr().err)
+    assert "4. Say python" in err
 
 
 def test_get_offline_names_at_most_the_unpacked_size(named, capsys, monkeypatch):
@@ -665,11 +650,9 @@ def test_verify_finds_the_damaged_and_the_unofficial(named, capsys):
     assert cli("verify", "--dry-run") == 0 and "0.3 MB to read, files: 1" in capsys.readouterr().out
     assert cli("verify") == 0
     out = capsys.readouterr().out
-    assert (
-        f"ok            {named}" in out
-        and "ours.npz (no checksum known)" in out
-        and "1 ok, 0 damaged, 1 not official" in out
-    )
+    assert f"ok            {named}" in out
+    assert "ours.npz (no checksum known)" in out
+    assert "1 ok, 0 damaged, 1 not official" in out
     named.write_bytes(OTHER)
     assert cli("verify", "tinymnist", "phantom-chest") == 1
     assert (
@@ -711,11 +694,9 @@ def test_import_reports_what_was_made_and_what_is_next(tmp_path, capsys, monkeyp
     assert "pictures      25" in capsys.readouterr().out
     assert cli(*words) == 0
     out = capsys.readouterr().out
-    assert (
-        "classes       train (ill 6, well 6), val (ill 3, well 3), test (ill 3, well 3)" in out
-        and "positive      ill" in out
-        and "data=out.npz" in out
-    )
+    assert "classes       train (ill 6, well 6), val (ill 3, well 3), test (ill 3, well 3)" in out
+    assert "positive      ill" in out
+    assert "data=out.npz" in out
     assert "refused       1; " in out and "(1×)" in out
     for wrong, words in (
         ("--columns=x", "give pairs"),

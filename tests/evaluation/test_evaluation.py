@@ -103,15 +103,13 @@ def test_positive_class_zero_is_malignant():
         evaluate(p, y, task="binary", positive=0),
         evaluate(p[:, ::-1], 1 - y, task="binary", positive=1),
     )
-    assert s == replace(swapped, worst_class=1 - swapped.worst_class) and s == evaluate(
-        1 - p1, y, task="binary", positive=0
-    )
+    assert s == replace(swapped, worst_class=1 - swapped.worst_class)
+    assert s == evaluate(1 - p1, y, task="binary", positive=0)
     called = p[:, 0] >= 0.5
     assert s.sensitivity == pytest.approx((called & (y == 0)).sum() / (y == 0).sum())
     assert s.specificity == pytest.approx((~called & (y == 1)).sum() / (y == 1).sum())
-    assert s.sensitivity != pytest.approx(
-        s.specificity, abs=0.02
-    ) and s.prevalence == pytest.approx(0.3)
+    assert s.sensitivity != pytest.approx(s.specificity, abs=0.02)
+    assert s.prevalence == pytest.approx(0.3)
     other = evaluate(p, y, task="binary", positive=1)
     assert (other.sensitivity, other.specificity) == pytest.approx((s.specificity, s.sensitivity))
     assert other.auroc == pytest.approx(s.auroc, abs=1e-12) and s.auroc > 0.6
@@ -190,9 +188,8 @@ def test_the_logit_interval_is_that_of_the_delta_method(decimals):
     error = (high - low) / 2 / 1.959964
     centre, half = np.log(value / (1 - value)), 1.959964 * error / (value * (1 - value))
     expected = 1 / (1 + np.exp([half - centre, -half - centre]))
-    assert high < 1 and auroc_interval(p, y, scale="logit") == pytest.approx(
-        (value, *expected), abs=1e-12
-    )
+    assert high < 1
+    assert auroc_interval(p, y, scale="logit") == pytest.approx((value, *expected), abs=1e-12)
 
 
 def test_interval_is_clipped():
@@ -317,16 +314,12 @@ def test_absent_classes_are_left_out_and_said():
         ("multi-label", np.zeros((50, 3), int)),
     ):
         s = evaluate(p, labels, task=task)
-        assert (
-            np.isnan([*triple(s, "auroc"), s.balanced_accuracy]).all()
-            and "a single class" in s.notes[0]
-        )
+        assert np.isnan([*triple(s, "auroc"), s.balanced_accuracy]).all()
+        assert "a single class" in s.notes[0]
         assert s.majority_rate == 1 and not np.isnan(s.accuracy)
     s = evaluate(p[:, 0], np.zeros(50, int), task="binary", positive=1)
-    assert (
-        np.isnan([*triple(s, "auroc"), *triple(s, "sensitivity")]).all()
-        and "a single class" in s.notes[0]
-    )
+    assert np.isnan([*triple(s, "auroc"), *triple(s, "sensitivity")]).all()
+    assert "a single class" in s.notes[0]
     assert len(s.notes) == 1 and s.prevalence == 0 and 0 < s.specificity <= 1
 
 
@@ -344,11 +337,9 @@ def test_columns_are_plain_numbers():
         POOR.astype(np.float32), np.array([0, 1, 1, 0], np.uint8), task="binary", positive=0
     )
     columns = s.as_columns("test_")
-    assert (
-        columns["test_auroc"] == s.auroc == 0.5
-        and columns["test_n"] == 4
-        and "test_notes" not in columns
-    )
+    assert columns["test_auroc"] == s.auroc == 0.5
+    assert columns["test_n"] == 4
+    assert "test_notes" not in columns
     assert len(columns) == 22 and all(type(x) in (int, float) for x in columns.values())
 
 

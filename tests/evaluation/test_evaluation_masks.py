@@ -60,9 +60,8 @@ def test_by_hand():
     truth[0, 1, 1:4], answer[0, 1, 2:5] = 1, 0.9  # three pixels each, two in common, one beside
     truth[1], answer[1, 0, 0] = 1, 0.5  # all twenty against one of them, 5 px from the far corner
     s = evaluate_masks(answer, truth)
-    assert s.dice == pytest.approx((4 / 6 + 2 / 21) / 2) and s.iou == pytest.approx(
-        (2 / 4 + 1 / 20) / 2
-    )
+    assert s.dice == pytest.approx((4 / 6 + 2 / 21) / 2)
+    assert s.iou == pytest.approx((2 / 4 + 1 / 20) / 2)
     assert (s.dice_pooled, s.pixel_sensitivity, s.pixel_precision) == pytest.approx(
         (2 * 3 / 27, 3 / 23, 3 / 4)
     )
@@ -86,13 +85,10 @@ def test_empty_masks_are_defined_and_counted():
         "images of which one mask is empty, the other not: 2, Dice 0, no distance",
     )
     s = evaluate_masks(none, none)
-    assert (
-        s.dice == s.dice_low == 1
-        and np.isnan([s.hausdorff95, s.hausdorff95_median, s.dice_pooled, s.pixel_precision]).all()
-    )
-    assert (
-        all(type(x) in (int, float) for x in s.as_columns().values()) and len(s.as_columns()) == 12
-    )
+    assert s.dice == s.dice_low == 1
+    assert np.isnan([s.hausdorff95, s.hausdorff95_median, s.dice_pooled, s.pixel_precision]).all()
+    assert all(type(x) in (int, float) for x in s.as_columns().values())
+    assert len(s.as_columns()) == 12
 
 
 def test_patients_not_images_are_drawn():
@@ -105,9 +101,8 @@ def test_patients_not_images_are_drawn():
     def width(s):
         return s.dice_high - s.dice_low
 
-    assert grouped.dice == pytest.approx(once.dice) and width(grouped) == pytest.approx(
-        width(once), rel=1e-6
-    )
+    assert grouped.dice == pytest.approx(once.dice)
+    assert width(grouped) == pytest.approx(width(once), rel=1e-6)
     assert width(loose) < 0.5 * width(grouped) and once.dice_low < once.dice < once.dice_high
     dice = [2 * (a & t).sum() / (a.sum() + t.sum()) for a, t in zip(p >= 0.5, masks)]
     assert width(once) == pytest.approx(2 * 1.96 * np.std(dice) / 14**0.5, rel=0.1)

@@ -106,10 +106,8 @@ def test_paired_macro_auroc_has_the_width_of_the_bootstrap_and_is_binary_for_two
         return roc_auc_score(t, q, multi_class="ovr") - roc_auc_score(t, p, multi_class="ovr")
 
     _, low, high = paired_bootstrap(gain, a, b, y, n=300, strata=y)
-    assert (
-        found.high - found.low == pytest.approx(high - low, rel=0.2)
-        and low < found.difference < high
-    )
+    assert found.high - found.low == pytest.approx(high - low, rel=0.2)
+    assert low < found.difference < high
     a, b, y = correlated(np.random.default_rng(2), 90)
     binary, macro = paired_auroc(a, b, y, positive=1), paired_auroc(a, b, y, task="ordinal")
     assert (macro.low, macro.high, macro.p) == pytest.approx(
@@ -274,11 +272,9 @@ def test_paired_bootstrap():
     _, low, high = paired_bootstrap(np.mean, a)
     assert high - low == pytest.approx(2 * 1.96 * a.std() / 200**0.5, rel=0.05)
     value, low, high = paired_bootstrap(lambda x: np.array([x.mean(), np.nan]), a, n=50)
-    assert (
-        value.shape == low.shape == high.shape == (2,)
-        and low[0] < value[0] < high[0]
-        and np.isnan([low[1], high[1]]).all()
-    )
+    assert value.shape == low.shape == high.shape == (2,)
+    assert low[0] < value[0] < high[0]
+    assert np.isnan([low[1], high[1]]).all()
     for wrong in ((a, b[:-1]), (), (a[:0],)):
         with pytest.raises(ValueError, match="the same images in the same order"):
             paired_bootstrap(np.mean, *wrong)
@@ -296,9 +292,9 @@ def test_paired_scores_are_the_differences_of_evaluate(task):
     one, two = (evaluate(p, labels, thresholds=cut, **how) for p, cut in zip((a, b), cuts))
     for name, d in found.items():
         assert (d.a, d.b) == pytest.approx((getattr(one, name), getattr(two, name)), abs=1e-12)
-        assert (
-            d.difference == pytest.approx(d.b - d.a, abs=1e-12) and d.low < d.high and np.isnan(d.p)
-        )
+        assert d.difference == pytest.approx(d.b - d.a, abs=1e-12)
+        assert d.low < d.high
+        assert np.isnan(d.p)
     if task == "multi-class":
 
         def gain(p, q, t):
@@ -317,16 +313,15 @@ def test_agreement_and_the_class_that_loses_most():
     a, b = y.copy(), y.copy()
     a[:5], b[:5], b[48:58] = 1, 2, 0
     table = agreement(a, b, y)
-    assert table.loc["all", "agreement"] == pytest.approx(1 - 13 / 100) and table.n.tolist() == [
+    assert table.loc["all", "agreement"] == pytest.approx(1 - 13 / 100)
+    assert table.n.tolist() == [
         100,
         50,
         30,
         20,
     ]
-    assert (
-        table.agreement.tolist()[1:] == pytest.approx([45 / 50, 22 / 30, 1])
-        and table.change.idxmin() == 1
-    )
+    assert table.agreement.tolist()[1:] == pytest.approx([45 / 50, 22 / 30, 1])
+    assert table.change.idxmin() == 1
     assert table.change.tolist() == pytest.approx([-0.08, 0, -8 / 30, 0])
     low, high = stats.binomtest(22, 30).proportion_ci(method="wilson")
     assert (table.agreement_low[1], table.agreement_high[1]) == pytest.approx(

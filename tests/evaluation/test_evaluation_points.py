@@ -63,11 +63,9 @@ def test_the_aim_is_about_the_malignant():
     y = np.repeat([0, 1], (20, 60))
     malignant = np.concatenate([[0.1, 0.35], np.linspace(0.4, 0.9, 18), np.linspace(0.02, 0.6, 60)])
     point = operating_point(np.column_stack([malignant, 1 - malignant]), y, positive=0)
-    assert (
-        point.threshold == 0.35
-        and point.sensitivity == 0.95
-        and point.specificity == (malignant[20:] < 0.35).mean() < 0.6
-    )
+    assert point.threshold == 0.35
+    assert point.sensitivity == 0.95
+    assert point.specificity == (malignant[20:] < 0.35).mean() < 0.6
     assert point.notes == () and 0.75 < point.sensitivity_low < 0.95
     other = operating_point(1 - malignant, y, positive=1)
     assert other.threshold != pytest.approx(0.35) and other.n_positive == 60
@@ -129,9 +127,8 @@ def test_order_and_names_do_not_matter(aim):
         == operating_point(p, 1 - y, positive=1, aim=aim)
     )
     float32 = operating_point(p.astype(np.float32), y[:, None], positive=0, aim=aim)
-    assert astuple(float32)[3:] == astuple(point)[3:] and float32.threshold == pytest.approx(
-        point.threshold, rel=1e-6
-    )
+    assert astuple(float32)[3:] == astuple(point)[3:]
+    assert float32.threshold == pytest.approx(point.threshold, rel=1e-6)
     assert (
         0 <= operating_point(np.where(p > 0.9, 1 + 5e-7, p), y, positive=0, aim=aim).threshold <= 1
     )

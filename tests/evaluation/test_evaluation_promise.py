@@ -99,13 +99,10 @@ def test_achieved_is_what_its_parts_say():
             for end in ("", "_low", "_high")
         ]
         assert row[names].tolist() == [getattr(scores, name) for name in names]
-    assert (
-        table.loc["screening", "kept"] == (table.sensitivity["screening"] >= 0.95)
-        and table.kept["youden"] is None
-    )
-    assert table.promise["screening"] == pytest.approx(float(promise(3, 60))) and np.isnan(
-        table.promise["youden"]
-    )
+    assert table.loc["screening", "kept"] == (table.sensitivity["screening"] >= 0.95)
+    assert table.kept["youden"] is None
+    assert table.promise["screening"] == pytest.approx(float(promise(3, 60)))
+    assert np.isnan(table.promise["youden"])
     assert table.promise["confirmation"] == pytest.approx(float(promise(7, 140)))
     row = achieved(val, test, positive=0, aims=["screening"], at_least=0.8).loc["screening"]
     point = operating_point(*val, positive=0, at_least=0.8)
@@ -117,9 +114,8 @@ def test_achieved_is_what_its_parts_say():
 def test_predictive_values_are_bayes_and_lie_in_their_intervals():
     table = predictive_values(rates(40, 36, 100, 80), [0.01, 0.2, 0.5])
     # of 10 000 people at 1 %: 90 of 100 found, 1 980 of 9 900 called in vain
-    assert table.ppv[0.01] == pytest.approx(90 / 2070) and table.npv[0.01] == pytest.approx(
-        7920 / 7930
-    )
+    assert table.ppv[0.01] == pytest.approx(90 / 2070)
+    assert table.npv[0.01] == pytest.approx(7920 / 7930)
     assert table.called[0.01] == pytest.approx(0.207)
     for name in ("ppv", "npv"):
         assert ((table[f"{name}_low"] < table[name]) & (table[name] < table[f"{name}_high"])).all()

@@ -105,10 +105,8 @@ def test_the_worst_class_and_the_rows_of_classes(task):
         )
     assert rows.recall.to_numpy() == pytest.approx(recalls, abs=1e-12)
     assert rows.precision.to_numpy() == pytest.approx(precisions, abs=1e-12)
-    assert (
-        rows.auroc.to_numpy() == pytest.approx(aurocs, abs=1e-12)
-        and rows.n.tolist() == counts.tolist()
-    )
+    assert rows.auroc.to_numpy() == pytest.approx(aurocs, abs=1e-12)
+    assert rows.n.tolist() == counts.tolist()
     assert (s.worst_class_recall, s.worst_class) == (pytest.approx(recalls.min()), recalls.argmin())
     assert ((rows.recall_low < rows.recall) & (rows.recall < rows.recall_high)).all()
     if task == "binary":  # malignant = 0

@@ -56,19 +56,16 @@ def test_a_recipe_compresses_and_its_weights_come_back(store, fields):
     recipe = QUICK.but(**{"weights": QUICK.id, "epochs": 0} | fields)
     row = sweep([recipe], store, keep_weights=True).iloc[0]
     assert row.status == "ok", row.reason
-    assert (
-        row.params < row.params_before
-        and row.macs <= row.macs_before
-        and row.latency_s > 0
-        and 0 < row.kept < 1
-    )
+    assert row.params < row.params_before
+    assert row.macs <= row.macs_before
+    assert row.latency_s > 0
+    assert 0 < row.kept < 1
     assert row.lineage_seconds == load_runs(store).set_index("recipe_id").train_seconds[QUICK.id]
     model = load_compressed(store / row.run_id)
     assert sum(p.numel() for p in model.parameters()) == row.params
     again = sweep([Recipe(weights=recipe.id, epochs=0)], store).iloc[0]
-    assert (
-        again.test_auroc == pytest.approx(row.test_auroc, abs=1e-6) and again.params == row.params
-    )
+    assert again.test_auroc == pytest.approx(row.test_auroc, abs=1e-6)
+    assert again.params == row.params
     other = sweep([Recipe(weights=recipe.id, model="mlp", epochs=0)], store).iloc[0]
     assert other.status == "unsupported" and "compressed lenet5" in other.reason
 
@@ -184,11 +181,9 @@ def test_lineage_counts_each_run_once_and_says_when_it_does_not_know(store):
     }
     other = {"run_id": "b", "train_seconds": 1.0, "train_energy_j": 4.0, "weights": "random"}
     found = lineage(store, row, other, other, None)
-    assert (
-        np.isnan(found["lineage_seconds"])
-        and found["lineage_energy_j"] == 9
-        and lineage(store, None) == {}
-    )
+    assert np.isnan(found["lineage_seconds"])
+    assert found["lineage_energy_j"] == 9
+    assert lineage(store, None) == {}
 
 
 def stored(folder, name, seconds, status="ok", kept=True, **fields):

@@ -29,7 +29,7 @@ UNTRIED = {  # a network, a process of its own, or tables and figures of records
     *("data_label", "own_or_reference", "load_arrays", "report", "over_seeds"),
     *("show_source", "live", "save_figure", "compare"),
     *("tradeoff", "roc"),
-    *("predictive_values", "Record", "NUMERICS"),
+    *("predictive_values", "Record", "NUMERICS", "load_run"),
 }
 
 BELOW = {"save_compressed", "load_compressed"}
@@ -97,6 +97,15 @@ CALLS = {
     "pepr_score": lambda: effml.pepr_score([0.5, 0.6], [1.0, 2.0]),
     "pepr_curve": lambda: effml.pepr_curve([0.5, 0.6], [1.0, 2.0]),
     "best_pepr": lambda: effml.best_pepr([0.5, 0.6], [1.0, 2.0]),
+    "arithmetic": lambda: effml.arithmetic("bf16", "cpu"),
+    "make_optimizer": lambda: effml.make_optimizer(
+        "adam8bit", build_model("mlp").parameters(), 0.1
+    ),
+    "compare_predictions": lambda: effml.compare_predictions(P, P[::-1], LABELS, positive=1),
+    "select": lambda: [
+        effml.select(name, build_model("mlp"), DATA.train.images[:40], labels=LABELS, k=6)
+        for name in ("random", "entropy", "kmeans", "grand")
+    ],
     "pareto_front": lambda: effml.pareto_front([0.5, 0.6], [1.0, 2.0]),
 }
 

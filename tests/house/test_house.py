@@ -206,7 +206,9 @@ def test_links_lead_somewhere():
                 assert (path.parent / target).exists(), f"{path.name}: {target}"
 
 
-def test_readme_commands_exist():
+def test_readme_commands_exist(capsys):
+    from effml.__main__ import main
+
     blocks = "\n".join(re.findall(r"```(?:bash|sh)\n(.*?)```", README, re.S))
     made = set(re.findall(r"\bmake ([a-z-]+)", blocks))
     targets = set(re.findall(r"^([a-z][a-z -]*):", (ROOT / "Makefile").read_text(), re.M))
@@ -214,20 +216,10 @@ def test_readme_commands_exist():
     ours = re.findall(r"python -m effml (.*)", blocks)
     for line in ours:
         words = shlex.split(line.split("#")[0])
-        done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "effml",
-                *words[: 1 + (words[0] in ("data", "energy"))],
-                "--help",
-            ],
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0 and all(
-            word.split("=")[0] in done.stdout for word in words if word.startswith("--")
-        ), line
+        with pytest.raises(SystemExit) as ended:
+            main([*words[: 1 + (words[0] in ("data", "energy"))], "--help"])
+        told, options = capsys.readouterr().out, [word for word in words if word[:2] == "--"]
+        assert ended.value.code == 0 and all(one.split("=")[0] in told for one in options), line
         if words[0] in ("run", "sweep"):
             Recipe.parse(
                 word
@@ -243,29 +235,29 @@ def test_readme_python_runs(tmp_path, monkeypatch, no_data):
         exec(compile(code, "README", "exec"), {"__name__": "readme"})
 
 
-def test_the_command_line(tmp_path):
-    def call(*words):
-        return subprocess.run(
-            [sys.executable, "-m", "effml", *words], capture_output=True, text=True, cwd=tmp_path
-        )
+def test_the_command_line(tmp_path, monkeypatch, capsys):
+    from effml.__main__ import main
 
-    done = call("sweep", "model=mlp", "epochs=1", "seed=0,1", "--store", "s")
-    assert done.returncode == 0 and done.stdout.count(" ok ") == 2, done.stderr
-    assert {r.id for r in grid(Recipe(model="mlp", epochs=1), seed=[0, 1])} == set(
-        load_runs(tmp_path / "s").recipe_id
-    )
-    assert "test_auroc" in call("run", "model=mlp", "epochs=1", "--store", "s").stdout
-    assert "2 runs, 0 unreadable" in call("show", "--store", "s").stdout
-    assert (
-        "Choose from" in (done := call("show", "no_column", "--store", "s")).stderr
-        and done.returncode == 2
-    )
-    assert "There is no store" in call("show", "--store", "nowhere").stderr
-    assert "Recipe has no field 'modle'" in call("run", "modle=mlp").stderr
-    assert call("run", "model=no-such", "--store", "s").returncode == 2
-    doctor = call("doctor")
-    assert (
-        doctor.returncode == 0
-        and "cpu_flags" in doctor.stdout
-        and "native precision" in doctor.stdout
-    )
+    def call(*words):
+        try:
+            status = main([*words])
+        except SystemExit as ended:  # argparse
+            status = ended.code
+        return status, *capsys.readouterr()
+
+    monkeypatch.chdir(tmp_path)
+    status, out, error = call("sweep", "model=mlp", "epochs=1", "seed=0,1", "--store", "s")
+    assert status == 0 and out.count(" ok ") == 2, error
+    asked = {r.id for r in grid(Recipe(model="mlp", epochs=1), seed=[0, 1])}
+    assert asked == set(load_runs(tmp_path / "s").recipe_id)
+    assert "test_auroc" in call("run", "model=mlp", "epochs=1", "--store", "s")[1]
+    assert "2 runs, 0 unreadable" in call("show", "--store", "s")[1]
+    status, _, error = call("show", "no_column", "--store", "s")
+    assert status == 2 and "Choose from" in error
+    assert "There is no store" in call("show", "--store", "nowhere")[2]
+    assert "Recipe has no field 'modle'" in call("run", "modle=mlp")[2]
+    assert call("run", "model=no-such", "--store", "s")[0] == 2
+    process = [sys.executable, "-m", "effml", "doctor"]  # once as users start it
+    done = subprocess.run(process, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "cpu_flags" in done.stdout and "native precision" in done.stdout

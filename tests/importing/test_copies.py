@@ -322,7 +322,8 @@ def test_drop_keeps_one_and_none_where_labels_differ(ward, tmp_path):
     ]
     kept = {one["file"] for one in report["files"]}
     assert kept == {name for name, *_ in rows} - {one["file"] for one in report["refused"]}
-    assert report["passport"]["refused"] == 8 and report["passport"]["counts"].keys() == {
+    assert report["passport"]["refused"] == 8
+    assert report["passport"]["counts"].keys() == {
         "train",
         "val",
         "test",

@@ -113,7 +113,8 @@ def test_a_folder_without_pictures_is_told_what_is_in_it(folder):
 def test_classes_may_be_called_test_and_control(folder):
     draw(folder, ["test/{}.png", "control/{}.png"])
     passport, _ = take(folder)
-    assert passport["positive"] == "test" and passport["classes"]["train"] == {
+    assert passport["positive"] == "test"
+    assert passport["classes"]["train"] == {
         "control": 9,
         "test": 9,
     }

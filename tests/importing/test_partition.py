@@ -75,14 +75,12 @@ def test_a_given_split_may_lack_a_side_but_no_side_a_class():
 
 def test_what_a_name_in_a_table_may_mean():
     find = finder(["a/x.png", "b/x.png", "c/y.jpg", "c/y.PNG"])
-    assert (
-        find("a/x.png") == ["a/x.png"]
-        and find("x.png") == ["a/x.png", "b/x.png"]
-        and find("y.png") == ["c/y.PNG"]
-    )
-    assert (
-        find("c/y") == ["c/y.PNG", "c/y.jpg"] and find("z") == [] and find("../../etc/passwd") == []
-    )
+    assert find("a/x.png") == ["a/x.png"]
+    assert find("x.png") == ["a/x.png", "b/x.png"]
+    assert find("y.png") == ["c/y.PNG"]
+    assert find("c/y") == ["c/y.PNG", "c/y.jpg"]
+    assert find("z") == []
+    assert find("../../etc/passwd") == []
 
 
 def words_of(by, labels, **how):
@@ -121,9 +119,8 @@ def test_classes_too_small_for_the_sides_are_the_cause():
     assert "put classes together (values of a measurement into ranges), or leave them out." in said
     assert "fractions" not in said
     said = words_of("group", ["rare"] * 9 + ["often"] * 50, groups=[0] * 9 + [*range(1, 51)])
-    assert (
-        "1 of 2 classes have fewer than 3 groups" in said and "such as rare with 1 group," in said
-    )
+    assert "1 of 2 classes have fewer than 3 groups" in said
+    assert "such as rare with 1 group," in said
     said = words_of("image", ["rare"] * 2 + ["often"] * 50)
     assert "such as rare with 2 images" in said
     side = split("image", np.array(["rare"] * 2 + ["often"] * 50), fractions=advised(said))

@@ -112,11 +112,9 @@ def test_shape_is_kept_by_padding_and_exif_is_respected():
     wide = np.full((20, 40), 200, np.uint8)
     wide[:, :20] = 100
     padded = read_picture(bytes_of(wide), size=20)
-    assert (
-        (padded.pixels[:5] == 0).all()
-        and (padded.pixels[15:] == 0).all()
-        and (padded.pixels[5:15, :10] == 100).all()
-    )
+    assert (padded.pixels[:5] == 0).all()
+    assert (padded.pixels[15:] == 0).all()
+    assert (padded.pixels[5:15, :10] == 100).all()
     assert "padded with black to a square" in padded.done
     assert (read_picture(bytes_of(wide), size=20, fit="stretch").pixels[:, 10:] == 200).all()
     exif = Image.Exif()
@@ -151,9 +149,8 @@ def test_dicom_windows_slope_and_monochrome1(tmp_path):
         == "to 8 bit: window given, -1000 to 400"
     )
     inverted = shown((-1000, 400), PhotometricInterpretation="MONOCHROME1")
-    assert (
-        inverted.pixels == 255 - shown((-1000, 400)).pixels
-    ).all() and "inverted (MONOCHROME1)" in inverted.done
+    assert (inverted.pixels == 255 - shown((-1000, 400)).pixels).all()
+    assert "inverted (MONOCHROME1)" in inverted.done
     rgb = np.stack([scene(k, (16, 16)) for k in range(3)], 2)
     plain = dicom(
         tmp_path / "y",
@@ -171,9 +168,8 @@ def test_a_soft_mask_is_cut_at_half_its_maximum_and_an_index_counts_in_a_palette
     mask[10:20, 15:45] = 128
     soft = bytes_of(Image.fromarray(mask).resize((90, 45), Image.Resampling.BICUBIC))
     cut, done = read_mask(soft, size=60, shape=(45, 90))
-    assert cut.sum() == 300 and done == (
-        "mask of more than two values cut at the middle of its values",
-    )
+    assert cut.sum() == 300
+    assert done == ("mask of more than two values cut at the middle of its values",)
     index = Image.fromarray(np.uint8(mask > 0), "L").convert("P")
     index.putpalette([255, 255, 255, 0, 0, 0])
     assert (

@@ -25,11 +25,9 @@ def test_every_model_answers_every_shape_and_is_drawn_from_its_seed(name, channe
     batch = torch.randn(2, channels, *[size] * (3 if name == "unet3d" else 2))
     with torch.no_grad():
         first, again, other = (make(seed)(batch) for seed in (1, 1, 2))
-    assert (
-        first.shape == (2, classes, *(batch.shape[2:] if name in SEGMENTING else ()))
-        and torch.equal(first, again)
-        and not torch.equal(first, other)
-    )
+    assert first.shape == (2, classes, *(batch.shape[2:] if name in SEGMENTING else ()))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
 
 
 def test_counts_by_hand():
@@ -61,9 +59,8 @@ def test_the_medmnist_stem_keeps_the_resolution():
 def test_a_transformer_is_built_for_the_size_of_the_images():
     """64 px in patches of 16: 4 × 4 patches and the class token have a position each."""
     model = build_model("vit_tiny_patch16_224", size=64)
-    assert model.pos_embed.shape == (1, 4 * 4 + 1, 192) and model(
-        torch.zeros(2, 1, 64, 64)
-    ).shape == (2, 2)
+    assert model.pos_embed.shape == (1, 4 * 4 + 1, 192)
+    assert model(torch.zeros(2, 1, 64, 64)).shape == (2, 2)
     assert build_model("vit_tiny_patch16_224", size=224).pos_embed.shape == (1, 14 * 14 + 1, 192)
 
 

@@ -28,15 +28,12 @@ def test_layout_is_medmnist(named):
         assert images.shape == (count, *shape) and images.dtype == np.uint8
         assert data[f"{split}_site"].shape == data[f"{split}_year"].shape == (count,)
         if phantom.classes:
-            assert (
-                data[f"{split}_labels"].shape == (count, 1)
-                and data[f"{split}_labels"].dtype == np.uint8
-            )
+            assert data[f"{split}_labels"].shape == (count, 1)
+            assert data[f"{split}_labels"].dtype == np.uint8
         if phantom.structure or name == "phantom-nodule":
             masks = data[f"{split}_masks"]
-            assert masks.shape == (count, *shape[: 3 if name.endswith("3d") else 2]) and set(
-                np.unique(masks)
-            ) == {0, 1}
+            assert masks.shape == (count, *shape[: 3 if name.endswith("3d") else 2])
+            assert set(np.unique(masks)) == {0, 1}
     assert list(data["label_names"]) == (list(phantom.classes) or ["background", phantom.structure])
     assert ("positive" in data) == (len(phantom.classes) == 2)
     assert phantom.modality and "not patients" in phantom.source
@@ -148,7 +145,8 @@ def test_sites_and_years_change_the_images_and_nothing_else(name):
         change = change.reshape(len(change), -1).mean(1)
         first = shifted[f"{part}_site"] == "A"
         assert change[first].mean() < change[~first].mean()
-    assert set(shifted["test_site"]) == set("ABCD") and "D" not in {
+    assert set(shifted["test_site"]) == set("ABCD")
+    assert "D" not in {
         *shifted["train_site"],
         *shifted["val_site"],
     }

@@ -147,9 +147,8 @@ def test_difficulty_fades_the_edge_of_the_brain(name):
 
 def test_volumes_are_cubes_of_one_head(heads):
     images, masks = heads["train_images"], heads["train_masks"]
-    assert (
-        images.shape == masks.shape == (20, 28, 28, 28) and images.dtype == masks.dtype == np.uint8
-    )
+    assert images.shape == masks.shape == (20, 28, 28, 28)
+    assert images.dtype == masks.dtype == np.uint8
     assert all(ndimage.label(mask)[1] == 1 for mask in masks)
     area = masks.mean((2, 3))
     assert (area.max(1) > 0.2).all() and (

@@ -32,11 +32,9 @@ def problem(n=N, d=5, classes=3, epochs=6, seed=0):
 def test_k_unique_indices_the_same_for_a_seed_whatever_holds_the_features(name, k, tmp_path):
     features, labels, scores = problem()
     picked = get_selector(name)(features, labels, k, seed=3, scores=scores)
-    assert (
-        picked.dtype == torch.long
-        and len(picked) == k == len(picked.unique())
-        and 0 <= picked.min() <= picked.max() < N
-    )
+    assert picked.dtype == torch.long
+    assert len(picked) == k == len(picked.unique())
+    assert 0 <= picked.min() <= picked.max() < N
     assert torch.equal(
         picked, get_selector(name)(features, labels[:, None], k, seed=3, scores=scores)
     )
@@ -89,17 +87,16 @@ def test_quotas_are_kept_by_every_selector_and_by_its_prefixes(name):
 
 def test_quotas_round_by_largest_remainder_and_keep_rare_classes():
     labels = torch.tensor([0] * 97 + [1] * 2 + [5])
-    assert (
-        quotas(labels, 10) == {0: 8, 1: 1, 5: 1}
-        and quotas(labels, 1) == {0: 1}
-        and quotas(labels, 100) == {0: 97, 1: 2, 5: 1}
-    )
+    assert quotas(labels, 10) == {0: 8, 1: 1, 5: 1}
+    assert quotas(labels, 1) == {0: 1}
+    assert quotas(labels, 100) == {0: 97, 1: 2, 5: 1}
     draw = torch.Generator().manual_seed(0)
     for _ in range(50):
         labels = torch.randint(7, (100,), generator=draw) ** 2
         for k in (7, 13, 50, 99):
             given = quotas(labels, k)
-            assert sum(given.values()) == k and all(
+            assert sum(given.values()) == k
+            assert all(
                 abs(n - int((labels == c).sum()) * k / 100) <= 1.01 or n == 1
                 for c, n in given.items()
             )
@@ -433,11 +430,9 @@ def test_tau_is_one_for_equal_scores_and_the_identity_of_the_paper_holds():
     g = torch.rand(50, generator=torch.Generator().manual_seed(0))
     share, uniform = g / g.sum(), 1 / 50
     by_paper = 1 / math.sqrt(1 - float((share - uniform).square().sum() / share.square().sum()))
-    assert (
-        tau(g) == pytest.approx(by_paper, rel=1e-5)
-        and tau(torch.ones(9)) == pytest.approx(1)
-        and tau(torch.zeros(9)) == 1
-    )
+    assert tau(g) == pytest.approx(by_paper, rel=1e-5)
+    assert tau(torch.ones(9)) == pytest.approx(1)
+    assert tau(torch.zeros(9)) == 1
     assert tau(torch.eye(16)[0]) == pytest.approx(4)
 
 
@@ -499,9 +494,8 @@ def test_embed_gives_the_inputs_of_the_last_layer():
     for name in ("lenet5", "resnet18"):
         model = build_model(name)
         h = embed(model, images.split(7))
-        assert h.shape == (30, head(model).in_features) and torch.allclose(
-            head(model)(h), model(images), atol=1e-5
-        )
+        assert h.shape == (30, head(model).in_features)
+        assert torch.allclose(head(model)(h), model(images), atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -520,10 +514,8 @@ def test_a_recipe_selects_and_the_record_says_what_was_kept(asked, tmp_path):
     record = run(recipe, store=tmp_path)
     assert record.status == "ok", record.reason
     kept = load_arrays(tmp_path, record.run_id)["train_index"]
-    assert (
-        record.train_n == len(set(kept)) == round(1200 * recipe.train_fraction)
-        and 0 <= record.train_rarest <= record.train_n / 2
-    )
+    assert record.train_n == len(set(kept)) == round(1200 * recipe.train_fraction)
+    assert 0 <= record.train_rarest <= record.train_n / 2
     assert (kept == load_arrays(tmp_path, run(recipe, store=tmp_path).run_id)["train_index"]).all()
 
 

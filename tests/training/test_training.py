@@ -55,11 +55,9 @@ def test_it_learns_what_can_be_learned(task, classes, precision):
         if task == "multi-label"
         else p.argmax(1) == data.test.labels.numpy()
     )
-    assert (
-        right.mean() > 0.95
-        and history.val_score[-1] > 0.95
-        and history.train_loss[-1] < history.train_loss[0]
-    )
+    assert right.mean() > 0.95
+    assert history.val_score[-1] > 0.95
+    assert history.train_loss[-1] < history.train_loss[0]
     weights, products = (
         ("bfloat16" if precision == "bf16" else "float32"),
         ("float32" if precision == "fp32" else "bfloat16"),
@@ -169,11 +167,9 @@ def test_the_epoch_with_the_best_validation_score_is_kept(monkeypatch):
     monkeypatch.setattr("effml.training.loop.validate", validate)
     model = build_model("mlp")
     history = train(model, dots(), recipe=Recipe(epochs=6, patience=2))
-    assert (
-        history.best_epoch == 2
-        and torch.equal(model[1].weight, seen[1])
-        and not torch.equal(seen[1], seen[2])
-    )
+    assert history.best_epoch == 2
+    assert torch.equal(model[1].weight, seen[1])
+    assert not torch.equal(seen[1], seen[2])
     assert len(history.val_score) == 4  # patience 2 ends it after epoch 4
 
 

@@ -82,11 +82,9 @@ def test_augmentation_moves_images_and_masks_alike_and_repeats(name, shape):
     )
     masks = (images[:, 0] > 128).byte()
     one, other = (augment(name, images, masks, torch.Generator().manual_seed(5)) for _ in range(2))
-    assert (
-        torch.equal(one[0], other[0])
-        and one[0].shape == images.shape
-        and one[0].dtype == torch.uint8
-    )
+    assert torch.equal(one[0], other[0])
+    assert one[0].shape == images.shape
+    assert one[0].dtype == torch.uint8
     assert torch.equal((one[0][:, 0] > 128).byte(), one[1])
     changed = (one[0] != images).flatten(1).any(1).float().mean()
     assert (changed == 0) if name == "none" else 0.2 < changed <= 1
@@ -218,10 +216,8 @@ def test_kill_9_and_resume_gives_the_weights_of_an_undisturbed_run(
     history = train(resumed, dots(), recipe=recipe, checkpoint=file)
     undisturbed = train(whole, dots(), recipe=recipe)
     assert history.resumed_epoch == 3 and not file.exists()
-    assert (
-        history.train_loss == undisturbed.train_loss
-        and history.best_epoch == undisturbed.best_epoch
-    )
+    assert history.train_loss == undisturbed.train_loss
+    assert history.best_epoch == undisturbed.best_epoch
     assert all(
         torch.equal(a, b)
         for a, b in zip(resumed.state_dict().values(), whole.state_dict().values())
@@ -375,11 +371,9 @@ def test_a_run_on_masks_reports_dice_and_a_model_that_does_not_fit_is_refused(tm
         Recipe(data="phantom-wound", model="unet", epochs=2, batch_size=16), store=tmp_path
     )
     assert record.status == "ok", record.reason
-    assert (
-        0.2 < record.test_dice < 1
-        and record.test_dice_low < record.test_dice < record.test_dice_high
-        and record.test_n == 100
-    )
+    assert 0.2 < record.test_dice < 1
+    assert record.test_dice_low < record.test_dice < record.test_dice_high
+    assert record.test_n == 100
     assert record.val_auroc is None and record.val_score > 0.2 and record.macs > 0
     assert load_arrays(tmp_path, record.run_id)["test_probabilities"].shape == (100, 28, 28)
     for data, model, words in (
