@@ -29,7 +29,7 @@ UNTRIED = {  # a network, a process of its own, or tables and figures of records
     *("data_label", "own_or_reference", "load_arrays", "report", "over_seeds"),
     *("show_source", "live", "save_figure", "compare"),
     *("tradeoff", "roc"),
-    *("predictive_values", "Record", "NUMERICS", "load_run"),
+    *("predictive_values", "Record", "NUMERICS"),
 }
 
 BELOW = {"save_compressed", "load_compressed"}
@@ -81,13 +81,7 @@ CALLS = {
         build_model("lenet5"), "channels_random", 0.5, example=DATA.train.images[:1]
     ),
     "embed": lambda: effml.embed(build_model("lenet5"), DATA.val.images[:9]),
-    "compare_predictions": lambda: effml.compare_predictions(P, P, LABELS, positive=1),
     "predict": lambda: effml.predict(build_model("lenet5"), DATA.val.images[:9]),
-    "select": lambda: effml.select("kcenter", DATA.train.images[:40], k=4, seed=1),
-    "make_optimizer": lambda: effml.make_optimizer(
-        "adam8bit", [torch.nn.Parameter(torch.ones(3))], 1e-3
-    ),
-    "arithmetic": lambda: effml.arithmetic("amp_bf16", "cpu"),
     "train": lambda: train(build_model("mlp"), DATA, recipe=Recipe(epochs=1)),
     "run": lambda: effml.run(
         Recipe(model="mlp", epochs=1, selection="entropy", proxy="mlp@1", train_fraction=0.1)
