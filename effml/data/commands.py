@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from effml.data.catalogue import RemoteFile, known, origin, public, remote_files
 from effml.data.fetch import fetch, local_files, megabytes, missing
@@ -40,16 +40,6 @@ _ACTIONS = {  # name: what it does, its arguments
 }
 
 
-class Found(NamedTuple):
-    """A file of a data set on this machine. `size` in pixels and `file` are None where no checksum
-    is known."""
-
-    path: Path
-    name: str
-    size: int | None = None
-    file: RemoteFile | None = None
-
-
 def add(parser: argparse.ArgumentParser) -> Any:
     """Add the actions to the parser of `data`, and return them: importing adds its own."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="action")
@@ -67,19 +57,13 @@ def add(parser: argparse.ArgumentParser) -> Any:
     return actions
 
 
-def main(given: argparse.Namespace) -> int:
-    """Do what a parser with `add` was given. Returns 0, or 1 where a file is damaged or could not
-    be fetched."""
-    return given.do(given)
-
-
 def _list(given: argparse.Namespace) -> int:
     found = list(_found(given.root))
     rows = [["name", "shows", "images", "px", "at hand", "licence", f"to get, {given.size} px"]]
     for name, phantom in PHANTOMS.items():
         images, licence = sum(phantom.counts), "Apache-2.0, simulated"
         rows.append([name, phantom.modality, images, "any ≥ 16", "always", licence, "nothing"])
-    here = {(one.name, one.size, one.path.name) for one in found}
+    here = {(name, size, path.name) for path, name, size, _ in found}
     for name in public():
         one, whole, get = known(name), [], "no such size"
         for size, files in one.files.items():
@@ -89,7 +73,7 @@ def _list(given: argparse.Namespace) -> int:
             get = "nothing" if given.size in whole else megabytes(one.files[given.size])
         sizes, at_hand = (" ".join(map(str, some)) for some in (one.files, whole))
         rows.append([name, one.shows, one.images, sizes, at_hand or "no", one.licence, get])
-    for path, name, _, file in sorted(found, key=lambda one: one.name):
+    for path, name, _, file in sorted(found, key=lambda one: one[1]):
         if file is None:
             source, licence = origin(name)
             rows.append([name, source.partition(",")[0], "", "", path, licence, "nothing"])
@@ -115,7 +99,7 @@ def _get(given: argparse.Namespace) -> int:
         count = "1 file" if len(files) == 1 else f"{len(files)} files"
         print(f"{count}, {megabytes(files)} to get into {folders(given.root)[0]}", flush=True)
     failed = 0
-    for name in () if given.dry_run else [name for name, some in lacking.items() if some]:
+    for name in [name for name, some in lacking.items() if some and not given.dry_run]:
         try:
             print(*fetch(name, **where), sep="\n", flush=True)
         except ConnectionError as error:  # the others may lie elsewhere
@@ -125,18 +109,18 @@ def _get(given: argparse.Namespace) -> int:
 
 
 def _verify(given: argparse.Namespace) -> int:
-    asked = set(given.names)
-    found = [one for one in _found(given.root) if not asked or {one.name, one.path.stem} & asked]
-    for name in given.names:
-        if is_phantom(name):
-            print(f"{name} is drawn on this machine: it has no file.")
-        elif not any(name in (one.name, one.path.stem) for one in found):
+    found = list(_found(given.root))
+    if asked := set(given.names):
+        found = [one for one in found if {one[1], one[0].stem} & asked]
+    for name in asked.difference(*({path.stem, name} for path, name, *_ in found)):
+        if not is_phantom(name):
             looked = ", ".join(map(str, folders(given.root)))
             told = advice(name, remote_files(name), given.root)
             raise FileNotFoundError(f"{name} is not in {looked}. {told}")
-    official = [one for one in found if one.file]
+        print(f"{name} is drawn on this machine: it has no file.")
+    official = [path for path, *_, file in found if file]
     if given.dry_run:
-        count = sum(one.path.stat().st_size for one in official) / 1e6
+        count = sum(path.stat().st_size for path in official) / 1e6
         print(f"{count:.1f} MB to read, files: {len(official)}")
         return 0
     damaged = 0
@@ -147,16 +131,17 @@ def _verify(given: argparse.Namespace) -> int:
             print(f"ok            {path}", flush=True)
         else:
             damaged += 1
-            again = f"Get it again: python -m effml data get {name} --size {size}"
-            md5 = digest(path, "md5")
-            print(f"damaged       {path}: its MD5 is {md5}, not {file.md5}. {again}", flush=True)
+            md5, again = digest(path, "md5"), f"python -m effml data get {name} --size {size}"
+            print(f"damaged       {path}: its MD5 is {md5}, not {file.md5}. Get it again: {again}")
     others = len(found) - len(official)
     print(f"{len(official) - damaged} ok, {damaged} damaged, {others} not official")
     return min(damaged, 1)
 
 
-def _found(root: str | os.PathLike | None) -> Iterator[Found]:
-    """The files on this machine, each once; nothing is read, so that this is instant."""
+def _found(
+    root: str | os.PathLike | None,
+) -> Iterator[tuple[Path, str, int | None, RemoteFile | None]]:
+    """Path, name, size and public file (None: not known) of each file here; nothing is read."""
     official = {
         Path(file.path).name: (name, size, file)
         for name in public()
@@ -169,4 +154,4 @@ def _found(root: str | os.PathLike | None) -> Iterator[Found]:
             for path in sorted(folder.glob(way)):
                 if (path.suffix == ".npz" or path.name in official) and path.resolve() not in seen:
                     seen.add(path.resolve())
-                    yield Found(path, *official.get(path.name, (path.stem,)))
+                    yield path, *official.get(path.name, (path.stem, None, None))

@@ -6,11 +6,9 @@ as http://192.168.1.5:8000, or a folder, such as a USB stick.
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from effml.data.catalogue import RemoteFile, public, remote_files
 from effml.data.load import is_phantom
@@ -108,7 +106,8 @@ def download(file: RemoteFile, folder: Path, *, quiet: bool = False) -> Path:
         other = "Give another folder with --root, or root=… in Python."
         raise PermissionError(f"{final.parent} cannot be written to. {other}")
     show, said, part = Progress(final.name, quiet), [], final.with_name(f"{final.name}.part")
-    with _alone(final, show):
+    # the system itself lets go of the lock when a process is killed
+    with FileLock(final.with_name(f".{final.name}.lock")):
         if valid(final, file):  # another process got it while we waited
             return final
         for address in _addresses(file):
@@ -127,25 +126,6 @@ def download(file: RemoteFile, folder: Path, *, quiet: bool = False) -> Path:
 
 def _addresses(file: RemoteFile) -> list[str]:
     """Whom to ask, in order: your mirrors, where the file may lie with or without its folder."""
-    mirrors = []
-    for word in map(str.strip, os.environ.get("EFFML_MIRROR", "").split(",")):
-        mirrors += [word] if Path(word).expanduser().is_dir() and word else word.split()  # MY DISK
+    mirrors = filter(None, map(str.strip, os.environ.get("EFFML_MIRROR", "").split(",")))
     ways = dict.fromkeys((Path(file.path).name, file.path))
     return [f"{mirror.rstrip('/')}/{way}" for mirror in mirrors for way in ways] + [*file.urls]
-
-
-@contextmanager
-def _alone(final: Path, show: Progress) -> Iterator[None]:
-    """One process at a time. The system itself lets go of the lock when a process is killed."""
-    lock = FileLock(f"{final}.lock")
-    try:
-        held = lock.acquire(timeout=0)
-    except Timeout:
-        show.say("another process is getting it; waiting")
-        held = lock.acquire()
-    with held:
-        try:
-            yield
-        finally:
-            with suppress(OSError):  # Windows does not remove open files
-                os.unlink(lock.lock_file)
