@@ -1,4 +1,4 @@
-"""From arrays to a Dataset, and every check that they must pass. Each error says what to do."""
+"""From arrays to a Dataset, and every check that they must pass."""
 
 import functools
 import hashlib
@@ -15,6 +15,7 @@ from effml.data.catalogue import known
 from effml.data.classes import positive_of
 from effml.data.dataset import SPLITS, Dataset, Split
 from effml.data.spelling import key, listed, spellings
+from effml.machine import choose
 
 if TYPE_CHECKING:
     import torch
@@ -52,8 +53,8 @@ def from_arrays(
     positive: int | str | None,
 ) -> Dataset:
     """The work of `Dataset.of`."""
-    if task not in (None, *TASKS):
-        raise ValueError(f"Unknown task {task!r}. Choose from: {', '.join(TASKS)}")
+    if task is not None:
+        choose("task", task, TASKS)
     splits, digest = {}, hashlib.sha256()
     for split, pair in pairs.items():
         if pair is not None:
@@ -65,9 +66,8 @@ def from_arrays(
                 digest.update(np.ascontiguousarray(values.numpy()))
     names = None if classes is None else [str(label) for label in classes]
     if isinstance(positive, str):
-        if positive not in (names := names or ["0", "1"]):
-            raise ValueError(f"{positive!r} is no class. Choose from: {', '.join(names)}")
-        positive = names.index(positive)
+        names = names or ["0", "1"]
+        positive = names.index(choose("class", positive, names))
     passport = {
         "source": "arrays given in Python",
         "licence": "see the arrays' source",

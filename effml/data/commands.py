@@ -13,12 +13,10 @@ from effml.data.load import is_phantom
 from effml.data.places import advice, digest, folders, valid
 from effml.phantoms import PHANTOMS
 
-_CLASS = """Files which this machine has are served to a whole class by
+_CLASS = """This machine serves its files to a whole class by
   python -m http.server 8000 --directory data
-and each computer of the class gets them from there, without the internet, after
-  export EFFML_MIRROR=http://<address of that computer>:8000
-EFFML_MIRROR may also name a folder, such as a USB stick. A download which broke off goes on where
-it stopped."""
+if every other computer has EFFML_MIRROR=http://<address of this one>:8000; a folder, such as a USB
+stick, will do as well. A download that broke off goes on where it stopped."""
 _ROOT = {"metavar": "DIR", "help": "data folder to use before EFFML_DATA and data/"}
 _SIZE = {"type": int, "default": 28, "help": "28 (default), 64, 128 or 224 pixels"}
 _DRY = {"action": "store_true", "help": "say what would be done, in MB, and do nothing"}
@@ -35,7 +33,7 @@ _ACTIONS = {  # name: what it does, its arguments
     ),
     "verify": (
         "compare the files on this machine with their official MD5",
-        {"names": _ANY, "--root": _ROOT, "--dry-run": _DRY},
+        {"names": _ANY, "--root": _ROOT},
     ),
 }
 
@@ -112,30 +110,26 @@ def _verify(given: argparse.Namespace) -> int:
     found = list(_found(given.root))
     if asked := set(given.names):
         found = [one for one in found if {one[1], one[0].stem} & asked]
-    for name in asked.difference(*({path.stem, name} for path, name, *_ in found)):
-        if not is_phantom(name):
+    here = {key for path, name, *_ in found for key in (path.stem, name)}
+    for name in given.names:
+        if is_phantom(name):
+            print(f"{name} is drawn on this machine: it has no file.")
+        elif name not in here:
             looked = ", ".join(map(str, folders(given.root)))
             told = advice(name, remote_files(name), given.root)
             raise FileNotFoundError(f"{name} is not in {looked}. {told}")
-        print(f"{name} is drawn on this machine: it has no file.")
-    official = [path for path, *_, file in found if file]
-    if given.dry_run:
-        count = sum(path.stat().st_size for path in official) / 1e6
-        print(f"{count:.1f} MB to read, files: {len(official)}")
-        return 0
-    damaged = 0
+    count = {"ok": 0, "damaged": 0, "not official": 0}
     for path, name, size, file in found:
+        kind, more = "ok", ""
         if file is None:
-            print(f"not official  {path} (no checksum known)")
-        elif valid(path, file):
-            print(f"ok            {path}", flush=True)
-        else:
-            damaged += 1
-            md5, again = digest(path, "md5"), f"python -m effml data get {name} --size {size}"
-            print(f"damaged       {path}: its MD5 is {md5}, not {file.md5}. Get it again: {again}")
-    others = len(found) - len(official)
-    print(f"{len(official) - damaged} ok, {damaged} damaged, {others} not official")
-    return min(damaged, 1)
+            kind, more = "not official", " (no checksum known)"
+        elif not valid(path, file):
+            again = f"Get it again: python -m effml data get {name} --size {size}"
+            kind, more = "damaged", f": its MD5 is {digest(path, 'md5')}, not {file.md5}. {again}"
+        count[kind] += 1
+        print(f"{kind:12}  {path}{more}", flush=True)
+    print(", ".join(f"{number} {kind}" for kind, number in count.items()))
+    return min(count["damaged"], 1)
 
 
 def _found(

@@ -1,9 +1,6 @@
-"""Public files over poor networks: what lies here is used, else mirrors are asked in order, and
-only bytes with the right MD5 get a file's final name.
-
-Mirrors of your own stand in `EFFML_MIRROR`, separated by commas: a computer in the same room, such
-as http://192.168.1.5:8000, or a folder, such as a USB stick.
-"""
+"""Public files over poor networks: what lies here is used, else mirrors are asked in order, first
+those in `EFFML_MIRROR` (addresses or folders, separated by commas), and only bytes with the right
+MD5 get a file's final name."""
 
 import os
 from pathlib import Path
@@ -26,8 +23,7 @@ def fetch(
 ) -> list[Path]:
     """Get the public files of a data set, if they are not on this machine yet.
 
-    A valid copy on this machine is used whatever the network says. With `EFFML_OFFLINE` no address
-    is asked but the folders in `EFFML_MIRROR`.
+    With `EFFML_OFFLINE` no address is asked but the folders in `EFFML_MIRROR`.
 
     Args:
         name: a MedMNIST set or `mnist`; a phantom has no files.
@@ -64,8 +60,7 @@ def fetch(
 def missing(
     name: str, *, size: int = 28, root: str | os.PathLike | None = None
 ) -> list[RemoteFile]:
-    """The public files of a set which are not on this machine with the right MD5. Raises ValueError
-    for an unknown set."""
+    """The public files of a set which are not on this machine with the right MD5."""
     remote = remote_files(name, size=size)
     if is_phantom(name) or local_files(name, size=size, root=root):
         return []
@@ -92,12 +87,8 @@ def megabytes(files: list[RemoteFile]) -> str:
 
 
 def download(file: RemoteFile, folder: Path, *, quiet: bool = False) -> Path:
-    """Get one file below `folder` from the first mirror of `EFFML_MIRROR` or `file.urls` that has
-    it; its final path.
-
-    Processes that want the same file at the same time wait for the first of them. Raises
-    ConnectionError (what each mirror said) and OSError (disk full or not writable).
-    """
+    """Get one file below `folder` from the first mirror that has it; its final path. Processes that
+    want the same file wait for the first of them."""
     final = folder / file.path
     if valid(final, file):
         return final
@@ -120,8 +111,8 @@ def download(file: RemoteFile, folder: Path, *, quiet: bool = False) -> Path:
                 show.say(str(error))
     if kept := bytes_of(part):
         said.append(f"{kept / 1e6:.1f} MB are kept: the next try goes on from there.")
-    told = "\n".join(said)
-    raise ConnectionError(f"{final.name} could not be fetched. What each mirror said:\n{told}")
+    first = f"{final.name} could not be fetched. What each mirror said:"
+    raise ConnectionError("\n".join([first, *said]))
 
 
 def _addresses(file: RemoteFile) -> list[str]:

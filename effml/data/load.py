@@ -25,13 +25,10 @@ def load_dataset(
     """Load a data set that lies on this machine, or draw a phantom.
 
     Args:
-        name_or_path: a MedMNIST set (its MD5 must be the official one), `mnist`, an .npz in
-            MedMNIST's layout by name or path, or a phantom, with options if you like:
-            `phantom-chest:label_noise=0.2:shift=1` (see `effml.phantoms.make_phantom`).
-        size: the variant of a MedMNIST set or phantom, in pixels. A file comes as it is: a size
-            other than 28 must be its own.
-        root: a folder to look in before the others, which are `EFFML_DATA` and one level below
-            it, `data/` and MedMNIST's cache.
+        name_or_path: a MedMNIST set, `mnist`, an .npz in MedMNIST's layout by name or path, or a
+            phantom, with options if you like: `phantom-chest:label_noise=0.2:shift=1`.
+        size: the variant of a MedMNIST set or phantom, in pixels; a file comes as it is.
+        root: a folder to look in before `EFFML_DATA`, one level below it, `data/` and MedMNIST's.
 
     Returns:
         A `Dataset` of uint8 tensors, with a passport that says what was assumed.
@@ -95,9 +92,7 @@ def _official(path: Path, public: PublicSet) -> bool:
 
 
 def at_hand(ladder: str, *, size: int = 28, root: str | os.PathLike | None = None) -> str:
-    """The first of several data sets that is on this machine.
-
-    A damaged file is an error, not a rung. A file that is there with | in its name is one name.
+    """The first of several data sets that is on this machine. A damaged file is an error.
 
     Args:
         ladder: names in order of preference, such as `"breastmnist|mine|phantom-chest"`.
@@ -127,18 +122,16 @@ def at_hand(ladder: str, *, size: int = 28, root: str | os.PathLike | None = Non
             return name
         except FileNotFoundError as error:
             missing = error
-    raise FileNotFoundError(
-        f"None of {', '.join(names)} is on this machine. The last one: {missing}"
-    )
+    raise FileNotFoundError(f"None of {', '.join(names)} is here. The last one: {missing}")
 
 
 def fingerprint(
     name_or_path: str | os.PathLike, *, size: int = 28, root: str | os.PathLike | None = None
 ) -> str:
-    """SHA-256 of the file a name stands for on this machine, or of the name of a phantom and the
-    number of its drawing. Needs no torch."""
+    """SHA-256 of the file a name stands for, or of a phantom's name and the number of its drawing,
+    since its pixels may differ by rounding between CPUs."""
     name = os.fspath(name_or_path)
-    if is_phantom(name):  # not the pixels, which may differ by rounding between CPUs
+    if is_phantom(name):
         return hashlib.sha256(f"{name} {size} px, drawing {DRAWING}".encode()).hexdigest()
     return digest(find(name, size=size, root=root), "sha256")
 

@@ -21,8 +21,7 @@ def folders(root: str | os.PathLike | None = None) -> list[Path]:
         given = Path(given).expanduser()
         folder = given if given.is_dir() else ROOT / given  # notebooks run in their own folder
         if not folder.is_dir():
-            instead = "Set it to the folder which holds your data, or unset it."
-            raise ValueError(f"EFFML_DATA={given} is no folder. {instead}")
+            raise ValueError(f"EFFML_DATA={given} is no folder. Set it to one, or unset it.")
         found += [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
     if (ROOT / "pyproject.toml").is_file():  # a checkout; else ROOT is where pip puts packages
         found.append(ROOT / "data")
@@ -77,8 +76,7 @@ def advice(name: str, remote: list[RemoteFile], root: str | os.PathLike | None =
 
 
 def valid(path: Path, file: RemoteFile) -> bool:
-    """Whether `path` is this public file, by its MD5 (or by that of its content, for a .gz file
-    that was packed anew)."""
+    """Whether `path` is this public file, by its MD5 or, for a .gz file, that of its content."""
     try:
         return digest(path, "md5") == file.md5 or (
             bool(file.md5_inside) and digest(path, "md5 inside") == file.md5_inside

@@ -69,10 +69,7 @@ def _span(seconds: float) -> str:
 
 
 def insist(address: str, part: Path, file: RemoteFile, show: Progress) -> None:
-    """Bring `part` to the bytes of `file`, asking `address` again as long as that makes sense.
-
-    Raises Unusable if that does not help, and OSError if the disk is full.
-    """
+    """Bring `part` to the bytes of `file`, asking `address` as long as that makes sense."""
     tries, best = 0, bytes_of(part)
     while not bytes_of(part) or _md5(part) != file.md5:
         try:
@@ -114,6 +111,8 @@ def _transfer(address: str, part: Path, file: RemoteFile, show: Progress) -> Non
                 out.write(block)
                 have += len(block)
                 show(have, total)
+            out.flush()
+            os.fsync(out.fileno())
     if total is not None and have < min(total, most):
         raise Interrupted(f"the connection ended after {have / 1e6:.1f} of {total / 1e6:.1f} MB")
     if (found := _md5(part)) != file.md5:
@@ -139,8 +138,7 @@ def _open(address: str, have: int) -> Stream:
 
 
 def _extent(stream: Stream, part: Path) -> tuple[int, int | None]:
-    """Where the bytes of an answer start, at the end of `part` or at 0, and how many the whole file
-    has, None where it is not said."""
+    """Where an answer starts, at the end of `part` or at 0, and how many bytes there are, if said."""
     have = bytes_of(part)
     if isinstance(stream, BufferedReader):
         return stream.seek(have), os.fstat(stream.fileno()).st_size
