@@ -34,9 +34,7 @@ class PublicSet:
     files: dict[int, list[RemoteFile]] = field(default_factory=dict)  # by size in pixels
 
 
-_HOST = "https://ossci-datasets.s3.amazonaws.com/mnist"
-
-
+_HOSTS = "https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/"
 # bytes unpacked, MD5 as torchvision states it, and of what is inside
 _MNIST = """
 train-images-idx3-ubyte 47040016 f68b3c2dcbeaaa9fbdd348bbdeb94873 6bbc9ace898e44ae57da46a324031adb
@@ -44,8 +42,9 @@ train-labels-idx1-ubyte 60008 d53e105ee54ea40749a09fcbcd1e9432 a25bea736e30d166c
 t10k-images-idx3-ubyte 7840016 9fb629c4189551a2d022fa330f9573f3 2646ac647ad5339dbf082846283269ea
 t10k-labels-idx1-ubyte 10008 ec29112dd5afa0611ce80d1b7f02629c 27ae3e4e09519cfbb04c329615203637"""
 _MNIST = [
-    RemoteFile(f"MNIST/raw/{name}.gz", (f"{_HOST}/{name}.gz",), md5, int(size), inside)
+    RemoteFile(f"MNIST/raw/{name}.gz", urls, md5, int(size), inside)
     for name, size, md5, inside in map(str.split, _MNIST.strip().splitlines())
+    for urls in [tuple(f"{host}{name}.gz" for host in _HOSTS)]
 ]
 _WOUNDS = "https://github.com/uwm-bigdata/wound-segmentation"
 SETS = {

@@ -17,45 +17,35 @@ _CLASS = """This machine serves its files to a whole class by
   python -m http.server 8000 --directory data
 if every other computer has EFFML_MIRROR=http://<address of this one>:8000; a folder, such as a USB
 stick, will do as well. A download that broke off goes on where it stopped."""
-_ROOT = {"metavar": "DIR", "help": "data folder to use before EFFML_DATA and data/"}
-_SIZE = {"type": int, "default": 28, "help": "28 (default), 64, 128 or 224 pixels"}
-_DRY = {"action": "store_true", "help": "say what would be done, in MB, and do nothing"}
-_SOME = {"nargs": "+", "metavar": "NAME"}
-_ANY = {"nargs": "*", "metavar": "NAME", "help": "default: all"}
-_ACTIONS = {  # name: what it does, its arguments
-    "list": (
-        "every set by name, which of its sizes are here, and how many MB it may take to get one",
-        {"--size": _SIZE, "--root": _ROOT},
-    ),
-    "get": (
-        "get public sets, checked and resumed",
-        {"names": _SOME, "--size": _SIZE, "--root": _ROOT, "--dry-run": _DRY},
-    ),
-    "verify": (
-        "compare the files on this machine with their official MD5",
-        {"names": _ANY, "--root": _ROOT},
-    ),
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "--size": {"type": int, "default": 28, "help": "28 (default), 64, 128 or 224 pixels"},
+    "--root": {"metavar": "DIR", "help": "data folder to use before EFFML_DATA and data/"},
+    "--dry-run": {"action": "store_true", "help": "say what would be done, in MB, and do nothing"},
 }
 
 
 def add(parser: argparse.ArgumentParser) -> Any:
     """Add the actions to the parser of `data`, and return them: importing adds its own."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="action")
-    for name, (text, arguments) in _ACTIONS.items():
-        sub = actions.add_parser(
-            name,
-            help=text,
-            description=text,
-            epilog=_CLASS * (name == "get"),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        sub.set_defaults(do=globals()[f"_{name}"])
-        for argument, options in arguments.items():
-            sub.add_argument(argument, **options)
+    for do, names, *options in (
+        (_list, "", "--size", "--root"),
+        (_get, "+", "--size", "--root", "--dry-run"),
+        (_verify, "*", "--root", "--dry-run"),
+    ):
+        sub = actions.add_parser(do.__name__[1:], help=do.__doc__, description=do.__doc__)
+        sub.set_defaults(do=do)
+        sub.formatter_class = argparse.RawDescriptionHelpFormatter
+        sub.epilog = _CLASS * (do is _get)
+        if names:
+            told = "default: all" if names == "*" else None
+            sub.add_argument("names", nargs=names, metavar="NAME", help=told)
+        for option in options:
+            sub.add_argument(option, **_OPTIONS[option])
     return actions
 
 
 def _list(given: argparse.Namespace) -> int:
+    """every set by name, which of its sizes are here, and how many MB it may take to get one"""
     found = list(_found(given.root))
     rows = [["name", "shows", "images", "px", "at hand", "licence", f"to get, {given.size} px"]]
     for name, phantom in PHANTOMS.items():
@@ -84,6 +74,7 @@ def _list(given: argparse.Namespace) -> int:
 
 
 def _get(given: argparse.Namespace) -> int:
+    """get public sets, checked and resumed"""
     where = {"size": given.size, "root": given.root}
     lacking = {name: missing(name, **where) for name in dict.fromkeys(given.names)}  # checks names
     for name, files in lacking.items():
@@ -107,6 +98,7 @@ def _get(given: argparse.Namespace) -> int:
 
 
 def _verify(given: argparse.Namespace) -> int:
+    """compare the files on this machine with their official MD5"""
     found = list(_found(given.root))
     if asked := set(given.names):
         found = [one for one in found if {one[1], one[0].stem} & asked]
@@ -118,6 +110,10 @@ def _verify(given: argparse.Namespace) -> int:
             looked = ", ".join(map(str, folders(given.root)))
             told = advice(name, remote_files(name), given.root)
             raise FileNotFoundError(f"{name} is not in {looked}. {told}")
+    if given.dry_run:
+        sizes = [path.stat().st_size for path, *_, file in found if file]
+        print(f"{sum(sizes) / 1e6:.1f} MB to read, files: {len(sizes)}")
+        return 0
     count = {"ok": 0, "damaged": 0, "not official": 0}
     for path, name, size, file in found:
         kind, more = "ok", ""

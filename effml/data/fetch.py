@@ -11,6 +11,7 @@ from effml.data.catalogue import RemoteFile, public, remote_files
 from effml.data.load import is_phantom
 from effml.data.places import advice, find, folders, valid
 from effml.data.transfer import Progress, Unusable, bytes_of, insist
+from effml.machine import choose
 
 
 def fetch(
@@ -65,8 +66,7 @@ def missing(
     if is_phantom(name) or local_files(name, size=size, root=root):
         return []
     if not remote:
-        choices = ", ".join(public())
-        raise ValueError(f"{name!r} is no set with public files. Choose from: {choices}")
+        choose("public set", name, public())
     return [file for file in remote if not valid(folders(root)[0] / file.path, file)]
 
 

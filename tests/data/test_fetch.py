@@ -552,7 +552,7 @@ def test_offline_opens_no_socket(named, monkeypatch):
 
 def test_unknown_sets_and_sizes(named):
     with pytest.raises(
-        ValueError, match="'nosuch' is no set with public files. Choose from: tinymnist, mnist"
+        ValueError, match="Unknown public set 'nosuch'. Choose from: tinymnist, mnist"
     ):
         fetch("nosuch")
     with pytest.raises(ValueError, match="no variant of 50 px. Choose from: 28, 64"):
@@ -631,6 +631,7 @@ def test_verify_finds_the_damaged_and_the_unofficial(named, capsys):
     named.parent.mkdir()
     (named.parent / "ours.npz").write_bytes(b"1")
     named.write_bytes(DATA)
+    assert cli("verify", "--dry-run") == 0 and "0.3 MB to read, files: 1" in capsys.readouterr().out
     assert cli("verify") == 0
     out = capsys.readouterr().out
     assert f"ok            {named}" in out
