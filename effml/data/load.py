@@ -1,4 +1,4 @@
-"""From a name or a path to a Dataset; nothing is downloaded. The layout is MedMNIST's: an .npz with
+"""From a name or a path to a Dataset; nothing is downloaded. The layout is MedMNIST's, an .npz:
 `{split}_images` (N,H,W[,3]) uint8, `{split}_labels` (N,1), and where there are any `{split}_masks`,
 `{split}_groups` (N,), further columns, `label_names`, `positive` (an index) and `passport` (JSON).
 """
@@ -141,7 +141,7 @@ def is_phantom(name: str) -> bool:
 
 
 def _own_passport(name: str, text: str) -> dict[str, Any]:
-    """What an imported file says of itself; what effml finds out by looking stays effml's to say."""
+    """What an imported file says of itself; what effml sees by looking stays effml's to say."""
     kept = "source", "licence", "converted", "split", "positive_from", "preprocessing"
     try:
         said = json.loads(text)

@@ -138,7 +138,7 @@ def _open(address: str, have: int) -> Stream:
 
 
 def _extent(stream: Stream, part: Path) -> tuple[int, int | None]:
-    """Where an answer starts, at the end of `part` or at 0, and how many bytes there are, if said."""
+    """Where an answer starts (at the end of `part` or at 0); how many bytes there are, if said."""
     have = bytes_of(part)
     if isinstance(stream, BufferedReader):
         return stream.seek(have), os.fstat(stream.fileno()).st_size

@@ -1,4 +1,4 @@
-"""Phantoms: medical images simulated from a seed, so that everything runs without data or network.
+"""Phantoms: medical images simulated from a seed; everything runs without data or network.
 A phantom is a line of `PHANTOMS` and a drawing function, which gets the labels of a block of images
 (zeros where there are no classes); `effml.phantoms.brushes` says in which coordinates it draws.
 """
@@ -27,8 +27,8 @@ BLOCK = 50  # images drawn at once: few enough for a laptop's memory at 224 px
 
 @dataclass(frozen=True)
 class Phantom:
-    """`draw(labels (N,), size, difficulty, rng)` gives "images" uint8 (N, H, W[, 3]) or (N, D, H, W)
-    and, where something is to be outlined, "masks" uint8 {0, 1}."""
+    """Calling it draws "images", uint8 (N, H, W[, 3]) or (N, D, H, W), of labels (N,) and, where
+    something is to be outlined, "masks" uint8 {0, 1}."""
 
     draw: Callable[[Array, int, float, np.random.Generator], dict[str, Array]]
     modality: str
@@ -36,6 +36,11 @@ class Phantom:
     classes: dict[str, float]  # name -> frequency, in the labels' order; {}: the task is the mask
     positive: int | None = None  # label of the disease; binary sets only
     structure: str = ""  # what the mask outlines
+
+    def __call__(
+        self, labels: Array, size: int, difficulty: float, rng: np.random.Generator
+    ) -> dict[str, Array]:
+        return self.draw(labels, size, difficulty, rng)
 
 
 _SKIN = dict(akiec=0.06, bcc=0.08, bkl=0.11, df=0.025, mel=0.10, nv=0.60, vasc=0.025)
@@ -95,7 +100,7 @@ def make_phantom(
         rng = np.random.default_rng([seed, index, crc32(name.encode())])
         labels = _labels(count, frequencies, rng)
         blocks = [
-            phantom.draw(labels[i : i + BLOCK], size, difficulty, rng.spawn(1)[0])
+            phantom(labels[i : i + BLOCK], size, difficulty, rng.spawn(1)[0])
             for i in range(0, count, BLOCK)
         ]
         part = {key: np.concatenate([block[key] for block in blocks]) for key in blocks[0]}
