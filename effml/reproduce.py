@@ -9,9 +9,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from base64 import b64decode, b64encode
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -42,20 +44,13 @@ class Plan:
 
 
 def make_plan(profile: str, only: Sequence[str] = ()) -> list[Plan]:
-    """The notebooks of a profile in their order, all or those whose number `only` names.
-
-    Raises ValueError for an unknown profile, notebook or parameter.
-    """
+    """The notebooks of a profile in their order, all or those whose number `only` names."""
     choose("profile", profile, PROFILES)
     paths = {path.name[:2]: path for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))}
-    if unknown := [number for number in only if number not in paths]:
-        known = ", ".join(paths)
-        raise ValueError(f"There is no notebook {unknown[0]!r}. Choose from: {known}")
     if not paths:
-        raise ValueError(
-            f"There are no notebooks in {NOTEBOOKS}. Run this in a checkout of the project that "
-            "was installed with: pip install -e ."
-        )
+        raise ValueError(f"{NOTEBOOKS} has no notebooks. Install a checkout with: pip install -e .")
+    for number in only:
+        choose("notebook", number, paths)
     overrides = _overrides(profile, {n: declared_parameters(path) for n, path in paths.items()})
     numbers = [number for number in paths if not only or number in only]
     return [Plan(paths[n], overrides[n], passport(paths[n], profile)) for n in numbers]
@@ -87,9 +82,9 @@ def reproduce(profile: str = "laptop", only: Sequence[str] = ()) -> int:
 
 
 def _run(plan: Plan, out: Path, state: dict[str, Any]) -> None:
-    """Run one notebook; from its start until its good end it counts as not done."""
+    """Run one notebook; until its good end it counts as not done."""
     state.pop(plan.name, None)
-    _save(out / "state.json", state)
+    save_file(out / "state.json", json.dumps(state).encode())
     known = {row.get("run_id") for row in read_records(LOCAL)[0]}
     failure = execute(plan.path, out / plan.path.name, plan.parameters, out / "figures")
     book = _load(out / plan.path.name)
@@ -102,30 +97,25 @@ def _run(plan: Plan, out: Path, state: dict[str, Any]) -> None:
     if not failure and all(row["status"] in FINAL for row in lost):
         done = {"minutes": plan.minutes, "claims": plan.claims}
         state[plan.name] = {"fingerprint": _fingerprint(plan), **done}
-    _save(out / "state.json", state)
+    save_file(out / "state.json", json.dumps(state).encode())
 
 
 def execute(
     path: Path, out: Path, parameters: dict[str, Any], figures: Path, store: Path = LOCAL
 ) -> str:
-    """Run one notebook in its own process, from its own folder, into `out`.
-
-    Gives the reason if it failed, naming the cell, else an empty text.
-    """
+    """Run one notebook in its own process into `out`. Why it failed, naming the cell, or ""."""
     out.parent.mkdir(parents=True, exist_ok=True)
     if "store" in declared_parameters(path):  # a notebook that reads tables only has none
         parameters = {**parameters, "store": str(store)}
     job = {"input_path": str(path), "output_path": str(out), "parameters": parameters}
     job |= {"cwd": str(path.parent), "kernel_name": "python3", "progress_bar": False}
     environment = {"EFFML_FIGURES": str(figures), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-    command = [sys.executable, "-m", "effml.reproduce"]
-    environment = {**os.environ, **environment}
+    command, environment = [sys.executable, "-m", "effml.reproduce"], os.environ | environment
     done = subprocess.run(command, input=json.dumps(job), text=True, env=environment)
     if done.returncode == 0:
         return ""
     added = {"injected-parameters", "papermill-error-cell-tag"}  # papermill's own cells
-    cells = _load(out).get("cells", [])
-    cells = [cell for cell in cells if not added & set(cell["metadata"].get("tags", []))]
+    cells = [cell for cell in _load(out).get("cells", []) if not added & _tags(cell)]
     for number, cell in enumerate(cells, 1):
         for output in cell.get("outputs", []):
             if output["output_type"] == "error":
@@ -134,14 +124,17 @@ def execute(
     return f"failed: its process ended with exit status {done.returncode}; see its output above"
 
 
+def _tags(cell: dict[str, Any]) -> set[str]:
+    return set(cell["metadata"].get("tags", []))
+
+
 def rewrite_notebooks(only: Sequence[str] = ()) -> int:
     """`make notebooks`: run the laptop profile and write its outputs into notebooks/."""
     return _rewrite(make_plan("laptop", only), NOTEBOOKS, LOCAL, pictures=True)
 
 
 def rewrite_smoke_reference(only: Sequence[str] = ()) -> int:
-    """`make smoke-reference`: run the smoke profile against an empty store. `make test` compares
-    with the text and tables that it writes."""
+    """`make smoke-reference`: what `make test` compares with, from an empty store."""
     os.environ["OMP_NUM_THREADS"] = "1"  # as in the tests: sums depend on it
     with tempfile.TemporaryDirectory() as store:
         return _rewrite(make_plan("smoke", only), SMOKE, Path(store), pictures=False)
@@ -161,18 +154,16 @@ def _rewrite(plans: list[Plan], folder: Path, store: Path, *, pictures: bool) ->
 
 
 def _tidy(path: Path, pictures: bool) -> None:
-    """Keep what a reader needs and the next run gives again: neither timings nor progress nor
-    papermill's own cell; counts from 1."""
+    """Drop timings, progress and papermill's own cell; count from 1."""
     import nbformat
 
     book = nbformat.read(path, as_version=4)
     book.metadata.pop("papermill", None)
-    injected = "injected-parameters"
-    book.cells = [cell for cell in book.cells if injected not in cell.metadata.get("tags", [])]
+    book.cells = [cell for cell in book.cells if "injected-parameters" not in _tags(cell)]
     for cell in book.cells:
         cell.metadata.pop("papermill", None)
-        if not cell.metadata.get("tags", True):
-            del cell.metadata["tags"]
+        if not _tags(cell):
+            cell.metadata.pop("tags", None)
     for count, cell in enumerate((cell for cell in book.cells if cell.cell_type == "code"), 1):
         kept = {key: cell.metadata[key] for key in ("tags", "effml") if key in cell.metadata}
         cell.metadata, cell.execution_count = kept, count
@@ -187,10 +178,7 @@ def _tidy(path: Path, pictures: bool) -> None:
 
 
 def _smaller(picture: str) -> str:
-    """A PNG in base64 with 128 colours, which is a third of the bytes; no figure has many more."""
-    from base64 import b64decode, b64encode
-    from io import BytesIO
-
+    """A PNG in base64 with 128 colours, which is a third of the bytes."""
     from PIL import Image
 
     buffer, image = BytesIO(), Image.open(BytesIO(b64decode(picture))).convert("RGB")
@@ -201,7 +189,7 @@ def _smaller(picture: str) -> str:
 def declared_parameters(path: Path) -> dict[str, Any]:
     """Names and values in a notebook's `parameters` cell. ValueError if it has none."""
     for cell in _load(path)["cells"]:
-        if "parameters" in cell["metadata"].get("tags", []):
+        if "parameters" in _tags(cell):
             names: dict[str, Any] = {}
             exec("".join(cell["source"]), {}, names)  # our own notebook's assignments
             return {name: value for name, value in names.items() if not name.startswith("_")}
@@ -209,27 +197,18 @@ def declared_parameters(path: Path) -> dict[str, Any]:
 
 
 def _overrides(profile: str, declared: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """For each notebook what the profile's `common` part and its own part say.
-
-    A name that no notebook declares is an error: papermill would only warn.
-    """
+    """For each notebook what the profile's `common` part and its own part say."""
     import yaml
 
     path = NOTEBOOKS / "profiles" / f"{profile}.yml"
     given = (yaml.safe_load(path.read_text()) if path.is_file() else None) or {}
-    common = given.pop("common", None) or {}
-    own = {number: given.pop(number, None) or {} for number in declared}
-    if given:
-        known = ", ".join(("common", *declared))
-        raise ValueError(f"{path.name} has a part {next(iter(given))!r}. Choose from: {known}")
-    every = {name for names in declared.values() for name in names}
-    for part, names in {"common": common, **own}.items():
-        allowed = every if part == "common" else set(declared[part])
-        if unknown := sorted(set(names) - allowed):
-            known = ", ".join(sorted(allowed))
-            raise ValueError(
-                f"{path.name}, {part}: unknown parameter {unknown[0]!r}. Choose from: {known}"
-            )
+    allowed = {"common": sorted({name for names in declared.values() for name in names})}
+    allowed |= {number: sorted(names) for number, names in declared.items()}
+    for part, values in given.items():
+        choose(f"part of {path.name}:", part, allowed)
+        for name in values or {}:  # papermill would only warn
+            choose(f"parameter in part {part!r} of {path.name}:", name, allowed[part])
+    common, own = given.get("common") or {}, {n: given.get(n) or {} for n in declared}
     return {
         number: {name: common[name] for name in names if name in common} | own[number]
         for number, names in declared.items()
@@ -245,8 +224,8 @@ def passport(path: Path, profile: str) -> dict[str, float]:
         return {name: float(rows[name][PROFILES.index(profile)]) for name in COSTS}
     except (KeyError, IndexError, ValueError):
         raise ValueError(
-            f"{path.name} must open with a passport: rows `| minutes |`, `| memory, MB |`, "
-            "`| runs |` and `| fetch, MB |` with a number for smoke, laptop and paper."
+            f"{path.name} must open with a passport: a table with a number for smoke, laptop and "
+            "paper in the rows `minutes`, `memory, MB`, `runs` and `fetch, MB`."
         ) from None
 
 
@@ -254,6 +233,7 @@ def _fingerprint(plan: Plan) -> str:
     """Changes with the notebook's cells and parameters, the package, the data its ladders lead to
     and, for a notebook that only reads, the records at hand."""
     from effml.data import at_hand, fingerprint
+    from effml.data.places import folders
 
     cells = [(cell["cell_type"], "".join(cell["source"])) for cell in _load(plan.path)["cells"]]
     sources = [path for root in (ROOT / "effml", NOTEBOOKS) for path in sorted(root.rglob("*"))]
@@ -268,29 +248,21 @@ def _fingerprint(plan: Plan) -> str:
         except (FileNotFoundError, ValueError) as error:
             seen.append(str(error))
     read: list[Path] = []
-    if "tables" in values:
-        from effml.data.places import folders
-
-        for folder in folders():
-            places = (folder / "pepr", folder / "tables", folder.parent / "tables")
-            read += [path for place in places for path in place.glob("*.csv")]
-    if plan.cost["runs"] == 0:
-        stores = (LOCAL, ROOT / "results" / "reference")
-        read += [path for store in stores for path in store.glob("runs-*.jsonl")]
+    for folder in folders() if "tables" in values else ():
+        for place in (folder / "pepr", folder / "tables", folder.parent / "tables"):
+            read += place.glob("*.csv")
+    for store in (LOCAL, ROOT / "results" / "reference") if plan.cost["runs"] == 0 else ():
+        read += store.glob("runs-*.jsonl")
     seen.append(sorted((path.name, path.stat().st_size) for path in set(read)))
     return hashlib.sha256(json.dumps(seen).encode()).hexdigest()
 
 
 def _load(path: Path) -> dict[str, Any]:
-    """A JSON file; empty where it was not written, or was cut short."""
+    """A JSON file; empty where it was not written or was cut short."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return {}
-
-
-def _save(path: Path, state: dict[str, Any]) -> None:
-    save_file(path, json.dumps(state, indent=1).encode())
 
 
 def _print_plan(plans: list[Plan], profile: str) -> None:

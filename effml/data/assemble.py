@@ -1,4 +1,4 @@
-"""From arrays to a Dataset, and every check that they must pass. Each error says what to do."""
+"""From arrays to a Dataset, and every check that they must pass."""
 
 import functools
 import hashlib
@@ -15,6 +15,7 @@ from effml.data.catalogue import known
 from effml.data.classes import positive_of
 from effml.data.dataset import SPLITS, Dataset, Split
 from effml.data.spelling import key, listed, spellings
+from effml.machine import choose
 
 if TYPE_CHECKING:
     import torch
@@ -29,8 +30,8 @@ def assemble(
     """Arrays in MedMNIST's layout as a Dataset. Raises ValueError for what is not right in them."""
     splits = {split: _split(name, split, arrays) for split in SPLITS if f"{split}_images" in arrays}
     if not splits:
-        found = f"found {', '.join(arrays) or 'nothing'}"
-        raise ValueError(f"{name} holds no images. Give train_images, or val_, or test_; {found}.")
+        found = ", ".join(arrays) or "nothing"
+        raise ValueError(f"{name} holds no images, but {found}. Give train_, val_ or test_images.")
     side = next(iter(splits.values())).images.shape[-1]
     if size not in (28, side):
         raise ValueError(f"{name} has images of {side} px, not {size}: give that size, or none.")
@@ -52,8 +53,8 @@ def from_arrays(
     positive: int | str | None,
 ) -> Dataset:
     """The work of `Dataset.of`."""
-    if task not in (None, *TASKS):
-        raise ValueError(f"Unknown task {task!r}. Choose from: {', '.join(TASKS)}")
+    if task is not None:
+        choose("task", task, TASKS)
     splits, digest = {}, hashlib.sha256()
     for split, pair in pairs.items():
         if pair is not None:
@@ -65,9 +66,8 @@ def from_arrays(
                 digest.update(np.ascontiguousarray(values.numpy()))
     names = None if classes is None else [str(label) for label in classes]
     if isinstance(positive, str):
-        if positive not in (names := names or ["0", "1"]):
-            raise ValueError(f"{positive!r} is no class. Choose from: {', '.join(names)}")
-        positive = names.index(positive)
+        names = names or ["0", "1"]
+        positive = names.index(choose("class", positive, names))
     passport = {
         "source": "arrays given in Python",
         "licence": "see the arrays' source",
@@ -106,10 +106,8 @@ def _checked(
     groups, named = _disjoint(name, splits), names is not None
     if task != "multi-label" and (columns := _one_hot(splits)):
         if names and len(names) != columns:
-            raise ValueError(
-                f"{name}: the labels have {columns} columns, but {len(names)} classes are named: "
-                f"{', '.join(names)}"
-            )
+            found = f"{columns} columns, but {len(names)} classes are named: {', '.join(names)}"
+            raise ValueError(f"{name}: the labels have {found}")
         names = names or [str(k) for k in range(columns)]
         splits = {k: replace(part, labels=part.labels.argmax(1)) for k, part in splits.items()}
         said = f"one-hot columns, read as class numbers 0 to {columns - 1}"
@@ -144,18 +142,14 @@ def _split(name: str, split: str, arrays: dict[str, np.ndarray]) -> Split:
     import torch
 
     images = arrays[f"{split}_images"]
-    if images.dtype != np.uint8 or images.ndim not in (3, 4, 5) or not images.size:
+    rgb = images.ndim > 3 and images.shape[-1] == 3
+    right = images.ndim == 3 or images.ndim == 4 and min(images.shape[1:]) >= 8 or rgb
+    if images.dtype != np.uint8 or images.ndim > 5 or not right or not images.size:
         raise ValueError(
             f"{name}: {split}_images is {images.dtype} {images.shape}. Expected uint8 (N,H,W), "
-            "(N,H,W,3) or volumes (N,D,H,W), with at least one image: scale floats to 0…255 and "
-            "cast, leave an absent split out."
-        )
-    rgb = images.shape[-1] == 3 and images.ndim > 3
-    if not rgb and (images.ndim == 5 or images.ndim == 4 and min(images.shape[1:]) < 8):
-        raise ValueError(
-            f"{name}: {split}_images {images.shape} is neither RGB (N,H,W,3) nor volumes (N,D,H,W) "
-            "of at least 8 px a side: put the colours last, leave out a channel axis of 1 and "
-            "transparency."
+            "RGB (N,H,W,3) or volumes (N,D,H,W) of at least 8 px a side, with at least one image: "
+            "scale floats to 0…255 and cast, put colours last, leave out an absent split, "
+            "transparency and a channel axis of 1."
         )
     mine = [column for column in arrays if column.startswith(f"{split}_")]
     rest = {column.removeprefix(f"{split}_"): arrays[column] for column in mine}
@@ -166,10 +160,8 @@ def _split(name: str, split: str, arrays: dict[str, np.ndarray]) -> Split:
     maps = [one._mmap for one in (images, rest.get("masks")) if isinstance(one, np.memmap)]
     labels, masks, groups = (rest.pop(column, None) for column in ("labels", "masks", "groups"))
     if groups is not None and (groups.ndim != 1 or groups.dtype.kind not in "iuUS"):
-        found = f"{groups.dtype} {groups.shape}"
-        raise ValueError(
-            f"{name}: {split}_groups must be names or whole numbers (N,); found {found}."
-        )
+        found = f"are {groups.dtype} {groups.shape}"
+        raise ValueError(f"{name}: {split}_groups {found}. Give names or whole numbers (N,).")
     return Split(
         images=torch.from_numpy(pixels),
         labels=_labels(name, split, labels),
@@ -187,16 +179,12 @@ def _pair(name: str, split: str, images: Any, labels: Any) -> Split:
     if not isinstance(images, torch.Tensor):
         images = np.asarray(images)
     kind, shape = str(images.dtype).removeprefix("torch."), tuple(images.shape)
-    if kind != "uint8" or len(shape) not in (3, 4, 5) or not min(shape):
+    right = len(shape) == 3 or len(shape) in (4, 5) and shape[1] < 8
+    if kind != "uint8" or not right or not min(shape):
         raise ValueError(
-            f"{name}: the {split} images are {kind} {shape}. Give uint8 (N, C, H, W) or (N, H, W), "
-            "with at least one image: scale floats to 0…255 and cast."
-        )
-    if len(shape) > 3 and shape[1] >= 8:
-        raise ValueError(
-            f"{name}: the {split} images {shape} have {shape[1]} channels in axis 1. Give "
-            "(N, C, H, W) with fewer than 8 channels: move colours from the last axis to axis 1, "
-            "and give volumes as (N, 1, D, H, W)."
+            f"{name}: the {split} images are {kind} {shape}. Give uint8 (N, C, H, W), C below 8, "
+            "or (N, H, W), with at least one image: scale floats to 0…255 and cast, move colours "
+            "from the last axis to axis 1, give volumes as (N, 1, D, H, W)."
         )
     if not isinstance(images, torch.Tensor):
         images = np.require(images, requirements="W")  # torch takes no read-only array …
@@ -226,23 +214,18 @@ def _labels(name: str, split: str, labels: np.ndarray | None) -> "torch.Tensor |
     with np.errstate(invalid="ignore"):
         whole = plain and (labels == np.floor(labels)).all() and (labels >= 0).all()
     if not whole or np.isinf(labels).any():
-        found = f"{labels.dtype} {labels.shape}"
-        raise ValueError(
-            f"{name}: {split}_labels must be whole numbers from 0 in shape (N,1); found {found}."
-        )
+        found = f"are {labels.dtype} {labels.shape}"
+        raise ValueError(f"{name}: {split}_labels {found}. Give whole numbers from 0 (N,1).")
     labels = labels.reshape(len(labels), -1)
     if labels.max() > (1 if labels.shape[1] > 1 else 65_535):
-        raise ValueError(
-            f"{name}: {split}_labels holds {labels.max():g}. Give class numbers from 0 in shape "
-            "(N,1), or 0 and 1 for each of several labels."
-        )
+        wanted = "class numbers from 0 (N,1), or 0 and 1 for each of several labels"
+        raise ValueError(f"{name}: {split}_labels holds {labels.max():g}. Give {wanted}.")
     labels = torch.from_numpy(labels.astype(np.int64))
     return labels.squeeze(1) if labels.shape[1] == 1 else labels
 
 
 def _one_hot(splits: Splits) -> int:
-    """Of how many columns the labels are, if every row of every split holds one 1 and else 0;
-    otherwise 0."""
+    """The columns of the labels if every row of every split holds a single 1; else 0."""
     labels = [part.labels for part in splits.values()]
     if any(part is None or part.ndim != 2 or not (part.sum(1) == 1).all() for part in labels):
         return 0
@@ -252,15 +235,13 @@ def _one_hot(splits: Splits) -> int:
 def _with_absent(
     name: str, splits: Splits, classes: tuple[str, ...], passport: dict[str, Any]
 ) -> dict[str, Any]:
-    """The passport with a remark on classes without an image to learn from or to choose by."""
+    """The passport with a remark on classes without an image to learn from or choose by."""
     told = []
     for split, kind in (("train", "training"), ("val", "validation")):
-        labels = splits[split].labels if split in splits else None
-        if labels is None:
+        if split not in splits or (labels := splits[split].labels) is None:
             continue
-        seen = labels.numpy()
-        has = set((seen if seen.ndim == 1 else np.flatnonzero(seen.any(0))).tolist())
-        if names := [label for k, label in enumerate(classes) if k not in has]:
+        has = labels if labels.ndim == 1 else labels.any(0).nonzero()
+        if names := [label for k, label in enumerate(classes) if not (has == k).any()]:
             some = ", ".join(names[:5]) + ", …" * (len(names) > 5)
             many = f"classes {some} have" if len(names) > 1 else f"class {some} has"
             told.append(f"{many} no {kind} image")
@@ -284,30 +265,26 @@ def _masks(
         return None
     fits = masks.shape[1:] == shape and masks.dtype.kind in "biu"
     if not fits or masks.max() > 1 or masks.min() < 0:
-        raise ValueError(
-            f"{name}: {split}_masks must be 0 or 1 in the images' shape {shape}; found "
-            f"{masks.dtype} {masks.shape[1:]} from {masks.min()} to {masks.max()}."
-        )
+        found = f"{masks.dtype} {masks.shape[1:]} from {masks.min()} to {masks.max()}"
+        raise ValueError(f"{name}: {split}_masks is {found}. Give 0 or 1 in the shape {shape}.")
     small = masks.dtype.itemsize == 1  # a memory map stays one
     return torch.from_numpy(masks.view(np.uint8) if small else masks.astype(np.uint8))
 
 
 def _disjoint(name: str, splits: Splits) -> dict[str, int] | None:
-    """How many groups each split has, as they are spelt. None may be on two sides, in whatever
-    spelling: what is learnt by heart would look like skill.
-    """
+    """How many groups each split has. None may be on two sides, in whatever spelling."""
     known = {split: part.groups for split, part in splits.items() if part.groups is not None}
     groups = {split: set(names.tolist()) for split, names in known.items()}
     named = {
-        split: {key(one[0]): one for one in spellings(names).values()}
-        for split, names in groups.items()
+        split: {key(one): same for one, same in spellings(groups[split]).items()}
+        for split in groups
     }
     for one, other in combinations(named, 2):
         if leak := sorted(set(named[one]) & set(named[other])):
             both = [sorted({*named[one][group], *named[other][group]}) for group in leak]
+            found = f"{len(leak)} groups are in {one} and in {other}, such as {listed(both, 3)}"
             raise ValueError(
-                f"{name}: {len(leak)} groups are in {one} and in {other}, such as "
-                f"{listed(both, 3)}. Split by group, for instance with python -m effml data import."
+                f"{name}: {found}. Split by group, as python -m effml data import does."
             )
     return {split: len(found) for split, found in groups.items()} or None
 
@@ -318,8 +295,7 @@ def _classes(
     labels = [part.labels for part in splits.values() if part.labels is not None]
     if not labels:
         if any(part.masks is None for part in splits.values()):
-            lacking = "neither labels nor masks for every split"
-            raise ValueError(f"{name} has {lacking}: add {{split}}_labels or {{split}}_masks.")
+            raise ValueError(f"{name} has neither labels nor masks for every split: add them.")
         return tuple(names or ("background", "structure")), "segmentation"
     if len({part.shape[1:] for part in labels}) > 1:
         widths = [tuple(part.shape[1:]) for part in labels]
@@ -327,25 +303,19 @@ def _classes(
     several = labels[0].ndim == 2
     count = labels[0].shape[1] if several else max(int(part.max()) for part in labels) + 1
     if names and (count > len(names) or several and count < len(names)):
-        raise ValueError(
-            f"{name}: the labels go up to {count - 1}, but {len(names)} classes are named: "
-            f"{', '.join(names)}"
-        )
+        found = f"{count - 1}, but {len(names)} classes are named: {', '.join(names)}"
+        raise ValueError(f"{name}: the labels go up to {found}")
     if not names and not several:
         seen = np.unique(np.concatenate([part.numpy() for part in labels])).tolist()
         if len(seen) < count and "train" in splits:
             absent = ", ".join(map(str, sorted({*range(count)} - {*seen})[:5]))
-            raise ValueError(
-                f"{name}: the labels go up to {count - 1}, but no image has {absent}. "
-                "Number the classes from 0 without gaps, or name them all (label_names)."
-            )
+            found = f"the labels go up to {count - 1}, but no image has {absent}"
+            raise ValueError(f"{name}: {found}. Number the classes without gaps, or name them all.")
     classes = tuple(names or map(str, range(max(count, 2))))
     guess = "multi-label" if several else "binary" if len(classes) == 2 else "multi-class"
     if task not in (None, guess) and (task != "ordinal" or several):
-        raise ValueError(
-            f"{name}: its labels are {guess} ({len(classes)} classes), not {task}. Give class "
-            "numbers (N,), 0 and 1 (N, L) for several labels, or no task."
-        )
+        found = f"its labels are {guess} ({len(classes)} classes), not {task}"
+        raise ValueError(f"{name}: {found}. Give other labels, or no task.")
     return classes, task or guess
 
 
@@ -358,6 +328,5 @@ def _positive(
         return positive_of(classes) if named else (1, "assumed: the last class")
     number = positive.ravel()
     if len(number) != 1 or number[0] not in (0, 1):
-        wanted = "0 or 1, the class that sensitivity is about"
-        raise ValueError(f"{name}: positive={positive!r} must be {wanted}.")
+        raise ValueError(f"{name}: positive={positive!r} must be 0 or 1.")
     return int(number[0]), stated

@@ -11,8 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A public file: its path below a data folder, where to get it in order of preference, and how
-    to know it."""
+    """A public file: its path below a data folder, where to get it, and how to know it."""
 
     path: str
     urls: tuple[str, ...]
@@ -23,7 +22,7 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class PublicSet:
-    """What is known of a public set. MedMNIST's own passports complete its entries."""
+    """What is known of a public set; MedMNIST's own passports complete its entries."""
 
     shows: str
     source: str = ""
@@ -36,22 +35,16 @@ class PublicSet:
 
 
 _HOSTS = "https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/"
-
-
-def _idx_file(name: str, size: int, md5: str, inside: str) -> RemoteFile:
-    urls = tuple(host + name for host in _HOSTS)
-    return RemoteFile(f"MNIST/raw/{name}", urls, md5, size, inside)
-
-
 # bytes unpacked, MD5 as torchvision states it, and of what is inside
 _MNIST = """
-train-images-idx3 47040016 f68b3c2dcbeaaa9fbdd348bbdeb94873 6bbc9ace898e44ae57da46a324031adb
-train-labels-idx1 60008 d53e105ee54ea40749a09fcbcd1e9432 a25bea736e30d166cdddb491f175f624
-t10k-images-idx3 7840016 9fb629c4189551a2d022fa330f9573f3 2646ac647ad5339dbf082846283269ea
-t10k-labels-idx1 10008 ec29112dd5afa0611ce80d1b7f02629c 27ae3e4e09519cfbb04c329615203637"""
+train-images-idx3-ubyte 47040016 f68b3c2dcbeaaa9fbdd348bbdeb94873 6bbc9ace898e44ae57da46a324031adb
+train-labels-idx1-ubyte 60008 d53e105ee54ea40749a09fcbcd1e9432 a25bea736e30d166cdddb491f175f624
+t10k-images-idx3-ubyte 7840016 9fb629c4189551a2d022fa330f9573f3 2646ac647ad5339dbf082846283269ea
+t10k-labels-idx1-ubyte 10008 ec29112dd5afa0611ce80d1b7f02629c 27ae3e4e09519cfbb04c329615203637"""
 _MNIST = [
-    _idx_file(f"{name}-ubyte.gz", int(size), md5, inside)
-    for name, size, md5, inside in [line.split() for line in _MNIST.strip().splitlines()]
+    RemoteFile(f"MNIST/raw/{name}.gz", urls, md5, int(size), inside)
+    for name, size, md5, inside in map(str.split, _MNIST.strip().splitlines())
+    for urls in [tuple(f"{host}{name}.gz" for host in _HOSTS)]
 ]
 _WOUNDS = "https://github.com/uwm-bigdata/wound-segmentation"
 SETS = {
@@ -113,12 +106,9 @@ SETS = {
         "CC0",
     ),
 }
-_TASKS = {
-    "binary-class": "binary",
-    "multi-label, binary-class": "multi-label",
-    "multi-class": "multi-class",
-    "ordinal-regression": "ordinal",
-}
+
+
+_TASKS = {"binary-class": "binary", "ordinal-regression": "ordinal"}
 
 
 def known(name: str) -> PublicSet | None:
@@ -127,13 +117,13 @@ def known(name: str) -> PublicSet | None:
     base = re.sub(r"_(64|128|224|reordered)$", "", stem)
     if info := medmnist_info().get(base):
         shuffled = " (the official images, training order shuffled)" * stem.endswith("_reordered")
-        found = SETS.get(base, PublicSet("images"))
+        found, kind = SETS.get(base, PublicSet("images")), info["task"].partition(",")[0]
         return replace(
             found,
-            shows=f"{found.shows}, {info['task'].partition(',')[0]}",
+            shows=f"{found.shows}, {kind}",
             source=f"MedMNIST v2, {info['url'].partition('?')[0]}{shuffled}",
             licence=info["license"],
-            task=_TASKS[info["task"]],
+            task=_TASKS.get(kind, kind),
             classes=tuple(info["label"].values()),
             images=sum(info["n_samples"].values()),
             files=_medmnist_files(base, info),
@@ -165,8 +155,7 @@ def public() -> list[str]:
 
 
 def remote_files(name: str, *, size: int = 28) -> list[RemoteFile]:
-    """The public files of the set `name` in its variant of `size` pixels; none where a name has no
-    public file. Raises ValueError for a size that the set does not have."""
+    """The public files of a set in its variant of `size` pixels; none where it has none."""
     if name not in public():
         return []
     files = known(name).files
@@ -180,9 +169,7 @@ def remote_files(name: str, *, size: int = 28) -> list[RemoteFile]:
 def medmnist_info() -> dict[str, dict[str, Any]]:
     """MedMNIST's own passports, read as a literal: importing the package would import torch and
     make a folder at home."""
-    spec = importlib.util.find_spec("medmnist")
-    if spec is None or spec.origin is None:
-        return {}
-    tree = ast.parse(Path(spec.origin).with_name("info.py").read_text(encoding="utf-8"))
+    folder = Path(importlib.util.find_spec("medmnist").origin).parent
+    tree = ast.parse((folder / "info.py").read_text(encoding="utf-8"))
     found = (node for node in tree.body if isinstance(node, ast.Assign))
     return next(ast.literal_eval(one.value) for one in found if one.targets[0].id == "INFO")

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from effml.data.catalogue import RemoteFile, known, origin, public, remote_files
 from effml.data.fetch import fetch, local_files, megabytes, missing
@@ -13,73 +13,45 @@ from effml.data.load import is_phantom
 from effml.data.places import advice, digest, folders, valid
 from effml.phantoms import PHANTOMS
 
-_CLASS = """Files which this machine has are served to a whole class by
+_CLASS = """This machine serves its files to a whole class by
   python -m http.server 8000 --directory data
-and each computer of the class gets them from there, without the internet, after
-  export EFFML_MIRROR=http://<address of that computer>:8000
-EFFML_MIRROR may also name a folder, such as a USB stick. A download which broke off goes on where
-it stopped."""
-_ROOT = {"metavar": "DIR", "help": "data folder to use before EFFML_DATA and data/"}
-_SIZE = {"type": int, "default": 28, "help": "28 (default), 64, 128 or 224 pixels"}
-_DRY = {"action": "store_true", "help": "say what would be done, in MB, and do nothing"}
-_SOME = {"nargs": "+", "metavar": "NAME"}
-_ANY = {"nargs": "*", "metavar": "NAME", "help": "default: all"}
-_ACTIONS = {  # name: what it does, its arguments
-    "list": (
-        "every set by name, which of its sizes are here, and how many MB it may take to get one",
-        {"--size": _SIZE, "--root": _ROOT},
-    ),
-    "get": (
-        "get public sets, checked and resumed",
-        {"names": _SOME, "--size": _SIZE, "--root": _ROOT, "--dry-run": _DRY},
-    ),
-    "verify": (
-        "compare the files on this machine with their official MD5",
-        {"names": _ANY, "--root": _ROOT, "--dry-run": _DRY},
-    ),
+if every other computer has EFFML_MIRROR=http://<address of this one>:8000; a folder, such as a USB
+stick, will do as well. A download that broke off goes on where it stopped."""
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "--size": {"type": int, "default": 28, "help": "28 (default), 64, 128 or 224 pixels"},
+    "--root": {"metavar": "DIR", "help": "data folder to use before EFFML_DATA and data/"},
+    "--dry-run": {"action": "store_true", "help": "say what would be done, in MB, and do nothing"},
 }
-
-
-class Found(NamedTuple):
-    """A file of a data set on this machine. `size` in pixels and `file` are None where no checksum
-    is known."""
-
-    path: Path
-    name: str
-    size: int | None = None
-    file: RemoteFile | None = None
 
 
 def add(parser: argparse.ArgumentParser) -> Any:
     """Add the actions to the parser of `data`, and return them: importing adds its own."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="action")
-    for name, (text, arguments) in _ACTIONS.items():
-        sub = actions.add_parser(
-            name,
-            help=text,
-            description=text,
-            epilog=_CLASS * (name == "get"),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        sub.set_defaults(do=globals()[f"_{name}"])
-        for argument, options in arguments.items():
-            sub.add_argument(argument, **options)
+    for do, names, *options in (
+        (_list, "", "--size", "--root"),
+        (_get, "+", "--size", "--root", "--dry-run"),
+        (_verify, "*", "--root", "--dry-run"),
+    ):
+        sub = actions.add_parser(do.__name__[1:], help=do.__doc__, description=do.__doc__)
+        sub.set_defaults(do=do)
+        sub.formatter_class = argparse.RawDescriptionHelpFormatter
+        sub.epilog = _CLASS * (do is _get)
+        if names:
+            told = "default: all" if names == "*" else None
+            sub.add_argument("names", nargs=names, metavar="NAME", help=told)
+        for option in options:
+            sub.add_argument(option, **_OPTIONS[option])
     return actions
 
 
-def main(given: argparse.Namespace) -> int:
-    """Do what a parser with `add` was given. Returns 0, or 1 where a file is damaged or could not
-    be fetched."""
-    return given.do(given)
-
-
 def _list(given: argparse.Namespace) -> int:
+    """every set by name, which of its sizes are here, and how many MB it may take to get one"""
     found = list(_found(given.root))
     rows = [["name", "shows", "images", "px", "at hand", "licence", f"to get, {given.size} px"]]
     for name, phantom in PHANTOMS.items():
         images, licence = sum(phantom.counts), "Apache-2.0, simulated"
         rows.append([name, phantom.modality, images, "any ≥ 16", "always", licence, "nothing"])
-    here = {(one.name, one.size, one.path.name) for one in found}
+    here = {(name, size, path.name) for path, name, size, _ in found}
     for name in public():
         one, whole, get = known(name), [], "no such size"
         for size, files in one.files.items():
@@ -89,7 +61,7 @@ def _list(given: argparse.Namespace) -> int:
             get = "nothing" if given.size in whole else megabytes(one.files[given.size])
         sizes, at_hand = (" ".join(map(str, some)) for some in (one.files, whole))
         rows.append([name, one.shows, one.images, sizes, at_hand or "no", one.licence, get])
-    for path, name, _, file in sorted(found, key=lambda one: one.name):
+    for path, name, _, file in sorted(found, key=lambda one: one[1]):
         if file is None:
             source, licence = origin(name)
             rows.append([name, source.partition(",")[0], "", "", path, licence, "nothing"])
@@ -102,6 +74,7 @@ def _list(given: argparse.Namespace) -> int:
 
 
 def _get(given: argparse.Namespace) -> int:
+    """get public sets, checked and resumed"""
     where = {"size": given.size, "root": given.root}
     lacking = {name: missing(name, **where) for name in dict.fromkeys(given.names)}  # checks names
     for name, files in lacking.items():
@@ -115,7 +88,7 @@ def _get(given: argparse.Namespace) -> int:
         count = "1 file" if len(files) == 1 else f"{len(files)} files"
         print(f"{count}, {megabytes(files)} to get into {folders(given.root)[0]}", flush=True)
     failed = 0
-    for name in () if given.dry_run else [name for name, some in lacking.items() if some]:
+    for name in [name for name, some in lacking.items() if some and not given.dry_run]:
         try:
             print(*fetch(name, **where), sep="\n", flush=True)
         except ConnectionError as error:  # the others may lie elsewhere
@@ -125,38 +98,40 @@ def _get(given: argparse.Namespace) -> int:
 
 
 def _verify(given: argparse.Namespace) -> int:
-    asked = set(given.names)
-    found = [one for one in _found(given.root) if not asked or {one.name, one.path.stem} & asked]
+    """compare the files on this machine with their official MD5"""
+    found = list(_found(given.root))
+    if asked := set(given.names):
+        found = [one for one in found if {one[1], one[0].stem} & asked]
+    here = {key for path, name, *_ in found for key in (path.stem, name)}
     for name in given.names:
         if is_phantom(name):
             print(f"{name} is drawn on this machine: it has no file.")
-        elif not any(name in (one.name, one.path.stem) for one in found):
+        elif name not in here:
             looked = ", ".join(map(str, folders(given.root)))
             told = advice(name, remote_files(name), given.root)
             raise FileNotFoundError(f"{name} is not in {looked}. {told}")
-    official = [one for one in found if one.file]
     if given.dry_run:
-        count = sum(one.path.stat().st_size for one in official) / 1e6
-        print(f"{count:.1f} MB to read, files: {len(official)}")
+        sizes = [path.stat().st_size for path, *_, file in found if file]
+        print(f"{sum(sizes) / 1e6:.1f} MB to read, files: {len(sizes)}")
         return 0
-    damaged = 0
+    count = {"ok": 0, "damaged": 0, "not official": 0}
     for path, name, size, file in found:
+        kind, more = "ok", ""
         if file is None:
-            print(f"not official  {path} (no checksum known)")
-        elif valid(path, file):
-            print(f"ok            {path}", flush=True)
-        else:
-            damaged += 1
+            kind, more = "not official", " (no checksum known)"
+        elif not valid(path, file):
             again = f"Get it again: python -m effml data get {name} --size {size}"
-            md5 = digest(path, "md5")
-            print(f"damaged       {path}: its MD5 is {md5}, not {file.md5}. {again}", flush=True)
-    others = len(found) - len(official)
-    print(f"{len(official) - damaged} ok, {damaged} damaged, {others} not official")
-    return min(damaged, 1)
+            kind, more = "damaged", f": its MD5 is {digest(path, 'md5')}, not {file.md5}. {again}"
+        count[kind] += 1
+        print(f"{kind:12}  {path}{more}", flush=True)
+    print(", ".join(f"{number} {kind}" for kind, number in count.items()))
+    return min(count["damaged"], 1)
 
 
-def _found(root: str | os.PathLike | None) -> Iterator[Found]:
-    """The files on this machine, each once; nothing is read, so that this is instant."""
+def _found(
+    root: str | os.PathLike | None,
+) -> Iterator[tuple[Path, str, int | None, RemoteFile | None]]:
+    """Path, name, size and public file (None: not known) of each file here; nothing is read."""
     official = {
         Path(file.path).name: (name, size, file)
         for name in public()
@@ -169,4 +144,4 @@ def _found(root: str | os.PathLike | None) -> Iterator[Found]:
             for path in sorted(folder.glob(way)):
                 if (path.suffix == ".npz" or path.name in official) and path.resolve() not in seen:
                     seen.add(path.resolve())
-                    yield Found(path, *official.get(path.name, (path.stem,)))
+                    yield path, *official.get(path.name, (path.stem, None, None))

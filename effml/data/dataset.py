@@ -107,7 +107,7 @@ class Dataset:
         positive: int | str | None = None,
         name: str = "yours",
     ) -> "Dataset":
-        """A data set from your own arrays or tensors, with the checks of `load_dataset`.
+        """A data set from your own arrays or tensors; its passport says what was guessed.
 
         Args:
             images: uint8 (N, C, H, W) or (N, H, W); volumes (N, C, D, H, W). Of training.
@@ -119,11 +119,8 @@ class Dataset:
                 None takes it from the names, else the last class.
             name: by which errors and records call the data.
 
-        Returns:
-            The `Dataset`; its passport says what was guessed.
-
         Raises:
-            ValueError: what does not fit (shape, type, label values), and what to do.
+            ValueError: what does not fit, and what to do.
         """
         from effml.data.assemble import from_arrays
 

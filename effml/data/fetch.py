@@ -1,21 +1,17 @@
-"""Public files over poor networks: what lies here is used, else mirrors are asked in order, and
-only bytes with the right MD5 get a file's final name.
-
-Mirrors of your own stand in `EFFML_MIRROR`, separated by commas: a computer in the same room, such
-as http://192.168.1.5:8000, or a folder, such as a USB stick.
-"""
+"""Public files over poor networks: what lies here is used, else mirrors are asked in order, first
+those in `EFFML_MIRROR` (addresses or folders, separated by commas), and only bytes with the right
+MD5 get a file's final name."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from effml.data.catalogue import RemoteFile, public, remote_files
 from effml.data.load import is_phantom
 from effml.data.places import advice, find, folders, valid
 from effml.data.transfer import Progress, Unusable, bytes_of, insist
+from effml.machine import choose
 
 
 def fetch(
@@ -28,8 +24,7 @@ def fetch(
 ) -> list[Path]:
     """Get the public files of a data set, if they are not on this machine yet.
 
-    A valid copy on this machine is used whatever the network says. With `EFFML_OFFLINE` no address
-    is asked but the folders in `EFFML_MIRROR`.
+    With `EFFML_OFFLINE` no address is asked but the folders in `EFFML_MIRROR`.
 
     Args:
         name: a MedMNIST set or `mnist`; a phantom has no files.
@@ -66,14 +61,12 @@ def fetch(
 def missing(
     name: str, *, size: int = 28, root: str | os.PathLike | None = None
 ) -> list[RemoteFile]:
-    """The public files of a set which are not on this machine with the right MD5. Raises ValueError
-    for an unknown set."""
+    """The public files of a set which are not on this machine with the right MD5."""
     remote = remote_files(name, size=size)
     if is_phantom(name) or local_files(name, size=size, root=root):
         return []
     if not remote:
-        choices = ", ".join(public())
-        raise ValueError(f"{name!r} is no set with public files. Choose from: {choices}")
+        choose("public set", name, public())
     return [file for file in remote if not valid(folders(root)[0] / file.path, file)]
 
 
@@ -94,12 +87,8 @@ def megabytes(files: list[RemoteFile]) -> str:
 
 
 def download(file: RemoteFile, folder: Path, *, quiet: bool = False) -> Path:
-    """Get one file below `folder` from the first mirror of `EFFML_MIRROR` or `file.urls` that has
-    it; its final path.
-
-    Processes that want the same file at the same time wait for the first of them. Raises
-    ConnectionError (what each mirror said) and OSError (disk full or not writable).
-    """
+    """Get one file below `folder` from the first mirror that has it; its final path. Processes that
+    want the same file wait for the first of them."""
     final = folder / file.path
     if valid(final, file):
         return final
@@ -108,7 +97,8 @@ def download(file: RemoteFile, folder: Path, *, quiet: bool = False) -> Path:
         other = "Give another folder with --root, or root=… in Python."
         raise PermissionError(f"{final.parent} cannot be written to. {other}")
     show, said, part = Progress(final.name, quiet), [], final.with_name(f"{final.name}.part")
-    with _alone(final, show):
+    # the system itself lets go of the lock when a process is killed
+    with FileLock(final.with_name(f".{final.name}.lock")):
         if valid(final, file):  # another process got it while we waited
             return final
         for address in _addresses(file):
@@ -121,31 +111,12 @@ def download(file: RemoteFile, folder: Path, *, quiet: bool = False) -> Path:
                 show.say(str(error))
     if kept := bytes_of(part):
         said.append(f"{kept / 1e6:.1f} MB are kept: the next try goes on from there.")
-    told = "\n".join(said)
-    raise ConnectionError(f"{final.name} could not be fetched. What each mirror said:\n{told}")
+    first = f"{final.name} could not be fetched. What each mirror said:"
+    raise ConnectionError("\n".join([first, *said]))
 
 
 def _addresses(file: RemoteFile) -> list[str]:
     """Whom to ask, in order: your mirrors, where the file may lie with or without its folder."""
-    mirrors = []
-    for word in map(str.strip, os.environ.get("EFFML_MIRROR", "").split(",")):
-        mirrors += [word] if Path(word).expanduser().is_dir() and word else word.split()  # MY DISK
+    mirrors = filter(None, map(str.strip, os.environ.get("EFFML_MIRROR", "").split(",")))
     ways = dict.fromkeys((Path(file.path).name, file.path))
     return [f"{mirror.rstrip('/')}/{way}" for mirror in mirrors for way in ways] + [*file.urls]
-
-
-@contextmanager
-def _alone(final: Path, show: Progress) -> Iterator[None]:
-    """One process at a time. The system itself lets go of the lock when a process is killed."""
-    lock = FileLock(f"{final}.lock")
-    try:
-        held = lock.acquire(timeout=0)
-    except Timeout:
-        show.say("another process is getting it; waiting")
-        held = lock.acquire()
-    with held:
-        try:
-            yield
-        finally:
-            with suppress(OSError):  # Windows does not remove open files
-                os.unlink(lock.lock_file)

@@ -20,7 +20,6 @@ from effml.data.places import digest
 from effml.machine import available_memory_bytes
 
 Arrays = dict[str, np.ndarray]
-LIMIT_GB = 64.0  # unpacked; EFFML_LIMIT_GB changes it. PathMNIST at 224 px, the largest, has 16
 
 
 class NoRoom(OSError):
@@ -28,23 +27,16 @@ class NoRoom(OSError):
 
 
 def read(path: Path) -> tuple[Arrays, str]:
-    """The arrays of a file (of MNIST: a folder) and what had to be converted. Raises ValueError for
-    what cannot be read."""
+    """The arrays of a file (of MNIST: a folder) and what had to be converted, or ValueError."""
     try:
         if path.is_dir():
             return _mnist(path), "MNIST's idx files"
         with zipfile.ZipFile(path) as file:
             sizes = {one.filename: one.file_size for one in file.infolist()}
         total = sum(sizes.values())
-        limit = float(os.environ.get("EFFML_LIMIT_GB") or LIMIT_GB) * 1e9
-        if total > limit:
-            raise ValueError(
-                f"it would unpack to {total / 1e9:.2f} GB, which is over {limit / 1e9:g} GB: set "
-                "EFFML_LIMIT_GB if you trust it"
-            )
         label = f"{path.stem}-{digest(path, 'sha256')[:16]}"
         if "jpeg_bytes.npy" in sizes:
-            filled = cached(label, lambda folder: _jpegs(_load(path), folder, limit), total)
+            filled = cached(label, lambda folder: _jpegs(_load(path), folder), total)
             return filled, "decoded from JPEG"
         if total > _memory() / 3:
             return cached(label, lambda folder: _unpack(path, folder), total), "none"
@@ -76,8 +68,7 @@ def _memory() -> float:
 
 
 def cached(label: str, fill: Callable[[Path], None], size: int) -> Arrays:
-    """The arrays that `fill` writes as .npy files into a folder: done once per label, and never
-    seen half done."""
+    """The arrays that `fill` writes as .npy files into a folder, once per label."""
     cache = Path(os.environ.get("EFFML_CACHE") or Path.home() / ".cache" / "effml").expanduser()
     folder = cache / label
     if not folder.is_dir():
@@ -103,12 +94,6 @@ def cached(label: str, fill: Callable[[Path], None], size: int) -> Arrays:
     }
 
 
-def write(folder: Path, arrays: Arrays) -> None:
-    """Fill a folder of `cached` with .npy files."""
-    for name, array in arrays.items():
-        np.save(folder / f"{name}.npy", array)
-
-
 def _unpack(path: Path, folder: Path) -> None:
     with zipfile.ZipFile(path) as file:
         for name in file.namelist():
@@ -116,36 +101,25 @@ def _unpack(path: Path, folder: Path) -> None:
                 file.extract(name, folder)
 
 
-def _jpegs(arrays: Arrays, folder: Path, limit: float) -> None:
+def _jpegs(arrays: Arrays, folder: Path) -> None:
     """`jpeg_bytes` and `jpeg_offsets` (N+1,), `split` (N,) of 0 train, 1 val, 2 test (0, 1 if there
     is no 2: train and test)."""
     from PIL import Image
 
     data, offsets, split = (arrays.pop(f) for f in ("jpeg_bytes", "jpeg_offsets", "split"))
-    count = len(offsets) - 1
-    ordered = (np.diff(offsets) > 0).all() and 0 <= offsets[0] and offsets[-1] <= len(data)
-    if len(split) != count or not ordered:
+    if len(split) != len(offsets) - 1 or offsets[0] < 0 or offsets[-1] > len(data):
         raise ValueError("jpeg_offsets and split do not fit the bytes")
 
     def picture(i: int) -> np.ndarray:
         with Image.open(BytesIO(data[offsets[i] : offsets[i + 1]].tobytes())) as image:
-            if image.width * image.height * 3 * count > limit:
-                raise ValueError(f"{count} images of {image.size} px are over {limit / 1e9:g} GB")
             return np.asarray(image.convert("RGB"))
 
-    shape = picture(0).shape
     for k, name in enumerate(("train", "val", "test") if split.max() == 2 else ("train", "test")):
         if len(rows := np.flatnonzero(split == k)):
-            file, kind = folder / f"{name}_images.npy", (len(rows), *shape)
-            images = np.lib.format.open_memmap(file, "w+", np.uint8, kind)
-            for at, row in enumerate(rows):
-                if (pixels := picture(row)).shape != shape:
-                    raise ValueError(f"image {row} is {pixels.shape}, the first {shape}")
-                images[at] = pixels
-            images.flush()
+            np.save(folder / f"{name}_images.npy", np.stack([picture(row) for row in rows]))
             known = {"label": "labels", "lesion_id": "groups"}
             for key, values in arrays.items():
-                if values.shape[:1] == (count,):
+                if values.shape[:1] == split.shape:
                     np.save(folder / f"{name}_{known.get(key, key)}.npy", values[rows])
     np.save(folder / "label_names.npy", arrays["label_names"])
 
@@ -157,8 +131,7 @@ def _mnist(folder: Path) -> Arrays:
 
 
 def _idx(path: Path) -> np.ndarray:
-    """Yann LeCun's idx: two zero bytes, the type (8 = uint8), the number of axes, their lengths
-    (big-endian), the bytes."""
+    """Two zero bytes, the type (8 = uint8), the number of axes, their lengths, the bytes."""
     with gzip.open(path) as file:
         content = bytearray(file.read(100_000_000))
         if file.read(1) or content[:3] != b"\0\0\x08" or content[3] not in (1, 3):

@@ -1,10 +1,6 @@
-"""From a name or a path to uint8 tensors with a passport. Nothing is downloaded and nothing is
-substituted.
-
-The layout is MedMNIST's (Yang et al. 2023): an .npz with `{train,val,test}_images` (N,H,W[,3])
-uint8 and `{split}_labels` (N,1), where there are any also `{split}_masks` (N,H,W), `{split}_groups`
-(N,), further columns of N rows such as `{split}_site`, `label_names`, `positive`, the index of the
-class that sensitivity is about, and `passport`, JSON.
+"""From a name or a path to a Dataset; nothing is downloaded. The layout is MedMNIST's, an .npz:
+`{split}_images` (N,H,W[,3]) uint8, `{split}_labels` (N,1), and where there are any `{split}_masks`,
+`{split}_groups` (N,), further columns, `label_names`, `positive` (an index) and `passport` (JSON).
 """
 
 import hashlib
@@ -12,6 +8,8 @@ import json
 import os
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from effml.data import files
 from effml.data.assemble import assemble
@@ -27,13 +25,10 @@ def load_dataset(
     """Load a data set that lies on this machine, or draw a phantom.
 
     Args:
-        name_or_path: a MedMNIST set (its MD5 must be the official one), `mnist`, an .npz in
-            MedMNIST's layout by name or path, or a phantom, with options if you like:
-            `phantom-chest:label_noise=0.2:shift=1` (see `effml.phantoms.make_phantom`).
-        size: the variant of a MedMNIST set or phantom, in pixels. A file comes as it is: a size
-            other than 28 must be its own.
-        root: a folder to look in before the others, which are `EFFML_DATA` and one level below
-            it, `data/` and MedMNIST's cache.
+        name_or_path: a MedMNIST set, `mnist`, an .npz in MedMNIST's layout by name or path, or a
+            phantom, with options if you like: `phantom-chest:label_noise=0.2:shift=1`.
+        size: the variant of a MedMNIST set or phantom, in pixels; a file comes as it is.
+        root: a folder to look in before `EFFML_DATA`, one level below it, `data/` and MedMNIST's.
 
     Returns:
         A `Dataset` of uint8 tensors, with a passport that says what was assumed.
@@ -74,22 +69,22 @@ def load_dataset(
 
 
 def _drawn(label: str, base: str, size: int, options: dict[str, float]) -> files.Arrays:
-    """A phantom's arrays. Small ones are drawn once on a machine: each run asks anew, and may train
-    for less time than that."""
+    """A phantom's arrays. Small ones are drawn once on a machine, for each run asks anew."""
 
-    def drawn() -> files.Arrays:
-        return make_phantom(base, size=size, **options)
+    def fill(folder: Path) -> None:
+        for key, values in make_phantom(base, size=size, **options).items():
+            np.save(folder / f"{key}.npy", values)
 
     if size <= 64:
         try:
-            return files.cached(label, lambda folder: files.write(folder, drawn()), 0)
+            return files.cached(label, fill, 0)
         except (OSError, EOFError, ValueError):
             pass  # no folder to write to, or a damaged file in it; wrong options are told below
-    return drawn()
+    return make_phantom(base, size=size, **options)
 
 
 def _official(path: Path, public: PublicSet) -> bool:
-    """Whether a file (or MNIST's folder) is one of the set's variants, to the byte."""
+    """Whether a file (or MNIST's folder) is one of the set's variants."""
     return any(
         all(valid(path / Path(file.path).name if path.is_dir() else path, file) for file in variant)
         for variant in public.files.values()
@@ -97,9 +92,7 @@ def _official(path: Path, public: PublicSet) -> bool:
 
 
 def at_hand(ladder: str, *, size: int = 28, root: str | os.PathLike | None = None) -> str:
-    """The first of several data sets that is on this machine.
-
-    A damaged file is an error, not a rung. A file that is there with | in its name is one name.
+    """The first of several data sets that is on this machine. A damaged file is an error.
 
     Args:
         ladder: names in order of preference, such as `"breastmnist|mine|phantom-chest"`.
@@ -129,18 +122,16 @@ def at_hand(ladder: str, *, size: int = 28, root: str | os.PathLike | None = Non
             return name
         except FileNotFoundError as error:
             missing = error
-    raise FileNotFoundError(
-        f"None of {', '.join(names)} is on this machine. The last one: {missing}"
-    )
+    raise FileNotFoundError(f"None of {', '.join(names)} is here. The last one: {missing}")
 
 
 def fingerprint(
     name_or_path: str | os.PathLike, *, size: int = 28, root: str | os.PathLike | None = None
 ) -> str:
-    """SHA-256 of the file a name stands for on this machine, or of the name of a phantom and the
-    number of its drawing. Needs no torch."""
+    """SHA-256 of the file a name stands for, or of a phantom's name and the number of its drawing,
+    since its pixels may differ by rounding between CPUs."""
     name = os.fspath(name_or_path)
-    if is_phantom(name):  # not the pixels, which may differ by rounding between CPUs
+    if is_phantom(name):
         return hashlib.sha256(f"{name} {size} px, drawing {DRAWING}".encode()).hexdigest()
     return digest(find(name, size=size, root=root), "sha256")
 
@@ -150,17 +141,11 @@ def is_phantom(name: str) -> bool:
 
 
 def _own_passport(name: str, text: str) -> dict[str, Any]:
-    """What an imported file says of itself; what effml finds out by looking stays effml's to say.
-
-    `preprocessing` is what `effml.importing.preprocess` needs to treat new pictures as these.
-    """
+    """What an imported file says of itself; what effml sees by looking stays effml's to say."""
+    kept = "source", "licence", "converted", "split", "positive_from", "preprocessing"
     try:
-        own = json.loads(text)
-        kept = ("source", "licence", "converted", "split", "positive_from")
-        how = {"preprocessing": own["preprocessing"]} if own.get("preprocessing") else {}
-        return {key: str(own[key]) for key in kept if own.get(key)} | how
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{name}: its passport is not JSON ({error}). Import it again, or leave the passport "
-            "out."
-        ) from None
+        said = json.loads(text)
+        found = {key: said[key] for key in kept if said.get(key)}
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{name}: its passport is not JSON ({error}). Leave it out.") from None
+    return {key: value if key == "preprocessing" else str(value) for key, value in found.items()}

@@ -21,8 +21,7 @@ def folders(root: str | os.PathLike | None = None) -> list[Path]:
         given = Path(given).expanduser()
         folder = given if given.is_dir() else ROOT / given  # notebooks run in their own folder
         if not folder.is_dir():
-            instead = "Set it to the folder which holds your data, or unset it."
-            raise ValueError(f"EFFML_DATA={given} is no folder. {instead}")
+            raise ValueError(f"EFFML_DATA={given} is no folder. Set it to one, or unset it.")
         found += [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
     if (ROOT / "pyproject.toml").is_file():  # a checkout; else ROOT is where pip puts packages
         found.append(ROOT / "data")
@@ -33,17 +32,12 @@ def folders(root: str | os.PathLike | None = None) -> list[Path]:
 
 
 def find(name: str, *, size: int = 28, root: str | os.PathLike | None = None) -> Path:
-    """The file (for MNIST the folder) on this machine that a name or path stands for.
-
-    Raises FileNotFoundError (what was looked for, where, and how to get it) and ValueError for a
-    file under an official name whose MD5 is not the official one.
-    """
+    """The file (for MNIST the folder) on this machine that a name or path stands for. ValueError:
+    a file under an official name has not the official MD5."""
     if Path(name).is_file():
         return Path(name)
     if name.endswith((".npz", ".npy")):
-        raise FileNotFoundError(
-            f"There is no file {name}. Check the path; relative paths start at {Path.cwd()}."
-        )
+        raise FileNotFoundError(f"There is no file {name}, seen from {Path.cwd()}.")
     remote, looked = remote_files(name, size=size), folders(root)
     where = f"in {', '.join(map(str, looked))}. {advice(name, remote, root)}"
     if len(remote) > 1:  # MNIST, by torchvision's habits or as it was fetched by hand
@@ -52,17 +46,14 @@ def find(name: str, *, size: int = 28, root: str | os.PathLike | None = None) ->
                 return place
         raise FileNotFoundError(f"MNIST's four idx files were not found {where}")
     file = remote[0].path if remote else f"{name}.npz"
-    damaged = []
-    for path in (folder / file for folder in looked):
-        if path.is_file():
-            if not remote or digest(path, "md5") == remote[0].md5:
-                return path
-            damaged.append(path)
-    if damaged:
+    here = [path for folder in looked if (path := folder / file).is_file()]
+    for path in here:
+        if not remote or digest(path, "md5") == remote[0].md5:
+            return path
+    if here:
         raise ValueError(
-            f"{damaged[0]} is not the official {name}: its MD5 is {digest(damaged[0], 'md5')}, "
-            f"MedMNIST's is {remote[0].md5}. Get the file again, or load it by its path if the "
-            "difference is meant."
+            f"{here[0]} is not the official {name}: its MD5 is {digest(here[0], 'md5')}, not "
+            f"{remote[0].md5}. Get the file again, or load it by its path."
         )
     raise FileNotFoundError(f"{file} was not found {where}")
 
@@ -85,8 +76,7 @@ def advice(name: str, remote: list[RemoteFile], root: str | os.PathLike | None =
 
 
 def valid(path: Path, file: RemoteFile) -> bool:
-    """Whether `path` is this public file, by its MD5 (or by that of its content, for a .gz file
-    that was packed anew)."""
+    """Whether `path` is this public file, by its MD5 or, for a .gz file, that of its content."""
     try:
         return digest(path, "md5") == file.md5 or (
             bool(file.md5_inside) and digest(path, "md5 inside") == file.md5_inside
@@ -96,8 +86,8 @@ def valid(path: Path, file: RemoteFile) -> bool:
 
 
 def digest(path: Path, kind: str) -> str:
-    """The "md5", "sha256" or "md5 inside" (of a .gz file's content) of a file or of MNIST's folder,
-    in hexadecimal digits; remembered until it changes."""
+    """The "md5", "sha256" or "md5 inside" (of a .gz file's content) of a file or MNIST's folder;
+    remembered until it changes."""
     names = [Path(file.path).name for file in remote_files("mnist")]
     paths = [path / name for name in names] if path.is_dir() else [path]
     stats = [file.stat() for file in paths]

@@ -1,7 +1,4 @@
-"""One file from one address into `<file>.part`: resumed after a break, held to its size and MD5.
-
-The standard library is enough: pooch knows no resume, no list of mirrors and no jitter.
-"""
+"""One file from one address into `<file>.part`: resumed after a break, held to its size and MD5."""
 
 import hashlib
 import os
@@ -27,7 +24,6 @@ BLOCK = 1 << 16  # bytes
 STEP = 1 << 20  # bytes: a try that brought so many is no failure, for a bad line may break often
 TRIES = 4  # that bring less than a STEP
 PAUSE = 1.0  # s before the second try; doubles, with jitter so that a class spreads out
-LONGEST = 60.0  # s that a busy server may ask us to stay away (Retry-After)
 SILENCE = 20.0  # s without a byte
 
 
@@ -36,12 +32,7 @@ class Unusable(Exception):
 
 
 class Interrupted(Exception):
-    """This address may help if it is asked again, `wait` seconds later; with `restart` from the
-    beginning."""
-
-    def __init__(self, why: str, *, wait: float = 0.0, restart: bool = False) -> None:
-        super().__init__(why)
-        self.wait, self.restart = wait, restart
+    """This address may help if it is asked again."""
 
 
 class Progress:
@@ -74,28 +65,21 @@ class Progress:
 
 
 def _span(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 def insist(address: str, part: Path, file: RemoteFile, show: Progress) -> None:
-    """Bring `part` to the bytes of `file`, asking `address` again as long as that makes sense.
-
-    Raises Unusable if that does not help, and OSError if the disk is full.
-    """
+    """Bring `part` to the bytes of `file`, asking `address` as long as that makes sense."""
     tries, best = 0, bytes_of(part)
     while not bytes_of(part) or _md5(part) != file.md5:
         try:
             return _transfer(address, part, file, show)
         except Interrupted as error:
-            if error.restart:
-                part.unlink(missing_ok=True)
             have = bytes_of(part)
             tries, best = (1, have) if have >= best + STEP else (tries + 1, best)
             if tries >= TRIES:
                 raise Unusable(f"{error} ({tries} tries)") from None
-            wait = error.wait + PAUSE * 2 ** (tries - 1) * random.uniform(0.5, 1.5)
+            wait = PAUSE * 2 ** (tries - 1) * random.uniform(0.5, 1.5)
             show.say(f"{error}; again in {wait:.0f} s")
             time.sleep(wait)
 
@@ -106,29 +90,21 @@ def bytes_of(path: Path) -> int:
 
 def _transfer(address: str, part: Path, file: RemoteFile, show: Progress) -> None:
     # no file is larger than its arrays unpacked, but for headers and labels
-    have, most = bytes_of(part), int(file.at_most_bytes * 1.05) + 1_000_000
-    if have > most:
-        part.unlink()
-        have = 0
-    with _network():
-        stream = _open(address, have)
+    most = int(file.at_most_bytes * 1.05) + 1_000_000
+    with _network(part):
+        stream = _open(address, bytes_of(part))
     with stream:
-        start, total = _extent(stream, have)
-        size = f"{(total or 0) / 1e6:.1f} MB"
-        if total is not None and total > most:
-            raise Unusable(f"it announces {size}, but the file has at most {most / 1e6:.1f} MB")
-        free, needed = shutil.disk_usage(part.parent).free, (total or have) - have
+        have, total = _extent(stream, part)
+        free, needed = shutil.disk_usage(part.parent).free, min(total or have, most) - have
         if needed > free:
             raise OSError(
                 f"{part.parent} has {free / 1e6:.1f} MB free, but {file.path} needs "
-                f"{needed / 1e6:.1f} MB. Make room, or choose a folder on another disk with "
-                "--root, or root=… in Python."
+                f"{needed / 1e6:.1f} MB. Make room, or choose another folder with --root, or root=…"
             )
-        have = start
-        show.begin(have)
+        show.begin(start := have)
         with open(part, "ab" if start else "wb") as out:
             while have <= most:
-                with _network():
+                with _network(part):
                     block = stream.read1(BLOCK)
                 if not block:
                     break
@@ -137,16 +113,14 @@ def _transfer(address: str, part: Path, file: RemoteFile, show: Progress) -> Non
                 show(have, total)
             out.flush()
             os.fsync(out.fileno())
-    if have > most:
-        part.unlink()
-        raise Unusable(f"it sends more than the {most / 1e6:.1f} MB that the file can have")
-    if total is not None and have < total:
-        raise Interrupted(f"the connection ended after {have / 1e6:.1f} of {size}")
+    if total is not None and have < min(total, most):
+        raise Interrupted(f"the connection ended after {have / 1e6:.1f} of {total / 1e6:.1f} MB")
     if (found := _md5(part)) != file.md5:
         part.unlink()
         why = f"the MD5 of what it sent is {found}, but must be {file.md5}"
         # once more where bytes from before may be at fault, or the end may have got lost unnoticed
-        raise Interrupted(why) if start or total is None else Unusable(why)
+        again = start or total is None and have <= most
+        raise Interrupted(why) if again else Unusable(why)
 
 
 def _open(address: str, have: int) -> Stream:
@@ -163,12 +137,11 @@ def _open(address: str, have: int) -> Stream:
     return request.build_opener().open(asked, timeout=SILENCE)
 
 
-def _extent(stream: Stream, have: int) -> tuple[int, int | None]:
-    """Where the bytes of an answer start, `have` or 0, and how many the whole file has, None where
-    it is not said."""
+def _extent(stream: Stream, part: Path) -> tuple[int, int | None]:
+    """Where an answer starts (at the end of `part` or at 0); how many bytes there are, if said."""
+    have = bytes_of(part)
     if isinstance(stream, BufferedReader):
-        stream.seek(have)
-        return have, os.fstat(stream.fileno()).st_size
+        return stream.seek(have), os.fstat(stream.fileno()).st_size
     if stream.headers.get_content_type() == "text/html":
         raise Unusable("it sends a web page: does this network want you to log in first?")
     if stream.status == 200:
@@ -177,29 +150,24 @@ def _extent(stream: Stream, have: int) -> tuple[int, int | None]:
     if stream.status != 206:
         raise Unusable(f"HTTP {stream.status} {stream.reason}")
     said = stream.headers["Content-Range"]
-    given = re.fullmatch("bytes ([0-9]{1,15})-([0-9]{1,15})/([0-9]{1,15}|[*])", said or "")
+    given = re.fullmatch("bytes ([0-9]{1,15})-[0-9]+/([0-9]{1,15})", said or "")
     if not given or int(given[1]) != have:
-        why = f"asked for the bytes from {have} on, it sends Content-Range {said}"
-        raise Interrupted(why, restart=True)
-    return have, int(given[2]) + 1 if given[3] == "*" else int(given[3])
+        part.unlink(missing_ok=True)
+        raise Interrupted(f"asked for the bytes from {have} on, it sends Content-Range {said}")
+    return have, int(given[2])
 
 
 @contextmanager
-def _network() -> Iterator[None]:
+def _network(part: Path) -> Iterator[None]:
     """What goes wrong in here, as Interrupted if another try makes sense, else as Unusable."""
     try:
         yield
     except HTTPError as error:
         error.close()
-        why, after = f"HTTP {error.code} {error.reason}", error.headers["Retry-After"] or ""
-        wait = float(after) if after.isdecimal() else 0.0  # dates are not understood
-        if error.code == 416:
-            raise Interrupted(why, restart=True) from None
-        if error.code not in (408, 425, 429) and error.code < 500:
-            raise Unusable(why) from None
-        if wait > LONGEST:
-            raise Unusable(f"{why}: come back in {wait:.0f} s") from None
-        raise Interrupted(why, wait=wait) from None
+        if error.code == 416:  # there are not so many bytes: from the beginning
+            part.unlink(missing_ok=True)
+        again = error.code in (408, 416, 425, 429) or error.code >= 500
+        raise (Interrupted if again else Unusable)(f"HTTP {error.code} {error.reason}") from None
     except (OSError, HTTPException, ValueError) as error:
         reason = error.reason if isinstance(error, URLError) else error
         lasting = (ConnectionRefusedError, InvalidURL, ValueError, str)  # ValueError: certificates

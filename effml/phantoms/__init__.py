@@ -1,19 +1,15 @@
-"""Phantoms: simulated medical images made from a seed, so that everything runs without data or
-network.
-
-A phantom is one drawing function and one line of `PHANTOMS`. A drawing function gets the labels of
-a block of images (zeros where there are no classes) and returns the arrays of that block;
-`effml.phantoms.brushes` says in which coordinates. Every image comes from a simulated site and
-year; `shift` makes them matter. All of it is simulated, and stated as such.
+"""Phantoms: medical images simulated from a seed; everything runs without data or network.
+A phantom is a line of `PHANTOMS` and a drawing function, which gets the labels of a block of images
+(zeros where there are no classes); `effml.phantoms.brushes` says in which coordinates it draws.
 """
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from zlib import crc32
 
 import numpy as np
 
+from effml.machine import choose
 from effml.phantoms.ct import nodule
 from effml.phantoms.dermoscopy import skin
 from effml.phantoms.devices import SITES, YEARS, as_seen_at
@@ -31,9 +27,8 @@ BLOCK = 50  # images drawn at once: few enough for a laptop's memory at 224 px
 
 @dataclass(frozen=True)
 class Phantom:
-    """What a phantom is; calling it draws: (labels (N,), size, difficulty, rng) -> {"images": uint8
-    (N, H, W[, 3])} or volumes (N, D, H, W), and "masks" uint8 {0, 1} in the images' shape where
-    something is to be outlined."""
+    """Calling it draws "images", uint8 (N, H, W[, 3]) or (N, D, H, W), of labels (N,) and, where
+    something is to be outlined, "masks" uint8 {0, 1}."""
 
     draw: Callable[[Array, int, float, np.random.Generator], dict[str, Array]]
     modality: str
@@ -41,9 +36,6 @@ class Phantom:
     classes: dict[str, float]  # name -> frequency, in the labels' order; {}: the task is the mask
     positive: int | None = None  # label of the disease; binary sets only
     structure: str = ""  # what the mask outlines
-    source: str = (
-        "Simulated, not patients: drawn by effml.phantoms; no patient data, no third-party rights."
-    )
 
     def __call__(
         self, labels: Array, size: int, difficulty: float, rng: np.random.Generator
@@ -84,18 +76,14 @@ def make_phantom(
     Args:
         name: an entry of `PHANTOMS`.
         size: of the images, in pixels.
-        seed: the same arguments give the same bytes on one machine; another CPU may round a pixel
-            differently.
+        seed: gives the same bytes on one machine; another CPU may round a pixel differently.
         difficulty: from 0 to 1: makes the findings fainter and the classes more alike.
-        label_noise: the fraction of training labels replaced by another class (the right ones are
-            in `train_true_labels`).
-        shift: from 0 to 1: how far sites (gain, contrast, blur, noise, stain) and years (devices
-            that drift, a prevalence that rises) differ.
+        label_noise: the fraction of wrong training labels; `train_true_labels` has the right ones.
+        shift: from 0 to 1: how far sites (gain, contrast, blur, noise, stain) and years differ.
         counts: images in train, val and test.
 
     Returns:
-        `{split}_images` uint8 (N, H, W), (N, H, W, 3) or (N, D, H, W), `{split}_labels` uint8
-        (N, 1) or `{split}_masks` uint8 in the images' shape, `{split}_site` and `{split}_year`
+        `{split}_images`, `{split}_labels` (N, 1), `{split}_masks`, `{split}_site`, `{split}_year`
         (N,), `label_names` (K,) and, for binary sets, the scalar `positive`. Train and val come
         from the first sites and years only: the rest of test is out of sample and out of time.
     """
@@ -132,45 +120,30 @@ def make_phantom(
 def _checked(
     name: str, size: int, counts: tuple[int, int, int] | None, label_noise: float
 ) -> tuple[Phantom, tuple[int, int, int]]:
-    if name not in PHANTOMS:
-        raise ValueError(f"Unknown phantom {name!r}. Choose from: {', '.join(PHANTOMS)}")
+    choose("phantom", name, PHANTOMS)
     if size < 16:
-        raise ValueError(
-            f"Give size >= 16 pixels: at {size} the findings are smaller than a pixel."
-        )
+        raise ValueError(f"Give size >= 16 pixels: at {size} findings are smaller than a pixel.")
     phantom = PHANTOMS[name]
     counts = phantom.counts if counts is None else counts
     kinds = max(len(phantom.classes), 1)
     if len(counts) != len(SPLITS) or min(counts) < kinds:
-        raise ValueError(
-            f"Give three counts (train, val, test) of at least {kinds}, one per class."
-        )
+        raise ValueError(f"Give three counts, of train, val and test, of at least {kinds}.")
     if label_noise and not phantom.classes:
-        raise ValueError(
-            f"{name} has no labels, so no label_noise: its task is to outline the "
-            f"{phantom.structure}."
-        )
+        raise ValueError(f"{name} has no labels, so no label_noise.")
     return phantom, counts
 
 
-_TAKES = inspect.signature(make_phantom).parameters
-OPTIONS = [option for option in _TAKES if option not in ("name", "size", "counts")]
+OPTIONS = "seed", "difficulty", "label_noise", "shift"
 
 
 def phantom_options(name: str) -> tuple[str, dict[str, float]]:
-    """A phantom's name with options, such as `phantom-chest:label_noise=0.2:shift=1`, as name and
-    numbers."""
+    """The name and the numbers in, for instance, `phantom-chest:label_noise=0.2:shift=1`."""
     base, *words = name.split(":")
-    if base not in PHANTOMS:
-        raise ValueError(f"Unknown phantom {base!r}. Choose from: {', '.join(PHANTOMS)}")
+    choose("phantom", base, PHANTOMS)
     options: dict[str, float] = {}
     for word in words:
         key, _, value = word.partition("=")
-        if key not in OPTIONS:
-            known = ", ".join(OPTIONS)
-            raise ValueError(
-                f"Unknown option {key!r} of {base}. Choose from: {known}, as in {base}:shift=1"
-            )
+        choose(f"option of {base}:", key, OPTIONS, f", as in {base}:shift=1")
         try:
             options[key] = int(value) if key == "seed" else float(value)
         except ValueError:
@@ -179,8 +152,7 @@ def phantom_options(name: str) -> tuple[str, dict[str, float]]:
 
 
 def _labels(count: int, frequencies: Array, rng: np.random.Generator) -> Array:
-    """Shuffled labels (count,) in the given proportions, but 5 of the rarest class where `count`
-    allows it."""
+    """Shuffled labels in these proportions, but 5 of the rarest class where `count` allows it."""
     least = min(5, count // len(frequencies))
     numbers = np.maximum(np.floor(frequencies * count).astype(int), least)
     while numbers.sum() > count:  # the commonest class pays for the rare ones
@@ -192,8 +164,7 @@ def _labels(count: int, frequencies: Array, rng: np.random.Generator) -> Array:
 def _site_and_year(
     ill: Array, everywhere: bool, shift: float, rng: np.random.Generator
 ) -> tuple[Array, Array]:
-    """Index of the site (N,) and year (N,); the ill are the likelier to come late, the larger the
-    shift."""
+    """Index of the site (N,) and year (N,); with a shift the ill are likelier to come late."""
     sites, years = (len(SITES), len(YEARS)) if everywhere else (len(SITES) - 1, len(YEARS) - 2)
     late = np.linspace(-1, 1, years)
     weights = np.exp(0.6 * shift * np.where(ill[:, None], late, -late)).cumsum(1)
@@ -202,8 +173,7 @@ def _site_and_year(
 
 
 def _confuse(labels: Array, fraction: float, classes: int, rng: np.random.Generator) -> Array:
-    """Labels (N,) uint8 of which exactly round(fraction N) are replaced by another class, drawn at
-    random."""
+    """Labels (N,) uint8 of which exactly round(fraction N) are replaced by another class."""
     wrong = rng.permutation(len(labels))[: round(fraction * len(labels))]
     noisy = labels.copy()
     noisy[wrong] = (labels[wrong] + rng.integers(1, classes, len(wrong))) % classes

@@ -1,10 +1,8 @@
 """What every phantom is drawn with: coordinates, soft shapes, smooth noise, the detector.
 
-Drawing functions work in units of the image's half-width (x, y in [-1, 1], y downwards) and take
-arrays of random numbers whose shapes do not depend on the size, but for the pixel noise, which
-comes last: the same seed shows the same patients at every size. The order of the random numbers is
-part of the drawing.
-"""
+x, y are in half-widths of the image, from -1 to 1, y downwards. Random numbers have shapes that do
+not depend on the size, but for the pixel noise, which comes last: a seed shows the same patients at
+every size. The order of the random numbers is part of the drawing."""
 
 import numpy as np
 
@@ -26,20 +24,17 @@ class Canvas:
         return self.rng.standard_normal((self.n, *shape), dtype=np.float32)
 
     def grid(self, angle: Array, zoom: Array, dx: Array, dy: Array) -> tuple[Array, Array]:
-        """Pixel centres x, y (n, size, size) in patient coordinates: rotated by `angle` (radians),
-        zoomed, shifted."""
+        """Pixel centres x, y (n, size, size), rotated by `angle` (radians), zoomed, shifted."""
         t = (np.arange(self.size, dtype=np.float32) + 0.5) * 2 / self.size - 1
         c, s = np.cos(angle) / zoom, np.sin(angle) / zoom
         return c * t + s * t[:, None] + dx, c * t[:, None] - s * t + dy
 
     def soft(self, distance: Array, width: float | Array) -> Array:
-        """1 where `distance` (half-widths) is positive, 0 where negative, over an edge of `width`,
-        never sharper than a pixel."""
+        """1 where `distance` is positive, else 0, over an edge of `width`, at least a pixel."""
         return 0.5 + 0.5 * np.tanh(distance / max(width, 1 / self.size))
 
     def noise(self, cells: int) -> Array:
-        """Smooth noise (n, size, size), of unit variance before pixels average it, with `cells`
-        grains across the image."""
+        """Smooth noise (n, size, size) of unit variance, with `cells` grains across the image."""
         fine = 4 * self.size
         at = (np.arange(fine, dtype=np.float32) + 0.5)[:, None] * cells / fine
         weight = np.exp(-2 * (at - np.arange(-1, cells + 1, dtype=np.float32) - 0.5) ** 2)
@@ -55,7 +50,7 @@ class Canvas:
         self, planes: Array, mask: Array, blur: Array, size: int, grain: float
     ) -> Parts:
         """RGB planes (n, 3, F, F) and a mask (n, F, F) in [0, 1], F a multiple of `size`, through a
-        lens out of focus by `blur`, as `size` pixels of a detector with grain."""
+        lens out of focus by `blur`."""
         images = through_lens(planes, blur, size)
         masks = through_lens(mask[:, None], 0 * blur, size)[:, 0] > 0.5
         images = np.moveaxis(images, 1, -1) + grain * self.normal(size, size, 3)
@@ -69,7 +64,7 @@ def bump(squared: Array) -> Array:
 
 def through_lens(planes: Array, width: Array, size: int) -> Array:
     """Planes (N, C, F, F), F a multiple of `size`, blurred by a Gaussian of standard deviation
-    `width` (N, 1, 1), in half-widths, and averaged into size x size pixels."""
+    `width` (N, 1, 1), and averaged into size x size pixels."""
     fine = planes.shape[-1]
     at = (np.arange(fine, dtype=np.float32) + 0.5) * 2 / fine
     lens = bump(((at - at[:, None]) / np.maximum(width, 0.5 / fine)) ** 2)

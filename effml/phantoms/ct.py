@@ -6,11 +6,8 @@ from effml.phantoms.brushes import Array, Canvas, Parts, bump, to_uint8
 
 
 def nodule(labels: Array, size: int, difficulty: float, rng: np.random.Generator) -> Parts:
-    """CT patch around a lung nodule (window -1000 to 400 HU), grey, and the nodule's outline; label
-    1 is malignant.
-
-    Malignant nodules tend to be lobulated, spiculated, part-solid and tagged to the pleura, benign
-    ones round, sharp and calcified; sizes overlap, and each sign may be missing or mislead."""
+    """CT patch (-1000 to 400 HU) and the outline of the nodule in it. Malignant ones (1) tend to be
+    lobulated, spiculated, part-solid, tagged to the pleura; benign ones round, sharp, calcified."""
     c, label = Canvas(rng, len(labels), size), labels[:, None, None].astype(np.float32)
     u = c.u
     case = 0.5 + (label - 0.5) * (1.8 - difficulty) + 0.2 * c.normal(1, 1)  # 1: looks malignant
@@ -53,8 +50,7 @@ def _wall(c: Canvas, deep: Array, across: Array) -> tuple[Array, Array]:
 
 
 def _vessels(c: Canvas, x: Array, y: Array, facing: Array) -> tuple[Array, Array]:
-    """Vessels come from the hilum and divide; those that cross the slice are dots. An airway lies
-    beside its artery."""
+    """Vessels divide; those that cross the slice are dots. An airway lies beside its artery."""
     rng, n, normal = c.rng, c.n, c.normal
     away = facing[:, 0] + 0.5 * normal(1)
     start = rng.uniform(-1.3, 0.9, (2, n, 6)) * np.array([0.1, 1, 1, 1, 1, 1])
@@ -75,8 +71,7 @@ def _vessels(c: Canvas, x: Array, y: Array, facing: Array) -> tuple[Array, Array
 
 
 def _nodule(c: Canvas, x: Array, y: Array, scale: Array, signs: Parts) -> tuple[Array, ...]:
-    """The nodule of this `scale`: its rim, the body in it, how dense it is (a solid core in ground
-    glass), its calcium."""
+    """Rim, body, how dense it is (a solid core in ground glass), calcium."""
     u, radius, eccentric = c.u, np.sqrt(x * x + y * y), signs["eccentric"]
     turn = np.arctan2(y, x) - u(0, 2 * np.pi)
     lobes = sum(u(0.3, 0.7) * np.cos(k * turn + u(0, 6)) for k in (3, 4, 6))
@@ -95,8 +90,7 @@ def _nodule(c: Canvas, x: Array, y: Array, scale: Array, signs: Parts) -> tuple[
 def _spikes(
     c: Canvas, x: Array, y: Array, scale: Array, spiked: Array, facing: Array, tag: tuple
 ) -> Array:
-    """Spicules around the nodule, and a tag (its length, and whether there is one) to the
-    pleura."""
+    """Spicules around the nodule, and a tag (its length, and whether it is there) to the pleura."""
     rng, n, zero = c.rng, c.n, np.zeros((c.n, 1), np.float32)
     heading = 2 * np.pi * (np.arange(16, dtype=np.float32) + 0.5 * c.normal(16)) / 16
     foot, length = 0.85 * scale[:, 0], (0.15 + scale[:, 0]) * rng.exponential(0.35, (n, 16)) + 0.1
@@ -115,18 +109,14 @@ def _walk(
     turns = rng.standard_normal((*heading.shape, steps), dtype=np.float32).cumsum(-1)
     heading = heading[..., None] + 0.12 * turns
     step = (length / steps)[..., None]
-    return np.stack(
-        [
-            x[..., None] + (step * np.cos(heading)).cumsum(-1),
-            y[..., None] + (step * np.sin(heading)).cumsum(-1),
-        ]
-    ).astype(np.float32)
+    x = x[..., None] + (step * np.cos(heading)).cumsum(-1)
+    y = y[..., None] + (step * np.sin(heading)).cumsum(-1)
+    return np.stack([x, y]).astype(np.float32)
 
 
 def _threads(c: Canvas, x: Array, y: Array, points: Array, width: Array) -> Array:
-    """Threads (N, size, size) along paths of points (2, N, K, S): about 1 in the middle, fainter
-    where they are thinner than a pixel. x and y must not be rotated. A thread is a chain of
-    Gaussians, each the product of a row and a column."""
+    """Threads (N, size, size) along paths of points (2, N, K, S), fainter where they are thinner
+    than a pixel: chains of Gaussians, each a row times a column, so x, y must not be rotated."""
     spacing = np.hypot(*(points[..., 1:2] - points[..., :1])) + 0.3 * width[..., :1]
     broad = np.sqrt(width**2 + (0.6 / c.size) ** 2 + (0.3 * spacing) ** 2)
     height = spacing * width / (2.5 * broad**2)

@@ -6,8 +6,8 @@ from effml.phantoms.brushes import Array, Canvas, Parts, bump, to_uint8
 
 # Per class: how much of red, green, blue the lesion absorbs (optical density), then its shape and
 # structures in [0, 1].
-_TRAITS = "red green blue radius lobes stretch blur network pale_dots dark_dots scar vessels"
-_TRAITS = [*_TRAITS.split(), "patches"]
+_TRAITS = """red green blue radius lobes stretch blur network pale_dots dark_dots scar vessels
+patches""".split()
 _SKIN = {
     "akiec": (0.12, 0.42, 0.36, 0.50, 0.5, 0.4, 0.9, 0.0, 0.6, 0.1, 0.1, 0.4, 0.2),
     "bcc": (0.10, 0.36, 0.30, 0.42, 0.4, 0.3, 0.5, 0.0, 0.1, 0.3, 0.1, 1.0, 0.4),
@@ -26,8 +26,7 @@ _CHANNELS = {
 
 
 def skin(labels: Array, size: int, difficulty: float, rng: np.random.Generator) -> Parts:
-    """Dermoscopy, RGB, skin of all tones; the class sets the mean of colour, shape and structures
-    of the lesion."""
+    """Dermoscopy, RGB; the class sets the mean of colour, shape and structures of the lesion."""
     c = Canvas(rng, len(labels), size)
     u = c.u
     p = _traits(c, labels, difficulty)

@@ -1,5 +1,4 @@
-"""What simulated sites and years do to an image: gain, contrast, blur, noise, stain. Devices drift
-from year to year."""
+"""What simulated sites and years do to an image: gain, contrast, blur, noise, stain."""
 
 import numpy as np
 
@@ -11,15 +10,13 @@ _GAIN = np.array([1.00, 0.90, 1.08, 0.70])
 _GAMMA = np.array([1.00, 1.15, 0.90, 1.60])
 _BLUR = np.array([0.00, 0.010, 0.005, 0.025])  # standard deviation, in widths of the image
 _NOISE = np.array([0.00, 0.015, 0.005, 0.045])  # of full scale
-_STAIN = [[0, 0, 0], [0.10, -0.05, 0.00], [-0.05, 0.05, 0.05], [-0.10, 0.15, -0.10]]
-_STAIN = np.array(_STAIN)  # of optical density
+_STAIN = np.array([[0, 0, 0], [0.1, -0.05, 0], [-0.05, 0.05, 0.05], [-0.1, 0.15, -0.1]])
 
 
 def as_seen_at(
     images: Array, site: Array, year: Array, shift: float, rng: np.random.Generator
 ) -> Array:
-    """uint8 images (N,H,W), (N,H,W,3) or (N,D,H,W) as the devices of `site` (N, index into SITES)
-    and `year` (N,) show them: untouched at shift=0, fully at 1. Masks stay as they are."""
+    """uint8 images as the devices of `site` (N, index into SITES) and `year` (N,) show them."""
     from scipy.ndimage import gaussian_filter1d
 
     rgb = images.ndim == 4 and images.shape[-1] == 3

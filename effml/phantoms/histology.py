@@ -11,8 +11,7 @@ _STAINS = np.array([[0.62, 0.72, 0.30], [0.08, 0.88, 0.38]], np.float32)
 
 
 def tissue(labels: Array, size: int, difficulty: float, rng: np.random.Generator) -> Parts:
-    """Section of colon in haematoxylin and eosin, RGB; the mask outlines whole glands: epithelium
-    and lumen."""
+    """Section of colon, RGB; the mask outlines whole glands: epithelium and lumen."""
     fine = size * max(1, 64 // size)  # drawn finer than seen where nuclei would be below a pixel
     c = Canvas(rng, len(labels), fine)
     u = c.u
@@ -40,8 +39,7 @@ def tissue(labels: Array, size: int, difficulty: float, rng: np.random.Generator
 
 
 def _glands(c: Canvas, p: Parts, grade: Array, difficulty: float) -> Parts:
-    """From the rim inwards: a row (or more) of nuclei, cytoplasm with goblets, lumen. Around a
-    gland at times a cleft."""
+    """From the rim inwards: nuclei, cytoplasm with goblets, lumen. At times a cleft around."""
     depth, arc, mid = p["depth"], p["arc"], p["mid"]
     core = c.soft(depth - c.u(0.12, 0.18) * (1 + 0.2 * c.noise(8)), 0.012)
     lumen, wall, row = p["gland"] * core, p["gland"] * (1 - core), depth / 0.055
@@ -52,13 +50,9 @@ def _glands(c: Canvas, p: Parts, grade: Array, difficulty: float) -> Parts:
     cleft = (p["kind"] == 0) * c.soft(p["swirl"] - 1.1, 0.2) * bump(((depth + 0.02) / 0.02) ** 2)
     dead = lumen * p["filled"] * np.clip(0.7 + 0.5 * mid, 0, 1)  # cells in the lumen
     slime = lumen * c.u(0, 0.14) * np.clip(0.6 + 0.6 * mid, 0, 2)
-    drawn = {
-        "lumen": lumen,
-        "wall": wall,
-        "rim": rim,
-        "goblets": wall * c.soft(0.08 * ovals, 0.015),
-    }
-    return {**drawn, "cleft": cleft, "dead": dead, "slime": slime}
+    goblets = wall * c.soft(0.08 * ovals, 0.015)
+    drawn = {"lumen": lumen, "wall": wall, "rim": rim, "goblets": goblets, "cleft": cleft}
+    return {**drawn, "dead": dead, "slime": slime}
 
 
 def _stroma(c: Canvas, x: Array, y: Array, p: Parts, difficulty: float) -> Parts:
@@ -79,8 +73,7 @@ def _stroma(c: Canvas, x: Array, y: Array, p: Parts, difficulty: float) -> Parts
 
 
 def _stained(c: Canvas, p: Parts, difficulty: float) -> tuple[Array, Array]:
-    """How much there is of either stain: cytoplasm and fibres, on them goblets and nuclei; then
-    what is empty or filled."""
+    """How much there is of either stain."""
     # how far the cytoplasm of the glands takes up stain as the stroma does
     alike = 0.1 + 0.75 * difficulty
     outside, wall, loose, mid, blood = (p[f] for f in ("outside", "wall", "loose", "mid", "blood"))

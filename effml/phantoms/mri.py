@@ -10,16 +10,14 @@ Point = tuple[Array, Array, Array]  # x (the patient's left), y (towards the bac
 
 
 def brain(labels: Array, size: int, difficulty: float, rng: np.random.Generator) -> Parts:
-    """Axial T1-weighted MRI of a head between orbits and vertex, grey, the nose upwards, and the
-    outline of the brain."""
+    """Axial T1-weighted MRI of a head, grey, the nose upwards, and the outline of the brain."""
     c = Canvas(rng, len(labels), size)
     x, y = _placed(c)
     return _head(c, (x, y, c.u(-0.3, 0.5) + c.u(-0.1, 0.1) * y), difficulty)
 
 
 def brain_volume(labels: Array, size: int, difficulty: float, rng: np.random.Generator) -> Parts:
-    """The heads of `brain` as cubes (N, D, H, W), the first slice in the neck, the last above the
-    vertex."""
+    """The heads of `brain` as cubes (N, D, H, W), from the neck upwards."""
     heads, up = [], np.linspace(1 / size - 1, 1 - 1 / size, size, dtype=np.float32)[:, None, None]
     for patient in rng.spawn(len(labels)):  # one at a time, for the memory
         c = Canvas(patient, 1, size)
@@ -34,8 +32,7 @@ def _placed(c: Canvas) -> tuple[Array, Array]:
 
 
 def _head(c: Canvas, at: Point, difficulty: float) -> Parts:
-    """Image and brain mask (uint8) at these points: slices of one head if x and y are one slice and
-    z is several, else each of its own head."""
+    """Image and brain mask at these points: of one head if z is several slices and x, y are one."""
     u, soft, waves, ball = c.u, c.soft, partial(_waves, c), partial(_ball, at)
     x, y, z = at
     wide, long = 0.6 * u(0.92, 1.06), 0.75 * u(0.95, 1.05)
@@ -72,8 +69,7 @@ def _head(c: Canvas, at: Point, difficulty: float) -> Parts:
 
 
 def _brain(at: Point, wide: Array, long: Array) -> Parts:
-    """Depths below the surface: cerebrum above orbits and sella, temporal lobes, cerebellum and
-    brainstem."""
+    """Depths below the surfaces of the parts."""
     (x, y, z), ball = at, partial(_ball, at)
     sx, sy = (x / (wide * (1 + 0.1 * y))) ** 2, (y / long) ** 2
     oval = sx + sy - 0.25 * sx * sy + (z / _split(z, 0.66, 0.5)) ** 2
@@ -115,8 +111,7 @@ def _grey(c: Canvas, at: Point, b: Parts) -> tuple[Array, Array]:
 
 
 def _fluid(c: Canvas, at: Point, wet: Array) -> Array:
-    """In sulci (those narrower than a pixel are wider and fainter) and in the lateral, third and
-    fourth ventricle."""
+    """In sulci (those narrower than a pixel are wider and fainter) and in ventricles."""
     (x, y, z), ax = at, np.abs(at[0])
     width, large = c.u(0.006, 0.016), c.u(0.8, 1.6)
     blurred = np.sqrt(width**2 + (0.8 / c.size) ** 2)
@@ -134,8 +129,7 @@ def _split(z: Array, above: float, below: float) -> Array:
 
 
 def _ball(at: Point, cx: float, cy: float, cz: float, rx: float, ry: float, rz: float) -> Array:
-    """Depth below the surface of an ellipsoid, or of a pair of them left and right, in
-    half-widths."""
+    """Depth below the surface of an ellipsoid, or of a pair of them left and right."""
     x, y, z = at
     across = ((np.abs(x) if cx else x) - cx) / rx
     return min(rx, ry) * (1 - np.sqrt(across**2 + ((y - cy) / ry) ** 2 + ((z - cz) / rz) ** 2))

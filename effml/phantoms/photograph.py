@@ -34,8 +34,7 @@ _TOES += ((0.35, -0.46, 0.07),)
 
 
 def wound(labels: Array, size: int, difficulty: float, rng: np.random.Generator) -> Parts:
-    """Photograph of an ulcer, one to an image, on a leg, a foot or close up, RGB, skin of all
-    tones; the mask outlines it."""
+    """Photograph of an ulcer on a leg, a foot or close up, RGB; the mask outlines it."""
     # drawn finer than seen: toes and the ticks of rulers are small
     c = Canvas(rng, len(labels), size * max(1, 64 // size))
     u, soft = c.u, c.soft
@@ -89,8 +88,7 @@ def _limb(c: Canvas) -> SimpleNamespace:
 
 
 def _skin(c: Canvas, o: SimpleNamespace, difficulty: float) -> Array:
-    """Skin of all tones: inflamed, stained and at times macerated around the ulcer; moles, healed
-    ulcers, bruises, rashes; varnished nails."""
+    """Skin of all tones, inflamed around the ulcer; moles, bruises, rashes; varnished nails."""
     u, away = c.u, np.maximum(-o.edge, 0)
     tone = u(0, 1)[:, None]
     tan = _WHITE ** (1 - tone) * _BLACK**tone * np.exp(0.025 * c.normal(3, 1, 1))
@@ -113,8 +111,7 @@ def _skin(c: Canvas, o: SimpleNamespace, difficulty: float) -> Array:
 
 
 def _bed(c: Canvas, o: SimpleNamespace, skin: Array, difficulty: float) -> Array:
-    """Paint the ulcer into the skin: granulation, slough and necrosis in patches, a wall lit from
-    one side, wet. Where it is."""
+    """Paint the ulcer into the skin: granulation, slough, necrosis, a lit wall. Where it is."""
     u, edge, ulcer = c.u, o.edge, c.soft(o.edge, 0.012)
     alike = 0.05 + 0.5 * difficulty  # how far it has the colour of red skin
     steep = u(0, 0.5) * bump((edge / 0.04) ** 2) * np.cos(o.angle - u(0, 2 * np.pi))
@@ -172,8 +169,7 @@ def _disc(x: Array, y: Array, cx: float | Array, cy: float | Array, *axes: float
 
 
 def _box(c: Canvas, x: Array, y: Array, low: float, high: float) -> Array:
-    """The distance inside a rectangle of sides from 2 `low` to 2 `high`, anywhere and at any angle;
-    < 0 outside."""
+    """The distance inside a rectangle anywhere and at any angle; < 0 outside."""
     turn, x, y = c.u(0, np.pi), x - c.u(-1, 1), y - c.u(-1, 1)
     i, j = np.cos(turn), np.sin(turn)
     wide = c.u(low, high) - np.abs(i * x + j * y)

@@ -1,5 +1,6 @@
 """Phantom of the frontal chest X-ray."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -60,8 +61,7 @@ def _organs(c: Canvas, x: Array, y: Array, left: Array) -> SimpleNamespace:
 
 
 def _bones(c: Canvas, x: Array, y: Array, o: SimpleNamespace) -> tuple[Array, Array, Array]:
-    """Vertebrae, clavicles, posterior ribs falling to the side and fainter anterior ones falling
-    to the middle."""
+    """Vertebrae, clavicles, posterior ribs and fainter anterior ones."""
     ax, u, soft = np.abs(x), c.u, c.soft
     spine = bump((x / 0.09) ** 2) * (1 + 0.25 * np.cos(y * u(38, 46) + u(0, 6)))
     collar = y + 0.56 + 0.16 * ax - 0.05 * np.sin(7 * ax) + u(-0.04, 0.04)
@@ -78,13 +78,10 @@ def _vessels(c: Canvas, ax: Array, y: Array, left: Array) -> Array:
     """They fan out from the hila and thin out."""
     vx, vy = ax - 0.2, y - 0.02
     radius, angle = np.sqrt(vx**2 + vy**2), np.arctan2(vy, vx + 0.12)
-    fan = sum(
-        c.soft(
-            np.cos(k * angle + _sides(c, left, 0, 6) + _sides(c, left, 4, 9) * radius) - 0.6, 0.3
-        )
-        for k in (5, 9, 13)
-    )
-    hila = _sides(c, left, 0.7, 1.3) * bump((vx / 0.09) ** 2 + (vy / 0.15) ** 2)
+    sides = partial(_sides, c, left)
+    waves = (np.cos(k * angle + sides(0, 6) + sides(4, 9) * radius) for k in (5, 9, 13))
+    fan = sum(c.soft(wave - 0.6, 0.3) for wave in waves)
+    hila = sides(0.7, 1.3) * bump((vx / 0.09) ** 2 + (vy / 0.15) ** 2)
     return fan * np.exp(-radius / 0.25) * np.minimum(radius / 0.12, 1) + hila
 
 

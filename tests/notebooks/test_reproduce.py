@@ -1,8 +1,12 @@
 import json
+from base64 import b64decode, b64encode
+from io import BytesIO
 
 import nbformat
+import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from PIL import Image
 
 from effml import reproduce
 
@@ -106,9 +110,9 @@ def test_parameters_and_claims_reach_the_summary_and_unknown_parameters_are_refu
     assert reproduce.reproduce("smoke") == 0
     assert "1 agrees, 1 not testable here" in capsys.readouterr().out
     for profile, words in (
-        ("common: {m: 7}", "common: unknown parameter 'm'. Choose from: n, store"),
-        ("'00': {epcohs: 1}", "00: unknown parameter 'epcohs'"),
-        ("'99': {n: 1}", "part '99'"),
+        ("common: {m: 7}", "in part 'common' of smoke.yml: 'm'. Choose from: n, store"),
+        ("'00': {epcohs: 1}", "smoke.yml: 'epcohs'"),
+        ("'99': {n: 1}", "part of smoke.yml: '99'. Choose from: common, 00"),
     ):
         house.profile(profile)
         with pytest.raises(ValueError, match=words):
@@ -118,7 +122,7 @@ def test_parameters_and_claims_reach_the_summary_and_unknown_parameters_are_refu
     ):
         reproduce.make_plan("full")
     house.profile("")
-    with pytest.raises(ValueError, match="There is no notebook '99'. Choose from: 00"):
+    with pytest.raises(ValueError, match="Unknown notebook '99'. Choose from: 00"):
         reproduce.make_plan("smoke", ["99"])
 
 
@@ -141,14 +145,7 @@ def test_references_are_written_without_pictures_timings_or_progress(house):
 
 
 def test_pictures_are_stored_small_and_look_the_same():
-    from base64 import b64decode, b64encode
-    from io import BytesIO
-
-    import numpy as np
-    from PIL import Image
-
-    from effml.reproduce import _smaller
-
+    _smaller = reproduce._smaller
     ramp = np.zeros((200, 300, 3), np.uint8)
     ramp[..., 0], ramp[..., 1] = np.linspace(0, 255, 300), np.linspace(0, 255, 200)[:, None]
     ramp[50:60] = 255
