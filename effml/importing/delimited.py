@@ -39,16 +39,14 @@ def read_csv(path: str | os.PathLike) -> "pd.DataFrame":
 def _text(data: bytes) -> str:
     if data.startswith(b"PK\x03\x04"):
         raise ValueError("it is a zip archive, as spreadsheets (.xlsx, .ods) are, and no text")
-    wide, fault = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)), ""
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         text = data.decode("utf-16" if wide else "utf-8-sig")
-        if "\0" in text:
-            before, fault = data[: data.index(b"\0")], "zero bytes, which no text in UTF-8 has"
     except UnicodeDecodeError as error:
-        before, fault = data[: error.start], "a byte that is not UTF-8"
-        fault += "" if wide else f" (0x{data[error.start]:02X})"
-    if fault:
-        raise ValueError(f"line {len((before + b'.').splitlines())} has {fault}")
+        line = len((data[: error.start] + b".").splitlines())
+        raise ValueError(f"line {line} has a byte that is not UTF-8") from None
+    if "\0" in text:
+        raise ValueError("it has zero bytes, which no text in UTF-8 has")
     return text
 
 

@@ -1,16 +1,13 @@
-"""What the order of files and folders says: classes, the sides of a split, and which mask is of
-which picture.
-"""
+"""What the order of files and folders says: classes, sides of a split, and whose a mask is."""
 
 import os
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 
 from effml.importing.partition import side_of
 from effml.importing.table import finder
-from effml.importing.words import counted
 
 _MASK = r"(?:masks?|seg|segmentations?|segs?|labels?|gt|ground[ _-]?truth|annotations?|rois?"
 _MASK += r"|contours?)"
@@ -18,14 +15,6 @@ _IS_MASK = re.compile(
     rf"(?P<stem>.+?)[ _.-]+{_MASK}(?:[ _.-]?\d+)?|{_MASK}[ _.-]+(?P<rest>.+)", re.IGNORECASE
 )
 _MASK_FOLDER = re.compile(rf"(?:.*[ _.-])?{_MASK}", re.IGNORECASE)
-
-
-def other_files(folder: Path) -> str:
-    """What else lies in `folder` and below, for a message: "30 files .gif" or "no files"."""
-    names = (Path(name) for _, _, files in os.walk(folder) for name in files if name[0] != ".")
-    counts = Counter(path.suffix.lower() or "without a suffix" for path in names)
-    kinds = sorted(counts.items(), key=lambda kind: (-kind[1], kind[0]))[:3]
-    return ", ".join(f"{counted(count, 'file')} {suffix}" for suffix, count in kinds) or "no files"
 
 
 def masks_beside(files: Collection[str]) -> dict[str, str]:
@@ -97,30 +86,29 @@ def pair_masks(
 ) -> tuple[list[list[str]], str]:
     """For each picture the masks it may mean, and how they were paired if not by equal names.
 
-    Tried in turn: `beside` ({mask: picture}), the same name, and the same name without what all
-    pictures and all masks have before and after it, such as _segmentation.
+    Tried in turn: `beside` ({mask: picture}), the same name, and what is left of the names without
+    what all pictures and all masks have after, then also before it, such as _segmentation.
     """
     if beside:
         of = defaultdict(list)
         for mask, picture in beside.items():
             of[picture].append(mask)
         return [of[picture] for picture in pictures], ""
-    hits, how, most = [finder(masks)(_without_suffix(name)) for name in pictures], "", 0
+    hits = [finder(masks)(_without_suffix(name)) for name in pictures]
     if any(hits) or len(pictures) < 2 or len(masks) < 2:
-        return hits, how
-    for before, after in ((False, True), (True, False), (True, True)):
-        ours, theirs = (_affixes(names, before, after) for names in (pictures, masks))
+        return hits, ""
+    for before in (False, True):
+        ours, theirs = (_affixes(names, before) for names in (pictures, masks))
         cores = defaultdict(list)
         for mask in masks:
             cores[f"{_core(mask, theirs)}.png"].append(mask)
         find = finder(cores)
-        tried = [
+        hits = [
             [one for core in find(_core(name, ours)) for one in cores[core]] for name in pictures
         ]
-        if (paired := sum(len(found) == 1 for found in tried)) > most:
-            hits, most = tried, paired
-            how = f"pictures {'…'.join(ours)}, masks {'…'.join(theirs)}"
-    return hits, how
+        if any(len(found) == 1 for found in hits):
+            return hits, f"pictures {'…'.join(ours)}, masks {'…'.join(theirs)}"
+    return hits, ""
 
 
 def _inside(paths: list[tuple[str, ...]], notes: list[str]) -> list[tuple[str, ...]]:
@@ -131,11 +119,11 @@ def _inside(paths: list[tuple[str, ...]], notes: list[str]) -> list[tuple[str, .
     return paths
 
 
-def _affixes(names: Sequence[str], before: bool, after: bool) -> tuple[str, str]:
-    """What stands before and after in all stems, up to where a word ends: no number is cut."""
+def _affixes(names: Sequence[str], before: bool) -> tuple[str, str]:
+    """What stands before (if asked) and after in all stems, to where a word ends: no number."""
     stems = [PurePosixPath(name).stem for name in names]
     first = os.path.commonprefix(stems) if before else ""
-    last = os.path.commonprefix([stem[::-1] for stem in stems])[::-1] if after else ""
+    last = os.path.commonprefix([stem[::-1] for stem in stems])[::-1]
     start, end = re.match(r".*[ _.-]", first), re.search(r"[ _.-].*$", last)
     return start[0] if start else "", end[0] if end else ""
 

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 REFUSED_LIMIT = 0.5  # a larger share is a mistake in the call rather than in the pictures
 _NEEDED = {
     "group": "There is no group column, so that one patient could be on both sides of the split. "
-    'Add a column group (the patient) to the table, or say split_by="image" when each image is '
-    "another patient.",
+    'Add one (the patient), or say split_by="image" when each image is another patient.',
     "date": "There is no date column to split by. Add one to the table, as YYYY-MM-DD.",
 }
 
@@ -54,16 +53,13 @@ def classes_of(job: Job, rows: "pd.DataFrame") -> tuple[list[str], int | None, s
     names, positive = in_order(rows.get("label", ())), job.positive
     if len(names) == 1:
         others = f"{len(job.refused)}, {_reasons(job)}" if job.refused else "none"
-        raise ValueError(
-            f"All {len(rows)} pictures that can be used have the label {names[0]}. Give pictures "
-            f"of two classes or more, or masks. Refused: {others}."
-        )
+        said = f"All {len(rows)} pictures that can be used have the label {names[0]}"
+        raise ValueError(f"{said}. Give two classes or more, or masks. Refused: {others}.")
     if positive is not None and len(names) > 2:
         raise ValueError(
             f"positive={positive!r} is for two classes; here are {len(names)}: "
-            f"{', '.join(names[:9])}. Leave it out and score one class against the rest in Python: "
-            "effml.achieved, with probabilities[:, c] and labels == c. Or give labels of two "
-            f"classes, such as {positive} and rest."
+            f"{', '.join(names[:9])}. Leave it out and score one class against the rest by "
+            "effml.achieved, with probabilities[:, c] and labels == c."
         )
     if positive is not None and positive not in names:
         known = f"The classes here: {', '.join(names) or 'none'}."

@@ -30,8 +30,8 @@ def finish(
     `rows.index` counts rows of `pixels`. `passport` is completed here.
     """
     by, found = job.split_by, Copies.among(rows, pixels.thumbprints, pixels.masks)
-    side, given = _dealt(job, rows, found)
-    said = found.notes(side, job.copies, given)
+    side = _dealt(job, rows, found)
+    said = found.notes(side, job.copies)
     if "split" in rows and by != "column":
         said.append('The given split was not used. Say split_by="column" to keep it.')
     if "group" in rows and by == "image":
@@ -72,9 +72,8 @@ def finish(
     return report
 
 
-def _dealt(job: Job, rows: "pd.DataFrame", found: Copies) -> tuple[np.ndarray, np.ndarray | None]:
-    """The side of every row, -1 where it is left out, and then it is in `refused`; and the side
-    that the table gives it, if it is the table that counts.
+def _dealt(job: Job, rows: "pd.DataFrame", found: Copies) -> np.ndarray:
+    """The side of every row, -1 where it is left out, and then it is in `refused`.
 
     Raises ValueError if the copies cannot share a side, or if nothing would be left.
     """
@@ -99,7 +98,7 @@ def _dealt(job: Job, rows: "pd.DataFrame", found: Copies) -> tuple[np.ndarray, n
             f'{"split" if by == "column" else by} of the table, or say copies="drop" '
             "(--copies drop)."
         )
-    return side, given
+    return side
 
 
 def _lacking_sides(parts: dict[str, "pd.DataFrame"], split_by: str) -> list[str]:

@@ -1,10 +1,7 @@
-"""The two files that an import writes, an .npz and its report beside it. What an import did not
-make is never replaced.
-"""
+"""The .npz that an import writes, and the report beside it. Only an import's own are replaced."""
 
 import json
 import os
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import IO, Any
@@ -25,12 +22,9 @@ def npz_path(out: str | os.PathLike) -> Path:
         raise ValueError(f"{out.name!r} is no name for the output: give one that ends in .npz.")
     earlier(out)
     there = next((one for one in out.parents if one.exists()), Path())
-    try:
-        with tempfile.TemporaryFile(dir=there):
-            return out
-    except OSError:
-        said = f"Nothing can be written to {there}. Give another place for {out.name}."
-        raise OSError(said) from None
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise OSError(f"Nothing can be written to {there}. Give another place for {out.name}.")
+    return out
 
 
 def earlier(out: Path) -> bool:

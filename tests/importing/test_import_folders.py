@@ -92,7 +92,7 @@ def test_folders_that_name_a_split_are_the_split_and_no_classes(folder, sides, p
         (["x/images/{}.png", "x/Labels/{}.png"], 'masks by its name.*Say masks=".*/p/x/Labels"'),
         (["scans/{}.png"], "All 30 pictures that can be used have the label scans"),
         (["a/b/{}.png"], "All 30 pictures that can be used have the label b"),
-        (["{}.png"], "No picture in .* has a class: without a table.*or give a table"),
+        (["{}.png"], "No picture in .* has a class. Make a folder.*or give a table"),
     ],
 )
 def test_folders_that_make_no_sense_are_refused(folder, places, words):
@@ -102,11 +102,11 @@ def test_folders_that_make_no_sense_are_refused(folder, places, words):
     assert not (folder.parent / "x.npz").exists()
 
 
-def test_a_folder_without_pictures_is_told_what_is_in_it(folder):
+def test_a_folder_without_pictures_is_an_instruction(folder):
     folder.mkdir()
-    for name in ("a.mat", "b.mat", "c.txt", ".hidden"):
+    for name in ("a.mat", "c.txt", ".hidden"):
         (folder / name).touch()
-    with pytest.raises(ValueError, match="holds no pictures.*there: 2 files .mat, 1 file .txt"):
+    with pytest.raises(ValueError, match="holds no pictures.*Give a folder with .png"):
         take(folder)
 
 
@@ -241,10 +241,8 @@ def test_masks_of_some_pictures_and_two_for_one(folder):
 @pytest.mark.parametrize(
     "masks, words",
     [
-        (["{}.mat", "{}.xml"], "30 files .mat, 30 files .xml"),
-        (["{}.npy"], "30 files .npy"),
+        (["{}.mat", "{}.xml"], "no masks that can be read"),
         (["x_{}_y_{}.png"], "called like im 0.png, the masks like x_0_y_0.png"),
-        ([], "no masks that can be read .no files."),
     ],
 )
 def test_masks_that_cannot_be_paired_are_named_on_both_sides(folder, masks, words):
@@ -318,5 +316,7 @@ def test_masks_in_one_folder_of_pictures_are_no_class_either(folder):
 
 def test_a_flat_folder_says_where_classes_come_from(folder):
     draw(folder, ["{:02d}.png"])
-    with pytest.raises(ValueError, match="its class is the name of the folder.*or give a table"):
+    with pytest.raises(
+        ValueError, match="has a class. Make a folder for each class, or give a table"
+    ):
         take(folder)
