@@ -29,12 +29,9 @@ COMPONENTS, SHARED = 16, 20  # what is common: at most 16 components, each of 20
 PAIRS = 100  # a set of more equal pictures is given as pairs with its first one
 
 
-class Thumbprint(NamedTuple):
-    """What is kept of a picture to know its copies again."""
-
-    digest: str  # SHA-256 of shape and pixels
-    turned: str  # that of one of its eight turns, the same one for all of them
-    thumbnail: np.ndarray  # uint8 (SIDE, SIDE), grey, stretched to a square
+# SHA-256 of shape and pixels; that of one of its eight turns, the same one for all of them; and the
+# picture in grey, stretched to a square, uint8 (SIDE, SIDE): enough to know its copies again
+Thumbprint = tuple[str, str, np.ndarray]
 
 
 class Thumbprints(NamedTuple):
@@ -72,11 +69,14 @@ class Pair(NamedTuple):
 def thumbprint(image: Image.Image) -> Thumbprint:
     """The digests and the thumbnail of an 8-bit picture, grey or RGB, before it is resized."""
     pixels = np.asarray(image)
-    turns = (_turn(pixels, turn, axes=(0, 1)) for turn in range(len(TURNS)))
-    shape, first = min((turned.shape, turned.tobytes()) for turned in turns)
+    turns = [_turn(pixels, turn, axes=(0, 1)) for turn in range(len(TURNS))]
+    step = max(1, min(image.size) // 64)  # a sample tells most turns apart, and that is quick
+    samples = [(turned.shape, turned[::step, ::step].tobytes()) for turned in turns]
+    shape, lowest = min(samples)
+    first = min(turned.tobytes() for turned, one in zip(turns, samples) if one == (shape, lowest))
     small = np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR))
     digest, turned = _digest(pixels.shape, pixels.tobytes()), _digest(shape, first)
-    return Thumbprint(digest=digest, turned=turned, thumbnail=small)
+    return digest, turned, small
 
 
 def find_copies(prints: Thumbprints) -> list[Pair]:

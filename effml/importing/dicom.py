@@ -36,7 +36,7 @@ def read_dicom(data: bytes, window: Window, done: list[str], about: dict[str, st
     """A DICOM file of one frame as an 8-bit picture, mode "L" or "RGB".
 
     What was done is appended to `done`; `about` gets group (12 hex digits for the PatientID) and
-    date (StudyDate), if there are any. Raises Unusable, and ModuleNotFoundError without pydicom.
+    date (StudyDate). Raises Unusable, and ModuleNotFoundError without pydicom.
     """
     try:
         import pydicom
@@ -190,10 +190,11 @@ def _fits(file: "Dataset", unit: str | None, done: list[str]) -> None:
     """Say what the window given is taken for, or raise Unusable where it cannot be meant."""
     if file.get("Modality") == "CT" and not (unit or "").startswith("HU"):
         raise Unusable(f"the window is in HU, its CT values are {unit or 'without slope'}")
-    if unit is None:
-        done.append("window taken for stored values: the file has no slope and intercept")
-    elif unit != "HU":
-        done.append(f"window taken for values after the file's slope or table (unit: {unit})")
+    what = "stored values: the file has no slope and intercept"
+    if unit is not None:
+        what = f"values after the file's slope or table (unit: {unit})"
+    if unit != "HU":
+        done.append(f"window taken for {what}")
 
 
 def _shown(file: "Dataset", values: np.ndarray, done: list[str]) -> tuple[np.ndarray, Span | None]:

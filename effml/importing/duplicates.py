@@ -60,11 +60,6 @@ class Copies:
                 out[row] = {"file": names[row], "reason": "a copy", "copy_of": names[one]}
         return out
 
-    def together(self, by_group: bool) -> np.ndarray:
-        """Number of the set that shares a side, (N,): copies and, if asked, rows of one group."""
-        groups = self.rows.group.to_numpy(str) if by_group else np.arange(len(self.rows))
-        return sets_of(self.pairs, groups)
-
     def apart(self, side: np.ndarray) -> np.ndarray:
         """Which pairs are on different sides; `side` (N,) is -1 for a row that was left out."""
         a, b = side[ends_of(self.pairs)].T

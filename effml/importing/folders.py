@@ -34,9 +34,8 @@ def by_folders(
 ) -> dict[str, list[str | None]]:
     """The columns label (if `classes` are wanted) and split, as far as the folders say them.
 
-    A folder around all others is passed over. Where all folders of a level are called train, val or
-    test, they are the split. The first folder of what is left is the class. How they are read is
-    added to `notes`. Raises ValueError where this makes no sense.
+    A folder around all others is passed over. Where all folders of a level name a side, they are
+    the split. The first folder of what is left is the class. How they are read is added to `notes`.
     """
     paths = _inside([PurePosixPath(name).parts[:-1] for name in names], notes)
     columns: dict[str, list[str | None]] = {}
@@ -52,32 +51,25 @@ def by_folders(
         if "split" in columns and not tops:
             said = f"The folders in {folder} name a split and no classes"
             raise ValueError(f"{said}. Put a folder for each class into them, or give a table.")
-        _refuse_mixed(tops, folder)
-        _refuse_masks(tops, names, paths, folder)
+        _refuse_odd(tops, folder)
         columns["label"] = [path[0] if path else None for path in paths]
     return columns
 
 
-def _refuse_mixed(tops: set[str], folder: Path) -> None:
-    """Raises ValueError where some of the folders name a split, training among it."""
+def _refuse_odd(tops: set[str], folder: Path) -> None:
+    """Raises ValueError where some of the folders name a split, training among it, or masks."""
     sides = {top for top in tops if side_of(top) is not None}
-    if sides != tops and 0 in map(side_of, sides):
-        others = ", ".join(sorted(tops - sides)[:5])
+    masks = {top for top in tops if _MASK_FOLDER.fullmatch(top)}
+    advice = "move the others away, or give a table"
+    if odd := sides if 0 in map(side_of, sides) else set():
+        what = "name a split"
+    elif odd := masks:
+        what, advice = "hold masks by name", "name it as masks, or give a table"
+    if odd and odd != tops:
+        named, others = (", ".join(sorted(some)[:5]) for some in (odd, tops - odd))
         raise ValueError(
-            f"In {folder} the folders {', '.join(sorted(sides))} name a split, {others} not. "
-            "Without a table all of them are classes, or all are the split: move the others away."
-        )
-
-
-def _refuse_masks(tops: set[str], names: Sequence[str], paths: list, folder: Path) -> None:
-    """Raises ValueError where a folder of masks would be a class."""
-    masks = sorted(top for top in tops if _MASK_FOLDER.fullmatch(top))
-    if masks and len(masks) < len(tops):
-        parts = next(name for name, path in zip(names, paths) if path[:1] == (masks[0],)).split("/")
-        where = folder.joinpath(*parts[: parts.index(masks[0]) + 1])
-        raise ValueError(
-            f"The folder {masks[0]} holds masks by its name, and would be a class beside "
-            f'{", ".join(sorted(tops - set(masks))[:3])}. Say masks="{where}", or give a table.'
+            f"In {folder} the folders {named} {what}, {others} not: without a table each would be "
+            f"a class. So {advice}."
         )
 
 

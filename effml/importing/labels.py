@@ -47,9 +47,7 @@ def _reasons(job: Job) -> str:
 
 
 def classes_of(job: Job, rows: "pd.DataFrame") -> tuple[list[str], int | None, str]:
-    """Class names in order (numbers by value; none without labels), which of two is positive, and
-    who says so.
-    """
+    """Class names in order (none without labels), which of two is positive, and who says so."""
     names, positive = in_order(rows.get("label", ())), job.positive
     if len(names) == 1:
         others = f"{len(job.refused)}, {_reasons(job)}" if job.refused else "none"
@@ -89,9 +87,7 @@ def understood(job: Job, rows: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def dated(job: Job, rows: "pd.DataFrame") -> "pd.DataFrame":
-    """The rows with days as YYYY-MM-DD. What is no day stays as it is written, or is refused if the
-    split needs it.
-    """
+    """The rows with days as YYYY-MM-DD; others stay as they are, or are refused in a split by date."""
     if "date" not in rows:
         return rows
     days, why = read_days(rows.date)

@@ -30,9 +30,8 @@ def check(job: Job) -> Job:
 
 
 def rows_asked(job: Job) -> tuple["pd.DataFrame", dict[str, Any]]:
-    """The rows that the table or the folders name, with their masks; and for the passport how many
-    pictures no table names, and which of its columns have other names.
-    """
+    """The rows that the table or the folders name, with their masks; and for the passport the names
+    of columns, and how many pictures no table names."""
     folder, table = Path(job.folder), job.table
     inner = None if job.masks is None else Path(job.masks).resolve()
     files = pictures_in(job, folder, inner)
@@ -43,7 +42,7 @@ def rows_asked(job: Job) -> tuple["pd.DataFrame", dict[str, Any]]:
     theirs = {name: files.pop(name) for name in beside}
     if beside and inner is None:
         advice = f'left out here. To import them say masks="{folder}".'
-        job.notes.append(f"{_masks_by_name(beside)}, {advice}")
+        job.notes.append(f"{_masks_by_name(beside)} {advice}")
     needed = {"label"} if inner is None else set()
     needed |= {"split"} if job.split_by == "column" else set()
     if table is None:
@@ -67,31 +66,23 @@ def _table_of_folders(
             f"The folders in {job.folder} are not called train, val and test, as "
             'split_by="column" needs. Give a table with a column split, or other split_by.'
         )
-    labels = columns.get("label", [])
-    if "label" in needed and beside and len(set(labels) - {None}) < 2:
-        raise ValueError(
-            f"No folders in {job.folder} name two classes, and {_masks_by_name(beside)}. If they "
-            f'are the task, say masks="{job.folder}"; else give a table with file and label.'
-        )
-    if "label" in needed and not any(labels):
-        raise ValueError(
-            f"No picture in {job.folder} has a class. Make a folder for each class, or give a "
-            "table, or masks."
-        )
+    some = {*columns.get("label", [])} - {None}
+    if "label" in needed and len(some) < (2 if beside else 1):
+        said = f"The folders in {job.folder} name no two classes"
+        if beside:
+            said += f'. If the {_masks_by_name(beside)} are the task, say masks="{job.folder}"'
+        raise ValueError(f"{said}. Make a folder for each class, or give a table, or masks.")
     return pd.DataFrame({"file": files} | columns, dtype=object)
 
 
 def _masks_by_name(beside: dict[str, str]) -> str:
-    what = "masks by their names" if len(beside) > 1 else "a mask by its name"
-    return f"{counted(len(beside), 'file', 'are')} {what}, such as {next(iter(beside))}"
+    return f"{counted(len(beside), 'mask')} by name, such as {next(iter(beside))},"
 
 
 def _with_masks(
     job: Job, rows: "pd.DataFrame", there: dict[str, Path], beside: dict[str, str]
 ) -> "pd.DataFrame":
-    """The rows which have a mask, with its path in a column mask; `there` and `beside` where masks
-    lie among pictures.
-    """
+    """The rows which have a mask, with its path in a column mask."""
     if not beside:
         pictures = {path.resolve() for path in rows.path}
         found = pictures_in(job, Path(job.masks))

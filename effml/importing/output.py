@@ -28,15 +28,11 @@ def npz_path(out: str | os.PathLike) -> Path:
 
 
 def earlier(out: Path) -> bool:
-    """Whether `out` is there from an earlier import. Raises FileExistsError where it, or the report
-    beside it, is there from anything else.
-    """
+    """Whether `out` is there from an import. FileExistsError if it or its report is of another."""
     for path in (out, _report_of(out)):
         if os.path.lexists(path) and not _of_an_import(path):
-            raise FileExistsError(
-                f"{path} is there already, and was not made by an import of effml. Nothing was "
-                "written: give another name, or delete that file first."
-            )
+            said = f"{path} is there already, and was not made by an import of effml"
+            raise FileExistsError(f"{said}. Give another name, or delete that file first.")
     return os.path.lexists(out)
 
 

@@ -24,9 +24,7 @@ _NAMES = (("train", "training"), ("val", "valid", "validation"), ("test", "testi
 
 
 def side_of(name: str) -> int | None:
-    """0, 1 or 2 for a name of train, val or test as people write it (Training, TEST, val_images);
-    None for any other.
-    """
+    """0, 1 or 2 for a name of train, val or test as people write it; None for any other."""
     plain = re.sub(r"[ _.-]*(set|data|images|split|folder)$", "", name.strip().casefold())
     return next((side for side, names in enumerate(_NAMES) if plain in names), None)
 
@@ -140,8 +138,8 @@ def given_sides(given: Iterable[str]) -> np.ndarray:
     """The sides (N,) that a split column names. Raises ValueError for names that are none."""
     known = {name: side_of(str(name)) for name in given}
     if unknown := sorted(str(name) for name, side in known.items() if side is None):
-        said = f"The split column says {', '.join(unknown[:5])}. Choose from: train, val, test"
-        raise ValueError(f"{said} (training, valid, validation and testing are understood too).")
+        said = f"The split column says {', '.join(unknown[:5])}"
+        raise ValueError(f"{said}. Choose from: train, val, test.")
     return np.array([known[name] for name in given])
 
 

@@ -130,7 +130,6 @@ def read_picture(
 
 def _plain(raster: Raster, window: Window, done: list[str]) -> Image.Image:
     """What stands in an image file as 8-bit "L" or "RGB", without alpha."""
-
     values, alpha, white_is_zero = raster
     if alpha is not None and not alpha.any():
         raise Unusable("it is transparent all over")
@@ -193,7 +192,6 @@ def read_all(
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without the decoders' doubts about metadata; what they cannot read is refused by us."""
-
     before = logging.root.manager.disable
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

