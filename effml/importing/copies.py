@@ -1,6 +1,6 @@
 """Copies: pictures that show the same, also turned, saved again, resized or brighter.
 
-Equal pixels, also after a turn, have equal digests. All others are compared by thumbnails of 64 × 64
+Equal pixels, also after a turn, have equal digests. Others are compared by thumbnails of 64 × 64
 pixels in eight turns, without local means and with even local contrast, so that an outline counts
 no more than what is inside it; and again without what many pictures of a set have in common, such
 as a frame. What correlates in both, and area by area, is a near copy; what is alike but not sure is

@@ -28,10 +28,8 @@ class Copies:
 
     @classmethod
     def among(cls, rows: "pd.DataFrame", prints: Thumbprints, masks: np.ndarray | None) -> "Copies":
-        """Search `rows`, whose index counts the rows of `prints` and `masks` (M, S, S).
-
-        Labels differ where the column label does, or the masks of two exact copies.
-        """
+        """Search `rows`, whose index counts the rows of `prints` and `masks` (M, S, S). Labels
+        differ where the column label does, or the masks of two exact copies."""
         index = rows.index.to_numpy()
         found = find_copies(prints.take(index))
         pairs = [pair for pair in found if pair.kind in KINDS]

@@ -136,7 +136,7 @@ def _plan(job: Job) -> dict[str, Any]:
 
 
 def _read(job: Job, rows: "pd.DataFrame") -> tuple["pd.DataFrame", Pixels, dict[str, Any]]:
-    """The rows that could be used, with group and date from DICOM; pixels; facts of the passport."""
+    """The rows that could be used, with group and date from DICOM; pixels; passport entries."""
     total, have, show = sum(map(_size, rows.path)), 0, Progress("import", quiet=False)
 
     def tell(count: int) -> None:

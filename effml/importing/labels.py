@@ -35,10 +35,9 @@ def enough(job: Job, rows: "pd.DataFrame") -> None:
     """Raises ValueError if more than REFUSED_LIMIT of the pictures were refused."""
     total, count = len(rows) + len(job.refused), len(job.refused)
     if rows.empty or count > REFUSED_LIMIT * total:
-        raise ValueError(
-            f"{count} of {counted(total, 'picture')} were refused, more than half; nothing was "
-            f"written. Most often: {_reasons(job)}. First: {job.refused[0]['file']}."
-        )
+        said = f"{count} of {counted(total, 'picture')} were refused, more than half; nothing was"
+        first = f"First: {job.refused[0]['file']}."
+        raise ValueError(f"{said} written. Most often: {_reasons(job)}. {first}")
 
 
 def _reasons(job: Job) -> str:
@@ -87,7 +86,7 @@ def understood(job: Job, rows: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def dated(job: Job, rows: "pd.DataFrame") -> "pd.DataFrame":
-    """The rows with days as YYYY-MM-DD; others stay as they are, or are refused in a split by date."""
+    """The rows with days as YYYY-MM-DD; others stay as they are, or are refused if needed."""
     if "date" not in rows:
         return rows
     days, why = read_days(rows.date)

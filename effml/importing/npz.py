@@ -26,10 +26,8 @@ _INNER = ("file", "path", "mask", "label", "split")  # columns that are no array
 def finish(
     job: Job, rows: "pd.DataFrame", pixels: Pixels, passport: dict[str, Any]
 ) -> dict[str, Any]:
-    """Look for copies, split, write `job.out` and its report, which is returned.
-
-    `rows.index` counts rows of `pixels`. `passport` is completed here.
-    """
+    """Look for copies, split, complete `passport`, write `job.out` and its report, which is
+    returned. `rows.index` counts rows of `pixels`."""
     by, found = job.split_by, Copies.among(rows, pixels.thumbprints, pixels.masks)
     side = _dealt(job, rows, found)
     said = found.notes(side, job.copies)
@@ -74,10 +72,7 @@ def finish(
 
 
 def _dealt(job: Job, rows: "pd.DataFrame", found: Copies) -> np.ndarray:
-    """The side of every row, -1 where it is left out, and then it is in `refused`.
-
-    Raises ValueError if the copies cannot share a side, or if nothing would be left.
-    """
+    """The side of every row, or -1 where it is left out, and then it is in `refused`."""
     by = job.split_by
     given = given_sides(rows.split) if by == "column" else None
     gone = found.surplus(given) if job.copies == "drop" else {}

@@ -37,11 +37,8 @@ def earlier(out: Path) -> bool:
 
 
 def write(out: Path, arrays: dict[str, Any], report: dict[str, Any]) -> bool:
-    """Write `arrays` to `out` and `report` beside it; whether it replaced an earlier import.
-
-    Both are complete before they take their places, so that a failure leaves what was there. An
-    array may be a pair (array, rows) of which only `rows` are written. Raises as `earlier` does.
-    """
+    """Write `arrays` to `out` and `report` beside it, whole or not at all; whether they replaced an
+    earlier import. Of a pair (array, rows) only `rows` are written. Raises as `earlier` does."""
     text = json.dumps(report, ensure_ascii=False, indent=1) + "\n"
     with whole_file(_report_of(out)) as page, whole_file(out) as file:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:

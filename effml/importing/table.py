@@ -32,8 +32,7 @@ def pictures_in(job: Job, folder: Path, without: Path | None = None) -> dict[str
     """The picture files in `folder` and below as {relative name (NFC, with /): path}, in order.
 
     A picture has one of SUFFIXES in any case, or is DICOM by its first bytes, and is not hidden.
-    Links to folders are followed, each folder once, `without` never. Folders that cannot be opened
-    are refused; FileNotFoundError if `folder` is none.
+    Links to folders are followed, each folder once, `without` never.
     """
 
     def name(path: str | os.PathLike) -> str:
