@@ -81,19 +81,17 @@ def _text(value: Any) -> str:
 
 def _columns(text: str) -> dict[str, str]:
     words = re.split(r",(?=[^,=]*=)", text)  # a name in the table may hold commas
-    pairs = [word.partition("=") for word in words]
-    if not all(name and own for name, _, own in pairs):
-        advice = "give pairs separated by commas, such as label=diagnosis,group=patient"
-        raise argparse.ArgumentTypeError(f"{text!r}: {advice}")
-    return {name.strip(): own.strip() for name, _, own in pairs}
+    pairs = [[part.strip() for part in word.split("=", 1)] for word in words]
+    if not all(len(pair) == 2 and all(pair) for pair in pairs):
+        raise argparse.ArgumentTypeError(f"{text!r}: give pairs, such as label=diagnosis,group=id")
+    return dict(pairs)
 
 
 def _numbers(text: str) -> tuple[float, ...]:
     try:
-        return tuple(float(word) for word in text.split(","))
+        return tuple(map(float, text.split(",")))
     except ValueError:
-        advice = "give numbers separated by commas, such as 0.7,0.1,0.2"
-        raise argparse.ArgumentTypeError(f"{text!r}: {advice}") from None
+        raise argparse.ArgumentTypeError(f"{text!r}: give numbers, such as 0.7,0.1,0.2") from None
 
 
 def _window(text: str) -> tuple[float, ...] | str:

@@ -1,12 +1,11 @@
 """Copies: pictures that show the same, also turned, saved again, resized or brighter.
 
-Pixels that are equal, also after a turn, have equal digests. All others are compared by thumbnails
-of 64 × 64 pixels in eight turns, without local means and with even local contrast, so that an
-outline counts no more than what is inside it; and again without what many pictures of a set have in
-common, such as a frame. What correlates in both, and area by area, is a near copy; what is alike
-but not sure is "possible", and nothing is done to it. Not found are cropped pictures, turns by
-other than right angles, and small ones (28 pixels) that were shrunken or saved as strong JPEG.
-`python -m tests.bench copies` measures this on sets where the truth is known.
+Equal pixels, also after a turn, have equal digests. Others are compared by thumbnails of 64 × 64
+pixels in eight turns, without local means and with even local contrast, so that an outline counts
+no more than what is inside it; and again without what many pictures of a set have in common, such
+as a frame. What correlates in both, and area by area, is a near copy; what is alike but not sure is
+"possible", and nothing is done to it. Cropped pictures, and small ones (28 pixels) that were
+shrunken or saved as strong JPEG, are not found. `python -m tests.bench copies` measures this.
 """
 
 import hashlib
@@ -30,12 +29,9 @@ COMPONENTS, SHARED = 16, 20  # what is common: at most 16 components, each of 20
 PAIRS = 100  # a set of more equal pictures is given as pairs with its first one
 
 
-class Thumbprint(NamedTuple):
-    """What is kept of a picture to know its copies again."""
-
-    digest: str  # SHA-256 of shape and pixels
-    turned: str  # that of one of its eight turns, the same one for all of them
-    thumbnail: np.ndarray  # uint8 (SIDE, SIDE), grey, stretched to a square
+# SHA-256 of shape and pixels; that of one of its eight turns, the same one for all of them; and the
+# picture in grey, stretched to a square, uint8 (SIDE, SIDE): enough to know its copies again
+Thumbprint = tuple[str, str, np.ndarray]
 
 
 class Thumbprints(NamedTuple):
@@ -80,7 +76,7 @@ def thumbprint(image: Image.Image) -> Thumbprint:
     first = min(turned.tobytes() for turned, one in zip(turns, samples) if one == (shape, lowest))
     small = np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR))
     digest, turned = _digest(pixels.shape, pixels.tobytes()), _digest(shape, first)
-    return Thumbprint(digest=digest, turned=turned, thumbnail=small)
+    return digest, turned, small
 
 
 def find_copies(prints: Thumbprints) -> list[Pair]:
@@ -89,7 +85,7 @@ def find_copies(prints: Thumbprints) -> list[Pair]:
     A blank picture is nobody's copy. 20 000 pictures take about 25 s of one core and 0.4 GB.
     """
     digests, turned, thumbnails = prints
-    pairs, shows = [], np.flatnonzero(~blank(thumbnails))
+    pairs, shows = [], np.flatnonzero(np.ptp(thumbnails, axis=(1, 2)))
     order = shows[np.argsort(turned[shows], kind="stable")]
     cuts = np.flatnonzero(turned[order[1:]] != turned[order[:-1]]) + 1
     same = {int(rows[0]): rows for rows in np.split(order, cuts) if len(rows)}
@@ -107,11 +103,6 @@ def find_copies(prints: Thumbprints) -> list[Pair]:
             how = TURNS[turn] if alone and a < b else _turn_of(*thumbnails[sorted((a, b))])
             pairs.append(Pair(int(min(a, b)), int(max(a, b)), kind, how, alike))
     return sorted(pairs)
-
-
-def blank(thumbnails: np.ndarray) -> np.ndarray:
-    """Which of the thumbnails (N, SIDE, SIDE) show one grey value only, bool (N,)."""
-    return np.ptp(thumbnails, axis=(1, 2)) == 0
 
 
 def ends_of(pairs: list[Pair]) -> np.ndarray:
@@ -166,7 +157,7 @@ def _common(fine: np.ndarray) -> np.ndarray:
     """What many pictures have in common, such as a frame: orthonormal (K, side, side).
 
     These are the first COMPONENTS principal components, without those that fewer than SHARED
-    pictures (or 2 %) make up: a picture and its copies are alike too, and must not be taken off.
+    pictures (or 2 %) make up, such as a picture and its copies.
     """
     from scipy.linalg import eigh
 

@@ -33,10 +33,7 @@ def read_days(values: Iterable[str | None]) -> tuple[dict[str, str], str]:
             continue
         with suppress(ValueError):  # 30 February
             days[text] = date(*map(int, parts)).isoformat()
-    unread = [text for text in texts if text not in days]
-    if not unread:
+    if len(days) == len(texts):
         return days, ""
-    if unread[0] in last and day_first == month_first:
-        how = "are in both orders" if day_first else "cannot be told apart"
-        return days, f"in this column day and month {how}"
-    return days, "it is no day as YYYY-MM-DD, YYYYMMDD, DD.MM.YYYY or MM/DD/YYYY"
+    forms = "YYYY-MM-DD, YYYYMMDD, DD.MM.YYYY or MM/DD/YYYY"
+    return days, f"it is no day as {forms}, or day and month cannot be told apart in this column"

@@ -15,59 +15,50 @@ if TYPE_CHECKING:
 
 FRAMES = "it holds {} frames: export the one that counts as a picture of its own"
 TOO_LARGE = "{}×{} pixels are more than Pillow's limit against decompression bombs"
-_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-_CT = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
-_NEEDED = ("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated")
+_NEEDED = ("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation")
+_NEEDED += ("BitsAllocated", "BitsStored", "PixelRepresentation")
 _OF_FRAMES = ("PixelMeasuresSequence", "PixelValueTransformationSequence", "FrameVOILUTSequence")
 _FIRST = (0x0000, 0x0001, 0x0002, 0x0005, 0x0008, 0x0010, 0x0012, 0x0016, 0x0018)
+_HEAD = ((0, 2), (2, 4), (4, 8))  # where an element says group, element and length
 _VRS = (b"UL", b"OB", b"UI", b"SH", b"CS", b"DA", b"TM")  # of the elements that come first
 
 
 def is_dicom(data: bytes) -> bool:
-    """Whether the first 132 bytes are those of a DICOM file, with its preamble or without one.
-
-    Without one a file starts with an element of group 0002 or 0008, in either byte order.
-    """
+    """Whether 132 first bytes are DICOM's, or start without a preamble by group 0002 or 0008."""
     if data[128:132] == b"DICM":
         return True
-    for order in ("little", "big"):
-        group, element = (int.from_bytes(data[i : i + 2], order) for i in (0, 2))
-        length = int.from_bytes(data[4:8], order)
-        even = 0 < length <= 256 and length % 2 == 0
-        if group in (2, 8) and element in _FIRST and (even or data[4:6] in _VRS):
-            return True
-    return False
+    group, element, length = (int.from_bytes(data[i:j], "little") for i, j in _HEAD)
+    even = 0 < length <= 256 and length % 2 == 0
+    return group in (2, 8) and element in _FIRST and (even or data[4:6] in _VRS)
 
 
 def read_dicom(data: bytes, window: Window, done: list[str], about: dict[str, str]) -> Image.Image:
     """A DICOM file of one frame as an 8-bit picture, mode "L" or "RGB".
 
     What was done is appended to `done`; `about` gets group (12 hex digits for the PatientID) and
-    date (StudyDate), if there are any. Raises Unusable, and ModuleNotFoundError without pydicom.
+    date (StudyDate). Raises Unusable, and ModuleNotFoundError without pydicom.
     """
     try:
         import pydicom
     except ImportError:
-        raise ModuleNotFoundError(
-            "DICOM files need pydicom: pip install pydicom, or export the pictures as PNG."
-        ) from None
+        raise ModuleNotFoundError("DICOM files need pydicom: pip install pydicom.") from None
     damaged = f"its DICOM header is damaged: pydicom {pydicom.__version__} cannot read it"
     try:
         file = _dataset(data)
     except Exception:  # of many kinds
         raise Unusable(damaged) from None
     try:
-        return _picture(file, data, window, done, about)
+        return _picture(file, window, done, about)
     except NotImplementedError:  # pydicom reads an element when it is asked for
         raise Unusable(damaged) from None
 
 
 def _picture(
-    file: "Dataset", data: bytes, window: Window, done: list[str], about: dict[str, str]
+    file: "Dataset", window: Window, done: list[str], about: dict[str, str]
 ) -> Image.Image:
     from pydicom.pixels import apply_color_lut
 
-    _check(file, data)
+    _check(file)
     if identity := str(file.get("PatientID") or ""):
         about["group"] = hashlib.sha256(key(identity).encode()).hexdigest()[:12]
     if day := str(file.get("StudyDate") or ""):
@@ -106,79 +97,45 @@ def _dataset(data: bytes) -> "Dataset":
     if not getattr(file, "file_meta", None):
         file.file_meta = pydicom.dataset.FileMetaDataset()
     if not file.file_meta.get("TransferSyntaxUID"):
-        implicit, little = file.original_encoding
-        explicit = uid.ExplicitVRLittleEndian if little else uid.ExplicitVRBigEndian
-        file.file_meta.TransferSyntaxUID = uid.ImplicitVRLittleEndian if implicit else explicit
+        implicit, plain = file.original_encoding[0], uid.ExplicitVRLittleEndian
+        file.file_meta.TransferSyntaxUID = uid.ImplicitVRLittleEndian if implicit else plain
     return file
 
 
-def _check(file: "Dataset", data: bytes) -> None:
+def _check(file: "Dataset") -> None:
     """Raises Unusable for what is no single picture, or may not be used."""
-
-    if not any(name in file for name in _PIXELS):
-        cut = any(tag in data for tag in (b"\xe0\x7f\x10\0", b"\x7f\xe0\0\x10"))
-        why = "its DICOM data end before its pixels do" if cut else "a DICOM file without pixels"
-        raise Unusable(why)
-    needed = _NEEDED + ("BitsStored", "PixelRepresentation") * ("PixelData" in file)
-    if missing := [name for name in needed if file.get(name) in (None, "")]:
+    if "PixelData" not in file:
+        raise Unusable("a DICOM file without PixelData, or cut off before it")
+    if missing := [name for name in _NEEDED if file.get(name) in (None, "")]:
         raise Unusable(f"its DICOM header lacks {', '.join(missing)}")
     if (frames := int((_numbers(file, "NumberOfFrames") or [1])[0])) > 1:
         raise Unusable(FRAMES.format(frames))
     if file.Rows * file.Columns > (Image.MAX_IMAGE_PIXELS or np.inf):
         raise Unusable(TOO_LARGE.format(file.Columns, file.Rows))
     if file.get("BurnedInAnnotation") == "YES":
-        name = "text is burned into its pixels, perhaps a name (BurnedInAnnotation)"
-        raise Unusable(f"{name}: blank it out first")
+        raise Unusable("text is burned into its pixels (BurnedInAnnotation): blank it out first")
 
 
 def _decoded(file: "Dataset") -> np.ndarray:
-    """The stored values (H, W), or RGB (H, W, 3). Raises Unusable with the fact against it."""
+    """The stored values (H, W), or RGB (H, W, 3). Raises Unusable."""
     from pydicom.pixels import pixel_array
 
-    syntax = file.file_meta.TransferSyntaxUID
-    if not syntax.is_transfer_syntax:
-        raise Unusable(f"its transfer syntax {syntax} is no standard one: export it uncompressed")
-    stored, spare = file.get("BitsStored"), 0
-    if "PixelData" in file and not syntax.is_encapsulated:
-        high, room = file.get("HighBit"), file.BitsAllocated
-        spare = 0 if high is None else high + 1 - stored
-        if not 0 <= spare <= room - stored:
-            said = f"BitsAllocated {room}, BitsStored {stored} and HighBit {high}"
-            raise Unusable(f"{said} contradict each other")
-        file.BitsStored = stored + spare  # pydicom takes the lowest bits, whatever HighBit says
+    syntax, kind = file.file_meta.TransferSyntaxUID, file.PhotometricInterpretation
     try:
-        pixels = pixel_array(file)
-    except Exception:  # of many kinds; the reason is found in the file itself
-        raise Unusable(_why_not_decoded(file)) from None
-    file.BitsStored = stored
-    return pixels >> spare if spare else pixels
-
-
-def _why_not_decoded(file: "Dataset") -> str:
-    from pydicom.pixels import get_decoder
-
-    syntax, cells = file.file_meta.TransferSyntaxUID, file.Rows * file.Columns
-    if not syntax.is_encapsulated:
-        need = cells * file.SamplesPerPixel * file.BitsAllocated // 8
-        have = max(len(file[name].value or b"") for name in _PIXELS if name in file)
-        if have < need:
-            return f"it holds {have} bytes of pixels, {need} are needed"
-        kind = f"{file.BitsAllocated}-bit {file.PhotometricInterpretation}"
-        return f"pydicom cannot decode its {kind} pixels"
-    said = f"its pixels are compressed as {syntax.name}, which pydicom"
-    try:
-        ways = ", or ".join(get_decoder(syntax).missing_dependencies).replace(" - requires", ":")
-    except NotImplementedError:
-        return f"{said} cannot decode: export it uncompressed"
-    if get_decoder(syntax).is_available:
-        return f"{said} cannot decode: its data are damaged or of another kind"
-    return f"{said} decodes with {ways}. Install one, or export it uncompressed"
+        pixels, plain = pixel_array(file), not syntax.is_encapsulated
+    except Exception:  # of many kinds
+        what = f"its {file.BitsAllocated}-bit {kind} pixels ({syntax.name})"
+        advice = "pip install python-gdcm for compressed ones, or export it uncompressed"
+        raise Unusable(f"{what} are cut off, damaged, or not known to pydicom: {advice}") from None
+    if plain and file.get("HighBit") not in (None, file.get("BitsStored", 0) - 1):
+        raise Unusable("its values do not lie in the lowest bits, by its HighBit")
+    return pixels
 
 
 def _grey(file: "Dataset", pixels: np.ndarray, window: Window, done: list[str]) -> Image.Image:
     """Stored values (H, W) to 8 bit: padding, modality LUT or slope, then window or VOI LUT."""
     hidden, stated = _padding(file, pixels), None
-    values, unit = _rescaled(file, pixels, window)
+    values, unit = _rescaled(file, pixels)
     if isinstance(window, tuple):
         _fits(file, unit, done)
     elif window is None:
@@ -205,18 +162,14 @@ def _aspect(file: "Dataset") -> str:
 
 def _padding(file: "Dataset", pixels: np.ndarray) -> np.ndarray | None:
     """Where stored values are padding, (H, W) bool; None if the file names no such value."""
-    kind = next(name for name in _PIXELS if name in file).removesuffix("PixelData")
-    if not (value := _numbers(file, f"{kind}PixelPaddingValue")):
+    if not (value := _numbers(file, "PixelPaddingValue")):
         return None
-    ends = np.array([value[0], *_numbers(file, f"{kind}PixelPaddingRangeLimit")[:1]])
-    if pixels.dtype.kind != "f":  # 63536 for -2000 is the same 16 bits
-        ends = ends.astype(np.int64).astype(pixels.dtype)
-    if np.isnan(ends[0]):
-        return np.isnan(pixels)
+    ends = np.array([value[0], *_numbers(file, "PixelPaddingRangeLimit")[:1]])
+    ends = ends.astype(np.int64).astype(pixels.dtype)  # 63536 for -2000 is the same 16 bits
     return (pixels >= ends.min()) & (pixels <= ends.max())
 
 
-def _rescaled(file: "Dataset", pixels: np.ndarray, window: Window) -> tuple[np.ndarray, str | None]:
+def _rescaled(file: "Dataset", pixels: np.ndarray) -> tuple[np.ndarray, str | None]:
     """Values after the modality LUT or slope and intercept, and their unit; None: stored values."""
     if tables := file.get("ModalityLUTSequence"):
         values, _ = _looked_up(pixels, tables[0], "modality LUT")
@@ -224,35 +177,24 @@ def _rescaled(file: "Dataset", pixels: np.ndarray, window: Window) -> tuple[np.n
     slope, intercept = _numbers(file, "RescaleSlope"), _numbers(file, "RescaleIntercept")
     if slope and slope[0] == 0:
         raise Unusable("its RescaleSlope is 0")
-    if not slope or not intercept:
-        stated = _numbers(file, "WindowWidth") and _numbers(file, "WindowCenter")
-        if (slope or intercept) and (window or stated):
-            has, lacks = ("Slope", "Intercept") if slope else ("Intercept", "Slope")
-            said = f"it has a Rescale{has} and no Rescale{lacks}"
-            raise Unusable(f"{said}, so its window is of no use")
+    if len(slope) != len(intercept):
+        raise Unusable("it has one of RescaleSlope and RescaleIntercept, not both")
+    if not slope:
         return pixels, None
-    unit = str(file.get("RescaleType") or ("HU" if _is_ct(file) else "not named"))
+    unit = str(file.get("RescaleType") or ("HU" if file.get("Modality") == "CT" else "not named"))
     same = (slope[0], intercept[0]) == (1, 0)
     return pixels if same else pixels * slope[0] + intercept[0], unit
 
 
 def _fits(file: "Dataset", unit: str | None, done: list[str]) -> None:
     """Say what the window given is taken for, or raise Unusable where it cannot be meant."""
-    if _is_ct(file) and not (unit or "").startswith("HU"):
-        what = "a CT without slope and intercept: its values are no HU"
-        if unit:
-            what = f"its values after slope or table are {unit}, no HU"
-        advice = "Import such files on their own, without a window"
-        raise Unusable(f"{what}, and the window given does not apply. {advice}")
-    if unit is None:
-        done.append("window taken for stored values: the file has no slope and intercept")
-    elif unit != "HU":
-        done.append(f"window taken for values after the file's slope or table (unit: {unit})")
-
-
-def _is_ct(file: "Dataset") -> bool:
-    modality = file.get("Modality")
-    return modality == "CT" if modality else file.get("SOPClassUID") in _CT
+    if file.get("Modality") == "CT" and not (unit or "").startswith("HU"):
+        raise Unusable(f"the window is in HU, its CT values are {unit or 'without slope'}")
+    what = "stored values: the file has no slope and intercept"
+    if unit is not None:
+        what = f"values after the file's slope or table (unit: {unit})"
+    if unit != "HU":
+        done.append(f"window taken for {what}")
 
 
 def _shown(file: "Dataset", values: np.ndarray, done: list[str]) -> tuple[np.ndarray, Span | None]:
@@ -281,24 +223,19 @@ def _shown(file: "Dataset", values: np.ndarray, done: list[str]) -> tuple[np.nda
 
 
 def _looked_up(values: np.ndarray, item: "Dataset", name: str) -> tuple[np.ndarray, int]:
-    """Values through the lookup table of an item, and the bits of its entries.
-
-    Read here, because pydicom's own functions know 8, 10 to 16 bits only, and wrap the index of a
-    table of 8 bits and more than 256 entries.
-    """
+    """Values through the lookup table of an item, and the bits of its entries; pydicom's own
+    functions do not know all of them."""
     try:
         entries, first, bits = (int(number) for number in item.LUTDescriptor)
         entries, raw = entries or 65536, item.LUTData
         if isinstance(raw, bytes):
             raw = np.frombuffer(raw, np.uint8 if len(raw) < 2 * entries else "<u2")
         lut = np.asarray(raw).astype(np.int64)[:entries]
+        fits = len(lut) == entries and 1 <= bits <= 16 and lut.max() < 2**bits
     except Exception:
-        raise Unusable(f"its {name} cannot be read: LUTDescriptor or LUTData is damaged") from None
-    if len(lut) != entries:
-        raise Unusable(f"its {name} has {len(lut)} entries, its descriptor says {entries}")
-    if not 1 <= bits <= 16 or lut.max() >= 2**bits:
-        top = f"values up to {lut.max()}"
-        raise Unusable(f"its {name} holds {top}, its descriptor says {bits} bits")
+        fits = False
+    if not fits:
+        raise Unusable(f"its {name} is damaged: LUTDescriptor and LUTData do not fit")
     if first > 32767 and values.min() < 0:  # signed, written as unsigned
         first -= 65536
     return lut[np.clip(np.rint(values).astype(np.int64) - first, 0, entries - 1)], bits

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from effml.data.dataset import SPLITS
-from effml.importing.copies import Pair, Thumbprints, blank, ends_of, find_copies, sets_of
+from effml.importing.copies import Pair, Thumbprints, ends_of, find_copies, sets_of
 from effml.importing.words import counted
 
 if TYPE_CHECKING:
@@ -25,32 +25,26 @@ class Copies:
     pairs: list[Pair]
     doubts: list[Pair]  # those of kind "possible", which no action touches
     clash: np.ndarray  # bool, of each of `pairs`: different labels
-    blank: int  # pictures that show one grey value
 
     @classmethod
     def among(cls, rows: "pd.DataFrame", prints: Thumbprints, masks: np.ndarray | None) -> "Copies":
-        """Search `rows`, whose index counts the rows of `prints` and `masks` (M, S, S).
-
-        Labels differ where the column label does, or the masks of two exact copies.
-        """
+        """Search `rows`, whose index counts the rows of `prints` and `masks` (M, S, S). Labels
+        differ where the column label does, or the masks of two exact copies."""
         index = rows.index.to_numpy()
-        prints = prints.take(index)
-        found = find_copies(prints)
+        found = find_copies(prints.take(index))
         pairs = [pair for pair in found if pair.kind in KINDS]
         doubts = [pair for pair in found if pair.kind not in KINDS]
         clash = _differ(pairs, rows)
         if masks is not None:
             for k, (a, b) in enumerate(index[ends_of(pairs)]):
                 clash[k] |= pairs[k].kind == "exact" and not np.array_equal(masks[a], masks[b])
-        none = int(blank(prints.thumbnails).sum())
-        return cls(rows=rows, pairs=pairs, doubts=doubts, clash=clash, blank=none)
+        return cls(rows=rows, pairs=pairs, doubts=doubts, clash=clash)
 
     def surplus(self, given: np.ndarray | None = None) -> dict[int, dict[str, str]]:
         """What to leave out, so that the first of each set stays: {row: its entry in refused}.
 
-        First is by name; of a `given` split (N,) test comes before val before train, so that the
-        test images stay those which others test on. Where labels differ within a set, nothing says
-        which is right, and all of it goes.
+        First is by name; of a `given` split (N,) test comes before val before train, since others
+        test on the same images. Where labels differ within a set, all of it goes.
         """
         number, names = sets_of(self.pairs, np.arange(len(self.rows))), self.rows.file.to_numpy()
         ends, first, out = ends_of(self.pairs), {}, {}
@@ -63,11 +57,6 @@ class Copies:
             elif row != one:
                 out[row] = {"file": names[row], "reason": "a copy", "copy_of": names[one]}
         return out
-
-    def together(self, by_group: bool) -> np.ndarray:
-        """Number of the set that shares a side, (N,): copies and, if asked, rows of one group."""
-        groups = self.rows.group.to_numpy(str) if by_group else np.arange(len(self.rows))
-        return sets_of(self.pairs, groups)
 
     def apart(self, side: np.ndarray) -> np.ndarray:
         """Which pairs are on different sides; `side` (N,) is -1 for a row that was left out."""
@@ -105,35 +94,25 @@ class Copies:
         some += ["…"] * (int(which.sum()) > most)
         return f"{counted(int(which.sum()), 'pair of copies', verb)}{where} ({', '.join(some)})"
 
-    def notes(self, side: np.ndarray, action: str, given: np.ndarray | None = None) -> list[str]:
+    def notes(self, side: np.ndarray, action: str) -> list[str]:
         """What a user must know: different labels first, then different sides, then the rest.
-
-        `side` (N,) is where the rows are, `given` (N,) where the table put them, if it did.
-        """
-        clash, ends, notes = self.clash, ends_of(self.pairs), []
-        if drop := action == "drop":
-            number = sets_of(self.pairs, np.arange(len(side)))[ends[:, 0]]
-            kept = ~np.isin(number, number[clash])
-            apart = kept & self.apart(side if given is None else given)
-            same = kept & ~apart
-        else:
-            apart = self.apart(side)
-            same = ~clash & ~apart & (side[ends] >= 0).all(1)
+        `side` (N,) is where the rows are."""
+        clash, apart, drop, notes = self.clash, self.apart(side), action == "drop", []
+        same = ~clash & ~apart & ((side[ends_of(self.pairs)] >= 0).all(1) | drop)
         if clash.any():
-            advice = "mend the table, or leave all of them out by --copies drop"
-            done = "all of them and their copies were left out" if drop else advice
+            done = "mend the table, or leave all of them out by --copies drop"
+            done = "all of them and their copies were left out" if drop else done
             notes.append(f"{self.said(clash, 'have', ' different labels')}: {done}.")
         if apart.any():
-            done = "of each set of copies the one in test was kept, else the one in val"
-            if not drop:
-                done = "test figures would be too good. --copies group puts them on one side, "
-                done += "--copies drop keeps one of each"
-            where = self.said(apart, "were" if drop else "are", " on different sides of the split")
+            done = "test figures would be too good. --copies group puts them on one side, "
+            done += "--copies drop keeps one of each"
+            where = self.said(apart, "are", " on different sides of the split")
             notes.append(f"{where}: {done}.")
         if same.any():
-            done = {"drop": "one of each was kept", "group": "they share a side"}
+            done = {"group": "they share a side", "report": "--copies drop keeps one of each"}
+            done["drop"] = "left out, but for one of each set whose labels agree, in test if it can"
             said = self.said(same, where="" if drop else " on one side")
-            notes.append(f"{said}: {done.get(action, '--copies drop keeps one of each')}.")
+            notes.append(f"{said}: {done[action]}.")
         if notes:
             notes[-1] += " All are in the report, under duplicates."
         if self.doubts:
@@ -141,9 +120,6 @@ class Copies:
             many = f"{counted(len(self.doubts), 'pair', 'are')} alike and may be copies or not"
             done = "neither grouped nor left out: see possible_duplicates in the report"
             notes.append(f"{many} ({labels}), {done}.")
-        if self.blank:
-            many = f"{counted(self.blank, 'picture', 'are')} blank: one grey value"
-            notes.append(f"{many}, compared with nothing.")
         return notes
 
 

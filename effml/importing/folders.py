@@ -1,16 +1,13 @@
-"""What the order of files and folders says: classes, the sides of a split, and which mask is of
-which picture.
-"""
+"""What the order of files and folders says: classes, sides of a split, and whose a mask is."""
 
 import os
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 
 from effml.importing.partition import side_of
 from effml.importing.table import finder
-from effml.importing.words import counted
 
 _MASK = r"(?:masks?|seg|segmentations?|segs?|labels?|gt|ground[ _-]?truth|annotations?|rois?"
 _MASK += r"|contours?)"
@@ -18,14 +15,6 @@ _IS_MASK = re.compile(
     rf"(?P<stem>.+?)[ _.-]+{_MASK}(?:[ _.-]?\d+)?|{_MASK}[ _.-]+(?P<rest>.+)", re.IGNORECASE
 )
 _MASK_FOLDER = re.compile(rf"(?:.*[ _.-])?{_MASK}", re.IGNORECASE)
-
-
-def other_files(folder: Path) -> str:
-    """What else lies in `folder` and below, for a message: "30 files .gif" or "no files"."""
-    names = (Path(name) for _, _, files in os.walk(folder) for name in files if name[0] != ".")
-    counts = Counter(path.suffix.lower() or "without a suffix" for path in names)
-    kinds = sorted(counts.items(), key=lambda kind: (-kind[1], kind[0]))[:3]
-    return ", ".join(f"{counted(count, 'file')} {suffix}" for suffix, count in kinds) or "no files"
 
 
 def masks_beside(files: Collection[str]) -> dict[str, str]:
@@ -45,9 +34,8 @@ def by_folders(
 ) -> dict[str, list[str | None]]:
     """The columns label (if `classes` are wanted) and split, as far as the folders say them.
 
-    A folder around all others is passed over. Where all folders of a level are called train, val or
-    test, they are the split. The first folder of what is left is the class. How they are read is
-    added to `notes`. Raises ValueError where this makes no sense.
+    A folder around all others is passed over. Where all folders of a level name a side, they are
+    the split. The first folder of what is left is the class. How they are read is added to `notes`.
     """
     paths = _inside([PurePosixPath(name).parts[:-1] for name in names], notes)
     columns: dict[str, list[str | None]] = {}
@@ -63,32 +51,25 @@ def by_folders(
         if "split" in columns and not tops:
             said = f"The folders in {folder} name a split and no classes"
             raise ValueError(f"{said}. Put a folder for each class into them, or give a table.")
-        _refuse_mixed(tops, folder)
-        _refuse_masks(tops, names, paths, folder)
+        _refuse_odd(tops, folder)
         columns["label"] = [path[0] if path else None for path in paths]
     return columns
 
 
-def _refuse_mixed(tops: set[str], folder: Path) -> None:
-    """Raises ValueError where some of the folders name a split, training among it."""
+def _refuse_odd(tops: set[str], folder: Path) -> None:
+    """Raises ValueError where some of the folders name a split, training among it, or masks."""
     sides = {top for top in tops if side_of(top) is not None}
-    if sides != tops and 0 in map(side_of, sides):
-        others = ", ".join(sorted(tops - sides)[:5])
+    masks = {top for top in tops if _MASK_FOLDER.fullmatch(top)}
+    advice = "move the others away, or give a table"
+    if odd := sides if 0 in map(side_of, sides) else set():
+        what = "name a split"
+    elif odd := masks:
+        what, advice = "hold masks by name", "name it as masks, or give a table"
+    if odd and odd != tops:
+        named, others = (", ".join(sorted(some)[:5]) for some in (odd, tops - odd))
         raise ValueError(
-            f"In {folder} the folders {', '.join(sorted(sides))} name a split, {others} not. "
-            "Without a table all of them are classes, or all are the split: move the others away."
-        )
-
-
-def _refuse_masks(tops: set[str], names: Sequence[str], paths: list, folder: Path) -> None:
-    """Raises ValueError where a folder of masks would be a class."""
-    masks = sorted(top for top in tops if _MASK_FOLDER.fullmatch(top))
-    if masks and len(masks) < len(tops):
-        parts = next(name for name, path in zip(names, paths) if path[:1] == (masks[0],)).split("/")
-        where = folder.joinpath(*parts[: parts.index(masks[0]) + 1])
-        raise ValueError(
-            f"The folder {masks[0]} holds masks by its name, and would be a class beside "
-            f'{", ".join(sorted(tops - set(masks))[:3])}. Say masks="{where}", or give a table.'
+            f"In {folder} the folders {named} {what}, {others} not: without a table each would be "
+            f"a class. So {advice}."
         )
 
 
@@ -97,30 +78,29 @@ def pair_masks(
 ) -> tuple[list[list[str]], str]:
     """For each picture the masks it may mean, and how they were paired if not by equal names.
 
-    Tried in turn: `beside` ({mask: picture}), the same name, and the same name without what all
-    pictures and all masks have before and after it, such as _segmentation.
+    Tried in turn: `beside` ({mask: picture}), the same name, and what is left of the names without
+    what all pictures and all masks have after, then also before it, such as _segmentation.
     """
     if beside:
         of = defaultdict(list)
         for mask, picture in beside.items():
             of[picture].append(mask)
         return [of[picture] for picture in pictures], ""
-    hits, how, most = [finder(masks)(_without_suffix(name)) for name in pictures], "", 0
+    hits = [finder(masks)(_without_suffix(name)) for name in pictures]
     if any(hits) or len(pictures) < 2 or len(masks) < 2:
-        return hits, how
-    for before, after in ((False, True), (True, False), (True, True)):
-        ours, theirs = (_affixes(names, before, after) for names in (pictures, masks))
+        return hits, ""
+    for before in (False, True):
+        ours, theirs = (_affixes(names, before) for names in (pictures, masks))
         cores = defaultdict(list)
         for mask in masks:
             cores[f"{_core(mask, theirs)}.png"].append(mask)
         find = finder(cores)
-        tried = [
+        hits = [
             [one for core in find(_core(name, ours)) for one in cores[core]] for name in pictures
         ]
-        if (paired := sum(len(found) == 1 for found in tried)) > most:
-            hits, most = tried, paired
-            how = f"pictures {'…'.join(ours)}, masks {'…'.join(theirs)}"
-    return hits, how
+        if any(len(found) == 1 for found in hits):
+            return hits, f"pictures {'…'.join(ours)}, masks {'…'.join(theirs)}"
+    return hits, ""
 
 
 def _inside(paths: list[tuple[str, ...]], notes: list[str]) -> list[tuple[str, ...]]:
@@ -131,11 +111,11 @@ def _inside(paths: list[tuple[str, ...]], notes: list[str]) -> list[tuple[str, .
     return paths
 
 
-def _affixes(names: Sequence[str], before: bool, after: bool) -> tuple[str, str]:
-    """What stands before and after in all stems, up to where a word ends: no number is cut."""
+def _affixes(names: Sequence[str], before: bool) -> tuple[str, str]:
+    """What stands before (if asked) and after in all stems, to where a word ends: no number."""
     stems = [PurePosixPath(name).stem for name in names]
     first = os.path.commonprefix(stems) if before else ""
-    last = os.path.commonprefix([stem[::-1] for stem in stems])[::-1] if after else ""
+    last = os.path.commonprefix([stem[::-1] for stem in stems])[::-1]
     start, end = re.match(r".*[ _.-]", first), re.search(r"[ _.-].*$", last)
     return start[0] if start else "", end[0] if end else ""
 

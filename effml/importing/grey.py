@@ -23,12 +23,10 @@ def to_8_bit(
 ) -> Image.Image:
     """Values (H, W) or (H, W, 3) to 8 bit, halves rounded up; what is outside the window saturates.
 
-    `window` is that of `read_picture`; without one `stated` holds, else the 0.5th to the 99.5th
-    percentile (of colours: of all three together, so that the hue stays). `hidden` (H, W) marks
-    padding: it counts for no percentile and becomes black. `inverted` says why black is white.
-    What was done is appended to `done`. Raises Unusable where no picture comes of it.
+    `window` is that of `read_picture`; without one `stated` holds, else percentiles (of the three
+    colours together, so that the hue stays). `hidden` (H, W) marks padding, which becomes black.
+    `inverted` says why black is white. What was done is appended to `done`. Raises Unusable.
     """
-
     if values.dtype.kind not in "biuf":
         raise Unusable(f"its values are {values.dtype.name}: save its magnitude as a picture")
     short = values.dtype.kind != "f" and values.dtype.itemsize <= 2
@@ -49,14 +47,13 @@ def to_8_bit(
         values -= low
         values *= 255 / (high - low)
         values += 0.5
-    else:  # a window of one value: a step
+    else:  # a step
         values = np.where(values > low, 255, 0)
     eight = np.clip(values, 0, 255).astype(np.uint8)
     if np.ptp(eight[shown]) == 0:
-        same, span = seen.min() == seen.max(), f"{seen.min():g} to {seen.max():g}"
-        raise Unusable(
-            ONE_VALUE if same else f"its window shows nothing: its values go from {span}"
-        )
+        span = f"its values go from {seen.min():g} to {seen.max():g}"
+        same = seen.min() == seen.max()
+        raise Unusable(ONE_VALUE if same else f"its window shows nothing: {span}")
     if inverted:
         eight = 255 - eight
         done.append(f"inverted ({inverted})")

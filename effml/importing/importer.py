@@ -1,6 +1,4 @@
-"""From a folder of pictures and a table to one .npz in MedMNIST's layout, with a passport and a
-report of what was refused: what was asked, understood, read and written.
-"""
+"""From a folder of pictures and a table to an .npz in MedMNIST's layout, and a report beside it."""
 
 import os
 from collections import Counter
@@ -138,9 +136,7 @@ def _plan(job: Job) -> dict[str, Any]:
 
 
 def _read(job: Job, rows: "pd.DataFrame") -> tuple["pd.DataFrame", Pixels, dict[str, Any]]:
-    """Read the rows' files; the rows that could be used, with group and date from DICOM, their
-    pixels, and for the passport what was converted, how, and the masks' mean share of the picture.
-    """
+    """The rows that could be used, with group and date from DICOM; pixels; passport entries."""
     total, have, show = sum(map(_size, rows.path)), 0, Progress("import", quiet=False)
 
     def tell(count: int) -> None:
@@ -174,7 +170,7 @@ def _read(job: Job, rows: "pd.DataFrame") -> tuple["pd.DataFrame", Pixels, dict[
 
 
 def _size(path: Path) -> int:
-    """The bytes of a file; 0 of one that cannot be read, which is refused when it is its turn."""
+    """The bytes of a file; 0 of one that cannot be read, which will be refused."""
     try:
         return path.stat().st_size
     except OSError:
@@ -182,13 +178,10 @@ def _size(path: Path) -> int:
 
 
 def _mask_area(area: np.ndarray, shapes: np.ndarray, size: int, fit: str) -> float:
-    """The masks' mean share of their pictures, without the borders around these. Raises ValueError
-    for what is no mask.
-    """
+    """The masks' mean share of their pictures. Raises ValueError for what is no mask."""
     inside = np.maximum(1, np.round(shapes * size / shapes.max(1, keepdims=True))).prod(1)
     share = (area / (size * size if fit == "stretch" else inside)).mean()
     if share > FULL or not share:
-        advice = "Give masks that are white where the structure is and black elsewhere."
         said = f"The masks cover {share:.0%} of their pictures on average: nothing is marked off"
-        raise ValueError(f"{said}. {advice}")
+        raise ValueError(f"{said}. Give masks that are white on the structure, black elsewhere.")
     return round(float(share), 4)

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 REFUSED_LIMIT = 0.5  # a larger share is a mistake in the call rather than in the pictures
 _NEEDED = {
     "group": "There is no group column, so that one patient could be on both sides of the split. "
-    'Add a column group (the patient) to the table, or say split_by="image" when each image is '
-    "another patient.",
+    'Add one (the patient), or say split_by="image" when each image is another patient.',
     "date": "There is no date column to split by. Add one to the table, as YYYY-MM-DD.",
 }
 
@@ -36,10 +35,9 @@ def enough(job: Job, rows: "pd.DataFrame") -> None:
     """Raises ValueError if more than REFUSED_LIMIT of the pictures were refused."""
     total, count = len(rows) + len(job.refused), len(job.refused)
     if rows.empty or count > REFUSED_LIMIT * total:
-        raise ValueError(
-            f"{count} of {counted(total, 'picture')} were refused, more than half; nothing was "
-            f"written. Most often: {_reasons(job)}. First: {job.refused[0]['file']}."
-        )
+        said = f"{count} of {counted(total, 'picture')} were refused, more than half; nothing was"
+        first = f"First: {job.refused[0]['file']}."
+        raise ValueError(f"{said} written. Most often: {_reasons(job)}. {first}")
 
 
 def _reasons(job: Job) -> str:
@@ -48,22 +46,17 @@ def _reasons(job: Job) -> str:
 
 
 def classes_of(job: Job, rows: "pd.DataFrame") -> tuple[list[str], int | None, str]:
-    """Class names in order (numbers by value; none without labels), which of two is positive, and
-    who says so.
-    """
+    """Class names in order (none without labels), which of two is positive, and who says so."""
     names, positive = in_order(rows.get("label", ())), job.positive
     if len(names) == 1:
         others = f"{len(job.refused)}, {_reasons(job)}" if job.refused else "none"
-        raise ValueError(
-            f"All {len(rows)} pictures that can be used have the label {names[0]}. Give pictures "
-            f"of two classes or more, or masks. Refused: {others}."
-        )
+        said = f"All {len(rows)} pictures that can be used have the label {names[0]}"
+        raise ValueError(f"{said}. Give two classes or more, or masks. Refused: {others}.")
     if positive is not None and len(names) > 2:
         raise ValueError(
             f"positive={positive!r} is for two classes; here are {len(names)}: "
-            f"{', '.join(names[:9])}. Leave it out and score one class against the rest in Python: "
-            "effml.achieved, with probabilities[:, c] and labels == c. Or give labels of two "
-            f"classes, such as {positive} and rest."
+            f"{', '.join(names[:9])}. Leave it out and score one class against the rest by "
+            "effml.achieved, with probabilities[:, c] and labels == c."
         )
     if positive is not None and positive not in names:
         known = f"The classes here: {', '.join(names) or 'none'}."
@@ -93,9 +86,7 @@ def understood(job: Job, rows: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def dated(job: Job, rows: "pd.DataFrame") -> "pd.DataFrame":
-    """The rows with days as YYYY-MM-DD. What is no day stays as it is written, or is refused if the
-    split needs it.
-    """
+    """The rows with days as YYYY-MM-DD; others stay as they are, or are refused if needed."""
     if "date" not in rows:
         return rows
     days, why = read_days(rows.date)

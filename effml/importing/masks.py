@@ -17,12 +17,10 @@ def read_mask(
     """The mask of a picture of `shape` (height, width), uint8 (size, size) of 0 and 1; and what
     was done.
 
-    1 is what lies above the middle of the file's values, or of its alpha channel where the rest is
-    the same all over. The values count as they are stored: of a palette the index, and of a TIFF no
-    matter whether 0 is to be shown white. Raises Unusable where it is not sure which pixels are the
-    structure: several labels or colours, grey values and alpha that differ.
+    1 is what lies above the middle of the stored values (of a palette: the index), or of the alpha
+    channel where the rest is the same all over. Raises Unusable where it is not sure which pixels
+    are the structure: several labels or colours, grey values and alpha that differ.
     """
-
     done: list[str] = []
     if not data:
         raise Unusable("it is empty (0 bytes)")
@@ -47,8 +45,7 @@ def _structure(raster: Raster, done: list[str]) -> np.ndarray:
         if not (values == values[..., :1]).all():
             shades = np.unique(values.reshape(-1, 3), axis=0)
             if len(shades) != 2 or shades[0].any():  # one colour on black is sure
-                said = f"it has {len(shades)} colours, so that its structure is not known"
-                raise Unusable(f"{said}: save it as 0 and 255")
+                raise Unusable(f"it has {len(shades)} colours: save the structure as 0 and 255")
         values = values.max(2)
     if values.dtype.kind not in "buif" or not np.isfinite(values).all() or values.min() < 0:
         raise Unusable("its values are not all finite numbers from 0: save it as 0 and 255")
@@ -70,7 +67,7 @@ def _cut(values: np.ndarray, done: list[str]) -> np.ndarray:
     levels = np.unique(values)
     if len(levels) > 2:
         if values.dtype.kind != "f" and (high <= _FEW or len(levels) <= 4 or _plateau(values)):
-            few = ", ".join(f"{level}" for level in levels[:5]) + ", …" * (len(levels) > 5)
+            few = ", ".join(map(str, levels[:5])) + ", …" * (len(levels) > 5)
             raise Unusable(f"it holds labels ({few}): save the structure that counts as 0 and 255")
         done.append("mask of more than two values cut at the middle of its values")
     return values > (float(low) + float(high)) / 2

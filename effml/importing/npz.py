@@ -8,6 +8,7 @@ import numpy as np
 
 import effml
 from effml.data.dataset import SPLITS
+from effml.importing.copies import sets_of
 from effml.importing.duplicates import Copies
 from effml.importing.labels import classes_of, sides_of
 from effml.importing.output import write
@@ -25,13 +26,11 @@ _INNER = ("file", "path", "mask", "label", "split")  # columns that are no array
 def finish(
     job: Job, rows: "pd.DataFrame", pixels: Pixels, passport: dict[str, Any]
 ) -> dict[str, Any]:
-    """Look for copies, split, write `job.out` and its report, which is returned.
-
-    `rows.index` counts rows of `pixels`. `passport` is completed here.
-    """
+    """Look for copies, split, complete `passport`, write `job.out` and its report, which is
+    returned. `rows.index` counts rows of `pixels`."""
     by, found = job.split_by, Copies.among(rows, pixels.thumbprints, pixels.masks)
-    side, given = _dealt(job, rows, found)
-    said = found.notes(side, job.copies, given)
+    side = _dealt(job, rows, found)
+    said = found.notes(side, job.copies)
     if "split" in rows and by != "column":
         said.append('The given split was not used. Say split_by="column" to keep it.')
     if "group" in rows and by == "image":
@@ -72,43 +71,35 @@ def finish(
     return report
 
 
-def _dealt(job: Job, rows: "pd.DataFrame", found: Copies) -> tuple[np.ndarray, np.ndarray | None]:
-    """The side of every row, -1 where it is left out, and then it is in `refused`; and the side
-    that the table gives it, if it is the table that counts.
-
-    Raises ValueError if the copies cannot share a side, or if nothing would be left.
-    """
+def _dealt(job: Job, rows: "pd.DataFrame", found: Copies) -> np.ndarray:
+    """The side of every row, or -1 where it is left out, and then it is in `refused`."""
     by = job.split_by
     given = given_sides(rows.split) if by == "column" else None
     gone = found.surplus(given) if job.copies == "drop" else {}
     job.refused += gone.values()
     kept = ~np.isin(np.arange(len(rows)), list(gone))
     if not kept.any():
-        said = f"all {len(rows)} pictures are copies with different labels. Mend the table"
-        raise ValueError(f'copies="drop" leaves nothing: {said}.')
+        said = f"all {len(rows)} pictures are copies with different labels"
+        raise ValueError(f'copies="drop" leaves nothing: {said}. Mend the table.')
     share = job.copies == "group"
-    together = found.together("group" in rows and by == "group") if share else None
+    units = rows.group.to_numpy(str) if by == "group" and "group" in rows else np.arange(len(rows))
+    together = sets_of(found.pairs, units) if share else None
     side = np.full(len(rows), -1)
     side[kept] = sides_of(job, rows[kept], together)
     late = rows.file[kept & (side < 0)]
     refuse(job, late, "a later image of a patient who is on an earlier side")
     if share and (apart := found.apart(side)).any():
         where = f" on different sides of the split by {by}"
-        raise ValueError(
-            f"{found.said(apart, 'are', where, most=10)}. Mend the column "
-            f'{"split" if by == "column" else by} of the table, or say copies="drop" '
-            "(--copies drop)."
-        )
-    return side, given
+        said = found.said(apart, "are", where, most=10)
+        raise ValueError(f"{said}. Mend that column of the table, or say --copies drop.")
+    return side
 
 
 def _lacking_sides(parts: dict[str, "pd.DataFrame"], split_by: str) -> list[str]:
     """What a user must know of sides without pictures."""
-    given = split_by == "column"
     if need := [name for name in ("train", "test") if name not in parts]:
-        how = "name some in the given split" if given else "give it a share in fractions"
-        return [f"There are no pictures for {' and '.join(need)}, which a run needs: {how}."]
-    if "val" not in parts and given:
+        return [f"There are no pictures for {' and '.join(need)}, which a run needs."]
+    if "val" not in parts and split_by == "column":
         return ["There are no pictures for val: a run then keeps its last epoch, not its best."]
     return []
 

@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from effml.importing.duplicates import ACTIONS
-from effml.importing.folders import by_folders, masks_beside, other_files, pair_masks
+from effml.importing.folders import by_folders, masks_beside, pair_masks
 from effml.importing.output import npz_path
 from effml.importing.partition import WAYS
-from effml.importing.pictures import SUFFIXES, check_how, one_of
+from effml.importing.pictures import SUFFIXES, check_how
 from effml.importing.table import Job, filled, pictures_in, rows_of
 from effml.importing.words import counted
+from effml.machine import choose
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 def check(job: Job) -> Job:
     """`job`, ready for work. Raises ValueError if an option is wrong, and as `npz_path` does."""
     job.out, job.refused, job.notes = npz_path(job.out), [], []
-    one_of("split_by", job.split_by, WAYS)
-    one_of("copies", job.copies, ACTIONS)
+    choose("split_by", job.split_by, WAYS)
+    choose("copies", job.copies, ACTIONS)
     check_how(size=job.size, window=job.window, colour=job.colour, fit=job.fit)
     parts = job.fractions
     if len(parts) != 3 or not min(parts) >= 0 or not parts[0] or abs(sum(parts) - 1) > 1e-6:
@@ -29,20 +30,19 @@ def check(job: Job) -> Job:
 
 
 def rows_asked(job: Job) -> tuple["pd.DataFrame", dict[str, Any]]:
-    """The rows that the table or the folders name, with their masks; and for the passport how many
-    pictures no table names, and which of its columns have other names.
-    """
+    """The rows that the table or the folders name, with their masks; and for the passport the names
+    of columns, and how many pictures no table names."""
     folder, table = Path(job.folder), job.table
     inner = None if job.masks is None else Path(job.masks).resolve()
     files = pictures_in(job, folder, inner)
     if not files:
         advice = f"Give a folder with {', '.join(SUFFIXES)} files in it or below"
-        raise ValueError(f"{folder} holds no pictures. {advice} (there: {other_files(folder)}).")
+        raise ValueError(f"{folder} holds no pictures. {advice}.")
     beside = masks_beside(files) if table is None or inner == folder.resolve() else {}
     theirs = {name: files.pop(name) for name in beside}
     if beside and inner is None:
         advice = f'left out here. To import them say masks="{folder}".'
-        job.notes.append(f"{_masks_by_name(beside)}, {advice}")
+        job.notes.append(f"{_masks_by_name(beside)} {advice}")
     needed = {"label"} if inner is None else set()
     needed |= {"split"} if job.split_by == "column" else set()
     if table is None:
@@ -63,50 +63,37 @@ def _table_of_folders(
     columns = by_folders(files, Path(job.folder), job.notes, classes="label" in needed)
     if "split" in needed - set(columns):
         raise ValueError(
-            f"There is no table, and the folders in {job.folder} are not called train, val and "
-            'test, as split_by="column" needs. Give a table with a column split, or other split_by.'
+            f"The folders in {job.folder} are not called train, val and test, as "
+            'split_by="column" needs. Give a table with a column split, or other split_by.'
         )
-    labels = columns.get("label", [])
-    if "label" in needed and beside and len(set(labels) - {None}) < 2:
-        raise ValueError(
-            f"No folders in {job.folder} name two classes, and {_masks_by_name(beside)}. If they "
-            f'are the task, say masks="{job.folder}"; else give a table with file and label.'
-        )
-    if "label" in needed and not any(labels):
-        raise ValueError(
-            f"No picture in {job.folder} has a class: without a table its class is the name of the "
-            "folder it lies in. Make a folder for each class, or give a table, or masks."
-        )
+    some = {*columns.get("label", [])} - {None}
+    if "label" in needed and len(some) < (2 if beside else 1):
+        said = f"The folders in {job.folder} name no two classes"
+        if beside:
+            said += f'. If the {_masks_by_name(beside)} are the task, say masks="{job.folder}"'
+        raise ValueError(f"{said}. Make a folder for each class, or give a table, or masks.")
     return pd.DataFrame({"file": files} | columns, dtype=object)
 
 
 def _masks_by_name(beside: dict[str, str]) -> str:
-    what = "masks by their names" if len(beside) > 1 else "a mask by its name"
-    return f"{counted(len(beside), 'file', 'are')} {what}, such as {next(iter(beside))}"
+    return f"{counted(len(beside), 'mask')} by name, such as {next(iter(beside))},"
 
 
 def _with_masks(
     job: Job, rows: "pd.DataFrame", there: dict[str, Path], beside: dict[str, str]
 ) -> "pd.DataFrame":
-    """The rows which have a mask, with its path in a column mask; `there` and `beside` where masks
-    lie among pictures.
-    """
+    """The rows which have a mask, with its path in a column mask."""
     if not beside:
         pictures = {path.resolve() for path in rows.path}
         found = pictures_in(job, Path(job.masks))
         there = {name: path for name, path in found.items() if path.resolve() not in pictures}
         if not there:
-            what = f"no masks that can be read ({other_files(Path(job.masks))}). Save them as PNG"
-            if found:
-                what = "the pictures themselves and no masks. Give the folder of masks"
-            raise ValueError(f"The folder of masks, {job.masks}, holds {what}.")
+            what = "the pictures themselves and no masks" if found else "no masks that can be read"
+            raise ValueError(f"The folder of masks, {job.masks}, holds {what}. Give PNG files.")
     hits, how = pair_masks(list(rows.file), list(there), beside)
     if not any(hits):
-        ours, its = rows.file[0], next(iter(there))
-        said = (
-            f"No mask has the name of a picture: these are called like {ours}, the masks like {its}"
-        )
-        raise ValueError(f"{said}. Give masks the names of their pictures, and one ending to all.")
+        like = f"these are called like {rows.file[0]}, the masks like {next(iter(there))}"
+        raise ValueError(f"No mask has the name of a picture: {like}. Give them equal names.")
     if how:
         job.notes.append(f"Masks are paired by what is left of the names of {how}.")
     rows = rows.assign(mask=[there[found[0]] if len(found) == 1 else None for found in hits])

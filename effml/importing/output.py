@@ -1,10 +1,7 @@
-"""The two files that an import writes, an .npz and its report beside it. What an import did not
-make is never replaced.
-"""
+"""The .npz that an import writes, and the report beside it. Only an import's own are replaced."""
 
 import json
 import os
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import IO, Any
@@ -25,33 +22,23 @@ def npz_path(out: str | os.PathLike) -> Path:
         raise ValueError(f"{out.name!r} is no name for the output: give one that ends in .npz.")
     earlier(out)
     there = next((one for one in out.parents if one.exists()), Path())
-    try:
-        with tempfile.TemporaryFile(dir=there):
-            return out
-    except OSError:
-        said = f"Nothing can be written to {there}. Give another place for {out.name}."
-        raise OSError(said) from None
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise OSError(f"Nothing can be written to {there}. Give another place for {out.name}.")
+    return out
 
 
 def earlier(out: Path) -> bool:
-    """Whether `out` is there from an earlier import. Raises FileExistsError where it, or the report
-    beside it, is there from anything else.
-    """
+    """Whether `out` is there from an import. FileExistsError if it or its report is of another."""
     for path in (out, _report_of(out)):
         if os.path.lexists(path) and not _of_an_import(path):
-            raise FileExistsError(
-                f"{path} is there already, and was not made by an import of effml. Nothing was "
-                "written: give another name, or delete that file first."
-            )
+            said = f"{path} is there already, and was not made by an import of effml"
+            raise FileExistsError(f"{said}. Give another name, or delete that file first.")
     return os.path.lexists(out)
 
 
 def write(out: Path, arrays: dict[str, Any], report: dict[str, Any]) -> bool:
-    """Write `arrays` to `out` and `report` beside it; whether it replaced an earlier import.
-
-    Both are complete before they take their places, so that a failure leaves what was there. An
-    array may be a pair (array, rows) of which only `rows` are written. Raises as `earlier` does.
-    """
+    """Write `arrays` to `out` and `report` beside it, whole or not at all; whether they replaced an
+    earlier import. Of a pair (array, rows) only `rows` are written. Raises as `earlier` does."""
     text = json.dumps(report, ensure_ascii=False, indent=1) + "\n"
     with whole_file(_report_of(out)) as page, whole_file(out) as file:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:

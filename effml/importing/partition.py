@@ -10,14 +10,21 @@ from effml.data.spelling import listed, spellings
 from effml.importing.words import counted
 
 WAYS = ("group", "date", "column", "image")
-_OTHER = ((0.6, 0.2, 0.2), (0.4, 0.3, 0.3), (0.8, 0, 0.2), (0.6, 0, 0.4), (0.5, 0, 0.5))
+_ADVICE = dict.fromkeys(
+    ("group", "image"),
+    "A class is needed on every side, and a patient, like a set of copies, stays on one: give more "
+    "patients, put rare classes together, or give larger shares, such as fractions=(0.6, 0, 0.4).",
+) | {
+    "date": "A patient stays on the side of his first day, and later images of him are left out: "
+    'give more days and later patients, or say split_by="group".',
+    "column": "Add such pictures to that side, leave the class out of the table, or say "
+    'split_by="group".',
+}
 _NAMES = (("train", "training"), ("val", "valid", "validation"), ("test", "testing"))
 
 
 def side_of(name: str) -> int | None:
-    """0, 1 or 2 for a name of train, val or test as people write it (Training, TEST, val_images);
-    None for any other.
-    """
+    """0, 1 or 2 for a name of train, val or test as people write it; None for any other."""
     plain = re.sub(r"[ _.-]*(set|data|images|split|folder)$", "", name.strip().casefold())
     return next((side for side, names in enumerate(_NAMES) if plain in names), None)
 
@@ -45,12 +52,10 @@ def split(
     """The side of every row, int (N,): 0 train, 1 val, 2 test, or -1 where no side may have it.
 
     labels (N,) are class names, all the same where there are none; groups, dates (ISO) and given
-    (names of splits) are text (N,). `by` is "group": whole groups, so dealt that sizes and class
-    shares follow `fractions`; "image": the same with every image its own group; "column": what
-    `given` says; "date": train before val before test, cut between the days nearest to `fractions`.
-    There a patient seen earlier keeps his first side, and his later images are left out (-1), since
-    moving them back would put late days into training. `together` (N,) numbers sets that "group"
-    and "image" deal whole.
+    (names of splits) are text (N,). `by` is one of WAYS: whole groups or images, so dealt that
+    sizes and class shares follow `fractions`; what `given` says; or train before val before test.
+    By date a patient seen earlier keeps his first side, and his later images are left out (-1): in
+    training they would be late days. `together` (N,) numbers sets that are dealt whole.
 
     Raises ValueError with the cause if a group is on two sides of a given split, if a side with a
     fraction gets nothing, or if a side lacks a class that the others have.
@@ -70,16 +75,8 @@ def split(
     need = (np.array(fractions) > 0) & (by != "column")  # a given split has the sides that it has
     if not (fault := _fault(side, labels, need)):
         return side
-    if by == "column":
-        why = "Add such pictures to that side, leave the class out of the table, or deal anew by "
-        why += 'split_by="group" or split_by="image".'
-    elif by == "date":
-        alone = "nothing" in fault or not _fault(_by_date(dates, None, fractions), labels, need)
-        why = _why_by_date(dates, groups, need, alone)
-    else:
-        thing = "set of copies" if together is not None else "group" if by == "group" else "image"
-        why = _why_dealt(labels, units, thing, int(need.sum()), seed)
-    raise ValueError(f"The split by {by} {fault}, out of {counted(len(labels), 'image')}. {why}")
+    where = f"The split by {by} {fault}, out of {counted(len(labels), 'image')}"
+    raise ValueError(f"{where}. {_ADVICE[by]}")
 
 
 def _fault(side: np.ndarray, labels: np.ndarray, need: np.ndarray) -> str:
@@ -94,52 +91,13 @@ def _fault(side: np.ndarray, labels: np.ndarray, need: np.ndarray) -> str:
     return ""
 
 
-def _why_dealt(labels: np.ndarray, units: np.ndarray, thing: str, sides: int, seed: int) -> str:
-    """Why whole units (N,) could not be dealt to so many sides, and what would help."""
-    other, stays = "", "" if thing == "image" else f", and a {thing} stays on one side"
-    for shares in _OTHER:  # advice that was tried
-        if not _fault(_deal(labels, units, shares, seed), labels, np.array(shares) > 0):
-            out = "" if shares[1] else ", which leaves validation out"
-            other = f" Or say fractions={shares}{out}."
-            break
-    number, unit = np.unique(units, return_inverse=True)
-    if len(number) < sides:
-        only = f"Only {counted(len(number), thing, 'are')} there for {sides} sides{stays}"
-        return f"{only}. Give pictures of more patients.{other}"
-    classes, label = np.unique(labels, return_inverse=True)
-    count = np.bincount(np.unique([label, unit], axis=1)[0], minlength=len(classes))
-    if few := int((count < sides).sum()):
-        example = f"{classes[count.argmin()]} with {counted(count.min(), thing)}"
-        less = f"fewer than {counted(sides, thing)}, one for each side, such as {example}{stays}"
-        advice = "put classes together (values of a measurement into ranges), or leave them out"
-        return f"{few} of {len(classes)} classes have {less}. Give more, {advice}.{other}"
-    return f"Its share is too small for whole {counted(2, thing)[2:]}. Give more data.{other}"
-
-
-def _why_by_date(
-    dates: np.ndarray, groups: np.ndarray | None, need: np.ndarray, alone: bool
-) -> str:
-    """Why days could not be parted into as many sides as are needed, and what would help. `alone`:
-    without the groups they could.
-    """
-    why = "A class that was seen on few days cannot be on every side."
-    if (days := len(np.unique(dates))) < need.sum():
-        why = f"Only {counted(days, 'day', 'are')} there for {need.sum()} sides."
-    elif groups is not None and alone:
-        last = max(min(dates[groups == name]) for name in np.unique(groups))
-        why = "A patient stays on the side of his first day, and later images of earlier patients "
-        why += f"are left out: the last new one came on {last}, the last day is {max(dates)}."
-    return f'{why} Say split_by="group", or give pictures of more days and later patients.'
-
-
 def _deal(
     labels: np.ndarray, groups: np.ndarray, fractions: tuple[float, ...], seed: int
 ) -> np.ndarray:
     """Deal whole groups, the largest first, each to the side that it brings nearest to its share.
 
-    The distance is squared, per class, relative to the side's fraction. scikit-learn's
-    StratifiedGroupKFold deals to ten equal folds instead: slower, in tenths only, and where
-    patients differ in size, further from the class shares.
+    The distance is squared, per class, relative to the side's fraction. (scikit-learn's
+    StratifiedGroupKFold knows equal folds only.)
     """
     names, group = np.unique(groups, return_inverse=True)
     classes, label = np.unique(labels, return_inverse=True)
@@ -180,8 +138,8 @@ def given_sides(given: Iterable[str]) -> np.ndarray:
     """The sides (N,) that a split column names. Raises ValueError for names that are none."""
     known = {name: side_of(str(name)) for name in given}
     if unknown := sorted(str(name) for name, side in known.items() if side is None):
-        said = f"The split column says {', '.join(unknown[:5])}. Choose from: train, val, test"
-        raise ValueError(f"{said} (training, valid, validation and testing are understood too).")
+        said = f"The split column says {', '.join(unknown[:5])}"
+        raise ValueError(f"{said}. Choose from: train, val, test.")
     return np.array([known[name] for name in given])
 
 

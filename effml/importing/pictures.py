@@ -21,7 +21,7 @@ from effml.importing.grey import ONE_VALUE, Unusable, Window, to_8_bit
 from effml.importing.masks import read_mask
 from effml.importing.rasters import PLAIN, Raster, read_raster
 from effml.importing.square import FITS, squared
-from effml.machine import available_memory_bytes
+from effml.machine import available_memory_bytes, choose
 
 SUFFIXES = (*PLAIN, ".dcm", ".dicom")
 COLOURS = ("auto", "grey", "rgb")
@@ -48,16 +48,10 @@ class Pixels(NamedTuple):
     thumbprints: Thumbprints
 
 
-def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Raises ValueError if the value of an option is none of those."""
-    if value not in allowed:
-        raise ValueError(f"Unknown {name} {value!r}. Choose from: {', '.join(allowed)}")
-
-
 def check_how(*, size: int, window: Window, colour: str, fit: str) -> None:
     """Raises ValueError if these are not what `read_picture` takes."""
-    one_of("colour", colour, COLOURS)
-    one_of("fit", fit, FITS)
+    choose("colour", colour, COLOURS)
+    choose("fit", fit, FITS)
     if not 8 <= size <= 4096:
         raise ValueError(f"size={size}: give 8 to 4096 pixels, such as 224.")
     pair = isinstance(window, tuple) and len(window) == 2 and window[0] < window[1]
@@ -70,16 +64,14 @@ def preprocess(path: str | os.PathLike, preprocessing: Mapping[str, Any]) -> np.
 
     Args:
         path: the picture's file, of any kind that `import_folder` reads.
-        preprocessing: size, fit, colour and window of an import, which
-            `load_dataset("mine.npz").passport["preprocessing"]` holds. Colour "auto" means that all
-            pictures of the import were grey.
+        preprocessing: size, fit, colour (auto: all were grey) and window of an import, as
+            `load_dataset("mine.npz").passport["preprocessing"]` holds them.
 
     Returns:
         uint8 (C, size, size), bit for bit what an import makes of the same file.
 
     Raises:
-        ValueError: `path` cannot be used, or is in colour and the import was all grey; with the
-            reason. Or an entry of `preprocessing` is missing or wrong.
+        ValueError: why `path` cannot be used, or what is wrong with `preprocessing`.
 
     Example:
         >>> from PIL import Image
@@ -108,13 +100,9 @@ def read_picture(
     """Decode the bytes of an image file to 8 bit and `size` × `size` pixels, turned as EXIF says.
 
     `window` maps what has more than 8 bits, and DICOM's grey values, to 0…255: (low, high) in the
-    file's values, which are HU for CT; "max" for 0 to the picture's maximum; None for the window or
-    lookup table stated in the DICOM file, else the 0.5th to the 99.5th percentile of the picture.
-    8-bit pixels stay as they are. MONOCHROME1 and TIFF's WhiteIsZero are inverted, so that air is
-    black. `colour` is "grey", "rgb", or "auto": grey where the three channels are equal.
-
-    Raises Unusable with the reason why a file is no picture for us, and ModuleNotFoundError where a
-    package that reads this kind of file is not installed.
+    file's values (HU for CT); "max" for 0 to the picture's maximum; None for what the DICOM file
+    states, else the 0.5th to the 99.5th percentile. `colour` "auto" is grey where the channels are
+    equal. Raises Unusable with the reason, and ModuleNotFoundError for a package that is missing.
     """
     done: list[str] = []
     about: dict[str, str] = {}
@@ -142,7 +130,6 @@ def read_picture(
 
 def _plain(raster: Raster, window: Window, done: list[str]) -> Image.Image:
     """What stands in an image file as 8-bit "L" or "RGB", without alpha."""
-
     values, alpha, white_is_zero = raster
     if alpha is not None and not alpha.any():
         raise Unusable("it is transparent all over")
@@ -170,17 +157,14 @@ def read_all(
     """Decode files in threads and blocks, straight into arrays; `how` as in `read_picture`.
 
     Returns the arrays and for every row what is known of the picture (without its pixels), or why
-    it could not be read; then its pixels are 0. `tell` is called with the bytes of every file. The
-    first picture in colour makes the images RGB. Raises ValueError if memory does not suffice, or
-    if a package is needed and not installed.
+    it could not be read. `tell` is called with the bytes of every file. The first picture in colour
+    makes the images RGB. Raises ValueError for too little memory or a package that is missing.
     """
     n, size, channels = len(paths), how["size"], (3,) * (how.get("colour") == "rgb")
     need, free = n * size * size * (3 if channels else 1), available_memory_bytes()
     if free is not None and need > free:
         said = f"need {need / 1e9:.1f} GB of memory, this machine has {free / 1e9:.1f}"
-        raise ValueError(
-            f"{n} pictures of {size} px {said}: choose a smaller size, or import parts."
-        )
+        raise ValueError(f"{n} pictures of {size} px {said}: choose a smaller size.")
     images = np.zeros((n, size, size, *channels), np.uint8)
     cuts = None if masks is None else np.zeros((n, size, size), np.uint8)
     prints, found = Thumbprints.of(n), {}
@@ -208,19 +192,15 @@ def read_all(
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without the decoders' doubts about metadata; what they cannot read is refused by us."""
-
-    loggers = [logging.getLogger(name) for name in ("pydicom", "tifffile")]
-    before = [logger.disabled for logger in loggers]
+    before = logging.root.manager.disable
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        for logger in loggers:
-            logger.disabled = True
+        logging.disable()
         try:
             yield
         finally:
-            for logger, was in zip(loggers, before):
-                logger.disabled = was
+            logging.disable(before)
 
 
 def _one(path: Path, mask: Path | None, **how: Any) -> tuple[Picture | str, np.ndarray | None, int]:
@@ -240,8 +220,6 @@ def _one(path: Path, mask: Path | None, **how: Any) -> tuple[Picture | str, np.n
         reason = str(error)
     except OSError as error:
         reason = f"it cannot be read ({error.strerror})"
-    except MemoryError:
-        reason = "memory did not suffice to decode it"
     except Exception as error:  # our own mistake; it must not end an import
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{type(error).__name__} in {Path(place.filename).name}, line {place.lineno}"

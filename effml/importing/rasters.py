@@ -21,26 +21,11 @@ _KNOWN = {  # how a file begins. Pillow knows dozens more, some a risk and none 
     "GIF": b"GIF8",
     "WEBP": b"RIFF",
 }
-_OTHER = {  # what else is found under a picture's name
-    "a ZIP archive: unpack it": b"PK\x03\x04",
-    "a gzip archive: unpack it": b"\x1f\x8b",
-    "a PDF document: export its pictures as PNG": b"%PDF",
-    "a JPEG 2000 picture: save it as PNG": (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"),
-}
 _ALPHA = (1, 2)  # TIFF's ExtraSamples: associated and unassociated alpha
 _BY_PILLOW = ("bool", "uint8", "uint16", "int16", "int32", "float32")  # TIFF of one channel
 _WHITE_BY_PILLOW = ("bool", "uint8", "uint16", "float32")  # the same where white is zero
 _MODES = {"1": "black and white to grey", "P": "palette to RGB", "PA": "palette to RGB"}
 _MODES |= {"CMYK": "CMYK to RGB", "YCbCr": "YCbCr to RGB"}
-_TURNED = {  # EXIF orientation: how the stored rows and columns become those to look at
-    2: np.fliplr,
-    3: lambda pixels: np.rot90(pixels, 2),
-    4: np.flipud,
-    5: lambda pixels: np.swapaxes(pixels, 0, 1),
-    6: lambda pixels: np.rot90(pixels, -1),
-    7: lambda pixels: np.swapaxes(np.rot90(pixels, 2), 0, 1),
-    8: np.rot90,
-}
 
 
 class Raster(NamedTuple):
@@ -58,16 +43,21 @@ def read_raster(data: bytes, done: list[str], *, index: bool = False) -> Raster:
     """
     kind = _kind(data)
     if kind == "PNG" and data[24:25] == b"\x10" and data[25:26] in (b"\2", b"\4", b"\6"):
-        raise Unusable(
-            "a PNG of 16 bits with colour or alpha, of which Pillow keeps the high byte alone: "
-            "save it as TIFF, where 16-bit colour is read, or as 8-bit PNG"
-        )
+        why = "of which Pillow keeps the high byte alone: save it as TIFF or as 8-bit PNG"
+        raise Unusable(f"a PNG of 16 bits with colour or alpha, {why}")
     try:
         return _tiff(data, done, index) if kind == "TIFF" else _by_pillow(data, kind, done, index)
     except (Unusable, MemoryError, ModuleNotFoundError):
         raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        limit = "Pillow's limit against decompression bombs"
+        raise Unusable(f"it has more pixels than {limit}") from None
     except Exception as error:  # decoders fail in a dozen ways, and say it in their own words
-        raise Unusable(_damage(data, kind, error)) from error
+        package = "tifffile" if kind == "TIFF" else "Pillow"
+        fault = f"are damaged, cut off, or of a kind that {package} cannot decode"
+        if "truncated" in str(error):
+            fault = f"end early, after {len(data)} bytes"
+        raise Unusable(f"its {kind} data {fault}") from error
 
 
 def _kind(data: bytes) -> str:
@@ -75,21 +65,11 @@ def _kind(data: bytes) -> str:
     for kind, starts in _KNOWN.items():
         if data.startswith(starts) and (kind != "WEBP" or data[8:12] == b"WEBP"):
             return kind
-    if what := next((what for what, starts in _OTHER.items() if data.startswith(starts)), ""):
-        raise Unusable(what)
-    if data[4:8] == b"ftyp":
-        raise Unusable("a HEIC, AVIF or video file: save it as PNG")
-    if not data.strip(b"\0"):
-        raise Unusable(f"all its {len(data)} bytes are 0")
-    text = data[:512].decode("utf-8", "replace").lstrip("\ufeff").rstrip("\ufffd")  # cut in a sign
-    if text and all(sign.isprintable() and sign != "\ufffd" or sign in "\r\n\t" for sign in text):
-        raise Unusable("text, not a picture: perhaps a web page, or a pointer of Git LFS")
     known = "PNG, JPEG, TIFF, BMP, GIF, WebP or DICOM picture"
-    raise Unusable(f"it starts with the bytes {data[:8].hex(' ')}, which are no {known}")
+    raise Unusable(f"it starts with {str(data[:8])[1:]}, as no {known} does")
 
 
 def _by_pillow(data: bytes, kind: str, done: list[str], index: bool) -> Raster:
-
     image = Image.open(BytesIO(data), formats=("JPEG", "MPO") if kind == "JPEG" else (kind,))
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format == "MPO":  # a telephone's JPEG with a preview behind it
@@ -104,10 +84,10 @@ def _by_pillow(data: bytes, kind: str, done: list[str], index: bool) -> Raster:
         done.append("not turned: nothing in its EXIF data can be read")
     image.load()
     values, alpha, _ = _of_image(image, done, index)
-    if turn := _TURNED.get(exif.get(0x0112)):
+    if (turn := exif.get(0x0112)) in range(2, 9):
         done.append("turned as EXIF says")
         if kind != "TIFF":  # Pillow turns a TIFF itself, in load
-            values, alpha = turn(values), None if alpha is None else turn(alpha)
+            values, alpha = _turned(values, turn), None if alpha is None else _turned(alpha, turn)
     return Raster(values, alpha)
 
 
@@ -143,13 +123,11 @@ def _tiff(data: bytes, done: list[str], index: bool) -> Raster:
         page = _only_page(file)
         end = max(at + count for at, count in zip(page.dataoffsets, page.databytecounts))
         if end > len(data):
-            said = f"they need {end} bytes, the file has {len(data)}"
-            raise Unusable(f"its TIFF data end early: {said}")
+            raise Unusable(f"its TIFF data end early: they need {end} bytes, not {len(data)}")
         extra, samples = tuple(int(one) for one in page.extrasamples), page.samplesperpixel
         base = samples - len(extra)
         if base not in (1, 3, 4) or (base == 1 and not set(extra) <= set(_ALPHA)):
-            advice = "export the one that counts, or three as RGB"
-            raise Unusable(f"it holds {samples} channels: {advice}")
+            raise Unusable(f"it holds {samples} channels: export one, or three as RGB")
         white_is_zero = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
         kinds = () if white_is_zero else ("uint8",)
         if samples == 1:
@@ -165,7 +143,6 @@ def _tiff(data: bytes, done: list[str], index: bool) -> Raster:
 
 def _only_page(file: "TiffFile") -> "TiffPage":
     """The page of a TIFF with one picture (previews and masks do not count)."""
-
     whole = [one for one in file.series if not (one.keyframe.is_reduced or one.keyframe.is_mask)]
     series = whole or file.series
     page = series[0].keyframe
@@ -186,15 +163,14 @@ def _by_tifffile(page: "TiffPage", base: int, extra: tuple[int, ...], done: list
     except Exception as error:
         if "imagecodecs" not in str(error):
             raise
-        what = f"{page.dtype} with {page.samplesperpixel} channels"
         advice = "save it without compression, or pip install imagecodecs"
-        said = f"a TIFF of {what}, compressed by {page.compression.name}: {advice}"
-        raise Unusable(said) from error
+        how = f"of {page.dtype}, compressed by {page.compression.name}"
+        raise Unusable(f"a TIFF {how}: {advice}") from error
     if "S" in page.axes:
         values = np.moveaxis(values, page.axes.index("S"), -1)
     values = values.reshape(page.imagelength, page.imagewidth, -1)
-    if (turn := page.tags.valueof(274, default=1)) in _TURNED:
-        values = _TURNED[turn](values)
+    if (turn := page.tags.valueof(274, default=1)) in range(2, 9):
+        values = _turned(values, turn)
         done.append("turned as EXIF says")
     alpha, others = None, len(extra)
     if extra and extra[0] in _ALPHA:
@@ -205,19 +181,7 @@ def _by_tifffile(page: "TiffPage", base: int, extra: tuple[int, ...], done: list
     return Raster(values[..., 0] if base == 1 else values[..., :base], alpha)
 
 
-def _damage(data: bytes, kind: str, error: Exception) -> str:
-    """Why a decoder failed, as far as the bytes tell."""
-
-    if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
-        return "it has more pixels than Pillow's limit against decompression bombs"
-    early = {
-        "PNG": b"IEND" not in data,
-        "JPEG": data.find(b"\xff\xd9", max(data.rfind(b"\xff\xda"), 0)) < 0,
-        "GIF": not data.rstrip(b"\0").endswith(b";"),
-        "BMP": int.from_bytes(data[2:6], "little") > len(data),
-        "WEBP": int.from_bytes(data[4:8], "little") + 8 > len(data),
-    }
-    if early.get(kind):
-        return f"its {kind} data end early, after {len(data)} bytes"
-    package = "tifffile" if kind == "TIFF" else "Pillow"
-    return f"its {kind} data are damaged, cut off, or of a kind that {package} cannot decode"
+def _turned(pixels: np.ndarray, turn: int) -> np.ndarray:
+    """Stored rows and columns as they are to be looked at, by EXIF's orientation from 1 to 8."""
+    pixels = np.swapaxes(pixels, 0, 1) if turn > 4 else pixels
+    return np.flip(pixels, ((), 1, (0, 1), 0)[(turn - 1) % 4])

@@ -19,6 +19,7 @@ Job = SimpleNamespace  # the arguments of `import_folder`; refused and notes are
 _COLUMNS = {name: (name,) for name in ("file", "label", "group", "site", "date", "split")}
 _COLUMNS |= {"file": ("file", "image", "filename"), "group": ("group", "patient", "patient_id")}
 _OURS = ("images", "labels", "masks", "groups", "files")  # arrays that no column may be called
+_LOST = "named in the table, and no picture in the folder"
 _MISSING = {"date": "no date as YYYY-MM-DD", "mask": "no mask of its name, or more than one"}
 
 
@@ -30,9 +31,8 @@ def refuse(job: Job, names: Iterable[str], reason: str) -> None:
 def pictures_in(job: Job, folder: Path, without: Path | None = None) -> dict[str, Path]:
     """The picture files in `folder` and below as {relative name (NFC, with /): path}, in order.
 
-    A picture has one of SUFFIXES in any case, or is a DICOM file by its first bytes, and is not
-    hidden. Links to folders are followed, each folder once. `without` is a folder to stay out of.
-    Folders that cannot be opened are refused; FileNotFoundError if `folder` is none.
+    A picture has one of SUFFIXES in any case, or is DICOM by its first bytes, and is not hidden.
+    Links to folders are followed, each folder once, `without` never.
     """
 
     def name(path: str | os.PathLike) -> str:
@@ -59,9 +59,8 @@ def pictures_in(job: Job, folder: Path, without: Path | None = None) -> dict[str
 def finder(files: Iterable[str]) -> Callable[[str], list[str]]:
     """A function from a name in a table to the files it may mean.
 
-    Tried in turn: the relative path, with its extension in small letters, and the mere name, each
-    also without an extension; then the same in any case. So tables that were written on another
-    machine, with other folders, still fit.
+    Tried in turn: the relative path and the mere name, each also without an extension; then the
+    same in any case. So tables from another machine, with other folders, still fit.
     """
     files, index, folds = set(files), defaultdict(set), (str, str.casefold)
     for file in files:
@@ -82,9 +81,8 @@ def finder(files: Iterable[str]) -> Callable[[str], list[str]]:
 def rows_of(
     job: Job, files: dict[str, Path], table: "str | os.PathLike | pd.DataFrame", needed: set[str]
 ) -> "pd.DataFrame":
-    """One row per picture, sorted by file: the columns file and path (from `files`), label, group,
-    site, date and split as text, as far as there are any, and those that `job.columns` adds.
-    attrs["columns"] says what they are called in the table.
+    """One row per picture, sorted by file: file and path (from `files`), the other _COLUMNS there
+    are and those of `job.columns`, as text; attrs["columns"] says what the table calls them.
 
     Rows without a file, or without a value in label, group or a column of `needed`, are refused.
     Raises ValueError if columns are missing or two rows mean one file.
@@ -94,12 +92,15 @@ def rows_of(
     frame = table if isinstance(table, pd.DataFrame) else read_csv(table)
     chosen = _chosen(list(frame.columns), job.columns or {}, needed)
     if frame.empty:
-        said = "The table has a line of column names and no rows."
-        raise ValueError(f"{said} Give a row per picture.")
+        raise ValueError("The table has column names and no rows. Give a row per picture.")
     values = {ours: [_text(value) for value in frame[theirs]] for ours, theirs in chosen.items()}
     rows, find = pd.DataFrame(values, dtype=object), finder(files)
     means = [find(name) if name else [] for name in rows.file]
-    _refuse_lost(job, rows.file, means)
+    for named, hits in zip(rows.file, means):
+        reason = f"{len(hits)} files have this name: give the path in the folder"
+        path = PureWindowsPath(named or "(no file name)")  # knows both kinds of slash
+        own = path.name if path.anchor else path.as_posix()  # no foreign folders
+        refuse(job, [own] * (len(hits) != 1), reason if hits else _LOST)
     rows["file"] = [hits[0] if len(hits) == 1 else None for hits in means]
     rows = rows.dropna(subset="file")
     if len(twice := rows.file[rows.file.duplicated()].unique()):
@@ -110,25 +111,6 @@ def rows_of(
     rows = rows.assign(path=rows.file.map(files))
     rows.attrs["columns"] = chosen
     return rows
-
-
-def _refuse_lost(job: Job, names: Iterable[str | None], means: list[list[str]]) -> None:
-    """Refuse the names of a table that mean no picture, or several."""
-    folder, lost = Path(job.folder), [pair for pair in zip(names, means) if len(pair[1]) != 1]
-    walk = os.walk(folder) if lost else ()
-    there = (Path(here, file).relative_to(folder) for here, _, files in walk for file in files)
-    find = finder(unicodedata.normalize("NFC", path.as_posix()) for path in there)
-    for name, hits in lost:
-        reason = "named in the table, not in the folder"
-        if hits:
-            reason = f"{len(hits)} files have this name: give the path in the folder"
-        elif name and (others := find(name)):
-            kind = PurePosixPath(others[0]).suffix or "without an ending"
-            reason = f"a file type that is not read: {kind}; save it as PNG"
-            if kind.lower() in SUFFIXES:
-                reason = "hidden by a dot before its name, or a mask by its name or folder"
-        path = PureWindowsPath(name or "(no file name)")  # knows both kinds of slash
-        refuse(job, [path.name if path.anchor else path.as_posix()], reason)  # no foreign folders
 
 
 def filled(job: Job, rows: "pd.DataFrame", columns: Iterable[str]) -> "pd.DataFrame":
@@ -144,10 +126,8 @@ def _chosen(there: list[str], columns: dict[str, str], needed: set[str]) -> dict
     """{our name: the table's name} for the columns that are used."""
     its = f"Its columns: {', '.join(map(str, there))}."
     if pictures := [name for name in there if Path(str(name)).suffix.lower() in SUFFIXES]:
-        said = (
-            f"The first line of the table holds {pictures[0]}, a picture, and no names of columns"
-        )
-        raise ValueError(f"{said}. Write such a line above it: file,label,group.")
+        said = f"The first line of the table holds {pictures[0]}, a picture"
+        raise ValueError(f"{said}. Write the names of columns above it: file,label,group.")
     if missing := [f"{own} (for {ours})" for ours, own in columns.items() if own not in there]:
         raise ValueError(f"The table has no column {', '.join(missing)}. {its}")
     if bad := [ours for ours in columns if not ours.isidentifier() or ours in _OURS]:
@@ -174,9 +154,7 @@ def _chosen(there: list[str], columns: dict[str, str], needed: set[str]) -> dict
 
 
 def _text(value: Any) -> str | None:
-    """A field as text without space around it; None if it is empty. NA and nan are text, unless a
-    data frame's own.
-    """
+    """A field as text without space around it; None if it is empty, or a data frame's NA."""
     import pandas as pd
 
     if not isinstance(value, str) and pd.api.types.is_scalar(value) and pd.isna(value):

@@ -52,5 +52,5 @@ def counted(number: int, thing: str, verb: str = "") -> str:
     """ "1 pair of copies" or "2 pairs of copies"; with a verb "1 pair is" or "2 pairs are"."""
     first, *rest = thing.split()
     if number == 1:
-        verb = {"are": "is", "have": "has", "were": "was"}.get(verb, verb)
+        verb = {"are": "is", "have": "has"}.get(verb, verb)
     return " ".join([str(number), first if number == 1 else f"{first}s", *rest, verb]).rstrip()

@@ -142,31 +142,6 @@ def test_padding_is_left_out_of_the_percentiles_and_black(tmp_path, padding, sto
     assert "padding left out of the grey values and shown black" in picture.done
 
 
-def floats(path, pixels, name, **tags):
-    """A file of FloatPixelData or DoubleFloatPixelData."""
-    dicom(path, CT, **tags)
-    file = pydicom.dcmread(path)
-    for gone in ("PixelData", "BitsStored", "HighBit", "PixelRepresentation"):
-        del file[gone]
-    file.BitsAllocated = 8 * pixels.itemsize
-    setattr(file, name, pixels.tobytes())
-    file.save_as(path)
-    return path.read_bytes()
-
-
-@pytest.mark.parametrize("kind, name", [("<f4", "FloatPixelData"), ("<f8", "DoubleFloatPixelData")])
-@pytest.mark.parametrize("padding", [np.nan, -5.0])
-def test_pixels_in_floats_are_read_and_their_padding_left_out(tmp_path, kind, name, padding):
-    pixels = (CT / 1000).astype(kind)
-    pixels[:4] = padding
-    of_padding = {name.replace("PixelData", "PixelPaddingValue"): padding}
-    picture = read_picture(
-        floats(tmp_path / "x.dcm", pixels, name, Modality="PT", **of_padding), size=16
-    )
-    assert (picture.pixels[:4] == 0).all()
-    assert np.abs(picture.pixels[4:] - percentiles(pixels[4:])).max() <= 1
-
-
 def test_enhanced_files_state_slope_and_window_in_functional_groups(tmp_path):
     values = item(RescaleSlope=1, RescaleIntercept=-1024, RescaleType="HU")
     frame = item(WindowCenter=40, WindowWidth=400)
@@ -220,11 +195,11 @@ def test_voi_luts_that_pydicom_does_not_know(tmp_path):
     "change, reason",
     [
         ({"LUTDescriptor": [1000, 0, 16]}, None),  # more data than entries: the rest is padding
-        ({"LUTDescriptor": [2000, 0, 16]}, "has 1024 entries, its descriptor says 2000"),
-        ({"LUTDescriptor": [1024, 0, 8]}, "holds values up to 65535, its descriptor says 8 bits"),
-        ({"LUTDescriptor": [1024, 0]}, "cannot be read"),
-        ({"LUTDescriptor": None}, "cannot be read"),
-        ({"LUTData": None}, "cannot be read"),
+        ({"LUTDescriptor": [2000, 0, 16]}, "is damaged"),
+        ({"LUTDescriptor": [1024, 0, 8]}, "is damaged"),
+        ({"LUTDescriptor": [1024, 0]}, "is damaged"),
+        ({"LUTDescriptor": None}, "is damaged"),
+        ({"LUTData": None}, "is damaged"),
     ],
 )
 def test_a_damaged_voi_lut_is_refused_by_name(tmp_path, change, reason):
@@ -250,15 +225,14 @@ def test_a_modality_lut_is_applied(tmp_path, bits):
     assert any("unit: OD" in what for what in picture.done)
 
 
-@pytest.mark.parametrize("shift", [0, 1])
 @pytest.mark.parametrize("bits", [1, 2, 4, 7])
-def test_fewer_than_8_bits_span_black_to_white(tmp_path, bits, shift):
+def test_fewer_than_8_bits_span_black_to_white(tmp_path, bits):
     pixels = scene(2, (16, 16)) >> (8 - bits)
-    tags = {"BitsStored": bits, "HighBit": bits - 1 + shift}
-    if bits == 1 and not shift:
+    tags = {"BitsStored": bits, "HighBit": bits - 1}
+    if bits == 1:
         packed = np.packbits(pixels.ravel(), bitorder="little")
         tags |= {"BitsAllocated": 1, "PixelData": packed.tobytes()}
-    picture = read(tmp_path, pixels << shift, **tags)
+    picture = read(tmp_path, pixels, **tags)
     assert (picture.pixels == over(pixels, 0, 2**bits - 1)).all()
     assert picture.done == (f"to 8 bit: {bits}-bit values spread over 0 to 255",)
 
@@ -275,12 +249,11 @@ def test_eight_bits_stay_as_they_are_also_with_a_slope_of_1(tmp_path):
 
 
 @pytest.mark.parametrize("signed", [False, True])
-@pytest.mark.parametrize("shift", [0, 4, 2])
-def test_twelve_bits_in_sixteen_wherever_they_lie(tmp_path, signed, shift):
+def test_twelve_bits_in_sixteen(tmp_path, signed):
     values = DEEP.astype(np.int32) * 2 - (1000 if signed else 0)
-    word = ((values & 0xFFF) << shift) | 0xFFFF & ~(0xFFF << shift)  # overlays in the other bits
+    word = (values & 0xFFF) | 0xF000  # overlays in the other bits
     pixels = word.astype(np.uint16).view(np.int16 if signed else np.uint16)
-    tags = {"BitsStored": 12, "HighBit": 11 + shift, "Modality": "MR"}
+    tags = {"BitsStored": 12, "HighBit": 11, "Modality": "MR"}
     picture = read(tmp_path, pixels, (-1000, 2000), **tags)
     assert (picture.pixels == over(values, -1000, 2000)).all()
     assert "window taken for stored values: the file has no slope and intercept" in picture.done
@@ -304,23 +277,26 @@ def test_inverse_and_monochrome1_invert_once(tmp_path):
 @pytest.mark.parametrize(
     "window, tags, reason",
     [
-        ((-1000, 400), {}, "a CT without slope and intercept"),
-        ((-1000, 400), {"RescaleSlope": None, "RescaleIntercept": ""}, "a CT without slope"),
-        ((-1000, 400), HU | {"RescaleType": "US"}, "its values after slope or table are US, no HU"),
-        ((-1000, 400), {"RescaleIntercept": -1024, "RescaleSlope": None}, "no RescaleSlope"),
-        (None, {"RescaleSlope": 1, "WindowCenter": 4, "WindowWidth": 9}, "no RescaleIntercept"),
+        ((-1000, 400), {}, "in HU, its CT values are without slope"),
+        ((-1000, 400), {"RescaleSlope": None, "RescaleIntercept": ""}, "are without slope"),
+        ((-1000, 400), HU | {"RescaleType": "US"}, "in HU, its CT values are US"),
+        ((-1000, 400), {"RescaleIntercept": -1024, "RescaleSlope": None}, "it has one of Rescale"),
+        (None, {"RescaleSlope": 1, "WindowCenter": 4, "WindowWidth": 9}, "it has one of Rescale"),
         (None, HU | {"RescaleSlope": 0}, "its RescaleSlope is 0"),
-        (None, {"RescaleSlope": 0}, "its RescaleSlope is 0"),
         (None, HU | {"WindowCenter": 4, "WindowWidth": 9, "VOILUTFunction": "LOG"}, "is LOG"),
         ((5000, 6000), HU, "its window shows nothing: its values go from -"),
         (None, {"PixelPaddingValue": -3000, "PixelPaddingRangeLimit": 9999}, "all its .* padding"),
-        (None, {"HighBit": 3, "BitsStored": 12}, "BitsStored 12 and HighBit 3 contradict"),
+        (None, {"HighBit": 3, "BitsStored": 12}, "do not lie in the lowest bits"),
         (None, {"NumberOfFrames": 3}, "it holds 3 frames"),
         (None, {"Rows": None}, "its DICOM header lacks Rows"),
         (None, {"PhotometricInterpretation": "PALETTE COLOR"}, "its palette is missing"),
-        (None, {"PhotometricInterpretation": "LOGLUV"}, "cannot decode its 16-bit LOGLUV pixels"),
-        (None, {"PixelData": bytes(100)}, "it holds 100 bytes of pixels, 512 are needed"),
-        (None, {"PixelData": b""}, "it holds 0 bytes of pixels, 512 are needed"),
+        (
+            None,
+            {"PhotometricInterpretation": "LOGLUV"},
+            "its 16-bit LOGLUV pixels .* not known to pydicom",
+        ),
+        (None, {"PixelData": bytes(100)}, "pixels .* are cut off, damaged"),
+        (None, {"PixelData": b""}, "pixels .* are cut off, damaged"),
         ("max", {"RescaleSlope": 1, "RescaleIntercept": -9999}, "its highest value is -"),
         (None, {"BurnedInAnnotation": "YES"}, "burned into its pixels"),
     ],
@@ -379,29 +355,24 @@ def test_colour_in_every_order_and_space(tmp_path):
         colour(tmp_path, rgb.astype(np.uint16) * 16, "RGB")
 
 
-@pytest.mark.parametrize(
-    "syntax", ["ExplicitVRLittleEndian", "ImplicitVRLittleEndian", "ExplicitVRBigEndian"]
-)
+@pytest.mark.parametrize("syntax", ["ExplicitVRLittleEndian", "ImplicitVRLittleEndian"])
 @pytest.mark.parametrize("meta", [True, False])
 def test_without_a_preamble(tmp_path, syntax, meta):
     whole = dicom(tmp_path / "x.dcm", CT, WindowCenter=40, WindowWidth=400, **HU)
     file = pydicom.dcmread(whole)
-    little = syntax != "ExplicitVRBigEndian"
-    if not little:
-        file["PixelData"].value = CT.astype(">i2").tobytes()
     implicit = syntax.startswith("Implicit")
     bare = io.BytesIO()
     if meta:
         file.file_meta.TransferSyntaxUID = getattr(pydicom.uid, syntax)
-        pydicom.dcmwrite(tmp_path / "y.dcm", file, implicit_vr=implicit, little_endian=little)
+        pydicom.dcmwrite(tmp_path / "y.dcm", file, implicit_vr=implicit, little_endian=True)
         data = (tmp_path / "y.dcm").read_bytes()[132:]
     else:
         del file.file_meta
         pydicom.dcmwrite(
-            bare, file, implicit_vr=implicit, little_endian=little, enforce_file_format=False
+            bare, file, implicit_vr=implicit, little_endian=True, enforce_file_format=False
         )
         data = bare.getvalue().removeprefix(bytes(128) + b"DICM")
-    assert data[:2] in (b"\2\0", b"\x08\0", b"\0\x08") and is_dicom(data[:132])
+    assert data[:2] in (b"\2\0", b"\x08\0") and is_dicom(data[:132])
     expected = read_picture(whole.read_bytes(), size=16).pixels
     assert (read_picture(data, size=16).pixels == expected).all()
 
@@ -410,15 +381,15 @@ def test_what_starts_like_dicom_and_is_none():
     for data in (b"\x08\0" + bytes(300), b"\2\0\1\0" + b"\xff" * 300, b"\0\x08abcdefgh", b"BM\0\0"):
         assert not is_dicom(data[:132])
     for data in (b"\x08\0\x05\0CS\x0a\0" + b"x" * 300, bytes(128) + b"DICM" + b"\xff" * 90):
-        with pytest.raises(Unusable, match="DICOM header|without pixels|lacks|DICOM data end"):
+        with pytest.raises(Unusable, match="DICOM header|without PixelData|lacks"):
             read_picture(data, size=16)
 
 
 def test_cut_off_files_say_so(tmp_path):
     whole = dicom(tmp_path / "x.dcm", CT, **HU).read_bytes()
-    with pytest.raises(Unusable, match="end before its pixels do|bytes of pixels, 512 are needed"):
+    with pytest.raises(Unusable, match="without PixelData|are cut off"):
         read_picture(whole[:-100], size=16)
-    with pytest.raises(Unusable, match="^a DICOM file without pixels$"):
+    with pytest.raises(Unusable, match="^a DICOM file without PixelData"):
         read_picture(whole[: whole.index(b"\xe0\x7f\x10\x00")], size=16)
     for length in range(132, len(whole), 23):
         with pytest.raises(Unusable):
@@ -453,10 +424,10 @@ def test_compressed_pixels_are_read_or_the_syntax_is_named(tmp_path):
     file.save_as(path)
     assert (read_picture(path.read_bytes(), size=16).pixels == plain.pixels).all()
     for syntax, reason in (
-        (pydicom.uid.HTJ2KLossless, "High-Throughput JPEG 2000.* decodes with .*pylibjpeg"),
-        (pydicom.uid.UID("1.2.3.4"), "transfer syntax 1.2.3.4 is no standard one"),
-        (pydicom.uid.MPEG2MPML, "MPEG2.* cannot decode"),
-        (pydicom.uid.JPEGLSLossless, "JPEG-LS.* cannot decode: its data are damaged"),
+        (pydicom.uid.HTJ2KLossless, "High-Throughput JPEG 2000.* not known to pydicom"),
+        (pydicom.uid.UID("1.2.3.4"), "pixels .1.2.3.4. are"),
+        (pydicom.uid.MPEG2MPML, "MPEG2.* not known to pydicom"),
+        (pydicom.uid.JPEGLSLossless, "JPEG-LS.* are cut off, damaged"),
     ):
         file.file_meta.TransferSyntaxUID = syntax
         file.save_as(path)

@@ -143,8 +143,8 @@ def test_masks_that_are_links_to_nothing_are_refused_too(ward):
 @pytest.mark.parametrize(
     "sides, note, next_step",
     [
-        (("train",), "There are no pictures for test, which a run needs: name some", False),
-        (("val", "test"), "There are no pictures for train, which a run needs: name some", False),
+        (("train",), "There are no pictures for test, which a run needs", False),
+        (("val", "test"), "There are no pictures for train, which a run needs", False),
         (("val",), "There are no pictures for train and test, which a run needs", False),
         (("train", "test"), "There are no pictures for val: a run then keeps its last", True),
         (("train", "val", "test"), "", True),
@@ -166,4 +166,4 @@ def test_things_are_counted_as_one_says_it():
     assert counted(1, "pair of copies") == "1 pair of copies"
     assert counted(2, "pair of copies", "have") == "2 pairs of copies have"
     assert counted(1, "group", "are") == "1 group is" and counted(0, "file") == "0 files"
-    assert counted(1, "day", "were") == "1 day was" and counted(1, "set", "have") == "1 set has"
+    assert counted(1, "day", "are") == "1 day is" and counted(1, "set", "have") == "1 set has"

@@ -192,7 +192,7 @@ def test_a_dry_run_says_what_it_would_take_for_what(here, capsys):
     assert code == 0 and said["counts"] == "train 20, test 10" and said["classes"] == "a 15, b 15"
     assert said["positive"] == "b (assumed: the last class)"
     assert "folders Test, train are taken as the split" in said["notes"]
-    assert "5 files are masks by their names" in said["notes"]
+    assert "5 masks by name" in said["notes"]
     assert "--masks pictures" in said["notes"]
     assert not os.path.exists("out.npz")
 
