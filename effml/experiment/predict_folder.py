@@ -26,10 +26,7 @@ def predict_folder(
 ) -> int:
     """Write a line for each picture in `folder` and below to `out`, a CSV: its file, the
     probability of each class, the answers, or the reason why there are none. Returns 1 where a
-    picture has none, else 0.
-
-    Raises FileExistsError where `out` is there (unless `force`), FileNotFoundError for no such run
-    or no picture, ValueError for a model that answers with masks."""
+    picture has none, else 0."""
     from effml.importing.table import pictures_in
 
     out, refused = Path(out), []

@@ -19,17 +19,17 @@ from effml.experiment.write import AIMS
 from effml.models import build_model
 from effml.precision import arithmetic
 from effml.recipe import Recipe
-from effml.results import CARD, card_file, file_sha256, read_records
+from effml.results import CARD, file_sha256
 from effml.training import predict
 
-AGAIN = "Do the run again with --keep-weights (in Python keep_weights=True)."
+AGAIN = "Run it again with --keep-weights (in Python keep_weights=True)."
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedModel:
-    """A model with what its answers need. `thresholds` on the probability of the positive class are
-    chosen on the validation split: "youden", and "screening" (sensitivity >= 0.95); NaN where there
-    are none, and `notes` say why. `preprocessing` is how pictures became its images."""
+    """A model with what its answers need. `thresholds` on the probability of the positive class,
+    "youden" and "screening" (sensitivity >= 0.95), are chosen on the validation split; where they
+    are NaN `notes` say why. `preprocessing` is how pictures became its images."""
 
     run_id: str
     model: nn.Module
@@ -155,14 +155,12 @@ def _card(asked: str, store: Path) -> dict[str, Any]:
     names = [path.name.removesuffix(CARD) for path in store.glob(f"*{CARD}")]
     fitting = [name for name in names if name.startswith(asked)]
     if not fitting:
-        rows = [str(row.get("run_id")) for row in read_records(store)[0]]
-        if found := [name for name in rows if name.startswith(asked)]:
-            raise FileNotFoundError(
-                f"{found[-1]} is in {store}, but its weights were not kept. {AGAIN}"
-            )
-        menu = ", ".join(sorted(names)) or f"(none). {AGAIN}"
-        raise FileNotFoundError(f"{store} has no weights of a run {asked!r}. Choose from: {menu}")
+        menu = ", ".join(sorted(names)) or "(none)"
+        raise FileNotFoundError(
+            f"{store} keeps no weights of a run {asked!r}. {AGAIN} Choose from: {menu}"
+        )
     if len(fitting) > 1 and {name.rpartition("-")[0] for name in fitting} != {asked}:
         raise ValueError(f"{asked!r} begins several runs. Choose from: {', '.join(fitting)}")
-    cards = [json.loads(card_file(store, name).read_text(encoding="utf-8")) for name in fitting]
+    files = [store / f"{name}{CARD}" for name in fitting]
+    cards = [json.loads(file.read_text(encoding="utf-8")) for file in files]
     return max(cards, key=lambda card: card["started_utc"])

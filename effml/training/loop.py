@@ -49,14 +49,12 @@ def train(
         model: gives logits (N, classes) for float images −1…1 (N, C, H, W), on the device to train
             on. With frozen parameters it stays in eval mode (a linear probe).
         data: a Dataset, or training images: uint8 (N, C, H, W), a tensor or an array.
-        labels: of images: class numbers (N,), or 0 and 1 (N, L). A Dataset has its own.
-        val: (images, labels) to choose the epoch by. A Dataset has its own.
-        recipe: how to train. Its seed also draws the dropout, not torch's global generators.
+        labels: of images: class numbers (N,), or 0 and 1 (N, L).
+        val: (images, labels) to choose the epoch by.
+        recipe: how to train.
         sampler: what draws the batches, or its name; by default the recipe's.
-        teacher: a model whose logits are learned too (Hinton et al. 2015); class_weights weigh the
-            labels alone.
-        checkpoint: a file that keeps the state after an epoch. Training goes on from it with the
-            same results and removes it at the end; `notes` say where it was of no use.
+        teacher: a model whose logits are learned too (Hinton et al. 2015).
+        checkpoint: a file to go on from with the same results; removed at the end.
         after_step: called with a Step after each update.
         after_epoch: called after each epoch, before validation.
         fields: of the recipe, as keywords: epochs=3, optimizer="adam8bit", seed=1.

@@ -10,7 +10,6 @@ import torch
 
 import effml
 from effml import Recipe, build_model
-from effml.data import Dataset
 from effml.optimizers import OPTIMIZERS, make_optimizer
 from effml.selection.inputs import Batches
 from effml.selection.proxy import ProxyView
@@ -180,12 +179,3 @@ def test_a_copied_optimizer_goes_on_as_the_first_does(name):
             p.grad, q.grad = torch.full_like(p, -2.0), torch.full_like(p, -2.0)
         optimizer.step(), other.step()
         assert all(torch.equal(p, q) for p, q in zip(parameters, pair))
-
-
-def test_a_copied_checkpoint_leaves_the_file_to_the_first(tmp_path):
-    training = Training(Own(), dots(), Recipe(epochs=1), None, None)
-    first = Checkpoint(tmp_path / "x.checkpoint", training)
-    assert first.resume() == 0 and pickle.loads(pickle.dumps(first)).file is None
-    assert isinstance(first.training.data, Dataset) and first.file is not None
-    first.remove()
-    assert list(tmp_path.iterdir()) == []
