@@ -67,7 +67,7 @@ class Menu:
 
 
 class Models(Menu):
-    """The models of effml and timm; `own:` is one given to `effml.run(recipe, model=…)`."""
+    """The models of effml and timm, and those given to `effml.run(recipe, model=…)`, `own:…`."""
 
     def __contains__(self, name: str) -> bool:
         return name in _names(self.registry) or re.match("own:.", name) or _of_timm(name)
@@ -281,7 +281,7 @@ def explain_fields(indent: str = "    ") -> str:
 
 
 class _Explained:
-    """A docstring that ends with the fields; written when it is read, since it opens the menus."""
+    """A docstring that ends with the fields, written when it is read."""
 
     def __init__(self, text: str) -> None:
         self.text = text

@@ -172,7 +172,6 @@ def own_or_reference(
 NO_RUN = (None, "none", "random", "imagenet")
 """What `weights` and `teacher` say where they are no file and no run."""
 
-
 Rows = list[dict[str, Any]]
 
 CARD = ".card.json"
@@ -208,8 +207,7 @@ def left_weights(row: dict[str, Any], store: Path, *, with_card: bool = False) -
 def find_run(
     asked: str, store: Path | None, rows: Rows | None = None
 ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """Of the runs of a recipe id the newest that left its weights, and the newest of all; None
-    where there is none."""
+    """Of the runs of a recipe id the newest that left its weights, and the newest; or None."""
     rows = rows if rows is not None else read_records(store)[0] if store else []
     runs = [r for r in rows if r["recipe_id"] == asked and r["status"] == "ok" and r.get("run_id")]
     runs = [None, *sorted(runs, key=lambda row: row.get("finished_utc") or "")]
@@ -242,7 +240,7 @@ def load_arrays(folder: str | os.PathLike, run_id: str) -> dict[str, Any]:
         Arrays by name: test_probabilities (N, K), test_labels (N,), of val too, train_loss (E,) …
 
     Raises:
-        FileNotFoundError: The run left none there; it names the file.
+        FileNotFoundError: The run left none there.
 
     Example:
         >>> record = effml.run(effml.Recipe(model="mlp", epochs=1), store="mine")
@@ -283,8 +281,8 @@ def emulated(runs: "pandas.DataFrame") -> "pandas.Series":
 
 
 def heading(column: str, runs: "pandas.DataFrame") -> str:
-    """A column's name for people, with its unit; joules say whether counters measured them in these
-    runs, and what costs time whether bf16 was emulated in some."""
+    """A column's name for people, with its unit, and whether its joules are estimated or its costs
+    those of emulated bf16."""
     name, said = UNITS.get(column, column), []
     if column.endswith("_energy_j"):
         counted = [flag == 1 for flag in runs.get("energy_measured", [None])]
@@ -373,8 +371,8 @@ def _refuse_others(group: "pandas.DataFrame", names: Sequence[str], where: dict[
         these = ", ".join(f"{name}={value}" for name, value in where.items())
         values = ", ".join(f"{n} ({', '.join(map(str, v[:4]))})" for n, v in differ.items())
         raise ValueError(
-            f"The runs of {these} differ in more than the seed: in {values}. A mean over them "
-            f"means nothing. Add {' and '.join(differ)} to by, or pick the runs of one value."
+            f"The runs of {these} differ in more than the seed: in {values}. Add "
+            f"{' and '.join(differ)} to by, or pick the runs of one value."
         )
 
 
@@ -396,7 +394,7 @@ def of_each_seed(runs: "pandas.DataFrame", column: str) -> "pandas.Series":
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean and its 95 % interval (Student's t); low and high are NaN for fewer than two values."""
+    """Mean and its 95 % interval (Student's t), NaN for fewer than two values."""
     import numpy as np
 
     values = np.asarray(values, dtype=float)

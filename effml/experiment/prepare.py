@@ -57,11 +57,11 @@ def settle(recipe: Recipe, record: Record, device: str) -> None:
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     record.update(threads_used=torch.get_num_threads())
-    for name in (name for name in NOT_BUILT if name in recipe.changed):
-        default = Recipe.__dataclass_fields__[name].default
-        raise NotImplementedError(
-            f"{name}={getattr(recipe, name)!r} is not built yet. Choose from: {default!r}"
-        )
+    for name in NOT_BUILT:
+        if name in recipe.changed:
+            raise NotImplementedError(
+                f"{name}={recipe.changed[name]!r} is not built yet: leave it."
+            )
     used, why = choose(recipe.precision, device)
     record.update(precision_used=used, precision_why=why)
     record.update(precision_emulated=int(emulated(used, device)))
@@ -70,9 +70,7 @@ def settle(recipe: Recipe, record: Record, device: str) -> None:
 def prepare(recipe: Recipe, record: Record, store: Path | None, own: nn.Module | None) -> Prepared:
     """Load the data and select from them; build the model, or copy your own, and compress it."""
     if own is None and recipe.model.startswith("own:"):
-        raise ValueError(
-            f"{recipe.model} is a model of your own: effml.run(recipe, model=…) takes it."
-        )
+        raise ValueError(f"{recipe.model} is your own model: effml.run(recipe, model=…) takes it.")
     start = sha256(recipe.weights, store)
     if own is not None:
         start = hashlib.sha256(weights_bytes(own)).hexdigest()
@@ -128,9 +126,7 @@ def check_data(data: Dataset, recipe: Recipe) -> None:
     if axes == 3 and not masks:
         raise NotImplementedError(f"{data.name} holds volumes; classifiers so far take 2-D images.")
     if recipe.prune == "channels_taylor" and data.task == "multi-label":
-        raise ValueError(
-            f"{data.name} has several labels an image, and prune='channels_taylor' is for one."
-        )
+        raise ValueError(f"{data.name} has several labels an image, channels_taylor is for one.")
     if height != width and not masks:
         raise ValueError(f"{data.name} has images of {height}×{width} px; give square ones.")
 
@@ -177,9 +173,8 @@ def _achieved(reports: list[Report]) -> dict[str, float]:
 def check_own(model: Any) -> str:
     """The name of its class. ValueError for what is no model with something to train."""
     if not isinstance(model, nn.Module) or not any(True for _ in model.parameters()):
-        raise ValueError(
-            f"model is a {type(model).__name__}: give an nn.Module that has parameters to train."
-        )
+        given = type(model).__name__
+        raise ValueError(f"model is a {given}: give an nn.Module that has parameters to train.")
     return type(model).__name__
 
 

@@ -131,8 +131,8 @@ def sweep(
     for recipe in recipes:
         if recipe.model.startswith("own:"):
             raise ValueError(
-                f"{recipe.model} is a model of your own, which a fresh process does not have: "
-                "effml.run(recipe, model=…) takes it. Nothing was started."
+                f"{recipe.model} is your own model, which a fresh process does not have: "
+                "effml.run(recipe, model=…) takes it."
             )
     todo = pending(recipes, store, device=device, keep_weights=keep_weights)
     folder = Path(store).resolve()

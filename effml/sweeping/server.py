@@ -115,7 +115,7 @@ def _limit_memory() -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
     available = available_memory_bytes()
     gpu = any(map(os.path.exists, ("/dev/nvidia0", "/dev/dxg")))  # CUDA reserves much
-    if available is not None and not gpu:
+    if not gpu:
         lines = Path("/proc/self/status").read_text().splitlines()
         used = 1024 * int(next(x.split()[1] for x in lines if x.startswith("VmData")))
         resource.setrlimit(resource.RLIMIT_DATA, (used + available, resource.RLIM_INFINITY))

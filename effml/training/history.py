@@ -31,12 +31,6 @@ class History:
     optimizer_state: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def note(self, found: dict[str, float]) -> dict[str, float]:
-        """Append what validation found."""
-        for name, value in found.items():
-            getattr(self, f"val_{name}").append(value)
-        return found
-
 
 @dataclass(frozen=True, kw_only=True)
 class Step:

@@ -110,10 +110,8 @@ class Training:
         self.sampler = sampler or SAMPLERS[recipe.sampler](n, size)
         self.uniform = type(self.sampler) is Uniform
         if not self.uniform and (self.masks or self.truth.ndim > 1):
-            raise ValueError(
-                f"sampler={recipe.sampler!r} needs one label an image; the task is {data.task}. "
-                "Choose uniform."
-            )
+            told = f"sampler={recipe.sampler!r} needs one label an image"
+            raise ValueError(f"{told}; the task is {data.task}. Choose uniform.")
         self.teacher = teacher and Teacher(teacher, data, recipe, self.number_format)
 
     def run(self, checkpoint: Checkpoint, after_step: OnStep, after_epoch: OnEpoch) -> History:
@@ -188,10 +186,8 @@ class Training:
         outputs, n, k = self.forward(images), len(images), len(self.data.classes)
         shape = tuple(getattr(outputs, "shape", ()))
         if shape[:2] != (n, k):
-            raise ValueError(
-                f"The model gives {shape or type(outputs).__name__} for {n} images, and "
-                f"{self.data.name} has {k} classes: give a model whose logits are ({n}, {k})."
-            )
+            given = f"The model gives {shape or type(outputs).__name__} for {n} images"
+            raise ValueError(f"{given} of {self.data.name}: give one whose logits are ({n}, {k}).")
         logits, each = outputs.float(), () if weights is None else (weights,)
         loss = self.loss_of(logits, goal, *each)
         if self.teacher:
@@ -200,8 +196,10 @@ class Training:
         return outputs, goal, loss
 
     def validate(self, advice: str = "Lower learning_rate.") -> dict[str, float]:
-        given = self.model, self.data, self.number_format, self.loss_of, advice
-        return self.history.note(validate(*given))
+        found = validate(self.model, self.data, self.number_format, self.loss_of, advice)
+        for name, value in found.items():
+            getattr(self.history, f"val_{name}").append(value)
+        return found
 
     def score(self, index: Tensor) -> Tensor:
         """How much each of these images would move the weights, for importance sampling."""
@@ -213,8 +211,7 @@ class Training:
 
 
 def _why(epoch: int, recipe: Recipe, scores: list[float]) -> list[str]:
-    """What must be said where patience ended a training whose validation score could not get
-    better."""
+    """What must be said where patience ended a training whose score could not get better."""
     told = f"stopped after epoch {epoch} by patience={recipe.patience}: the validation score "
     if all(map(math.isnan, scores)):
         return [told + "is not defined (NaN), and the last epoch is kept"]

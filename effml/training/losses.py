@@ -65,7 +65,7 @@ class Teacher:
         if not one_label or recipe.sampler != "uniform":
             raise ValueError(
                 "Distillation needs one label an image and sampler=uniform; here the task is "
-                f"{data.task} and sampler={recipe.sampler!r}. Leave teacher, or choose others."
+                f"{data.task} and sampler={recipe.sampler!r}."
             )
         model.to(number_format.device).eval().requires_grad_(False)
         self.model, self.number_format = number_format.prepare(channels_last(model)), number_format
@@ -82,8 +82,8 @@ class Teacher:
 
 
 def soft_dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
-    """1 - 2|P∩M| / (|P|+|M|) with the probabilities P of class 1, over the whole batch, so that
-    empty masks do no harm (Milletari et al. 2016)."""
+    """1 - 2|P∩M| / (|P|+|M|) with the probabilities P of class 1, over the whole batch (Milletari
+    et al. 2016)."""
     probability, masks = logits.softmax(1)[:, 1], masks.float()
     return 1 - (2 * (probability * masks).sum() + 1) / (probability.sum() + masks.sum() + 1)
 
