@@ -310,7 +310,7 @@ def _check(name: str, value: Any, values: Any) -> None:
 
 
 def _as(kind: type, name: str, value: Any) -> Any:
-    """`value` as int, float or str, if nothing is lost: 1.0 and a shell's "1" are 1, True is not."""
+    """`value` as int, float or str, if nothing is lost: 1.0 and "1" are 1, True is not."""
     value = value.item() if hasattr(value, "item") else value  # numpy and torch scalars
     value = os.fspath(value) if isinstance(value, os.PathLike) else value
     if kind is str and isinstance(value, str) and value:

@@ -1,6 +1,6 @@
-"""The table of records: a folder of files, one JSON line per run. A writer only appends, to a file of
-its own: nothing is overwritten, a power cut costs the run in progress, copying files merges stores.
-Torch-free."""
+"""The table of records: a folder of files, one JSON line per run. A writer only appends, to a file
+of its own: nothing is overwritten, a power cut costs the run in progress, and copying files merges
+stores."""
 
 import hashlib
 import json
@@ -415,7 +415,7 @@ def _mean(runs: "pandas.DataFrame", column: str, digits: int = 3) -> str:
 
 
 def render_results(store: str | os.PathLike) -> str:
-    """The runs of a store as the Markdown table of the README. Raises ValueError as `over_seeds`."""
+    """The runs of a store as the Markdown table of the README; ValueError as `over_seeds`."""
     runs = load_runs(store)
     by = ["data", "model", "precision", "epochs", "batch_size"]
     runs = runs[runs.status == "ok"].sort_values([*by, "seed"])

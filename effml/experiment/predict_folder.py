@@ -70,7 +70,7 @@ def _rows(trained: TrainedModel, files: dict[str, Path]) -> list[dict[str, Any]]
 
 
 def _answered(trained: TrainedModel, p: np.ndarray) -> dict[str, str]:
-    """By column the probabilities `p` (K,) and the answer; where a threshold is NaN there is none."""
+    """By column the probabilities `p` (K,) and the answers; a threshold that is NaN gives none."""
     names, called = trained.classes, trained.positive
     told = {f"probability of {name}": f"{x:.9g}" for name, x in zip(names, p)}
     if trained.task == "multi-label":

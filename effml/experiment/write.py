@@ -56,7 +56,7 @@ def write(
 
 
 def thresholds_of(data: Dataset, arrays: dict[str, Any]) -> tuple[dict[str, float], list[str]]:
-    """The operating points of AIMS on the validation split (NaN where there are none), and notes."""
+    """The operating points of AIMS on the validation split, NaN where there are none; notes."""
     unknown = dict.fromkeys(AIMS, math.nan)
     if data.task != "binary":
         return unknown, [f"no thresholds: they are for a binary task, and this is {data.task}"]

@@ -121,8 +121,8 @@ def state_report(optimizer: Optimizer) -> dict[str, Any]:
 
     `bytes`; `parameters`, how many have state, and `bytes_per_parameter`; `tensors`, how many hold
     these parameters, and `tensors_quantised`, how many of them have one byte per value;
-    `fraction_quantised`, of the parameters; `dtypes`, the bytes of each dtype. All are 0 where there
-    is no state, as before the first step and with plain SGD."""
+    `fraction_quantised`, of the parameters; `dtypes`, the bytes of each dtype. All are 0 where
+    there is no state, as before the first step and with plain SGD."""
     kept = {
         p: list(filter(torch.is_tensor, state.values())) for p, state in optimizer.state.items()
     }

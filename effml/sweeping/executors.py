@@ -8,16 +8,10 @@ import subprocess
 import sys
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
 FORKS = sys.platform == "linux"
 SERVER = [sys.executable, "-m", "effml.sweeping.server"]  # --once: it does the one job itself
-
-
-class Executor(Protocol):
-    """Anything with `submit`, whose futures have `done()` and `result()`."""
-
-    def submit(self, function: Any, argument: Any, /) -> Any: ...
 
 
 class Here:

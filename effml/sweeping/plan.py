@@ -15,7 +15,7 @@ from effml.data import fingerprint
 from effml.machine import cpu
 from effml.recipe import NUMERICS, Recipe, Record
 from effml.results import RecordWriter, left_weights, load_runs, read_records, weights_sha256
-from effml.sweeping.executors import Executor, Here, run_fresh
+from effml.sweeping.executors import Here, run_fresh
 
 if TYPE_CHECKING:
     import pandas
@@ -98,7 +98,7 @@ def sweep(
     recipes: Iterable[Recipe],
     store: str | os.PathLike,
     *,
-    executor: Executor | None = None,
+    executor: Any = None,
     device: str = "auto",
     in_flight: int = 8,
     keep_weights: bool = False,
@@ -110,7 +110,7 @@ def sweep(
         recipes: What to do.
         store: Folder of the records; an executor's workers must see it.
         executor: Dask's client or anything with `submit(function, argument)` whose futures have
-            `done()` and `result()`. Default: one run after another, since costs are measured.
+            `done()` and `result()`. Default: one run after another.
         device: auto, cpu or cuda.
         in_flight: Runs that are with the executor at a time, at most.
         keep_weights: Write the weights there too, for `load_run` and runs that build on them.
@@ -128,12 +128,11 @@ def sweep(
         ['ok', 'ok']
     """
     recipes = list(recipes)
-    for recipe in recipes:
-        if recipe.model.startswith("own:"):
-            raise ValueError(
-                f"{recipe.model} is your own model, which a fresh process does not have: "
-                "effml.run(recipe, model=…) takes it."
-            )
+    if own := [recipe.model for recipe in recipes if recipe.model.startswith("own:")]:
+        raise ValueError(
+            f"{own[0]} is your own model, which a fresh process does not have: "
+            "effml.run(recipe, model=…) takes it."
+        )
     todo = pending(recipes, store, device=device, keep_weights=keep_weights)
     folder = Path(store).resolve()
     if todo:  # a store that cannot be written to must not cost a training first
@@ -152,14 +151,13 @@ def sweep(
         records = _records(todo, executor or Here(), job, in_flight)
         for done, record in enumerate(records, 1):
             writer.append(record)
-            left = (time.monotonic() - started) / done * (len(todo) - done) / 60
-            told = f"[{done}/{len(todo)}] {_words(record)} · {left:.1f} min left"
-            print(told, file=sys.stderr, flush=True)
+            left = f"{(time.monotonic() - started) / done * (len(todo) - done) / 60:.1f} min left"
+            print(f"[{done}/{len(todo)}] {_words(record)} · {left}", file=sys.stderr, flush=True)
     return _rows(recipes, folder, device)
 
 
 def _records(
-    todo: list[Recipe], executor: Executor, job: dict[str, Any], in_flight: int
+    todo: list[Recipe], executor: Any, job: dict[str, Any], in_flight: int
 ) -> Iterator[Record]:
     """Records in the order the runs end, with a bounded number in flight."""
     waiting, running = list(reversed(todo)), {}

@@ -179,3 +179,11 @@ def test_a_copied_optimizer_goes_on_as_the_first_does(name):
             p.grad, q.grad = torch.full_like(p, -2.0), torch.full_like(p, -2.0)
         optimizer.step(), other.step()
         assert all(torch.equal(p, q) for p, q in zip(parameters, pair))
+
+
+def test_an_optimizer_without_state_trains(monkeypatch):
+    plain = lambda parameters, rate: torch.optim.SGD(parameters, lr=rate)  # noqa: E731
+    monkeypatch.setitem(OPTIMIZERS, "plain", plain)
+    history = train(Own(), dots(), epochs=1, optimizer="plain")
+    assert history.steps and history.optimizer_state["bytes"] == 0
+    assert history.dtypes["optimizer"] == "none"
