@@ -94,7 +94,7 @@ def test_torn_and_foreign_lines_are_skipped_and_counted(tmp_path):
         writer.append(record(1)), writer.append(record(2))
     path = next(tmp_path.glob("runs-*.jsonl"))
     whole = path.read_bytes()
-    for cut in range(whole.index(b"\n") + 1, len(whole) - 1):
+    for cut in [*range(whole.index(b"\n") + 1, len(whole) - 1, 29), len(whole) - 2]:
         path.write_bytes(whole[:cut])
         runs = load_runs(tmp_path)
         assert list(runs.seed) == [1] and runs.attrs["unreadable"] == (cut > whole.index(b"\n") + 1)
