@@ -53,18 +53,14 @@ COMMANDS: dict[str, tuple[str, list[tuple[str, dict[str, Any]]]]] = {
 
 
 def main(words: list[str] | None = None) -> int:
-    """Do what the words say. Returns 0; 1 where something did not work out; 2 for a mistake in the
-    words, which is explained on standard error."""
+    """Do what the words say. Returns 0; 1 where something failed; 2 for a mistake in the words."""
     print_anything()
     given = _parser(sys.argv[1:] if words is None else words)
     try:
         return given.do(given)
     except ModuleNotFoundError as error:
-        print(
-            f"effml: {error}. This Python ({sys.executable}) is not the one effml was installed "
-            "for: use .venv/bin/python, or run make env.",
-            file=sys.stderr,
-        )
+        advice = f"{sys.executable} is not the Python of effml: use .venv/bin/python, or make env."
+        print(f"effml: {error}. {advice}", file=sys.stderr)
     except (ValueError, OSError) as error:
         print(f"effml: {error}", file=sys.stderr)
     return 2
@@ -103,8 +99,9 @@ def _reproduce(given: argparse.Namespace) -> int:
     numbers = [number.strip() for number in given.only.split(",") if number.strip()]
     if given.command == "reproduce":
         return reproduce.reproduce(given.profile, numbers)
-    rewrite = {"notebooks": reproduce.rewrite_notebooks}
-    return rewrite.get(given.command, reproduce.rewrite_smoke_reference)(numbers)
+    if given.command == "notebooks":
+        return reproduce.rewrite_notebooks(numbers)
+    return reproduce.rewrite_smoke_reference(numbers)
 
 
 _notebooks = _smoke_reference = _reproduce
@@ -161,10 +158,8 @@ def _show(given: argparse.Namespace) -> int:
     from effml.results import load_runs, precision_label
 
     if not Path(given.store).is_dir():
-        raise FileNotFoundError(
-            f"There is no store {given.store}. Run something first, or give --store "
-            "results/reference."
-        )
+        advice = "Run something first, or give --store results/reference."
+        raise FileNotFoundError(f"There is no store {given.store}. {advice}")
     runs = load_runs(given.store)
     columns = "recipe_id data model precision seed epochs status".split()
     columns += [*_scores(runs), "train_seconds", "train_energy_j", "shared"]
@@ -177,7 +172,7 @@ def _show(given: argparse.Namespace) -> int:
 def _predict(given: argparse.Namespace) -> int:
     from effml.experiment.predict_folder import predict_folder
 
-    where = {"out": given.out, "store": given.store, "force": given.force}
+    where = {name: getattr(given, name) for name in ("out", "store", "force")}
     return predict_folder(given.run, given.folder, **where)
 
 
@@ -209,12 +204,11 @@ def _doctor(given: argparse.Namespace) -> int:
     from effml.data import at_hand
     from effml.precision import native_precision
 
-    memory = machine.available_memory_bytes()
     data = os.environ.get("EFFML_DATA", "not set: names are looked up in data/ and ~/.medmnist")
     facts = {
         **machine.provenance(),
         "CPUs": os.cpu_count(),
-        "memory available": None if memory is None else f"{memory / 1e9:.1f} GB",
+        "memory available": f"{machine.available_memory_bytes() / 1e9:.1f} GB",
         "EFFML_DATA": data,
         "EFFML_OFFLINE": "1: no socket is opened" if machine.offline() else "not set",
     }

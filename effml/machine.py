@@ -1,9 +1,6 @@
 """What this machine is and may do: the torchvision cure, the network, memory, the CPU, provenance.
+Nothing here runs at import."""
 
-Nothing here runs at import, and nothing opens a socket unless it is asked to reach a host.
-"""
-
-import codecs
 import importlib
 import os
 import platform
@@ -11,7 +8,6 @@ import secrets
 import socket
 import subprocess
 import sys
-import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -33,13 +29,6 @@ _FLAGS = (
 BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
 """CPU flags of bfloat16 arithmetic; without one of them torch emulates it."""
 
-_PLAIN = dict(
-    zip(
-        "≥ ≤ → – — − · × ÷ ± ✓ ○ ● ▲ ▼ µ ‖ √ “ ” ‘ ’ α ß ø æ".split(),
-        ">= <= -> - - - - x / +- v o o ^ v u || sqrt \" \" ' ' alpha ss o ae".split(),
-    )
-)
-
 
 def choose(kind: str, name: str, menu: Iterable[str], more: str = "") -> str:
     """`name` if it is on the `menu`. Else ValueError, which lists the menu and, behind it, says
@@ -50,35 +39,18 @@ def choose(kind: str, name: str, menu: Iterable[str], more: str = "") -> str:
 
 
 def print_anything() -> None:
-    """Print what standard output and error cannot encode (redirected on Windows: cp1252; a terminal
-    of DOS: cp437) as the plain letters nearest to it, instead of raising an error. A user who asked
-    for another way (PYTHONIOENCODING) keeps it."""
-    codecs.register_error("effml.plain", _plain)
+    """Print what standard output and error cannot encode (redirected on Windows: cp1252) as ?
+    instead of raising an error. A user who asked for another way (PYTHONIOENCODING) keeps it."""
     for stream in (sys.stdout, sys.stderr):
         if getattr(stream, "errors", "") in ("strict", "backslashreplace"):
             with suppress(AttributeError):  # a notebook's stream, which takes everything
-                stream.reconfigure(errors="effml.plain")
-
-
-def _plain(error: UnicodeError) -> tuple[str, int]:
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-
-    def nearest(letter: str) -> str:
-        base = unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode()
-        return _PLAIN.get(letter) or base or "?"
-
-    return "".join(map(nearest, error.object[error.start : error.end])), error.end
+                stream.reconfigure(errors="replace")
 
 
 @lru_cache
 def import_timm() -> ModuleType:
-    """timm, also where a CUDA build of torchvision meets a CPU build of torch.
-
-    There, `import torchvision` fails with `operator torchvision::nms does not exist`
-    (pytorch/vision#9077). Declaring the two operators is enough for everything but detection,
-    which effml does not do.
-    """
+    """timm, also where a CUDA build of torchvision meets a CPU build of torch and fails with
+    `operator torchvision::nms does not exist` (pytorch/vision#9077): only detection needs it."""
     if offline():
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
@@ -116,42 +88,31 @@ def offline() -> bool:
     return os.environ.get("EFFML_OFFLINE", "").lower() in ("1", "true", "yes", "on")
 
 
-def reachable(host: str, *, port: int = 443, timeout: float = 1.5) -> bool:
-    """Whether `host`, or the proxy in front of it, answers within `timeout` seconds; False when
-    offline."""
-    if offline():
-        return False
-    if proxy := getproxies().get("https"):
-        parts = urlsplit(proxy if "//" in proxy else f"//{proxy}")
-        host, port = parts.hostname or host, parts.port or 8080
+def reachable(host: str) -> bool:
+    """Whether `host`, or the proxy in front of it, answers within 1.5 s."""
+    proxy = getproxies().get("https", host)
+    parts = urlsplit(proxy if "//" in proxy else f"//{proxy}")
+    port = parts.port or (443 if proxy == host else 8080)
     try:
-        with socket.create_connection((host, port), timeout=timeout):
+        with socket.create_connection((parts.hostname or host, port), timeout=1.5):
             return True
     except OSError:
         return False
 
 
-def available_memory_bytes() -> int | None:
+def available_memory_bytes() -> int:
     """Memory a new process may still take: the system's, or the container's if it has less, and no
-    more than `EFFML_MEMORY_GB` where that is set. None where unknown."""
+    more than `EFFML_MEMORY_GB` where that is set."""
+    import psutil
+
     allowed = float(os.environ.get("EFFML_MEMORY_GB") or "inf") * 1e9
-    system = _system_memory_bytes()
-    return system if allowed == float("inf") else int(min(allowed, system or allowed))
-
-
-def _system_memory_bytes() -> int | None:
-    try:
-        import psutil  # comes with ipykernel
-    except ImportError:
-        return None
     system, group = psutil.virtual_memory().available, Path("/sys/fs/cgroup")
-    try:
+    with suppress(OSError, ValueError, IndexError):  # no container, or one without a limit ("max")
         limit, used = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
         statistics = (group / "memory.stat").read_text()
         cache = int(statistics.split("inactive_file ")[1].split()[0])  # given back on demand
-        return min(system, max(limit - used + cache, 0))
-    except (OSError, ValueError, IndexError):  # no container, or one without a limit ("max")
-        return system
+        system = min(system, max(limit - used + cache, 0))
+    return int(min(allowed, system))
 
 
 @lru_cache

@@ -48,8 +48,8 @@ class Range:
 
 @dataclass(frozen=True)
 class Menu:
-    """The names in `registry`, such as "selection.SELECTORS", which may end in `suffix`, and those
-    in `also`. No module is imported for them: a recipe needs no torch."""
+    """The names in `registry`, which may end in `suffix`, and those in `also`. No module is
+    imported for them: a recipe needs no torch."""
 
     registry: str
     also: tuple[str, ...] = ()
@@ -62,13 +62,12 @@ class Menu:
         return name in self.also or name.removesuffix(self.suffix) in _names(self.registry)
 
     def __str__(self) -> str:
-        return ", ".join(self) + (
-            f"; each also with {self.suffix} behind it" if self.suffix else ""
-        )
+        more = f"; each also with {self.suffix} behind it" if self.suffix else ""
+        return ", ".join(self) + more
 
 
 class Models(Menu):
-    """The models of effml and timm; `own:` is one given to `effml.run(recipe, model=…)`."""
+    """The models of effml and timm, and those given to `effml.run(recipe, model=…)`, `own:…`."""
 
     def __contains__(self, name: str) -> bool:
         return name in _names(self.registry) or re.match("own:.", name) or _of_timm(name)
@@ -90,8 +89,8 @@ class Proxies(Models):
 
 
 def _names(registry: str) -> Iterable[str]:
-    """The names in a registry: in the dict itself where its module is imported (a strategy that
-    was added at run time counts), else as its source file gives them."""
+    """The names in a registry: in the dict itself where its module is imported, else as its source
+    file gives them."""
     module, _, name = f"effml.{registry}".rpartition(".")
     live = getattr(sys.modules.get(module), name, None)
     return _written(module, name) if live is None else live
@@ -111,9 +110,6 @@ def _written(module: str, name: str) -> dict[str, None]:
 def _of_timm(name: str) -> bool:
     """Whether timm has the model; a tag, as in resnet18.a1_in1k, names its weights. Importing timm
     takes seconds, so its files are read instead. Where it is not installed, every name passes."""
-    is_model = getattr(sys.modules.get("timm"), "is_model", None)
-    if is_model is not None:
-        return is_model(name)
     return not (names := _timm_names()) or name.partition(".")[0] in names
 
 
@@ -154,12 +150,9 @@ def field(default: Any, meaning: str, values: Any = None) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One run, asked for: what data, which model, what to save on, how to train.
-
-    Every field is a plain scalar whose default means *untouched*, so that a recipe is a row of a
-    table, a parameter set of papermill and a command line. Every "how much" is the fraction
-    **kept** (of a pruning ratio or sparsity p that is 1 - p). Defaults never change, since `id`
-    hashes the fields that differ from them: new fields leave old ids valid.
+    """One run, asked for: what data, which model, what to save on, how to train. Every default
+    means *untouched* and never changes: `id` hashes the fields that differ. Every "how much" is the
+    fraction **kept** (of a pruning ratio p that is 1 - p).
 
     Raises:
         ValueError: A value is impossible, a name is on no menu, or fields contradict each other.
@@ -177,9 +170,7 @@ class Recipe:
     model: str = field("lenet5", "what is trained", MODELS)
     weights: str = field("random", "its start: random, imagenet, a file, the id of an earlier run")
     selection: str = field("none", "how to choose the training images that stay", SELECTION)
-    train_fraction: float = field(
-        1.0, "fraction of the training images that selection keeps", SHARE
-    )
+    train_fraction: float = field(1.0, "fraction of the images that selection keeps", SHARE)
     features: str = field("none", "what selection compares; none: embeddings if it can", FEATURES)
     proxy: str = field("none", "small model that selects images on behalf of `model`", PROXIES)
     sampler: str = field("uniform", "how batches are drawn", SAMPLERS)
@@ -206,9 +197,7 @@ class Recipe:
     weight_decay: float = field(-1.0, "below 0: the optimizer's own (0.01 for AdamW, else 0)")
     schedule: str = field("cosine", "how the learning rate falls", SCHEDULES)
     patience: int = field(0, "epochs without a better one that end training; 0: never", COUNT)
-    stopping: str = field(
-        "score", "when an epoch is better: by AUROC (Dice), or as written in", STOPPING
-    )
+    stopping: str = field("score", "a better epoch: by AUROC (Dice), or as written in", STOPPING)
     augment: str = field("none", "how images are varied in training", AUGMENTATIONS)
     class_weights: str = field("none", "balanced: rare classes weigh as much", CLASS_WEIGHTS)
     runtime: str = field("eager", "what runs the finished model (others are not built yet)")
@@ -224,8 +213,8 @@ class Recipe:
             kept, how = getattr(self, fraction), getattr(self, method)
             if (kept < 1) != (how != "none"):
                 raise ValueError(
-                    f"{method}={how!r} with {fraction}={kept} contradict each other: give {method} "
-                    f"a method and {fraction} a value below 1, or leave both ('none', 1.0)."
+                    f"{method}={how!r} with {fraction}={kept}: give {method} a method and "
+                    f"{fraction} a value below 1, or leave both ('none', 1.0)."
                 )
         asked = self.changed.keys()
         for serving, needed in (
@@ -233,24 +222,17 @@ class Recipe:
             (("temperature", "teacher_share"), ("teacher",)),
             (("features", "proxy"), ("selection",)),
         ):
-            if (idle := [name for name in serving if name in asked]) and not asked & {*needed}:
-                raise ValueError(
-                    f"{' and '.join(idle)} has no effect without {' or '.join(needed)}: give one, "
-                    f"or leave {' and '.join(idle)}."
-                )
+            idle = " and ".join(name for name in serving if name in asked)
+            if idle and not asked & {*needed}:
+                needed = " or ".join(needed)
+                raise ValueError(f"{idle} has no effect without {needed}: give one, or leave it.")
         if self.features == "embedding" and self.proxy == "none":
-            raise ValueError(
-                "features='embedding' is that of a proxy: give proxy, such as lenet5@5."
-            )
+            raise ValueError("features='embedding' is that of a proxy: give proxy='lenet5@5', say.")
         if self.teacher != "none" and not self.epochs:
-            raise ValueError(
-                "The teacher has no effect with epochs=0: give epochs, or leave teacher."
-            )
+            raise ValueError("teacher has no effect with epochs=0: give epochs, or leave teacher.")
         if "|" in self.data:
-            raise ValueError(
-                f"data={self.data!r} names several sets, and a run needs one: "
-                f"effml.at_hand({self.data!r}) gives the first that is on this machine."
-            )
+            first = f"effml.at_hand({self.data!r}) gives the first that is on this machine"
+            raise ValueError(f"data={self.data!r} names several sets, a run needs one: {first}.")
 
     @property
     def changed(self) -> dict[str, Any]:
@@ -260,7 +242,7 @@ class Recipe:
 
     @property
     def id(self) -> str:
-        """`r` and ten hexadecimal digits; the same on every machine."""
+        """`r` and ten hexadecimal digits, the same on every machine."""
         named = {FORMER_NAMES.get(name, name): value for name, value in self.changed.items()}
         return "r" + hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:10]
 
@@ -299,7 +281,7 @@ def explain_fields(indent: str = "    ") -> str:
 
 
 class _Explained:
-    """A docstring that ends with the fields; written when it is read, since it opens the menus."""
+    """A docstring that ends with the fields, written when it is read."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -328,8 +310,7 @@ def _check(name: str, value: Any, values: Any) -> None:
 
 
 def _as(kind: type, name: str, value: Any) -> Any:
-    """`value` as int, float or str, if nothing is lost (1.0 is the int 1, a shell's "3" is 3, but
-    1.5 and True are no int)."""
+    """`value` as int, float or str, if nothing is lost: 1.0 and "1" are 1, True is not."""
     value = value.item() if hasattr(value, "item") else value  # numpy and torch scalars
     value = os.fspath(value) if isinstance(value, os.PathLike) else value
     if kind is str and isinstance(value, str) and value:
@@ -348,9 +329,8 @@ def _as(kind: type, name: str, value: Any) -> Any:
 
 
 def _refuse_unknown(names: Iterable[str]) -> None:
-    known = [f.name for f in fields(Recipe)]
     for name in names:
-        if name not in known:
+        if name not in (known := Recipe.__dataclass_fields__):
             raise ValueError(f"Recipe has no field {name!r}. Choose from: {', '.join(known)}")
 
 
@@ -371,18 +351,14 @@ _SCORES = {
     "prevalence": "fraction of positives (binary)",
     "majority_rate": "accuracy of always answering the most frequent class",
     "auroc": "area under the ROC curve; macro one-vs-rest for more than two classes",
-    "auroc_low": "95 % interval (DeLong, logit scale)",
-    "auroc_high": "95 % interval (DeLong, logit scale)",
+    **dict.fromkeys(("auroc_low", "auroc_high"), "95 % interval (DeLong, logit scale)"),
     "accuracy": "",
-    "accuracy_low": "95 % interval (Wilson)",
-    "accuracy_high": "95 % interval (Wilson)",
+    **dict.fromkeys(("accuracy_low", "accuracy_high"), "95 % interval (Wilson)"),
     "balanced_accuracy": "mean recall over the classes",
     "sensitivity": "of the positive class of the passport, at `threshold`",
-    "sensitivity_low": "95 % interval (Wilson)",
-    "sensitivity_high": "95 % interval (Wilson)",
+    **dict.fromkeys(("sensitivity_low", "sensitivity_high"), "95 % interval (Wilson)"),
     "specificity": "of the rest, at `threshold`",
-    "specificity_low": "95 % interval (Wilson)",
-    "specificity_high": "95 % interval (Wilson)",
+    **dict.fromkeys(("specificity_low", "specificity_high"), "95 % interval (Wilson)"),
     "threshold": "on the probability of the positive class",
     "average_precision": "stepwise area under the precision-recall curve; macro one-vs-rest",
     "brier": "mean squared error of the probabilities: binary 0…1, summed over classes 0…2",
@@ -392,14 +368,12 @@ _SCORES = {
     "n_empty": "test images whose true mask is empty",
     "n_one_empty": "test images of which one mask is empty, the other not",
     "dice": "mean over images; both masks empty: 1, one: 0",
-    "dice_low": "95 % interval (bootstrap)",
-    "dice_high": "95 % interval (bootstrap)",
+    **dict.fromkeys(("dice_low", "dice_high"), "95 % interval (bootstrap)"),
     "dice_pooled": "over all pixels of all images together",
     "iou": "mean over images",
     "hausdorff95": "larger directed 95th percentile, pixels, mean over images with both masks",
     "hausdorff95_median": "the same, median",
-    "pixel_sensitivity": "pooled over images",
-    "pixel_precision": "pooled over images",
+    **dict.fromkeys(("pixel_sensitivity", "pixel_precision"), "pooled over images"),
 }
 
 COLUMNS: dict[str, str] = {
@@ -464,11 +438,11 @@ COLUMNS: dict[str, str] = {
 
 
 class Record(dict[str, Any]):
-    """One run, reported: a flat row of the recipe's fields and COLUMNS; what is unknown is None
-    (NaN in tables). Columns read as attributes too.
+    """One run, reported: a flat row of the recipe's fields and COLUMNS, which read as attributes
+    too; what is unknown is None (NaN in tables).
 
     Raises:
-        ValueError: A name is neither a field nor a column, so that a typo cannot become one.
+        ValueError: A name is neither a field nor a column.
 
     Example:
         >>> record = effml.Record(effml.Recipe(seed=4), test_auroc=0.9)
@@ -484,9 +458,7 @@ class Record(dict[str, Any]):
         """Set these columns. ValueError for a name that is none."""
         for name, value in {**(columns or {}), **more}.items():
             if name not in COLUMNS and name not in Recipe.__dataclass_fields__:
-                raise ValueError(
-                    f"{name!r} is no column of a Record: add it to COLUMNS with its meaning."
-                )
+                raise ValueError(f"{name!r} is no column: add it to COLUMNS with its meaning.")
             self[name] = value
 
     def __getattr__(self, name: str) -> Any:

@@ -1,8 +1,6 @@
-"""The table of records: a folder of append-only files, one JSON line per run. Torch-free.
-
-A writer opens a new file with a name of its own and only appends, so nothing is ever overwritten, a
-power cut costs the run in progress, and merging the work of five computers is copying their files.
-"""
+"""The table of records: a folder of files, one JSON line per run. A writer only appends, to a file
+of its own: nothing is overwritten, a power cut costs the run in progress, and copying files merges
+stores."""
 
 import hashlib
 import json
@@ -16,7 +14,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from effml.machine import BF16, ROOT, sync_folder, whole_file
+from effml.machine import ROOT, sync_folder, whole_file
 from effml.recipe import COLUMNS, FORMER_NAMES, Recipe, Record
 
 if TYPE_CHECKING:
@@ -56,21 +54,9 @@ MACHINE = ["device", "device_name", "cpu_flags", "threads_used"]
 KEY = ["recipe_id", "data_sha256", "weights_sha256", "teacher_sha256", "numerics", *MACHINE]
 """Two records with the same key are the same run, done twice."""
 
-_COSTS = ("train_seconds", "train_energy_j", "lineage_seconds", "lineage_energy_j")
-_KINDS = (
-    dict.fromkeys(["status", "run_id", "finished_utc", *KEY], str)
-    | dict.fromkeys(("numerics", "threads_used", *_COSTS), (int, float))
-    | {field.name: str if field.type is str else (int, float) for field in fields(Recipe)}
-)
-"""Of the columns by which the package finds, sorts, joins and adds records: what a line of a store
-may hold there, beside null."""
-
 
 class RecordWriter:
-    """Appends records to a new file in `folder`; the file is made with the first record.
-
-    Each line is flushed and synced before `append` returns.
-    """
+    """Appends records to a new file in `folder`, made with the first; each is on disk at once."""
 
     def __init__(self, folder: str | os.PathLike) -> None:
         self.folder, self._file = Path(folder), None
@@ -102,39 +88,24 @@ def plain_row(record: Record) -> dict[str, Any]:
 
 
 def read_records(folder: str | os.PathLike) -> tuple[list[dict[str, Any]], int]:
-    """Every readable line of a store, in the order of its file names, and the number of lines (or
-    whole files) that are no records of a run."""
+    """Every record of a store, in the order of its file names, and the number of lines that are
+    none."""
     rows, unreadable = [], 0
     for path in sorted(Path(folder).glob("runs-*.jsonl")):
-        try:
-            lines = path.read_bytes().splitlines()
-        except OSError:  # a folder, or a file of somebody else
-            unreadable += 1
-            continue
-        for line in lines:
+        for line in path.read_bytes().splitlines():
             try:
                 row = json.loads(line)  # not pandas.read_json, which turns ids into floats
-            except (ValueError, RecursionError):
-                row = None
-            if _is_record(row):
-                for now, was in FORMER_NAMES.items():
-                    if was in row:
-                        row[now] = row.pop(was)
-                rows.append(row)
+                named = all(isinstance(row[name], str) for name in ("recipe_id", "status"))
+            except (ValueError, TypeError, KeyError):
+                named = False
+            if named:
+                rows.append({_NOW.get(name, name): value for name, value in row.items()})
             else:
                 unreadable += 1
     return rows, unreadable
 
 
-def _is_record(row: Any) -> bool:
-    """Whether a line is one, as far as the package counts on it: names, and words and numbers
-    where it sorts, joins and adds."""
-    if not isinstance(row, dict) or not row.get("recipe_id") or not row.get("status"):
-        return False
-    return all(
-        row.get(name) is None or isinstance(row[name], kind) and not isinstance(row[name], bool)
-        for name, kind in _KINDS.items()
-    )
+_NOW = {was: now for now, was in FORMER_NAMES.items()}
 
 
 def load_runs(folder: str | os.PathLike) -> "pandas.DataFrame":
@@ -145,8 +116,8 @@ def load_runs(folder: str | os.PathLike) -> "pandas.DataFrame":
         folder: The store. One that does not exist is empty.
 
     Returns:
-        Recipe fields and COLUMNS, oldest first; unknown is NaN. `.attrs["unreadable"]` counts the
-        lines that could not be read (a power cut leaves one at most).
+        Recipe fields and COLUMNS, oldest first; unknown is NaN. `.attrs["unreadable"]` counts lines
+        that are no records (a power cut leaves one at most).
 
     Example:
         >>> runs = effml.load_runs("no-such-folder")
@@ -170,15 +141,14 @@ def load_runs(folder: str | os.PathLike) -> "pandas.DataFrame":
 def own_or_reference(
     store: str | os.PathLike, want: Callable[["pandas.DataFrame"], "pandas.DataFrame"]
 ) -> "pandas.DataFrame":
-    """The `ok` runs that `want` picks from `store`, or where it has none, from results/reference,
-    which comes with effml.
+    """The `ok` runs that `want` picks from `store`, or else from results/reference.
 
     Args:
         store: Your folder of runs.
         want: Takes a table of `load_runs` and returns the rows of interest.
 
     Returns:
-        These rows; `.attrs["whose"]` is "yours" or "reference", for a figure to say.
+        These rows; `.attrs["whose"]` is "yours" or "reference".
 
     Raises:
         FileNotFoundError: Neither has any.
@@ -195,14 +165,12 @@ def own_or_reference(
             chosen.attrs["whose"] = whose
             return chosen
     raise FileNotFoundError(
-        f"Neither {store} nor results/reference holds these runs. Run the notebook they come from "
-        "first."
+        f"Neither {store} nor results/reference holds these runs. Run the notebook they come from."
     )
 
 
 NO_RUN = (None, "none", "random", "imagenet")
 """What `weights` and `teacher` say where they are no file and no run."""
-
 
 Rows = list[dict[str, Any]]
 
@@ -210,14 +178,9 @@ CARD = ".card.json"
 """Behind a run id: what `effml.load_run` needs to know beside the weights that the run left."""
 
 
-def card_file(store: Path, run_id: str) -> Path:
-    """The card of a run."""
-    return store / f"{run_id}{CARD}"
-
-
 def weights_sha256(asked: str, store: Path | None, rows: Rows | None = None) -> str | None:
     """SHA-256 of the file that a recipe's `weights` or `teacher` stands for now; None for what is
-    no file. `rows` are the records of the store, where the caller has read them."""
+    no file. `rows`: the records of the store, if they are read already."""
     if asked in NO_RUN:
         return None
     kept = find_run(asked, store, rows)[0]
@@ -235,7 +198,7 @@ def file_sha256(path: Path) -> str | None:
 
 def left_weights(row: dict[str, Any], store: Path, *, with_card: bool = False) -> bool:
     """Whether the weights that a run left are still there, and still those."""
-    if with_card and not card_file(store, str(row.get("run_id"))).is_file():
+    if with_card and not (store / f"{row.get('run_id')}{CARD}").is_file():
         return False
     path, left = store / f"{row.get('run_id')}.safetensors", row.get("kept_sha256")
     return path.is_file() if left is None else file_sha256(path) == left
@@ -244,15 +207,11 @@ def left_weights(row: dict[str, Any], store: Path, *, with_card: bool = False) -
 def find_run(
     asked: str, store: Path | None, rows: Rows | None = None
 ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """Of the runs of a recipe id the newest that left its weights, and the newest of all; None
-    where there is none."""
+    """Of the runs of a recipe id the newest that left its weights, and the newest; or None."""
     rows = rows if rows is not None else read_records(store)[0] if store else []
     runs = [r for r in rows if r["recipe_id"] == asked and r["status"] == "ok" and r.get("run_id")]
-    return _newest([row for row in runs if left_weights(row, store)]), _newest(runs)
-
-
-def _newest(runs: Rows) -> dict[str, Any] | None:
-    return max(runs, key=lambda row: row.get("finished_utc") or "", default=None)
+    runs = [None, *sorted(runs, key=lambda row: row.get("finished_utc") or "")]
+    return [row for row in runs if not row or left_weights(row, store)][-1], runs[-1]
 
 
 def save_arrays(folder: str | os.PathLike, run_id: str, arrays: dict[str, Any]) -> None:
@@ -281,7 +240,7 @@ def load_arrays(folder: str | os.PathLike, run_id: str) -> dict[str, Any]:
         Arrays by name: test_probabilities (N, K), test_labels (N,), of val too, train_loss (E,) …
 
     Raises:
-        FileNotFoundError: The run left none there; it names the file.
+        FileNotFoundError: The run left none there.
 
     Example:
         >>> record = effml.run(effml.Recipe(model="mlp", epochs=1), store="mine")
@@ -312,24 +271,18 @@ def data_label(runs: "pandas.DataFrame") -> "pandas.Series":
 
 
 def precision_label(runs: "pandas.DataFrame") -> "pandas.Series":
-    """The precision each run was asked for, saying *emulated* where its hardware has no arithmetic
-    for it."""
+    """The precision each run was asked for, saying *emulated* where its hardware has none."""
     return runs.precision.where(~emulated(runs), runs.precision + " (emulated)")
 
 
 def emulated(runs: "pandas.DataFrame") -> "pandas.Series":
-    """Which runs computed in emulated bf16; those recorded before there was a column for it tell by
-    their CPU's flags."""
-    seen = runs.reindex(columns=["precision_emulated", "precision_used", "device", "cpu_flags"])
-    flags = seen.cpu_flags.fillna("").str.split().map(set)
-    lacking = flags.map(len).gt(0) & flags.map(BF16.isdisjoint).astype(bool)
-    before = lacking & seen.precision_used.isin(("amp_bf16", "bf16")) & (seen.device == "cpu")
-    return (seen.precision_emulated == 1) | (seen.precision_emulated.isna() & before)
+    """Which runs computed in emulated bf16."""
+    return runs.reindex(columns=["precision_emulated"]).precision_emulated == 1
 
 
 def heading(column: str, runs: "pandas.DataFrame") -> str:
-    """A column's name for people, with its unit; joules say whether counters measured them in these
-    runs, and what costs time whether bf16 was emulated in some."""
+    """A column's name for people, with its unit, and whether its joules are estimated or its costs
+    those of emulated bf16."""
     name, said = UNITS.get(column, column), []
     if column.endswith("_energy_j"):
         counted = [flag == 1 for flag in runs.get("energy_measured", [None])]
@@ -346,8 +299,7 @@ def over_seeds(
     by: Sequence[str] = ("data", "model", "precision"),
     digits: int = 3,
 ) -> "pandas.DataFrame":
-    """Mean over seeds with its 95 % interval (Student's t) in brackets; failed runs are counted,
-    not hidden.
+    """Mean over seeds with its 95 % interval (Student's t) in brackets; failed runs are counted.
 
     Args:
         runs: A table of `load_runs`.
@@ -356,11 +308,10 @@ def over_seeds(
         digits: Decimals.
 
     Returns:
-        A row per combination of `by`. Runs of several machines get rows of their own, and the index
-        a level `machine`.
+        A row per combination of `by`; with several machines also of these, a level of the index.
 
     Raises:
-        ValueError: The runs of a row differ in more than the seed; it names the fields.
+        ValueError: The runs of a row differ in more than the seed.
 
     Example:
         >>> recipes = effml.grid(effml.Recipe(model="mlp", epochs=1), seed=[0, 1])
@@ -385,9 +336,8 @@ def over_seeds(
 def seed_groups(
     runs: "pandas.DataFrame", by: Sequence[str]
 ) -> "tuple[list[str], dict[tuple, pandas.DataFrame]]":
-    """`by`, and the runs of each of its combinations in the order of their first run: of one
-    recipe but for the seed, on one machine. Where there are several machines, "machine" is the
-    last of `by`. Raises ValueError as `over_seeds`."""
+    """`by`, and the runs of each of its combinations: of one recipe but for the seed, on one
+    machine. Where there are several, "machine" is the last of `by`. ValueError as `over_seeds`."""
     by = [by] if isinstance(by, str) else list(by)
     runs = runs.assign(data=data_label(runs)) if "data_phantom" in runs else runs
     runs = runs.assign(precision=precision_label(runs)) if "precision" in runs else runs
@@ -421,14 +371,13 @@ def _refuse_others(group: "pandas.DataFrame", names: Sequence[str], where: dict[
         these = ", ".join(f"{name}={value}" for name, value in where.items())
         values = ", ".join(f"{n} ({', '.join(map(str, v[:4]))})" for n, v in differ.items())
         raise ValueError(
-            f"The runs of {these} differ in more than the seed: in {values}. A mean over them "
-            f"means nothing. Add {' and '.join(differ)} to by, or pick the runs of one value."
+            f"The runs of {these} differ in more than the seed: in {values}. Add "
+            f"{' and '.join(differ)} to by, or pick the runs of one value."
         )
 
 
 def _goes_by_seed(group: "pandas.DataFrame", column: str) -> bool:
-    """Whether these are the runs that each seed builds on: ids that differ with the seed and not
-    within one."""
+    """Whether these are the runs that each seed builds on: ids that differ with the seed alone."""
     field = column.removesuffix("_sha256")
     if field not in ("weights", "teacher") or not {field, "seed"} <= set(group):
         return False
@@ -437,8 +386,7 @@ def _goes_by_seed(group: "pandas.DataFrame", column: str) -> bool:
 
 
 def of_each_seed(runs: "pandas.DataFrame", column: str) -> "pandas.Series":
-    """A column with one value per seed: a run that stands in a table twice, or was done twice, is
-    no second seed. A frame without seeds has one a row."""
+    """A column with one value per seed: a run that was done twice is no second seed."""
     if "seed" not in runs or runs.seed.is_unique:
         return runs[column]
     values = runs[column].astype(float).groupby(runs.seed)
@@ -446,7 +394,7 @@ def of_each_seed(runs: "pandas.DataFrame", column: str) -> "pandas.Series":
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean and its 95 % interval (Student's t); low and high are NaN for fewer than two values."""
+    """Mean and its 95 % interval (Student's t), NaN for fewer than two values."""
     import numpy as np
 
     values = np.asarray(values, dtype=float)
@@ -459,8 +407,7 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def _mean(runs: "pandas.DataFrame", column: str, digits: int = 3) -> str:
-    """The mean of a column over seeds and, in brackets, its interval. Scores lie between 0 and 1,
-    which Student's t does not know; costs are not negative."""
+    """The mean of a column over seeds and, in brackets, its interval, cut to what is possible."""
     top = 1.0 if column.startswith(("test_", "val_")) else math.inf
     values = interval(of_each_seed(runs, column))
     mean, low, high = (f"{x if x != x else min(max(x, 0.0), top):.{digits}f}" for x in values)
@@ -468,8 +415,7 @@ def _mean(runs: "pandas.DataFrame", column: str, digits: int = 3) -> str:
 
 
 def render_results(store: str | os.PathLike) -> str:
-    """The runs of a store as the Markdown table of the README: means over seeds with 95 %
-    intervals, of one recipe and machine a row. Raises ValueError as `over_seeds`."""
+    """The runs of a store as the Markdown table of the README; ValueError as `over_seeds`."""
     runs = load_runs(store)
     by = ["data", "model", "precision", "epochs", "batch_size"]
     runs = runs[runs.status == "ok"].sort_values([*by, "seed"])
@@ -481,14 +427,10 @@ def render_results(store: str | os.PathLike) -> str:
         costs = ("seconds", "energy_j", "energy_low_j", "energy_high_j")
         taken = [interval(of_each_seed(group, f"train_{name}"))[0] for name in costs]
         seconds, joules, low, high = (f"{mean:.0f}" for mean in taken)
-        lines.append([data, f"{group.train_n.iloc[0]:.0f}", *map(str, named)])
-        lines[-1] += [str(group.seed.nunique())]
-        lines[-1] += [_mean(group, name) for name in ("test_auroc", "test_accuracy")]
-        lines[-1] += [
-            f"{group.test_majority_rate.iloc[0]:.3f}",
-            seconds,
-            f"{joules} ({low}–{high})",
-        ]
+        line = [data, f"{group.train_n.iloc[0]:.0f}", *map(str, named), str(group.seed.nunique())]
+        line += [_mean(group, name) for name in ("test_auroc", "test_accuracy")]
+        line += [f"{group.test_majority_rate.iloc[0]:.3f}", seconds, f"{joules} ({low}–{high})"]
+        lines.append(line)
     machines = runs[["threads_used", "device_name", "cpu_flags"]].drop_duplicates()
     named = ", ".join(f"{n:.0f} threads of {name} ({flags})" for n, name, flags in machines.values)
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)

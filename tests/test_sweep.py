@@ -1,5 +1,3 @@
-import contextlib
-import itertools
 import json
 import os
 import random
@@ -13,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from conftest import seeds
 from effml import NUMERICS, Recipe, grid, load_arrays, load_runs, run, sweep, warm_up
 from effml.recipe import Record
 from effml.results import RecordWriter
@@ -171,7 +170,7 @@ def test_a_lost_worker_is_a_record(tmp_path):
 
 SCRIPT = """
 import effml
-table = effml.sweep([effml.Recipe(model="mlp", epochs=1)], {store!r})
+table = effml.sweep([effml.Recipe(model="mlp", epochs=1)], {store!r}, device="cpu")
 print(table.status[0])
 """
 
@@ -189,8 +188,8 @@ if __name__ == "__main__":
     how = dict(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None)
     with distributed.LocalCluster(**how) as cluster, distributed.Client(cluster) as client:
         recipe = effml.Recipe(model="mlp", epochs=1)
-        print(client.submit(effml.sweep, [recipe], {a!r}).result().status[0])
-        print(effml.sweep([recipe], {b!r}, executor=client).status[0])
+        print(client.submit(effml.sweep, [recipe], {a!r}, device="cpu").result().status[0])
+        print(effml.sweep([recipe], {b!r}, executor=client, device="cpu").status[0])
 """
 
 
@@ -223,11 +222,11 @@ effml.sweep(effml.grid(effml.Recipe(), seed=range({n})), {store!r}, executor=Fak
 """
 
 
-def test_kill_9_at_twenty_random_moments_loses_nothing_that_was_finished(tmp_path):
+def test_kill_9_at_random_moments_loses_nothing_that_was_finished(tmp_path):
     rng, n, store = random.Random(0), 1500, tmp_path / "store"
     script = FAKE.format(n=n, store=str(store))
     finished = set()
-    for attempt in range(20):
+    for attempt in seeds(6, 20):
         process = subprocess.Popen(
             [sys.executable, "-c", script],
             stdout=subprocess.PIPE,
@@ -245,7 +244,7 @@ def test_kill_9_at_twenty_random_moments_loses_nothing_that_was_finished(tmp_pat
         assert runs.attrs["unreadable"] <= attempt + 1 and runs.test_auroc.eq(0.5).all()
         finished = set(runs.seed)
     left = len(pending(grid(Recipe(), seed=range(n)), store, device="cpu"))
-    assert left == n - len(finished) and 20 < len(finished) < n
+    assert left == n - len(finished) and 6 < len(finished) < n
     done = subprocess.run(
         [sys.executable, "-c", script],
         stdout=subprocess.PIPE,
@@ -281,14 +280,18 @@ def test_a_killed_sweep_leaves_no_process_behind(tmp_path):
 
 
 @pytest.mark.skipif(not executors.FORKS, reason="there is no fork on this system")
-def test_the_first_run_takes_the_process_that_was_warmed_up(tmp_path):
-    executors.close_servers()
+def test_the_first_run_takes_the_process_that_was_warmed_up(tmp_path, monkeypatch):
+    answer = 'import sys\nfor line in sys.stdin: print(\'{"status": "ok"}\', flush=True)'
+    monkeypatch.setattr(executors, "SERVER", [sys.executable, "-c", answer])
+    monkeypatch.setattr(executors, "_idle", [])
     warm_up(), warm_up()
     [early] = executors._idle
     assert (
         os.getpgid(early._process.pid) != os.getpgrp()
     )  # a Jupyter kernel that shuts down leaves other groups alone
     assert sweep([QUICK], tmp_path).status.tolist() == ["ok"] and executors._idle == [early]
+    executors.close_servers()
+    assert early._process.poll() is not None
 
 
 @pytest.mark.skipif(not executors.FORKS, reason="there is no fork on this system")
@@ -301,11 +304,9 @@ def test_a_run_killed_by_the_system_is_a_record(monkeypatch):
         lambda r, w, x, real=server.select.select: real([r[0], reading], w, x),
     )
     monkeypatch.setattr(server, "_done", lambda line: os.kill(os.getpid(), signal.SIGKILL))
-    answer = server._forked(job)  # somebody else's SIGKILL: the kernel counts no kill for memory
+    answer = server._forked(job)
     assert answer["status"] == "failed" and "signal 9" in answer["reason"]
-    counts = itertools.count()
-    monkeypatch.setattr(server, "_killed_for_memory", lambda: next(counts))
-    assert server._forked(job)["status"] == "out of memory"
+    assert "If memory ran out" in answer["reason"]
     monkeypatch.setattr(server, "_done", lambda line: os._exit(3))
     assert "exit status 3" in server._forked(job)["reason"]
     os.close(reading), os.close(writing)
@@ -313,7 +314,7 @@ def test_a_run_killed_by_the_system_is_a_record(monkeypatch):
 
 def test_where_there_is_no_fork_each_run_gets_a_new_python(tmp_path, monkeypatch):
     monkeypatch.setattr(executors, "FORKS", False)
-    executors.close_servers()
+    monkeypatch.setattr(executors, "_idle", [])
     assert sweep([QUICK], tmp_path).status.tolist() == ["ok"] and executors._idle == []
     monkeypatch.setattr(executors, "SERVER", [sys.executable, "-c", "raise SystemExit(3)"])
     row = sweep([QUICK.but(seed=1)], tmp_path).iloc[0]
@@ -329,18 +330,6 @@ def test_a_strategy_that_only_the_asker_has_is_told_and_asked_again(tmp_path, mo
     row = sweep([recipe], tmp_path).iloc[0]
     assert row.status == "not built" and "Unknown selection 'mine'" in row.reason
     assert "effml.run" in row.reason and pending([recipe], tmp_path) == [recipe]
-
-
-def test_threads_spin_less_beside_a_busy_program_and_what_the_user_set_stays(monkeypatch):
-    from types import SimpleNamespace
-
-    from effml.sweeping import executors
-
-    for others, expected in ((0.4, {"GOMP_SPINCOUNT": "300"}), (0.1, {}), (float("nan"), {})):
-        monkeypatch.setattr(
-            executors, "measure", lambda: contextlib.nullcontext(SimpleNamespace(others_cpu=others))
-        )
-        assert executors._waits() == expected
 
 
 def dots_on_disk(file):
@@ -391,22 +380,6 @@ def test_a_sweep_goes_on_with_an_interrupted_run_as_if_there_had_been_none(
     assert resumed.importance_steps[0] == whole.importance_steps[0] > 0
     left = [p.name for p in (tmp_path / "a").iterdir() if p.suffix not in (".jsonl", ".npz")]
     assert left == []  # no checkpoint, no lock, no half-written file
-
-
-def test_nothing_that_only_words_a_record_ends_a_sweep(tmp_path, monkeypatch, capsys):
-    from effml.sweeping import plan
-
-    class Fake:
-        def submit(self, function, job):
-            odd = {"test_auroc": "high", "train_seconds": None}
-            return ThreadPoolExecutor(1).submit(lambda: {"status": "ok", **odd})
-
-    assert len(sweep(grid(QUICK, seed=range(3)), tmp_path, executor=Fake())) == 3
-    masks = Record(Recipe(), status="ok", test_dice=0.81, train_seconds=3.2)
-    assert plan._words(masks).endswith("ok, Dice 0.810, 3 s")
-    assert plan._words(Record(Recipe(), status="ok")).endswith(
-        "AUROC unknown, training time unknown"
-    )
 
 
 def test_only_what_effml_refuses_is_final():

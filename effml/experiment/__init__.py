@@ -28,21 +28,18 @@ def run(
     store: str | os.PathLike | None = None,
     keep_weights: bool = False,
 ) -> Record:
-    """Do what the recipe says, here and now. `effml.sweep` does it in a fresh process, which costs
-    can be compared from.
+    """Do what the recipe says, here and now (`effml.sweep`: in a fresh process, to compare costs).
 
     Args:
         recipe: What to do.
         device: auto, cpu or cuda.
-        model: Your own classifier, which takes images (N, C, H, W), float32 from -1 to 1, and gives
-            logits (N, K). A copy is trained, from the weights it has; recipe.model becomes
-            `own:ClassName`.
+        model: Your own classifier of images (N, C, H, W), float32 from -1 to 1; it gives logits
+            (N, K). A copy is trained, from the weights it has; recipe.model: `own:ClassName`.
         store: Folder for the probabilities and epoch curves (default: they are not kept).
         keep_weights: Write the weights there too, for `load_run` and for runs that build on them.
 
     Returns:
-        The record, which is not written. It never raises for what the recipe asks: record.status
-        and record.reason say what went wrong.
+        The record, which is not written. Its status and reason say what went wrong.
 
     Raises:
         ValueError: keep_weights without a store; `model` is no nn.Module.
@@ -67,31 +64,19 @@ def run(
     )
     threads = torch.get_num_threads()
     try:
-        _do(recipe, record, device, model, store, keep_weights)
+        prepare.settle(recipe, record, device)
+        ready = prepare.prepare(recipe, record, store, model)
+        history = fit.fit(ready, record, store)
+        arrays = assess.assess(ready, history, record)
+        if store is not None:
+            write.write(ready, arrays, record, store, keep_weights)
+        record.update(status="ok")
     except Exception as error:
         _failed(error, record, store)
     finally:
         torch.set_num_threads(threads)
     record.update(finished_utc=now())
     return record
-
-
-def _do(
-    recipe: Recipe,
-    record: Record,
-    device: str,
-    own: nn.Module | None,
-    store: Path | None,
-    keep_weights: bool,
-) -> None:
-    """The four steps. Each reports to the record."""
-    prepare.settle(recipe, record, device)
-    ready = prepare.prepare(recipe, record, store, own)
-    history = fit.fit(ready, record, store)
-    arrays = assess.assess(ready, history, record)
-    if store is not None:
-        write.write(ready, arrays, record, store, keep_weights)
-    record.update(status="ok")
 
 
 def _failed(error: Exception, record: Record, store: Path | None) -> None:

@@ -1,7 +1,6 @@
 """What a run that failed says: a word for the kind, and the reason."""
 
 import dis
-import errno
 import traceback
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,12 +21,11 @@ KINDS = {
 
 
 def status_of(error: Exception) -> str:
-    """A word for what went wrong. `unsupported` is what asking again cannot change, and only effml
-    itself says so: what numpy, torch or a fault of effml brings about may be gone next time."""
+    """A word for what went wrong. Only what effml itself refuses is final: what numpy, torch or a
+    fault of effml brings about may be gone next time."""
     text = str(error).lower()
-    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
-        return "out of memory"
-    if isinstance(error, RuntimeError) and ("out of memory" in text or "allocate memory" in text):
+    of_torch = "out of memory" in text or "allocate memory" in text
+    if isinstance(error, MemoryError) or isinstance(error, (OSError, RuntimeError)) and of_torch:
         return "out of memory"
     status = next((KINDS[kind] for kind in KINDS if isinstance(error, kind)), "failed")
     return status if _on_purpose(error) else "failed"

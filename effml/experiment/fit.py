@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from effml.experiment.prepare import Prepared
-from effml.metering import Cost, measure
+from effml.metering import measure
 from effml.recipe import Record
 from effml.training import History, train
 from effml.training.checkpoints import checkpoint_file
@@ -11,34 +11,21 @@ from effml.training.checkpoints import checkpoint_file
 
 def fit(ready: Prepared, record: Record, store: Path | None) -> History:
     """Train the model in place. With a store an interrupted training goes on where it stopped."""
-    unfinished = store and checkpoint_file(store, record)
+    how = {"recipe": ready.recipe, "teacher": ready.teacher}
+    how["checkpoint"] = store and checkpoint_file(store, record)
     with measure(record.device) as cost:
-        history = train(
-            ready.model,
-            ready.data,
-            recipe=ready.recipe,
-            teacher=ready.teacher,
-            checkpoint=unfinished,
-        )
+        history = train(ready.model, ready.data, **how)
     state = history.optimizer_state
+    known = cost.others_cpu == cost.others_cpu
     record.update(
+        {f"{name}_dtype": dtype for name, dtype in history.dtypes.items()},
         best_epoch=history.best_epoch,
         epochs_run=len(history.train_loss),
         resumed_epoch=history.resumed_epoch,
-        **{f"{name}_dtype": dtype for name, dtype in history.dtypes.items()},
         importance_steps=history.importance_steps,
         optimizer_state_bytes=state.get("bytes"),
         optimizer_quantised=state.get("fraction_quantised"),
-    )
-    _account(record, cost)
-    return history
-
-
-def _account(record: Record, cost: Cost) -> None:
-    """What training cost, and where the joules come from."""
-    known = cost.others_cpu == cost.others_cpu
-    record.update(
-        cost.as_columns("train"),
+        **cost.as_columns("train"),
         gross_energy_j=cost.gross_energy_j,
         idle_w=cost.idle_w,
         energy_measured=int(cost.measured),
@@ -53,3 +40,4 @@ def _account(record: Record, cost: Cost) -> None:
             dict.fromkeys([f"train_{name}" for name in names] + ["gross_energy_j"]),
             energy_reason=f"interrupted and resumed after epoch {record.resumed_epoch}",
         )
+    return history

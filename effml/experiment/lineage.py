@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file
 from torch import nn
 
 from effml.compression.saving import load_with_recipe
@@ -33,103 +34,54 @@ def build_for(
     if made["base"] != name or made["build"] != shape(data):
         raise ValueError(
             f"weights={weights} are a compressed {made['base']} for {made['build']}, but "
-            f"model={name!r} and data ask for {shape(data)}: give those that it was made for."
+            f"model={name!r} and data ask for {shape(data)}."
         )
     return model, made["steps"]
 
 
-def find_teacher(
-    recipe: Recipe, data: Dataset, store: Path | None
-) -> tuple[nn.Module | None, dict[str, Any] | None]:
-    """The model that the run `recipe.teacher` of this store left, and its record; two None where no
-    teacher is asked for.
-
-    Raises WeightsUnavailable where there is no such run or its weights were not kept, ValueError
-    where it answers for other classes or channels than those of `data`: a last layer drawn anew
-    would teach noise."""
+def find_teacher(recipe: Recipe, data: Dataset, store: Path | None) -> nn.Module | None:
+    """The model that the run `recipe.teacher` of this store left; None where no teacher is asked
+    for. WeightsUnavailable where it is not there, ValueError where it answers for other classes or
+    channels than those of `data`: a last layer drawn anew would teach noise."""
     if recipe.teacher == "none":
-        return None, None
+        return None
     weights, row = ancestor(recipe.teacher, store)
     if row is None:
         raise WeightsUnavailable(
             f"teacher={recipe.teacher!r} is no run in this store. Sweep the teacher's recipe "
-            "first, with keep_weights=True, and give its id."
+            "first, with keep_weights=True."
         )
     if row["model"].startswith("own:"):
         raise ValueError(
-            f"teacher={recipe.teacher!r} is {row['model']}, which is not at hand here: give the id "
-            "of a run of a named model, or call effml.train(…, teacher=model)."
+            f"teacher={recipe.teacher!r} is {row['model']}, which is not at hand here: call "
+            "effml.train(…, teacher=model)."
         )
     try:
         teacher = build_for(row["model"], data, weights, row["seed"])[0]
     except WeightsUnavailable:
         teacher = None
-    if teacher is None or _shapes(weights) != {
-        name: list(tensor.shape) for name, tensor in teacher.state_dict().items()
-    }:
+    left, made = load_file(weights), {} if teacher is None else teacher.state_dict()
+    if {name: t.shape for name, t in left.items()} != {name: t.shape for name, t in made.items()}:
         raise ValueError(
             f"teacher={recipe.teacher!r} is a {row['model']} that learned {row['data']} at "
-            f"{row['size']} px: its weights do not fit {shape(data)}. Give a teacher that learned "
-            "the same classes in such images."
+            f"{row['size']} px: its weights do not fit {shape(data)}."
         )
-    return teacher, row
+    return teacher
 
 
-def _shapes(weights: str) -> dict[str, list[int]]:
-    from safetensors import safe_open
-
-    with safe_open(weights, "pt") as opened:
-        return {name: opened.get_slice(name).get_shape() for name in opened.keys()}
-
-
-def lineage(store: Path | None, *rows: dict[str, Any] | None) -> dict[str, float]:
-    """What the runs of these rows cost, and all that they build on: each run once, however many
-    ways lead to it. NaN where the cost of one of them is unknown: it was interrupted, say, or
-    began with a file.
-
-    Of parents that the store no longer has, the row that was made from them knows the sum."""
-    waiting, costs = [row for row in rows if row], {}
+def lineage(store: Path | None, *asked: str | None) -> dict[str, float]:
+    """What the runs cost that `weights` and `teacher` ask for, and all that these build on, each
+    once. NaN where one is unknown: a file, a run that was interrupted or is not in the store."""
+    waiting, costs = list(asked), {}
     while waiting:
-        row = waiting.pop()
-        behind = _costs(row, "lineage")
-        asked = [name for name in map(row.get, _BUILDS_ON) if name not in NO_RUN]
-        parents = {name: _parent(name, store, behind) for name in asked}
-        found = [parent for parent in parents.values() if parent]
-        gone = tuple(name for name in parents if not parents[name])
-        costs[row["run_id"]] = _costs(row, "train")
-        if gone or not found and not all(map(math.isnan, behind)):
-            known = lineage(store, *found)  # part of that sum, and counted run by run
-            costs[gone or ("before", row["run_id"])] = [
-                total - known.get(f"lineage_{name}", 0.0) for name, total in zip(_COSTS, behind)
-            ]
-        waiting += [parent for parent in found if parent["run_id"] not in costs]
-    return {f"lineage_{name}": sum(column) for name, column in zip(_COSTS, zip(*costs.values()))}
-
-
-def _parent(asked: str, store: Path | None, behind: list[float]) -> dict[str, Any] | None:
-    """The run that left its weights. Where they are gone its record still tells the cost, unless
-    the child knew none: then another run of the recipe was its parent."""
-    kept, newest = find_run(asked, store)
-    return kept or (None if any(map(math.isnan, behind)) else newest)
-
-
-_COSTS = ("seconds", "energy_j")
-_BUILDS_ON = ("weights", "teacher")
-
-
-def _costs(row: dict[str, Any], of: str) -> list[float]:
-    costs = [row.get(f"{of}_{name}") for name in _COSTS]
-    return [math.nan if cost is None else cost for cost in costs]
-
-
-def paid_before(
-    recipe: Recipe, store: Path | None, parent: dict[str, Any] | None, master: dict[str, Any] | None
-) -> dict[str, float]:
-    """`lineage` of the runs that gave weights and teacher; NaN where a file gave the weights, which
-    does not say what it cost."""
-    if parent is None and recipe.weights not in NO_RUN:
-        return {f"lineage_{name}": math.nan for name in _COSTS}
-    return lineage(store, parent, master)
+        name = waiting.pop()
+        if name not in NO_RUN and name not in costs:
+            kept, newest = find_run(name, store)
+            row = kept or newest or {}
+            costs[name] = [row.get(f"train_{cost}") for cost in ("seconds", "energy_j")]
+            waiting += [row.get("weights"), row.get("teacher")]
+    columns = zip(("lineage_seconds", "lineage_energy_j"), zip(*costs.values()))
+    return {name: math.nan if None in column else sum(column) for name, column in columns}
 
 
 def ancestor(asked: str, store: Path | None) -> tuple[str, dict[str, Any] | None]:

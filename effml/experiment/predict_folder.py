@@ -14,6 +14,7 @@ from effml.experiment.trained_model import TrainedModel, load_run
 from effml.machine import whole_file
 
 BATCH = 256
+COLUMNS = {"youden": "at Youden", "screening": "at sensitivity 0.95"}
 
 
 def predict_folder(
@@ -26,10 +27,7 @@ def predict_folder(
 ) -> int:
     """Write a line for each picture in `folder` and below to `out`, a CSV: its file, the
     probability of each class, the answers, or the reason why there are none. Returns 1 where a
-    picture has none, else 0.
-
-    Raises FileExistsError where `out` is there (unless `force`), FileNotFoundError for no such run
-    or no picture, ValueError for a model that answers with masks."""
+    picture has none, else 0."""
     from effml.importing.table import pictures_in
 
     out, refused = Path(out), []
@@ -45,8 +43,8 @@ def predict_folder(
         print(f"effml: {told}", file=sys.stderr)
     rows, names = refused, list(files.items())
     for start in range(0, len(names), BATCH):
-        rows += _answered(trained, dict(names[start : start + BATCH]))
-    columns = ["file", *_probabilities(trained), *_answers(trained, None), "reason"]
+        rows += _rows(trained, dict(names[start : start + BATCH]))
+    columns = ["file", *_answered(trained, np.zeros(len(trained.classes))), "reason"]
     with whole_file(out) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
@@ -56,7 +54,7 @@ def predict_folder(
     return int(missing > 0)
 
 
-def _answered(trained: TrainedModel, files: dict[str, Path]) -> list[dict[str, Any]]:
+def _rows(trained: TrainedModel, files: dict[str, Path]) -> list[dict[str, Any]]:
     """A row for each file, by relative name."""
     rows, images = [], []
     for name, path in files.items():
@@ -67,27 +65,19 @@ def _answered(trained: TrainedModel, files: dict[str, Path]) -> list[dict[str, A
             rows[-1]["reason"] = str(error).removeprefix(f"{path} ").partition("\n")[0]
     fine = [row for row in rows if "reason" not in row]
     for row, p in zip(fine, trained.predict(np.stack(images)) if images else ()):
-        row |= zip(_probabilities(trained), (f"{x:.9g}" for x in p))
-        row |= _answers(trained, p)
+        row |= _answered(trained, p)
     return rows
 
 
-def _probabilities(trained: TrainedModel) -> list[str]:
-    return [f"probability of {name}" for name in trained.classes]
-
-
-def _answers(trained: TrainedModel, p: np.ndarray | None) -> dict[str, str]:
-    """By column the answer to probabilities `p` (K,); where a threshold is NaN there is none."""
-    if trained.task == "binary":
-        columns, answers = {"youden": "at Youden", "screening": "at sensitivity 0.95"}, {}
-        for aim, column in columns.items():
-            threshold, known = trained.thresholds[aim], p is not None
-            called = known and float(p[trained.positive]) >= threshold
-            name = trained.classes[trained.positive if called else 1 - trained.positive]
-            answers[column] = name if known and not math.isnan(threshold) else ""
-        return answers
-    if p is None:
-        return {"answer": ""}
+def _answered(trained: TrainedModel, p: np.ndarray) -> dict[str, str]:
+    """By column the probabilities `p` (K,) and the answers; a threshold that is NaN gives none."""
+    names, called = trained.classes, trained.positive
+    told = {f"probability of {name}": f"{x:.9g}" for name, x in zip(names, p)}
     if trained.task == "multi-label":
-        return {"answer": "; ".join(np.array(trained.classes)[p >= 0.5])}
-    return {"answer": trained.classes[int(p.argmax())]}
+        return told | {"answer": "; ".join(np.array(names)[p >= 0.5])}
+    if trained.task != "binary":
+        return told | {"answer": names[int(p.argmax())]}
+    for aim, least in trained.thresholds.items():
+        answer = names[called if float(p[called]) >= least else 1 - called]
+        told[COLUMNS[aim]] = "" if math.isnan(least) else answer
+    return told

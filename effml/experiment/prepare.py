@@ -12,7 +12,7 @@ from torch import nn
 
 from effml.compression import FACTORIZERS, MERGERS, PRUNERS, Report
 from effml.data import Dataset, load_dataset, normalize
-from effml.experiment.lineage import ancestor, build_for, find_teacher, paid_before
+from effml.experiment.lineage import ancestor, build_for, find_teacher, lineage
 from effml.machine import choose as choose_from
 from effml.machine import seeded
 from effml.metering import measure
@@ -26,13 +26,13 @@ DEVICES = ("auto", "cpu", "cuda")
 ONE_LABEL = ("binary", "multi-class", "ordinal")
 
 NOT_BUILT = ("activation_bits", "gradient_bits", "bit_schedule", "runtime")
-"""What a recipe can ask for and no room offers yet. A room that is built leaves this list."""
+"""What a recipe can ask for and no room offers yet."""
 
 
 @dataclass(kw_only=True)
 class Prepared:
-    """What training needs; `recipe` names the precision that is used, `steps` are the compressions
-    of an earlier run, `reports` those of this one."""
+    """What training needs: `recipe` with the precision that is used, `steps` of compression of an
+    earlier run, `reports` of this one."""
 
     recipe: Recipe
     data: Dataset
@@ -45,7 +45,7 @@ class Prepared:
 
 
 def settle(recipe: Recipe, record: Record, device: str) -> None:
-    """Device, threads and precision, on record. It may time a probe, which is no preparation."""
+    """Device, threads and precision, on record."""
     choose_from("device", device, DEVICES)
     if device == "cuda" and not torch.cuda.is_available():
         raise RuntimeError("device='cuda', but torch finds no CUDA GPU here. Choose auto or cpu.")
@@ -57,26 +57,24 @@ def settle(recipe: Recipe, record: Record, device: str) -> None:
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     record.update(threads_used=torch.get_num_threads())
-    for name in (name for name in NOT_BUILT if name in recipe.changed):
-        default = Recipe.__dataclass_fields__[name].default
-        raise NotImplementedError(
-            f"{name}={getattr(recipe, name)!r} is not built yet. Choose from: {default!r}"
-        )
+    for name in NOT_BUILT:
+        if name in recipe.changed:
+            raise NotImplementedError(
+                f"{name}={recipe.changed[name]!r} is not built yet: leave it."
+            )
     used, why = choose(recipe.precision, device)
-    slow = int(emulated(used, device))
-    record.update(precision_used=used, precision_why=why, precision_emulated=slow)
+    record.update(precision_used=used, precision_why=why)
+    record.update(precision_emulated=int(emulated(used, device)))
 
 
 def prepare(recipe: Recipe, record: Record, store: Path | None, own: nn.Module | None) -> Prepared:
     """Load the data and select from them; build the model, or copy your own, and compress it."""
     if own is None and recipe.model.startswith("own:"):
-        raise ValueError(
-            f"{recipe.model} is a model of your own: effml.run(recipe, model=…) takes it."
-        )
-    record.update(
-        weights_sha256=_start_sha256(own) if own is not None else sha256(recipe.weights, store),
-        teacher_sha256=sha256(recipe.teacher, store),
-    )
+        raise ValueError(f"{recipe.model} is your own model: effml.run(recipe, model=…) takes it.")
+    start = sha256(recipe.weights, store)
+    if own is not None:
+        start = hashlib.sha256(weights_bytes(own)).hexdigest()
+    record.update(weights_sha256=start, teacher_sha256=sha256(recipe.teacher, store))
     with measure(record.device) as cost:
         recipe = recipe.but(precision=record.precision_used)
         data = load_dataset(recipe.data, size=recipe.size)
@@ -88,13 +86,13 @@ def prepare(recipe: Recipe, record: Record, store: Path | None, own: nn.Module |
             chosen = select_images(data, recipe, device=record.device)
             whole, data = data, data.only(chosen)
             notes += lost_classes(whole, data)
-        weights, parent = ancestor(recipe.weights, store)
+        weights, _ = ancestor(recipe.weights, store)
         if own is None:
             model, steps = build_for(recipe.model, data, weights, recipe.seed)
         else:
             model, steps = _copy(own, data, recipe), []
-        teacher, master = find_teacher(recipe, data, store)
-        record.update(paid_before(recipe, store, parent, master))
+        teacher = find_teacher(recipe, data, store)
+        record.update(lineage(store, recipe.weights, recipe.teacher))
         if recipe.trainable == "head":
             model.requires_grad_(False)
             head(model, normalize(data.train.images[:1])).requires_grad_(True)
@@ -128,10 +126,7 @@ def check_data(data: Dataset, recipe: Recipe) -> None:
     if axes == 3 and not masks:
         raise NotImplementedError(f"{data.name} holds volumes; classifiers so far take 2-D images.")
     if recipe.prune == "channels_taylor" and data.task == "multi-label":
-        raise ValueError(
-            f"{data.name} has several labels an image, and channels_taylor is for one (it draws it "
-            "from a softmax). Choose prune='channels', 'channels_bn' or 'channels_random'."
-        )
+        raise ValueError(f"{data.name} has several labels an image, channels_taylor is for one.")
     if height != width and not masks:
         raise ValueError(f"{data.name} has images of {height}×{width} px; give square ones.")
 
@@ -178,38 +173,29 @@ def _achieved(reports: list[Report]) -> dict[str, float]:
 def check_own(model: Any) -> str:
     """The name of its class. ValueError for what is no model with something to train."""
     if not isinstance(model, nn.Module) or not any(True for _ in model.parameters()):
-        raise ValueError(
-            f"model is a {type(model).__name__}: give an nn.Module that has parameters to train, "
-            "or the name of a model as Recipe(model=…)."
-        )
+        given = type(model).__name__
+        raise ValueError(f"model is a {given}: give an nn.Module that has parameters to train.")
     return type(model).__name__
-
-
-def _start_sha256(own: nn.Module) -> str:
-    return hashlib.sha256(weights_bytes(own)).hexdigest()
 
 
 def _copy(own: nn.Module, data: Dataset, recipe: Recipe) -> nn.Module:
     """A copy of your own model. ValueError unless it gives these data's classes a logit each."""
     if recipe.weights != "random":
         raise ValueError(
-            f"weights={recipe.weights!r} with a model of your own: it is trained from the weights "
-            "it has. Load others into it yourself, and leave weights."
+            f"weights={recipe.weights!r}: a model of your own is trained from the weights it has. "
+            "Load them into it yourself, and leave weights."
         )
     model, images = copy.deepcopy(own).cpu().float(), normalize(data.train.images[:2])
     wanted = (len(images), len(data.classes))
     try:
         with torch.no_grad(), seeded(recipe.seed):
             given = model.eval()(images)
-    except Exception as error:  # of many kinds: the model's own
-        raise ValueError(
-            f"{recipe.model} does not take images {tuple(images.shape)} of {data.name}; it says: "
-            f"{error} Give a model for {images.shape[1]} channels and {images.shape[-1]} px."
-        ) from error
-    if not isinstance(given, torch.Tensor) or tuple(given.shape) != wanted:
         got = tuple(given.shape) if isinstance(given, torch.Tensor) else type(given).__name__
+    except Exception as error:  # of many kinds: the model's own
+        got = f"{type(error).__name__}: {error}"
+    if got != wanted:
         raise ValueError(
-            f"{recipe.model} gives {got} for {len(images)} images of {data.name}; wanted are "
-            f"logits {wanted}, one for each of {len(data.classes)} classes."
+            f"{recipe.model} must give logits {wanted} for images {tuple(images.shape)} of "
+            f"{data.name}; it gives {got}."
         )
     return model

@@ -4,7 +4,6 @@ import copy
 import json
 import math
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,17 +18,17 @@ from effml.experiment.write import AIMS
 from effml.models import build_model
 from effml.precision import arithmetic
 from effml.recipe import Recipe
-from effml.results import CARD, card_file, file_sha256, read_records
+from effml.results import CARD, file_sha256
 from effml.training import predict
 
-AGAIN = "Do the run again with --keep-weights (in Python keep_weights=True)."
+AGAIN = "Run it again with --keep-weights (in Python keep_weights=True)."
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedModel:
-    """A model with what its answers need. `thresholds` on the probability of the positive class are
-    chosen on the validation split: "youden", and "screening" (sensitivity >= 0.95); NaN where there
-    are none, and `notes` say why. `preprocessing` is how pictures became its images."""
+    """A model with what its answers need. `thresholds` on the probability of the positive class,
+    "youden" and "screening" (sensitivity >= 0.95), are chosen on the validation split; where they
+    are NaN `notes` say why. `preprocessing` is how pictures became its images."""
 
     run_id: str
     model: nn.Module
@@ -42,21 +41,16 @@ class TrainedModel:
     image_shape: tuple[int, ...]
     precision: str
 
-    def predict(
-        self, images: "torch.Tensor | np.ndarray | Sequence[str | os.PathLike]"
-    ) -> np.ndarray:
-        """Probabilities (N, K) of images, uint8 (N, C, H, W), or of picture files, in this order.
-
-        Raises ValueError for other images, or a file that cannot be read or does not fit."""
+    def predict(self, images: Any) -> np.ndarray:
+        """Probabilities (N, K) of images, uint8 (N, C, H, W), tensor or array, or of picture files.
+        ValueError for other images, or a file that cannot be read or does not fit."""
         if not isinstance(images, (torch.Tensor, np.ndarray)):
             images = np.stack([self.read(path) for path in images])
         images = torch.as_tensor(images)
         if images.dtype != torch.uint8 or tuple(images.shape[1:]) != self.image_shape:
-            wanted = ", ".join(map(str, self.image_shape))
-            raise ValueError(
-                f"images are {images.dtype} {tuple(images.shape)}; {self.run_id} takes uint8 "
-                f"(N, {wanted}), or the paths of pictures."
-            )
+            given, wanted = tuple(images.shape), ", ".join(map(str, self.image_shape))
+            wanted = f"{self.run_id} takes uint8 (N, {wanted}), or the paths of pictures"
+            raise ValueError(f"images are {images.dtype} {given}; {wanted}.")
         return predict(self.model, Split(images), task=self.task, precision=self.precision)
 
     def read(self, path: str | os.PathLike) -> np.ndarray:
@@ -79,15 +73,13 @@ def load_run(
     """The model that a run left, with the weights of its best epoch.
 
     Args:
-        run_id: The run_id of a record, a beginning that only one run has, or a recipe id (its
-            newest run).
+        run_id: That of a record, a beginning that only one has, or a recipe id (its newest run).
         store: The folder that the run was done with, and keep_weights=True.
-        model: For a run of your own model: one of the same class and sizes, of which a copy takes
-            the weights.
+        model: For a run of your own model: one of the same class and sizes, which is copied.
 
     Returns:
-        A `TrainedModel`: .model (in eval mode, on the CPU), .classes, .positive, .thresholds,
-        .preprocessing, and .predict(images or paths) -> probabilities (N, K).
+        A `TrainedModel`: .model (in eval mode, on the CPU), .thresholds, and
+        .predict(images or paths) -> probabilities (N, K).
 
     Raises:
         FileNotFoundError: There is no such run, or its weights were not kept.
@@ -126,7 +118,7 @@ def load_run(
 
 
 def _model(card: dict[str, Any], store: Path, own: nn.Module | None) -> nn.Module:
-    """The model with the weights that the run left. ValueError where they are not those."""
+    """The model with the weights that the run left."""
     from safetensors.torch import load_file
 
     run_id, name = card["run_id"], Recipe.from_dict(card["recipe"]).model
@@ -155,14 +147,12 @@ def _card(asked: str, store: Path) -> dict[str, Any]:
     names = [path.name.removesuffix(CARD) for path in store.glob(f"*{CARD}")]
     fitting = [name for name in names if name.startswith(asked)]
     if not fitting:
-        rows = [str(row.get("run_id")) for row in read_records(store)[0]]
-        if found := [name for name in rows if name.startswith(asked)]:
-            raise FileNotFoundError(
-                f"{found[-1]} is in {store}, but its weights were not kept. {AGAIN}"
-            )
-        menu = ", ".join(sorted(names)) or f"(none). {AGAIN}"
-        raise FileNotFoundError(f"{store} has no weights of a run {asked!r}. Choose from: {menu}")
+        menu = ", ".join(sorted(names)) or "(none)"
+        raise FileNotFoundError(
+            f"{store} keeps no weights of a run {asked!r}. {AGAIN} Choose from: {menu}"
+        )
     if len(fitting) > 1 and {name.rpartition("-")[0] for name in fitting} != {asked}:
         raise ValueError(f"{asked!r} begins several runs. Choose from: {', '.join(fitting)}")
-    cards = [json.loads(card_file(store, name).read_text(encoding="utf-8")) for name in fitting]
+    files = [store / f"{name}{CARD}" for name in fitting]
+    cards = [json.loads(file.read_text(encoding="utf-8")) for file in files]
     return max(cards, key=lambda card: card["started_utc"])

@@ -12,7 +12,7 @@ from effml.experiment.lineage import shape
 from effml.experiment.prepare import Prepared
 from effml.models import weights_bytes
 from effml.recipe import Record
-from effml.results import card_file, file_sha256, save_arrays, save_file
+from effml.results import CARD, file_sha256, save_arrays, save_file
 
 AIMS = {"youden": "Youden", "screening": "sensitivity ≥ 0.95"}
 """The two operating points of a finished model, as `effml.operating_point` names them."""
@@ -25,16 +25,16 @@ def write(
     save_arrays(store, record.run_id, arrays)
     if not keep_weights:
         return
-    weights, model = store / f"{record.run_id}.safetensors", ready.model
+    weights, data = store / f"{record.run_id}.safetensors", ready.data
     steps = [*ready.steps, *ready.reports]
     if steps:
         own = ready.recipe.model.startswith("own:")  # its class is not for us to build
-        build = {} if own else {"base": ready.recipe.model, **shape(ready.data)}
-        save_compressed(weights, model, steps, **build)
+        build = {} if own else {"base": ready.recipe.model, **shape(data)}
+        save_compressed(weights, ready.model, steps, **build)
     else:
-        save_file(weights, weights_bytes(model))
+        save_file(weights, weights_bytes(ready.model))
     record.update(kept_sha256=file_sha256(weights))
-    data, (thresholds, notes) = ready.data, thresholds_of(ready.data, arrays)
+    thresholds, notes = thresholds_of(data, arrays)
     card = {
         "run_id": record.run_id,
         "recipe": {**ready.recipe.changed, "precision": record.precision},
@@ -52,12 +52,11 @@ def write(
         "notes": notes,
     }
     text = json.dumps(card, ensure_ascii=False, indent=1, allow_nan=False)
-    save_file(card_file(store, record.run_id), f"{text}\n".encode())
+    save_file(store / f"{record.run_id}{CARD}", f"{text}\n".encode())
 
 
 def thresholds_of(data: Dataset, arrays: dict[str, Any]) -> tuple[dict[str, float], list[str]]:
-    """The operating points of AIMS on the validation split, and what must be known of them; NaN,
-    and why, where there are none."""
+    """The operating points of AIMS on the validation split, NaN where there are none; notes."""
     unknown = dict.fromkeys(AIMS, math.nan)
     if data.task != "binary":
         return unknown, [f"no thresholds: they are for a binary task, and this is {data.task}"]

@@ -121,11 +121,8 @@ def state_report(optimizer: Optimizer) -> dict[str, Any]:
 
     `bytes`; `parameters`, how many have state, and `bytes_per_parameter`; `tensors`, how many hold
     these parameters, and `tensors_quantised`, how many of them have one byte per value;
-    `fraction_quantised`, of the parameters; `dtypes`, the bytes of each dtype. Raises ValueError
-    before the first step, when there is no state yet."""
-    if not optimizer.state:
-        name = type(optimizer).__name__
-        raise ValueError(f"{name} has no state yet. Give it gradients and take one step() before.")
+    `fraction_quantised`, of the parameters; `dtypes`, the bytes of each dtype. All are 0 where
+    there is no state, as before the first step and with plain SGD."""
     kept = {
         p: list(filter(torch.is_tensor, state.values())) for p, state in optimizer.state.items()
     }
@@ -141,9 +138,9 @@ def state_report(optimizer: Optimizer) -> dict[str, Any]:
     return {
         "bytes": total,
         "parameters": parameters,
-        "bytes_per_parameter": total / parameters,
+        "bytes_per_parameter": total / max(parameters, 1),
         "tensors": len(kept),
         "tensors_quantised": sum(one_byte.values()),
-        "fraction_quantised": sum(p.numel() for p in kept if one_byte[p]) / parameters,
+        "fraction_quantised": sum(p.numel() for p in kept if one_byte[p]) / max(parameters, 1),
         "dtypes": dtypes,
     }

@@ -1,28 +1,17 @@
-"""How a run gets a fresh process: a server which has imported torch and forks one child per run.
-
-The server is an ordinary subprocess, so this works in a notebook, in a script without a `__main__`
-guard and inside a Dask worker, whose daemonic processes may have no children of their own.
-"""
+"""How a run gets a fresh process: a server which has imported torch forks one child per run. It is
+an ordinary subprocess: a notebook, a script without a main guard and a Dask worker may start it."""
 
 import atexit
 import json
 import os
 import subprocess
 import sys
-import time
 from concurrent.futures import Future
-from typing import Any, Protocol
-
-from effml.metering import measure
+from contextlib import suppress
+from typing import Any
 
 FORKS = sys.platform == "linux"
 SERVER = [sys.executable, "-m", "effml.sweeping.server"]  # --once: it does the one job itself
-
-
-class Executor(Protocol):
-    """Anything with `submit`, whose futures have `done()` and `result()`."""
-
-    def submit(self, function: Any, argument: Any, /) -> Any: ...
 
 
 class Here:
@@ -37,18 +26,6 @@ class Here:
         return future
 
 
-def _waits() -> dict[str, str]:
-    """Where others use the CPU, threads that wait for each other should sleep soon: libgomp lets
-    them spin 300 000 turns.
-
-    Measured with ResNet-18 on two CPUs beside a busy process: 1.5 instead of 2.5 times as long as
-    alone, and 0.94 instead of 1.8 times the joules. Alone it would cost a fifth of the time, so
-    there torch's default stays."""
-    with measure() as cost:
-        time.sleep(0.1)
-    return {"GOMP_SPINCOUNT": "300"} if cost.others_cpu > 0.25 else {}
-
-
 class Server:
     """A `python -m effml.sweeping.server`: a line of JSON in, one out."""
 
@@ -60,9 +37,12 @@ class Server:
             stdout=subprocess.PIPE,
             text=True,
             encoding="utf-8",
-            env={**_waits(), **os.environ},
             process_group=0,  # else a Jupyter kernel that shuts down ends it first, and waits 2 s
         )
+
+    def usable(self) -> bool:
+        """Whether it lives and is this process's own, not inherited through a fork."""
+        return self.owner == os.getpid() and self._process.poll() is None
 
     def run(self, job: dict[str, Any]) -> dict[str, Any]:
         """The record of a job. RuntimeError where the server has died."""
@@ -81,11 +61,10 @@ class Server:
 
     def close(self) -> None:
         """The end of its input ends the server, and the run in progress with it."""
-        try:
+        with suppress(OSError):  # it is dead already
             self._process.stdin.close()
+        try:
             self._process.wait(timeout=10)
-        except OSError:  # it is dead already
-            self._process.wait()
         except subprocess.TimeoutExpired:
             self._process.kill()
         self._process.stdout.close()
@@ -98,10 +77,9 @@ def run_fresh(job: dict[str, Any]) -> dict[str, Any]:
     """Do one job in a fresh process and return its record; it raises only if the server dies."""
     try:
         server = _idle.pop()  # each thread takes its own
-        alive = server.owner == os.getpid() and server._process.poll() is None
     except IndexError:
-        alive = False
-    if not alive:  # also one that was inherited through a fork
+        server = None
+    if not (server and server.usable()):
         server = Server()
     try:
         answer = server.run(job)
@@ -116,11 +94,11 @@ def run_fresh(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def warm_up() -> None:
-    """Start the process that runs recipes while the caller goes on: it takes seconds to import
-    torch, and the first `sweep` would wait for it.
+    """Start the process that the next `sweep` uses, which takes seconds to import torch, while the
+    caller goes on.
 
     Returns:
-        Nothing; the next `sweep` uses the process.
+        Nothing.
 
     Example:
         >>> effml.warm_up()

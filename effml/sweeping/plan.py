@@ -5,7 +5,6 @@ import secrets
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from itertools import product
@@ -16,7 +15,7 @@ from effml.data import fingerprint
 from effml.machine import cpu
 from effml.recipe import NUMERICS, Recipe, Record
 from effml.results import RecordWriter, left_weights, load_runs, read_records, weights_sha256
-from effml.sweeping.executors import Executor, Here, run_fresh
+from effml.sweeping.executors import Here, run_fresh
 
 if TYPE_CHECKING:
     import pandas
@@ -25,9 +24,9 @@ FINAL = ("ok", "unsupported", "out of memory", "diverged")
 """Statuses that asking again on the same device would not change."""
 
 SAME = ("recipe_id", "data_sha256", "device", "numerics")
-"""Where a record agrees with a recipe asked for now it answers it, whatever machine made it, …"""
 FILES = ("weights_sha256", "teacher_sha256")
-"""… unless the file that the recipe begins with or learns from has changed."""
+"""A record that agrees in SAME with a recipe asked for now answers it, whatever machine made it,
+unless one of FILES, which the recipe begins with or learns from, has changed since."""
 
 
 def grid(base: Recipe, **axes: Sequence[Any]) -> list[Recipe]:
@@ -67,13 +66,9 @@ def pending(
     for row in rows:
         whole = row["status"] != "ok" or not keep_weights
         if row["status"] in FINAL and (whole or left_weights(row, Path(store), with_card=True)):
-            done.setdefault(_key(row), []).append(row)
+            done.setdefault(row["recipe_id"], []).append(row)
     asked = _current(recipes, store, device, rows).values()
-    return [r for r, now in asked if not any(_began_alike(o, now) for o in done.get(_key(now), []))]
-
-
-def _key(row: Mapping[str, Any]) -> tuple:
-    return tuple(row.get(name) for name in SAME)
+    return [r for r, now in asked if not any(_answers(row, now) for row in done.get(r.id, []))]
 
 
 def _current(
@@ -83,7 +78,7 @@ def _current(
     rows: list[dict[str, Any]] | None = None,
 ) -> dict[str, tuple[Recipe, dict[str, Any]]]:
     """By id each recipe and what a record of it would hold in SAME and FILES, were it made now."""
-    rows, device = read_records(store)[0] if rows is None else rows, _device(device)
+    rows, device = rows or read_records(store)[0], _device(device)
     sha256 = cache(lambda asked: weights_sha256(asked, Path(store), rows))
     now = {}
     for recipe in recipes:
@@ -93,16 +88,17 @@ def _current(
     return now
 
 
-def _began_alike(row: Mapping[str, Any], now: dict[str, Any]) -> bool:
-    """A file that is gone contradicts nobody."""
-    return all(now[name] in (None, row.get(name)) for name in FILES)
+def _answers(row: Mapping[str, Any], now: dict[str, Any]) -> bool:
+    """Whether a record answers what is asked; a file that is gone contradicts nobody."""
+    files = all(now[name] in (None, row.get(name)) for name in FILES)
+    return files and all(now[name] == row.get(name) for name in SAME)
 
 
 def sweep(
     recipes: Iterable[Recipe],
     store: str | os.PathLike,
     *,
-    executor: Executor | None = None,
+    executor: Any = None,
     device: str = "auto",
     in_flight: int = 8,
     keep_weights: bool = False,
@@ -113,9 +109,8 @@ def sweep(
     Args:
         recipes: What to do.
         store: Folder of the records; an executor's workers must see it.
-        executor: Anything with `submit(function, argument)` whose futures have `done()` and
-            `result()`: the standard library's, Dask's client, submitit's. Default: one run after
-            another, since time and energy are measured.
+        executor: Dask's client or anything with `submit(function, argument)` whose futures have
+            `done()` and `result()`. Default: one run after another.
         device: auto, cpu or cuda.
         in_flight: Runs that are with the executor at a time, at most.
         keep_weights: Write the weights there too, for `load_run` and runs that build on them.
@@ -124,7 +119,7 @@ def sweep(
         A row per recipe in the order given, also of those that failed: see status and reason.
 
     Raises:
-        ValueError: A recipe is of a model of your own: `run` takes it.
+        ValueError: A recipe is of a model of your own.
         PermissionError: Nothing can be written to `store`.
 
     Example:
@@ -133,43 +128,36 @@ def sweep(
         ['ok', 'ok']
     """
     recipes = list(recipes)
-    for recipe in recipes:
-        if recipe.model.startswith("own:"):
-            raise ValueError(
-                f"{recipe.model} is a model of your own, which a fresh process does not have: "
-                "effml.run(recipe, model=…) takes it. Nothing was started."
-            )
+    if own := [recipe.model for recipe in recipes if recipe.model.startswith("own:")]:
+        raise ValueError(
+            f"{own[0]} is your own model, which a fresh process does not have: "
+            "effml.run(recipe, model=…) takes it."
+        )
     todo = pending(recipes, store, device=device, keep_weights=keep_weights)
     folder = Path(store).resolve()
     if todo:  # a store that cannot be written to must not cost a training first
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             raise PermissionError(f"The store {folder} cannot be written to. Give another folder.")
-    started, job = time.monotonic(), _job(folder, device, keep_weights)
-    with RecordWriter(folder) as writer:
-        records = _records(todo, executor or Here(), job, in_flight)
-        for done, record in enumerate(records, 1):
-            writer.append(record)
-            left = (time.monotonic() - started) / done * (len(todo) - done) / 60
-            with suppress(Exception):  # nothing that only words a record may end a sweep
-                told = f"[{done}/{len(todo)}] {_words(record)} · {left:.1f} min left"
-                print(told, file=sys.stderr, flush=True)
-    return _rows(recipes, folder, device)
-
-
-def _job(folder: Path, device: str, keep_weights: bool) -> dict[str, Any]:
-    """What a fresh process must know beside the recipe."""
-    return {
+    job = {
         "device": device,
         "store": str(folder),
         "keep_weights": keep_weights,
         "environment": {n: value for n, value in os.environ.items() if n.startswith("EFFML_")},
         "folder": os.getcwd(),
     }
+    started = time.monotonic()
+    with RecordWriter(folder) as writer:
+        records = _records(todo, executor or Here(), job, in_flight)
+        for done, record in enumerate(records, 1):
+            writer.append(record)
+            left = f"{(time.monotonic() - started) / done * (len(todo) - done) / 60:.1f} min left"
+            print(f"[{done}/{len(todo)}] {_words(record)} · {left}", file=sys.stderr, flush=True)
+    return _rows(recipes, folder, device)
 
 
 def _records(
-    todo: list[Recipe], executor: Executor, job: dict[str, Any], in_flight: int
+    todo: list[Recipe], executor: Any, job: dict[str, Any], in_flight: int
 ) -> Iterator[Record]:
     """Records in the order the runs end, with a bounded number in flight."""
     waiting, running = list(reversed(todo)), {}
@@ -209,34 +197,18 @@ def _record(recipe: Recipe, future: Any, folder: Path, device: str) -> Record:
 
 def _rows(recipes: list[Recipe], store: Path, device: str) -> "pandas.DataFrame":
     """A row per recipe: an `ok` for its data and weights as they are now and this device, of this
-    machine if there is one, the newest; else whatever was recorded last."""
+    model of CPU if there is one, the newest; else whatever was recorded last."""
     runs = load_runs(store)
     now = {name: asked for name, (_, asked) in _current(recipes, store, device).items()}
     runs = runs[(runs.numerics == NUMERICS) & runs.recipe_id.isin(now)]
-    fits = [
-        _key(row) == _key(asked := now[row["recipe_id"]]) and _began_alike(row, asked)
-        for row in runs.to_dict("records")
-    ]
-    order = runs.assign(fits=fits, here=_here(runs))
+    fits = [_answers(row, now[row["recipe_id"]]) for row in runs.to_dict("records")]
+    order = runs.assign(fits=fits, here=runs.device_name == cpu()[0])
     order = order.assign(fine=order.fits & (order.status == "ok"))
     order = order.sort_values(["fits", "fine", "here", "finished_utc"])
     best = order.drop_duplicates("recipe_id", keep="last").set_index("recipe_id", drop=False)
     table = best.loc[[recipe.id for recipe in recipes], runs.columns].reset_index(drop=True)
     table.attrs.update(runs.attrs)
     return table
-
-
-def _here(runs: "pandas.DataFrame") -> "pandas.Series | bool":
-    """Whether this machine made them, with the threads that it would take now. A GPU is not asked
-    for its name, which would start CUDA: there the CPU's instruction sets must do."""
-    if runs.recipe_id.is_unique:  # nothing to choose from
-        return False
-    import torch
-
-    name, flags = cpu()
-    threads = runs.threads.where(runs.threads > 0, torch.get_num_threads())
-    same = (runs.cpu_flags == flags) & (runs.threads_used == threads)
-    return same & ((runs.device_name == name) | (runs.device != "cpu"))
 
 
 def _words(record: Record) -> str:

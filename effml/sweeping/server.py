@@ -1,10 +1,6 @@
-"""`python -m effml.sweeping.server`: a job per line of JSON on standard input, a record per line
-on standard output.
-
-It has imported torch and timm, computes nothing and touches no CUDA, so that a fork of it is a
-fresh process in 0.1 s. Where there is no fork (and on macOS, whose frameworks do not survive one)
-there is no server: each job gets a new Python.
-"""
+"""`python -m effml.sweeping.server`: a line of JSON in, a job; a line out, its record. It has
+imported torch and timm, computes nothing and touches no CUDA: a fork is a fresh process in 0.1 s.
+Without forks (as on macOS, whose frameworks do not survive one) each job gets a new Python."""
 
 import json
 import os
@@ -23,8 +19,9 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever a library prints goes to the error stream, not between the records
     print_anything()
-    do = _done if "--once" in sys.argv else _forked
-    if do is _forked:
+    do = _done
+    if "--once" not in sys.argv:
+        do = _forked
         _import_all()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who asked
     for line in iter(sys.stdin.readline, ""):
@@ -47,7 +44,6 @@ def _import_all() -> None:
 def _forked(line: str) -> dict[str, Any]:
     """The record of one job, done in a fork; what killed the fork, if something did."""
     reading, writing = os.pipe()
-    before = _killed_for_memory()
     child = os.fork()
     if child == 0:
         _child(line, writing)
@@ -65,17 +61,12 @@ def _forked(line: str) -> dict[str, Any]:
     if status == 0:
         return json.loads(answer)
     code = os.waitstatus_to_exitcode(status)
-    if code == -signal.SIGKILL and _killed_for_memory() > before:
-        reason = (
-            "The system ran out of memory and killed the process (its count of such kills rose)."
-        )
-        reason += " Use a smaller batch_size, size or model."
-        return {"status": "out of memory", "reason": reason}
     reason = f"The process ended with exit status {code} and no record."
     if code < 0:
         reason = f"The process was killed by signal {-code} ({signal.strsignal(-code)})."
-        reason += " The next sweep does it again."
-    return {"status": "failed", "reason": reason}
+    if code == -signal.SIGKILL:
+        reason += " If memory ran out, use a smaller batch_size, size or model."
+    return {"status": "failed", "reason": f"{reason} The next sweep does it again."}
 
 
 def _child(line: str, writing: int) -> None:
@@ -94,21 +85,6 @@ def _child(line: str, writing: int) -> None:
         os._exit(status)
 
 
-def _killed_for_memory() -> int:
-    """How many processes the kernel has killed for want of memory, in this group of processes
-    where it says so, else on this machine; 0 where it does not count."""
-    try:
-        group = Path("/proc/self/cgroup").read_text().strip().rpartition("::")[2]
-    except OSError:
-        group = ""
-    groups = (f"/sys/fs/cgroup{group}/memory.events", "/sys/fs/cgroup/memory.events")
-    for file in (*groups, "/proc/vmstat"):
-        with suppress(OSError, StopIteration):
-            lines = Path(file).read_text().splitlines()
-            return int(next(line.split()[1] for line in lines if line.startswith("oom_kill ")))
-    return 0
-
-
 def _done(line: str) -> dict[str, Any]:
     """The record of a job, a line of JSON; it is done here."""
     from effml.experiment import run
@@ -123,12 +99,9 @@ def _done(line: str) -> dict[str, Any]:
     try:
         recipe = Recipe.from_dict(job["recipe"])
     except ValueError as error:  # a strategy that was registered in the asker's process alone
-        reason = (
-            f"{error} A fresh process knows what is in effml's files; effml.run knows yours too."
-        )
-        return {"status": "not built", "reason": reason}
-    how = {"device": job["device"], "store": job["store"], "keep_weights": job["keep_weights"]}
-    return plain_row(run(recipe, **how))
+        told = "A fresh process knows what is in effml's files; effml.run knows yours too."
+        return {"status": "not built", "reason": f"{error} {told}"}
+    return plain_row(run(recipe, **{n: job[n] for n in ("device", "store", "keep_weights")}))
 
 
 def _limit_memory() -> None:
@@ -138,13 +111,11 @@ def _limit_memory() -> None:
 
     from effml.machine import available_memory_bytes
 
-    try:
+    with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
-    except OSError:  # the limit below must do
-        print("effml: cannot volunteer for the system's memory killer", file=sys.stderr)
     available = available_memory_bytes()
     gpu = any(map(os.path.exists, ("/dev/nvidia0", "/dev/dxg")))  # CUDA reserves much
-    if available is not None and not gpu:
+    if not gpu:
         lines = Path("/proc/self/status").read_text().splitlines()
         used = 1024 * int(next(x.split()[1] for x in lines if x.startswith("VmData")))
         resource.setrlimit(resource.RLIMIT_DATA, (used + available, resource.RLIM_INFINITY))

@@ -1,6 +1,5 @@
-"""Batch-wise augmentation: whole batches of uint8 tensors on their device, each image with its own
-draw. Images (N,C,H,W) or (N,C,D,H,W); masks (N,H,W) or (N,D,H,W) go the same way. Draws come from
-`generator` alone."""
+"""Augmentation of whole batches of uint8 tensors on their device, each image with its own draw, and
+its mask the same way: (N,C,H,W) and (N,H,W), or (N,C,D,H,W) and (N,D,H,W)."""
 
 from collections.abc import Callable
 
@@ -14,7 +13,7 @@ REACH = 1 / 14  # of the side that an image is shifted at most: 2 of 28 pixels
 
 
 def augment(name: str, images: Tensor, masks: Tensor | None, generator: Generator) -> Pair:
-    """The batch as `name` changes it. ValueError for an unknown name."""
+    """The batch as `name` changes it."""
     return AUGMENTATIONS[choose("augment", name, AUGMENTATIONS)](images, masks, generator)
 
 

@@ -5,15 +5,12 @@ import json
 import os
 import sys
 import time
-import weakref
 import zipfile
-from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import BaseFileLock, FileLock, Timeout
 
 from effml.machine import whole_file
 from effml.recipe import Record
@@ -26,39 +23,32 @@ DEPENDS = (
     "recipe_id data_sha256 weights_sha256 teacher_sha256 numerics precision_used device "
     "device_name cpu_flags threads_used torch timm"
 ).split()
-"""Columns of a record that the numbers of a training depend on (whether a precision is emulated
-follows from them)."""
+"""Columns of a record that the numbers of a training depend on."""
 
 LOADED, PLAIN = ("model", "optimizer", "schedule", "scaler"), ("stopping", "history", "sampler")
 """Parts of a training that have a state dict, and those whose attributes are their state."""
 
 
 def checkpoint_file(store: Path, record: Record) -> Path:
-    """Where the training of this record keeps its state: whoever differs in one of DEPENDS has
-    another file."""
+    """Where the training of this record keeps its state: by DEPENDS."""
     made = json.dumps([record.get(name) for name in DEPENDS])
     digest = hashlib.sha256(made.encode()).hexdigest()[:12]
     return store / f"{record['recipe_id']}-{digest}.checkpoint"
 
 
 class Checkpoint:
-    """Saves and restores all parts of a `training` that move: weights, the best weights, optimiser,
-    schedule, scaler, stopping, history and the random numbers. Without a file it keeps the best
-    weights only, and so it does where another process has the file. A pickled copy has no file."""
+    """Saves and restores all parts of a `training` that move. Without a file it keeps the best
+    weights only. Two processes with one file do the same training, and each replaces it whole."""
 
     def __init__(self, file: Path | None, training: Any) -> None:
         self.file, self.training, self.best = file, training, None
-        self.saved, self._let_go = time.monotonic(), None
+        self.saved = time.monotonic()
         devices = (p.device for p in training.model.parameters())
         self.cuda = next((device for device in devices if device.type == "cuda"), None)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"file": None, "_let_go": None}
-
     def resume(self) -> int:
-        """The epoch after which to go on; 0 without a file, and, with a note in the history, where
-        the file is of no use."""
-        if self.file is None or not self._own() or not self.file.is_file():
+        """The epoch after which to go on; 0 without a file or, with a note, one of no use."""
+        if self.file is None or not self.file.is_file():
             return 0
         try:
             with zipfile.ZipFile(self.file) as parts:
@@ -90,10 +80,9 @@ class Checkpoint:
     def remove(self) -> None:
         if self.file is not None:
             self.file.unlink(missing_ok=True)
-            self._let_go()
 
     def _run(self) -> list[Any]:
-        """Whose state it is: of another recipe or other images it is of no use."""
+        """Whose state it is."""
         images = self.training.data.passport.get("sha256")
         return [self.training.recipe.id, vars(self.training.sampler).get("n"), images]
 
@@ -110,8 +99,7 @@ class Checkpoint:
         }
 
     def _restore(self, state: dict[str, Any]) -> None:
-        """`state`, whose tensors lie on the CPU, goes where the parts are. KeyError where
-        something is missing."""
+        """Put a state back. KeyError where something is missing."""
         for name in LOADED:
             getattr(self.training, name).load_state_dict(state[name])
         for name in PLAIN:
@@ -123,29 +111,8 @@ class Checkpoint:
         if self.cuda:
             torch.cuda.set_rng_state(state["cuda"], self.cuda)
 
-    def _own(self) -> bool:
-        """Whether no other process trains with this file. The system lets go of the lock when a
-        process is killed."""
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(f"{self.file}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            self._note("belongs to another process", "this one keeps no checkpoint")
-            self.file = None
-            return False
-        self._let_go = weakref.finalize(self, _release, lock)
-        return True
-
-    def _note(self, why: str, then: str = "training began anew") -> int:
-        text = f"{self.file.name} {why}: {then}"
+    def _note(self, why: str) -> int:
+        text = f"{self.file.name} {why}: training began anew"
         print(f"effml: {text}", file=sys.stderr)
         self.training.history.notes.append(text)
         return 0
-
-
-def _release(lock: BaseFileLock) -> None:
-    """Also when training failed; who waits for the file of a lock that is gone tries again."""
-    with suppress(OSError):  # Windows does not remove open files
-        os.unlink(lock.lock_file)
-    lock.release()

@@ -16,9 +16,8 @@ class Diverged(RuntimeError):
 @dataclass
 class History:
     """What happened, epoch by epoch; the model is left with the weights of `best_epoch`.
-    `val_score` is the AUROC, or for masks the mean Dice; `dtypes` and `optimizer_state` what was
-    found in memory after the first step that the optimizer took (a loss scale that is too large
-    skips some); `steps` counts these, and `notes` say what a reader must know."""
+    `val_score` is the AUROC, or for masks the mean Dice; `steps` counts those the optimizer took,
+    `dtypes` and `optimizer_state` were found in memory after the first of them."""
 
     train_loss: list[float] = field(default_factory=list)
     val_loss: list[float] = field(default_factory=list)
@@ -32,18 +31,11 @@ class History:
     optimizer_state: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def note(self, found: dict[str, float]) -> dict[str, float]:
-        """Append what validation found."""
-        for name, value in found.items():
-            getattr(self, f"val_{name}").append(value)
-        return found
-
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What a hook gets after each step: the `number` of the step (from 1, also when a training is
-    resumed) and of its `epoch`; the `model`, whose gradients are still there; the `optimizer`; and
-    the `loss` of the batch before the update."""
+    """What a hook gets after each step: the `number` of the step and of its `epoch` (from 1, also
+    when resumed); the `model` with its gradients; and the `loss` of the batch before the update."""
 
     number: int
     epoch: int

@@ -15,8 +15,7 @@ FIELDS = (
 
 
 def recipe_of(recipe: Recipe | None, fields: dict[str, Any], teacher: nn.Module | None) -> Recipe:
-    """The recipe, with these fields changed. ValueError for a field that a training does not go
-    by."""
+    """The recipe, with these fields changed."""
     if foreign := [name for name in fields if name not in FIELDS]:
         menu = ", ".join(FIELDS)
         raise ValueError(f"train does not go by {', '.join(foreign)}. Choose from: {menu}")
@@ -41,7 +40,5 @@ def target_of(data: Dataset) -> str:
     """What is learned, `masks` or `labels`; ValueError where there are none."""
     target = "masks" if data.task == "segmentation" else "labels"
     if data.train is None or getattr(data.train, target) is None:
-        raise ValueError(
-            f"{data.name} has no training images with {target} (its task is {data.task})."
-        )
+        raise ValueError(f"{data.name} ({data.task}) has no training images with {target}.")
     return target

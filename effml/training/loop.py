@@ -49,14 +49,12 @@ def train(
         model: gives logits (N, classes) for float images −1…1 (N, C, H, W), on the device to train
             on. With frozen parameters it stays in eval mode (a linear probe).
         data: a Dataset, or training images: uint8 (N, C, H, W), a tensor or an array.
-        labels: of images: class numbers (N,), or 0 and 1 (N, L). A Dataset has its own.
-        val: (images, labels) to choose the epoch by. A Dataset has its own.
-        recipe: how to train. Its seed also draws the dropout, not torch's global generators.
+        labels: of images: class numbers (N,), or 0 and 1 (N, L).
+        val: (images, labels) to choose the epoch by.
+        recipe: how to train.
         sampler: what draws the batches, or its name; by default the recipe's.
-        teacher: a model whose logits are learned too (Hinton et al. 2015); class_weights weigh the
-            labels alone.
-        checkpoint: a file that keeps the state after an epoch. Training goes on from it with the
-            same results and removes it at the end; `notes` say where it was of no use.
+        teacher: a model whose logits are learned too (Hinton et al. 2015).
+        checkpoint: a file to go on from with the same results; removed at the end.
         after_step: called with a Step after each update.
         after_epoch: called after each epoch, before validation.
         fields: of the recipe, as keywords: epochs=3, optimizer="adam8bit", seed=1.
@@ -112,10 +110,8 @@ class Training:
         self.sampler = sampler or SAMPLERS[recipe.sampler](n, size)
         self.uniform = type(self.sampler) is Uniform
         if not self.uniform and (self.masks or self.truth.ndim > 1):
-            raise ValueError(
-                f"sampler={recipe.sampler!r} needs one label an image; the task is {data.task}. "
-                "Choose uniform."
-            )
+            told = f"sampler={recipe.sampler!r} needs one label an image"
+            raise ValueError(f"{told}; the task is {data.task}. Choose uniform.")
         self.teacher = teacher and Teacher(teacher, data, recipe, self.number_format)
 
     def run(self, checkpoint: Checkpoint, after_step: OnStep, after_epoch: OnEpoch) -> History:
@@ -190,10 +186,8 @@ class Training:
         outputs, n, k = self.forward(images), len(images), len(self.data.classes)
         shape = tuple(getattr(outputs, "shape", ()))
         if shape[:2] != (n, k):
-            raise ValueError(
-                f"The model gives {shape or type(outputs).__name__} for {n} images, and "
-                f"{self.data.name} has {k} classes: give a model whose logits are ({n}, {k})."
-            )
+            given = f"The model gives {shape or type(outputs).__name__} for {n} images"
+            raise ValueError(f"{given} of {self.data.name}: give one whose logits are ({n}, {k}).")
         logits, each = outputs.float(), () if weights is None else (weights,)
         loss = self.loss_of(logits, goal, *each)
         if self.teacher:
@@ -202,8 +196,10 @@ class Training:
         return outputs, goal, loss
 
     def validate(self, advice: str = "Lower learning_rate.") -> dict[str, float]:
-        given = self.model, self.data, self.number_format, self.loss_of, advice
-        return self.history.note(validate(*given))
+        found = validate(self.model, self.data, self.number_format, self.loss_of, advice)
+        for name, value in found.items():
+            getattr(self.history, f"val_{name}").append(value)
+        return found
 
     def score(self, index: Tensor) -> Tensor:
         """How much each of these images would move the weights, for importance sampling."""
@@ -215,8 +211,7 @@ class Training:
 
 
 def _why(epoch: int, recipe: Recipe, scores: list[float]) -> list[str]:
-    """What must be said where patience ended a training whose validation score could not get
-    better."""
+    """What must be said where patience ended a training whose score could not get better."""
     told = f"stopped after epoch {epoch} by patience={recipe.patience}: the validation score "
     if all(map(math.isnan, scores)):
         return [told + "is not defined (NaN), and the last epoch is kept"]

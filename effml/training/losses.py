@@ -16,22 +16,19 @@ Loss = Callable[..., Tensor]
 
 
 def make_loss(task: str, labels: Tensor, classes: int, class_weights: str) -> Loss:
-    """The loss of (logits float32, labels or masks) for a task; weights are counted on `labels`,
-    those of training.
+    """The loss of (logits float32, labels or masks) for a task; weights are counted on `labels`.
 
-    Classification: cross-entropy (per label for multi-label; ordinal as MedMNIST does, as classes).
-    Segmentation: soft Dice of the structure + cross-entropy (as in nnU-Net, Isensee et al. 2021),
-    with masks (N,H,W) or (N,D,H,W). Cross-entropy of one label an image also takes `each`, weights
-    (N,) of the images, for importance sampling."""
+    Classification: cross-entropy (per label for multi-label; ordinal as MedMNIST does, as classes),
+    with one label an image also `each`, weights (N,) of the images. Segmentation: soft Dice of the
+    structure + cross-entropy (as in nnU-Net, Isensee et al. 2021)."""
     if task == "segmentation":
         return _outlining
     if task == "multi-label":
         positives = labels.float().mean(0).clamp(1e-6, 1)
         weight = (1 / positives - 1) if class_weights == "balanced" else None
         return partial(_several, weight=weight)
-    return partial(
-        _one, weight=CLASS_WEIGHTS[class_weights](torch.bincount(labels, minlength=classes).float())
-    )
+    counts = torch.bincount(labels, minlength=classes).float()
+    return partial(_one, weight=CLASS_WEIGHTS[class_weights](counts))
 
 
 def _outlining(logits: Tensor, masks: Tensor) -> Tensor:
@@ -68,7 +65,7 @@ class Teacher:
         if not one_label or recipe.sampler != "uniform":
             raise ValueError(
                 "Distillation needs one label an image and sampler=uniform; here the task is "
-                f"{data.task} and sampler={recipe.sampler!r}. Leave teacher, or choose others."
+                f"{data.task} and sampler={recipe.sampler!r}."
             )
         model.to(number_format.device).eval().requires_grad_(False)
         self.model, self.number_format = number_format.prepare(channels_last(model)), number_format
@@ -85,8 +82,8 @@ class Teacher:
 
 
 def soft_dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
-    """1 - 2|P∩M| / (|P|+|M|) with the probabilities P of class 1, over the whole batch, so that
-    empty masks do no harm (Milletari et al. 2016)."""
+    """1 - 2|P∩M| / (|P|+|M|) with the probabilities P of class 1, over the whole batch (Milletari
+    et al. 2016)."""
     probability, masks = logits.softmax(1)[:, 1], masks.float()
     return 1 - (2 * (probability * masks).sum() + 1) / (probability.sum() + masks.sum() + 1)
 

@@ -46,13 +46,12 @@ def logits_of(model: nn.Module, split: Split, number_format: Arithmetic, task: s
 def predict(
     model: nn.Module, images: Any, *, task: str = "multi-class", precision: str = "fp32"
 ) -> np.ndarray:
-    """Probabilities of every image, in their order. The model is left in eval mode.
+    """Probabilities of every image, in order. The model is left in eval mode.
 
     Args:
         model: gives logits (N, K) for float images −1…1; for masks (N, 2, H, W) or (N, 2, D, H, W).
         images: a Split (`data.test`), or uint8 images (N, C, H, W), a tensor or an array.
-        task: binary, multi-class or ordinal (a softmax over the classes), multi-label (a sigmoid
-            for each label), or segmentation.
+        task: binary, multi-class, ordinal, multi-label or segmentation.
         precision: a name of PRECISIONS.
 
     Returns:
@@ -86,7 +85,7 @@ def validate(
     model: nn.Module, data: Dataset, number_format: Arithmetic, loss_of: Callable, advice: str
 ) -> dict[str, float]:
     """Score, loss and accuracy (of masks: over all pixels) on the validation split; NaN without
-    one. Diverged, with `advice`, where the outputs are not finite."""
+    one."""
     if data.val is None:
         return dict.fromkeys(("score", "loss", "accuracy"), math.nan)
     logits = logits_of(model, data.val, number_format, data.task)

@@ -24,15 +24,12 @@ class Uniform:
 
 
 class Importance(Uniform):
-    """Importance sampling (Katharopoulos & Fleuret 2018, algorithm 1).
-
-    The score of an image is ‖p − y‖₂, the norm of the loss's gradient at the last layer's inputs to
-    the softmax: an upper bound of the whole gradient's up to a constant. With g the scores of B
-    images as shares, τ = √(B Σ g²) says by which factor a batch by importance is worth more than a
-    uniform one. While its moving average is above `threshold`, PRESAMPLE × batch_size images are
-    scored each step, in eval mode, and the batch is drawn from them by g, with weights 1 / (B g)
-    that leave the gradient unbiased; where all of them score 0, the batch is uniform. By default it
-    is (B + 3b) / 3b, where the theory sees the cost of scoring repaid."""
+    """Importance sampling (Katharopoulos & Fleuret 2018, algorithm 1). The score of an image is
+    ‖p − y‖₂, an upper bound of its gradient's norm up to a constant. With g the scores of B images
+    as shares, τ = √(B Σ g²) says how much more a batch by importance is worth than a uniform one.
+    While its moving average is above `threshold` = (B + 3b) / 3b, where scoring is repaid,
+    PRESAMPLE × batch_size images are scored each step, in eval mode, and the batch is drawn from
+    them by g, with weights 1 / (B g) that leave the gradient unbiased."""
 
     PRESAMPLE, MOMENTUM = 3, 0.9
 

@@ -1,7 +1,5 @@
-"""When an epoch counts as better, and when training stops.
-
-A rule is told of every epoch's validation `score`, `loss` and `accuracy`, says whether it is
-`better`, and when it is `enough`. Its state is plain numbers, so that it can be saved."""
+"""When an epoch is `better` by its validation `score`, `loss` and `accuracy`, and when training has
+had `enough`. The state of a rule is plain numbers, so that it can be saved."""
 
 import math
 from collections.abc import Callable
@@ -12,8 +10,8 @@ from typing import Any
 @dataclass
 class ByScore:
     """As it should be: the epoch with the best score (AUROC, Dice) is kept, the later of equals;
-    training stops when `patience` epochs in a row brought no better one. A score that is NaN is no
-    better: where there has been no other, as without a validation split, the last epoch is kept."""
+    training stops when `patience` epochs in a row brought no better one. NaN is no better: where
+    there is no other, as without a validation split, the last epoch is kept."""
 
     patience: int
     best: float = -math.inf
@@ -34,9 +32,7 @@ class ByScore:
 class Selvan2023:
     """As Selvan et al. 2023 wrote it: the counter is reset when validation accuracy exceeds its
     best *or* loss is under its best, but the best loss is only updated when accuracy did not
-    improve in the same epoch; the epoch of the best accuracy is kept. A better loss beside a better
-    accuracy does not lower the bar, so training may go on longer than meant. Accuracies that are
-    NaN count as in `ByScore`."""
+    improve, so training may go on longer than meant; the epoch of the best accuracy is kept."""
 
     patience: int
     accuracy: float = -math.inf

@@ -73,11 +73,11 @@ def test_what_works_offline_works_redirected(spoken, tmp_path, monkeypatch, word
     assert ("There is no store" in error) if words[0] == "show" else not error
 
 
-def test_only_what_is_lacking_is_changed_and_the_nearest_letters_stand_in(monkeypatch):
+def test_only_what_is_lacking_is_changed(monkeypatch):
     text = "≥ ≤ → – × … ± µ α é Å ö √ ✓ ○ “a” ½ 汉 \udcff\u00a0."
     for encoding, expected in (
-        ("ascii", '>= <= -> - x ... +- u alpha e A o sqrt v o "a" 12 ? ? .'),
-        ("cp1252", ">= <= -> – × … ± µ alpha é Å ö sqrt v o “a” ½ ? ?\u00a0."),
+        ("ascii", "? ? ? ? ? ? ? ? ? ? ? ? ? ? ? ?a? ? ? ??."),
+        ("cp1252", "? ? ? – × … ± µ ? é Å ö ? ? ? “a” ½ ? ?\u00a0."),
         ("utf-8", text.replace("\udcff", "?")),
     ):
         stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict")

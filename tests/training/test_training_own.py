@@ -10,7 +10,6 @@ import torch
 
 import effml
 from effml import Recipe, build_model
-from effml.data import Dataset
 from effml.optimizers import OPTIMIZERS, make_optimizer
 from effml.selection.inputs import Batches
 from effml.selection.proxy import ProxyView
@@ -182,10 +181,9 @@ def test_a_copied_optimizer_goes_on_as_the_first_does(name):
         assert all(torch.equal(p, q) for p, q in zip(parameters, pair))
 
 
-def test_a_copied_checkpoint_leaves_the_file_to_the_first(tmp_path):
-    training = Training(Own(), dots(), Recipe(epochs=1), None, None)
-    first = Checkpoint(tmp_path / "x.checkpoint", training)
-    assert first.resume() == 0 and pickle.loads(pickle.dumps(first)).file is None
-    assert isinstance(first.training.data, Dataset) and first.file is not None
-    first.remove()
-    assert list(tmp_path.iterdir()) == []
+def test_an_optimizer_without_state_trains(monkeypatch):
+    plain = lambda parameters, rate: torch.optim.SGD(parameters, lr=rate)  # noqa: E731
+    monkeypatch.setitem(OPTIMIZERS, "plain", plain)
+    history = train(Own(), dots(), epochs=1, optimizer="plain")
+    assert history.steps and history.optimizer_state["bytes"] == 0
+    assert history.dtypes["optimizer"] == "none"
