@@ -55,6 +55,14 @@ KEY = ["recipe_id", "data_sha256", "weights_sha256", "teacher_sha256", "numerics
 """Two records with the same key are the same run, done twice."""
 
 
+_KINDS = (
+    dict.fromkeys(["status", "run_id", "finished_utc", *KEY], str)
+    | dict.fromkeys(("numerics", "threads_used", "train_seconds", "train_energy_j"), (int, float))
+    | {field.name: str if field.type is str else (int, float) for field in fields(Recipe)}
+)
+"""What the columns hold by which records are found, sorted, joined and added, beside null."""
+
+
 class RecordWriter:
     """Appends records to a new file in `folder`, made with the first; each is on disk at once."""
 
@@ -92,17 +100,26 @@ def read_records(folder: str | os.PathLike) -> tuple[list[dict[str, Any]], int]:
     none."""
     rows, unreadable = [], 0
     for path in sorted(Path(folder).glob("runs-*.jsonl")):
-        for line in path.read_bytes().splitlines():
+        for line in path.read_bytes().splitlines() if path.is_file() else [b""]:
             try:
                 row = json.loads(line)  # not pandas.read_json, which turns ids into floats
-                named = all(isinstance(row[name], str) for name in ("recipe_id", "status"))
-            except (ValueError, TypeError, KeyError):
-                named = False
-            if named:
+            except (ValueError, RecursionError):
+                row = None
+            if _is_record(row):
                 rows.append({_NOW.get(name, name): value for name, value in row.items()})
             else:
                 unreadable += 1
     return rows, unreadable
+
+
+def _is_record(row: Any) -> bool:
+    """Whether a line holds what the package counts on."""
+    if not isinstance(row, dict) or not row.get("recipe_id") or not row.get("status"):
+        return False
+    return all(
+        row.get(name) is None or isinstance(row[name], kind) and not isinstance(row[name], bool)
+        for name, kind in _KINDS.items()
+    )
 
 
 _NOW = {was: now for now, was in FORMER_NAMES.items()}

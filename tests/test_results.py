@@ -244,6 +244,14 @@ def test_foreign_rows_are_counted_and_disturb_nobody(tmp_path):
 
     good = json.dumps({**record(1), "run_id": "r1", "train_seconds": 1.0})
     odd = [
+        {**record(2), "finished_utc": 20260101},
+        {**record(2), "run_id": ["r"]},
+        {**record(2), "data_sha256": {"a": 1}},
+        {**record(2), "numerics": "1"},
+        {**record(2), "seed": "two"},
+        {**record(2), "epochs": True},
+        {**record(2), "model": 5},
+        {**record(2), "train_seconds": "3 s"},
         {**record(2), "recipe_id": None},
         {"recipe_id": "r2"},
         {"status": "ok"},
@@ -251,12 +259,13 @@ def test_foreign_rows_are_counted_and_disturb_nobody(tmp_path):
         [],
         "ok",
     ]
-    lines = [good, *map(json.dumps, odd), "[" * 100]
+    lines = [good, *map(json.dumps, odd), "[" * 100_000]
     (tmp_path / "runs-a.jsonl").write_text("\n".join(lines) + "\n")
+    (tmp_path / "runs-b.jsonl").mkdir()
     bare = {"recipe_id": Recipe().id, "status": "ok"}  # an older record, say, without most columns
     (tmp_path / "runs-c.jsonl").write_text(json.dumps(bare))
     rows, unreadable = read_records(tmp_path)
-    assert len(rows) == 2 and unreadable == len(odd) + 1
+    assert len(rows) == 2 and unreadable == len(odd) + 2
     runs = load_runs(tmp_path)
     assert len(runs) == 2 and runs.attrs["unreadable"] == unreadable
     assert len(pending([Recipe(), Recipe(seed=2)], tmp_path, keep_weights=True)) == 2

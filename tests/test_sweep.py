@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import random
@@ -330,6 +331,15 @@ def test_a_strategy_that_only_the_asker_has_is_told_and_asked_again(tmp_path, mo
     row = sweep([recipe], tmp_path).iloc[0]
     assert row.status == "not built" and "Unknown selection 'mine'" in row.reason
     assert "effml.run" in row.reason and pending([recipe], tmp_path) == [recipe]
+
+
+def test_threads_spin_less_beside_a_busy_program_and_what_the_user_set_stays(monkeypatch):
+    from types import SimpleNamespace
+
+    for others, expected in ((0.4, {"GOMP_SPINCOUNT": "300"}), (0.1, {}), (float("nan"), {})):
+        cost = contextlib.nullcontext(SimpleNamespace(others_cpu=others))
+        monkeypatch.setattr(executors, "measure", lambda cost=cost: cost)
+        assert executors._waits() == expected
 
 
 def dots_on_disk(file):

@@ -6,9 +6,12 @@ import json
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
+
+from effml.metering import measure
 
 FORKS = sys.platform == "linux"
 SERVER = [sys.executable, "-m", "effml.sweeping.server"]  # --once: it does the one job itself
@@ -26,6 +29,16 @@ class Here:
         return future
 
 
+def _waits() -> dict[str, str]:
+    """Beside a busy program, threads that wait for each other sleep soon, instead of spinning.
+
+    Measured with ResNet-18 on two CPUs beside a busy process: 1.5 instead of 2.5 times as long as
+    alone, and 0.94 instead of 1.8 times the joules. Alone it would cost a fifth of the time."""
+    with measure() as cost:
+        time.sleep(0.1)
+    return {"GOMP_SPINCOUNT": "300"} if cost.others_cpu > 0.25 else {}
+
+
 class Server:
     """A `python -m effml.sweeping.server`: a line of JSON in, one out."""
 
@@ -37,6 +50,7 @@ class Server:
             stdout=subprocess.PIPE,
             text=True,
             encoding="utf-8",
+            env={**_waits(), **os.environ},
             process_group=0,  # else a Jupyter kernel that shuts down ends it first, and waits 2 s
         )
 
