@@ -26,11 +26,10 @@ def compare(
     aim: str = "screening",
     positive: int | None = None,
 ) -> "pandas.DataFrame":
-    """Is run B (small, fast) as good as run A (the reference) on the same test images, and what
-    does it save? One row per measure.
+    """Is run B as good as run A on the same test images, and what does it save? A row per measure.
 
-    Binary runs answer at a threshold chosen on each run's own validation split, and B also at that
-    of A, since compression shifts scores. Other tasks answer by arg max, or each label at 0.5.
+    Binary runs answer at a threshold chosen on their own validation split, and B also at that of A,
+    since compression shifts scores. Other tasks answer by arg max, or each label at 0.5.
 
     Args:
         run_a: the reference: a row of `load_runs(store)`, or a run_id or recipe_id in it.
@@ -38,16 +37,14 @@ def compare(
         store: where their arrays lie.
         margin: the loss that would not matter, for the verdict (`non_inferiority`).
         aim: what the threshold is chosen for, as in `operating_point`.
-        positive: the positive class of a binary task. It is found by rescoring the record; give it
-            where both classes fit that.
+        positive: the positive class of a binary task, where rescoring the record does not tell.
 
     Returns:
         DataFrame: the rows and columns of `compare_predictions`, then one row per cost with
         ratio = b / a. What does not apply is NaN, or "".
 
     Raises:
-        ValueError: on runs of different data (SHA-256 or labels), on runs not ok, and on runs from
-            before effml kept labels.
+        ValueError: on runs of different data (SHA-256 or labels), not ok, or without labels.
 
     Example:
         >>> recipe = effml.Recipe(model="mlp", epochs=1)
@@ -79,19 +76,12 @@ def compare(
 
 
 def _paired_arrays(rows: Sequence[Mapping[str, Any]], store: str | os.PathLike) -> list[Arrays]:
-    """The arrays of both runs, if they saw the same data."""
     if rows[0]["data_sha256"] != rows[1]["data_sha256"]:
         seen = [f"{_name(row)} saw {row['data']} ({str(row['data_sha256'])[:12]}…)" for row in rows]
-        raise ValueError(
-            f"{' and '.join(seen)}: only runs on the same data can be paired. Run one recipe on "
-            "the other's data."
-        )
+        raise ValueError(f"{' and '.join(seen)}: only runs on the same data can be paired.")
     arrays = [_arrays(row, store) for row in rows]
     if not np.array_equal(*(found["test_labels"] for found in arrays)):
-        raise ValueError(
-            "The two runs have different test labels in spite of one SHA-256: run both recipes "
-            "again."
-        )
+        raise ValueError("The runs have different test labels in spite of one SHA-256: run again.")
     return arrays
 
 
@@ -110,7 +100,6 @@ def _costs(rows: Sequence[Mapping[str, Any]]) -> "pandas.DataFrame":
 
 
 def _point(arrays: Arrays, positive: int, aim: str) -> tuple[float, str]:
-    """The threshold of a run, and what is to be said of it."""
     if "val_labels" not in arrays:
         return 0.5, "no validation split to choose on, 0.5 taken"
     val = arrays["val_probabilities"], arrays["val_labels"]
@@ -155,20 +144,13 @@ def _arrays(row: Mapping[str, Any], store: str | os.PathLike) -> Arrays:
     try:
         arrays = load_arrays(store, row["run_id"])
     except FileNotFoundError:
-        raise FileNotFoundError(
-            f"{_name(row)} left no {row['run_id']}.npz in {store}: name the store it was run into, "
-            "copy the file there, or run its recipe again."
-        ) from None
+        lost = f"{_name(row)} left no {row['run_id']}.npz in {store}"
+        raise FileNotFoundError(f"{lost}: name the store it was run into, or run again.") from None
     if arrays["test_probabilities"].ndim > 2:
-        raise ValueError(
-            f"{_name(row)} draws masks, and compare is for classes: put evaluate_masks of both "
-            "side by side."
-        )
+        raise ValueError(f"{_name(row)} draws masks, and compare is for classes.")
     if "test_labels" not in arrays:
-        raise ValueError(
-            f"{_name(row)} was made by an older effml, which kept no test_labels: run its "
-            "recipe again, into a new store."
-        )
+        why = "was made by an older effml, which kept no test_labels"
+        raise ValueError(f"{_name(row)} {why}: run its recipe again, into a new store.")
     return arrays
 
 

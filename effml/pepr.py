@@ -1,10 +1,7 @@
-"""PePR, performance per resource unit (Selvan et al. 2024, arXiv 2403.12562): scores, curves and
-fronts of columns.
+"""PePR, performance per resource unit (Selvan et al. 2024, arXiv 2403.12562), of arrays or pandas.
 
-Performance P is a fraction in [0, 1]. A cost is anything to be kept small, in any unit (kWh, s,
-GB); its normalised form R is 0 for the cheapest model of an experiment and 1 for the dearest.
-Columns come as arrays or pandas, and a score comes back as what the performance came as. NaN is a
-model that was not measured: it gets no score and moves nobody else's.
+Performance P is a fraction; a cost is anything to be kept small, its R 0 for the cheapest model and
+1 for the dearest. NaN is a model not measured: it gets no score and moves nobody else's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,20 +16,14 @@ Weights = Sequence[float] | Mapping[str, float]
 
 def normalize(cost: ArrayLike, lo: ArrayLike | None = None, hi: ArrayLike | None = None) -> Any:
     """R = (cost - lo) / (hi - lo) of `cost` (N,), or of each column of (N, K): Section 3 of the
-    paper.
-
-    `lo` and `hi` default to the least and the largest cost at hand, NaN left out. Give those of an
-    experiment to place a new model in it: it may then lie outside [0, 1]. Where all cost the same,
-    or there is one model only, R is 0. `lo=0` gives cost / maximum. Raises ValueError for infinite
-    costs and for `hi` below `lo`."""
+    paper. `lo` and `hi` default to the least and the largest cost at hand; those of an experiment
+    place a new model in it. Where all cost the same R is 0."""
     values = _numbers("cost", cost)
     lo = np.asarray(np.fmin.reduce(values, initial=np.inf) if lo is None else lo, float)
     hi = np.asarray(np.fmax.reduce(values, initial=-np.inf) if hi is None else hi, float)
     known = np.isfinite(lo) & np.isfinite(hi)  # a column of NaN has neither
     if np.any(known & (hi < lo)):
-        raise ValueError(
-            f"hi={hi} lies below lo={lo}. Give the least and the largest cost of the experiment."
-        )
+        raise ValueError(f"hi={hi} lies below lo={lo}: give the least and the largest cost.")
     apart = known & (hi > lo)
     width = np.where(apart, hi, 1.0) - np.where(apart, lo, 0.0)
     r = (values - np.where(known, lo, 0.0)) / width
@@ -40,8 +31,7 @@ def normalize(cost: ArrayLike, lo: ArrayLike | None = None, hi: ArrayLike | None
 
 
 def by_range(cost: ArrayLike) -> Any:
-    """R from the least cost (0) to the largest (1): what the paper's text defines and the authors'
-    tables hold."""
+    """R from the least cost (0) to the largest (1), as in the paper's text and the tables."""
     return normalize(cost)
 
 
@@ -94,8 +84,7 @@ def pepr_score(
 
 
 def resource(cost: Any, *, normalized: bool = False, weights: Weights | None = None) -> NDArray:
-    """R (N,) of one cost (N,), or of several (N, K) with `weights`: what `pepr_score` divides by,
-    with the same errors."""
+    """R (N,) of one cost (N,), or of several (N, K) with `weights`, for `pepr_score`."""
     if isinstance(weights, Mapping):
         columns = list(getattr(cost, "columns", []))
         if missing := [name for name in weights if name not in columns]:
@@ -104,21 +93,15 @@ def resource(cost: Any, *, normalized: bool = False, weights: Weights | None = N
         cost, weights = cost[list(weights)], list(weights.values())
     r = _numbers("cost", cost if normalized else normalize(cost))
     if np.any(r < 0):
-        raise ValueError(
-            f"A cost is {np.nanmin(r)}: R starts at 0. Leave normalized=True out for others."
-        )
+        raise ValueError(f"A cost is {np.nanmin(r)}: R starts at 0. Leave normalized=True out.")
     if r.ndim == 1:
         if weights is not None:
-            raise ValueError(
-                "weights need several costs: give cost as (N, K), a column for each of K weights."
-            )
+            raise ValueError("weights need several costs: give cost as (N, K) for K weights.")
         return r
     k = r.shape[1]
     w = np.full(k, 1 / k) if weights is None else np.asarray(weights, dtype=float)
     if w.shape != (k,) or np.any(w < 0) or not np.isclose(w.sum(), 1):
-        raise ValueError(
-            f"weights={w.tolist()} do not fit: give {k} numbers, none below 0, that sum to 1."
-        )
+        raise ValueError(f"weights={w.tolist()}: give {k}, none below 0, that sum to 1.")
     return r @ w
 
 
@@ -134,9 +117,8 @@ def pepr_curve(
         normalized: whether `cost` is R already.
 
     Returns:
-        DataFrame: resource (R), performance and pepr, sorted by resource, of equal costs the best
-        performance first; the index holds the rows' labels (positions for arrays). Rows with NaN
-        are left out.
+        DataFrame: resource (R), performance and pepr by ascending R, of equal costs the best first;
+        the index holds the rows' labels. Rows with NaN are left out.
 
     Raises:
         ValueError: as `pepr_score`.
@@ -164,9 +146,7 @@ class Best(NamedTuple):
 def best_pepr(
     performance: ArrayLike, cost: ArrayLike, *, alpha: float = 1.0, normalized: bool = False
 ) -> Best:
-    """Where PePR is largest along the curve; of equal scores the one with the smallest R.
-
-    The paper's P*_c.
+    """Where PePR is largest along the curve, the paper's P*_c; of equal scores the smallest R.
 
     Args:
         performance: (N,) fractions.
@@ -186,9 +166,7 @@ def best_pepr(
     """
     curve = pepr_curve(performance, cost, alpha=alpha, normalized=normalized)
     if curve.empty:
-        raise ValueError(
-            "No row has both a performance and a cost: there is no best one. Look for NaN in both."
-        )
+        raise ValueError("No row has both a performance and a cost: there is no best one.")
     best = curve.pepr >= curve.pepr.max() * (1 - 1e-12)  # equal, round-off aside
     return Best(*next(curve[best].itertuples()))
 
@@ -226,32 +204,24 @@ def _numbers(name: str, values: Any) -> NDArray:
     try:
         array = np.asarray(values, dtype=float)
     except (TypeError, ValueError):
-        raise ValueError(
-            f"{name} holds something that is no number. Give NaN for what was not measured."
-        ) from None
+        raise ValueError(f"{name} holds what is no number. Give NaN if not measured.") from None
     if array.ndim not in (1, 2) or np.isinf(array).any():
         wrong = "an infinite number" if np.isinf(array).any() else f"the shape {array.shape}"
-        raise ValueError(
-            f"{name} has {wrong}. Give finite numbers (N,) or, of K resources, (N, K), or NaN."
-        )
+        raise ValueError(f"{name} has {wrong}: give finite numbers or NaN, (N,) or (N, K).")
     return array
 
 
 def _rows(performance: ArrayLike, cost: NDArray) -> tuple[NDArray, NDArray]:
     p = _numbers("performance", performance)
     if p.ndim != 1 or len(p) != len(cost):
-        raise ValueError(
-            f"performance has the shape {p.shape}, cost {cost.shape}: give one row per model."
-        )
+        raise ValueError(f"performance {p.shape}, cost {cost.shape}: give one row per model.")
     if np.any((p < 0) | (p > 1)):
-        raise ValueError(
-            f"performance is {np.nanmin(p)} to {np.nanmax(p)}, no fraction. Divide per cent by 100."
-        )
+        span = f"{np.nanmin(p)} to {np.nanmax(p)}"
+        raise ValueError(f"performance is {span}, no fraction. Divide per cent by 100.")
     return p, cost
 
 
 def _like(given: Any, values: NDArray) -> Any:
-    """`values` as pandas with the index (and columns) of what was given, if that was pandas."""
     if isinstance(given, pandas.DataFrame):
         return pandas.DataFrame(values, given.index, given.columns)
     return pandas.Series(values, given.index) if isinstance(given, pandas.Series) else values

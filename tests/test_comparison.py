@@ -282,7 +282,7 @@ def test_what_cannot_be_compared_is_refused(store, tmp_path):
         compare({**row, "run_id": "rm"}, "r1", store=store)
     with pytest.raises(
         FileNotFoundError,
-        match="left no r0.npz in .*: name the store it was run into, copy the file there",
+        match="left no r0.npz in .*: name the store it was run into, or run again",
     ):
         compare({**row, "run_id": "r0"}, "r1", store=store)
     with pytest.raises(ValueError, match="margin above 0"):

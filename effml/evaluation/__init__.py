@@ -1,11 +1,6 @@
 """Probabilities or masks in, clinical metrics with 95 % intervals out: fractions in [0, 1]; NaN is
-undefined, and notes say why.
-
-`scores` one model on one split · `breakdown` the same by class, site, year · `points` thresholds
-chosen on validation · `predictive` what an answer is worth at a prevalence · `masks` segmentation ·
-`paired` tests of two models on the same images · `sheet` all of them in one table. `auroc` (with
-its interval), `calibration` and `intervals` are what they are made of; `checks` looks at the input.
-"""
+undefined, and notes say why. The menu is below; `compare_predictions` puts the tests of two models
+in one sheet, and `checks` looks at the input of all."""
 # ruff: noqa: F401 (what the room offers)
 
 from effml.evaluation.auroc import Difference, auroc_interval, paired_auroc
@@ -24,7 +19,6 @@ from effml.evaluation.operating_points import (
 )
 from effml.evaluation.paired import (
     McNemar,
-    agreement,
     mcnemar,
     non_inferiority,
     paired_proportions,

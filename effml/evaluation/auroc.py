@@ -1,9 +1,6 @@
-"""The AUROC with its 95 % interval, and the difference of two AUROCs on the same images.
-
-DeLong, DeLong & Clarke-Pearson, Biometrics 44:837 (1988), in O(N log N) through midranks as in Sun
-& Xu, IEEE Signal Processing Letters 21:1389 (2014), extended here to the macro mean over classes
-that MedMNIST reports.
-"""
+"""The AUROC with its 95 % interval, and the difference of two: DeLong et al., Biometrics 44:837
+(1988), through midranks (Sun & Xu, IEEE Signal Processing Letters 21:1389, 2014), extended here to
+the macro mean over classes that MedMNIST reports."""
 
 from dataclasses import dataclass
 
@@ -12,15 +9,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from effml.evaluation.checks import ARGMAX, checked_pair
 from effml.evaluation.intervals import NAN, Interval, logit, normal
-from effml.machine import choose
-
-SCALES = {"plain": normal, "logit": logit}
 
 
 @dataclass(frozen=True)
 class Difference:
-    """What B has more than A on the same images: `difference` = b - a, its 95 % interval and
-    two-sided p."""
+    """`difference` = b - a on the same images, its 95 % interval and two-sided p."""
 
     a: float
     b: float
@@ -31,34 +24,21 @@ class Difference:
 
 
 def auroc_interval(
-    scores: ArrayLike,
-    is_positive: ArrayLike,
-    strata: NDArray | None = None,
-    *,
-    scale: str = "plain",
+    scores: ArrayLike, is_positive: ArrayLike, strata: NDArray | None = None
 ) -> Interval:
-    """(AUROC, low, high), 95 % by DeLong, of finite `scores` (N,), higher is more positive, against
-    0/1 or bool `is_positive`.
+    """(AUROC, low, high), 95 % by DeLong, of finite `scores` (N,) against 0/1 `is_positive`; of
+    (N, K) the mean over the columns that hold both outcomes. NaN where none does, or where one of
+    `strata` (by default a single column's two classes) has one case. ValueError on unfit input.
 
-    (N, K) gives the mean over the columns that hold both outcomes. A sample's influence is the mean
-    over columns of its centred placement / size of its group (V10/n1 or V01/n0); the variance sums
-    n_c * var(influence in c) over `strata` (N,): by default a single column's two classes, which is
-    exactly DeLong's, or one stratum for more, as labels cross. All NaN where no column holds both,
-    interval NaN where a stratum has one case. ValueError on unfit input.
-
-    `scale="plain"` is symmetric and clipped to [0, 1], the interval of R's pROC; "logit" is
-    symmetric in log-odds (Pepe, The Statistical Evaluation of Medical Tests, 2003) and is what
-    `evaluate` reports: with 40 positives of 200 and an AUROC of 0.85 plain covers 93.0 % and lies
-    above the truth six times as often as below it, logit 94.7 % and evenly."""
+    Symmetric in log-odds (Pepe, The Statistical Evaluation of Medical Tests, 2003): with 40
+    positives of 200 and an AUROC of 0.85 it covers 94.7 %, the plain one of R's pROC 93.0 %."""
     s, y = np.asarray(scores, dtype=float), np.asarray(is_positive)
     fits = s.size and s.ndim in (1, 2) and s.shape == y.shape
     if not fits or not (np.isfinite(s) & np.isin(y, (0, 1))).all():
-        raise ValueError(
-            f"scores {s.shape} and is_positive {y.shape} must be finite and 0/1, (N,) or (N, K) "
-            "each: pass scores without NaN, and `labels == positive`."
-        )
+        need = "must be finite and 0/1, (N,) or (N, K) each: pass `labels == positive`"
+        raise ValueError(f"scores {s.shape} and is_positive {y.shape} {need}.")
     value, influence = _influence(s.reshape(len(s), -1), truth := y.reshape(len(y), -1) == 1)
-    return SCALES[choose("scale", scale, SCALES)](value, _error(influence, truth, strata))
+    return logit(value, _error(influence, truth, strata))
 
 
 def paired_auroc(
@@ -69,12 +49,9 @@ def paired_auroc(
     positive: int | None = None,
     task: str = "binary",
 ) -> Difference:
-    """AUROC of B minus that of A, shapes and `task` as in `evaluate`, with DeLong's interval.
-
-    Samples' influences on the two AUROCs are subtracted before the variance is taken, which is
-    DeLong's covariance of correlated curves; binary agrees with pROC's `roc.test(paired = TRUE)`,
-    other tasks compare macro means. Equal AUROCs without variance (the same ranking) have p = 1,
-    unequal ones without variance p = NaN."""
+    """AUROC (macro mean) of B minus that of A, given as to `evaluate`, DeLong's interval and p;
+    binary agrees with pROC's `roc.test(paired = TRUE)`. Without variance p is 1 where the AUROCs
+    are equal, else NaN."""
     from scipy.special import ndtr
 
     *scores, truth = checked_pair(p_a, p_b, labels, task, positive)
@@ -88,7 +65,7 @@ def paired_auroc(
 
 def _influence(scores: NDArray, truth: NDArray) -> tuple[float, NDArray]:
     """Macro AUROC of scores (N, K) over the columns where bool truth (N, K) has both outcomes, and
-    what each of N adds to it."""
+    what each of N adds to it: the mean over columns of V10/n1 or V01/n0, centred."""
     usable = truth.any(axis=0) & ~truth.all(axis=0)
     if not usable.any():
         return NAN, np.full(len(scores), NAN)
@@ -108,8 +85,7 @@ def _error(influence: NDArray, truth: NDArray, strata: NDArray | None) -> float:
 
 
 def _placements(scores: NDArray, truth: NDArray) -> NDArray:
-    """(N,) share of the other group that each sample is ordered rightly against, ties half:
-    DeLong's V10 and V01."""
+    """(N,) share of the other group ordered rightly against, ties half: DeLong's V10 and V01."""
     from scipy.stats import rankdata
 
     below = rankdata(scores)  # less the midrank in the own group: how many of the other are below

@@ -40,9 +40,7 @@ def per_class(
 
     Returns:
         DataFrame: n (images of the class), one-vs-rest auroc and recall (Wilson), each with _low
-        and _high, and precision; fractions. Binary has both classes, multi-label a row per label.
-        NaN: the AUROC of a class that no image or every image has, the recall of one that none has,
-        the precision of one that is never answered.
+        and _high, and precision; NaN where no image decides it. Binary has both classes.
 
     Raises:
         ValueError: on input that cannot be scored, or another number of `classes`.
@@ -58,13 +56,11 @@ def per_class(
     found = class_columns(task, positive, p, truth, called(p, task, thresholds)[0])
     names = range(found[0].shape[1]) if classes is None else classes
     if len(names) != found[0].shape[1]:
-        raise ValueError(
-            f"{len(names)} classes named for {found[0].shape[1]} columns: name every class in "
-            "order, or leave classes out."
-        )
+        few = f"{len(names)} classes named for {found[0].shape[1]} columns"
+        raise ValueError(f"{few}: name every class in order, or leave classes out.")
     rows = [
         {"n": t.sum()}
-        | columns(auroc=auroc_interval(s, t, scale="logit"), recall=wilson(a[t]))
+        | columns(auroc=auroc_interval(s, t), recall=wilson(a[t]))
         | {"precision": t[a].mean() if a.any() else NAN}
         for s, t, a in zip(*(x.T for x in found))
     ]
@@ -92,8 +88,8 @@ def by_group(
         thresholds: a number, or for multi-label (K,); 0.5 if not given.
         groups: (N,) the group of each image, without missing values.
         metric: what names the worst group, one of METRICS, such as sensitivity.
-        fewest: images of each class (multi-label: of each answer of each label) for `enough`. With
-            10 a 95 % interval of an AUROC is some 0.4 wide: look at it before blaming a site.
+        fewest: images of each class (multi-label: of each answer of each label) for `enough`; with
+            10 the interval of an AUROC is some 0.4 wide.
 
     Returns:
         DataFrame: a row per group with the columns of `evaluate`; `enough`; and `worst`, true for
@@ -113,10 +109,8 @@ def by_group(
     p, truth = checked(probabilities, labels, task, positive)
     groups = np.asarray(groups)
     if groups.shape != (len(p),) or pandas.isna(groups).any():
-        raise ValueError(
-            f"groups {groups.shape} must name a group for each of {len(p)} images: pass (N,), and "
-            "give images whose site is not known one of their own, such as 'unknown'."
-        )
+        need = f"must name a group for each of {len(p)} images, if only 'unknown'"
+        raise ValueError(f"groups {groups.shape} {need}.")
     choose("metric", metric, METRICS)
     sides = truth if task in ARGMAX else np.hstack([truth, ~truth])
     sides, labels = sides[:, sides.any(axis=0)], np.asarray(labels)

@@ -1,5 +1,4 @@
-"""How far probabilities can be taken at their word, and precision over all thresholds: numpy only,
-as training calls it often."""
+"""How far probabilities can be taken at their word; numpy only, as training calls it often."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,10 +12,7 @@ def reliability(
     confidence: ArrayLike, came_true: ArrayLike, *, bins: int = BINS
 ) -> tuple[NDArray, NDArray, NDArray]:
     """(count, mean confidence, frequency), (bins,) each, of the events foretold with `confidence`
-    (M,) in [0, 1]: what a reliability diagram draws.
-
-    Bins are of equal width, open below and closed above, the first also below: [0, 1/15],
-    (1/15, 2/15], … An empty bin has NaN for mean and frequency."""
+    (M,): what a reliability diagram draws. Bins: [0, 1/15], (1/15, 2/15], …; NaN in empty ones."""
     place = bin_of(confidence, bins)
     count = np.bincount(place, minlength=bins)
     sums = [np.bincount(place, weights=x, minlength=bins) for x in (confidence, came_true)]
@@ -25,14 +21,12 @@ def reliability(
 
 
 def bin_of(confidence: ArrayLike, bins: int = BINS) -> NDArray:
-    """The bin of `reliability`, 0 to bins - 1, that each value lies in; any shape."""
     return np.digitize(confidence, np.linspace(0, 1, bins + 1)[1:-1], right=True)
 
 
 def events(p: NDArray, truth: NDArray, task: str) -> tuple[NDArray, NDArray]:
-    """What a task foretells of each image, with which confidence, and whether it came true, (N, M)
-    each: that the top class is right (multi-class, ordinal), that the image is positive (binary),
-    that it has each label (multi-label)."""
+    """Confidences, and what came true, (N, M) each: that the top class is right, or that the image
+    is positive (binary) or has each label (multi-label)."""
     if task not in ARGMAX:
         return p, truth
     top = p.argmax(axis=1)[:, None]
@@ -40,30 +34,22 @@ def events(p: NDArray, truth: NDArray, task: str) -> tuple[NDArray, NDArray]:
 
 
 def ece(confidence: ArrayLike, came_true: ArrayLike, *, bins: int = BINS) -> float:
-    """Expected calibration error: the mean over events of |frequency - mean confidence| in the
-    event's bin, a fraction.
-
-    Naeini et al., AAAI 2015; Guo et al., ICML 2017, equation 3. Few events per bin bias it up."""
+    """Expected calibration error: mean over events of |frequency - mean confidence| in their bin
+    (Guo et al., ICML 2017, equation 3). Few events per bin bias it up."""
     count, foretold, seen = reliability(confidence, came_true, bins=bins)
     return float(np.nansum(count * np.abs(seen - foretold)) / count.sum())
 
 
 def brier(p: NDArray, truth: NDArray, task: str) -> NDArray:
-    """(N,) squared error of each image's probabilities (N, K) against bool truth; their mean is the
-    Brier score.
-
-    Brier 1950. Binary: of the positive class, 0…1. Multi-class and ordinal: summed over classes,
-    0…2, as Brier and scikit-learn do. Multi-label: mean over labels, 0…1."""
+    """(N,) squared errors, whose mean is the Brier score: of the positive class (binary), summed
+    over classes, 0…2 (multi-class, ordinal; Brier 1950), or the mean over labels."""
     squares = (p - truth) ** 2
     return squares.sum(axis=1) if task in ARGMAX else squares.mean(axis=1)
 
 
 def average_precision(scores: NDArray, truth: NDArray) -> float:
-    """Mean over columns with a positive of the sum over thresholds of (gain in recall) * precision;
-    scores, truth (N, K).
-
-    The step-wise area under the precision-recall curve, as scikit-learn's. NaN without any
-    positive."""
+    """Step-wise area under the precision-recall curve, as scikit-learn's, mean over the columns of
+    scores and truth (N, K) with a positive; NaN without any."""
     found = []
     for s, t in zip(scores.T, truth.T):
         order = np.argsort(-s, kind="stable")

@@ -18,10 +18,8 @@ def checked(
     """Probabilities and bool truth, (N, K) each; for binary of the positive class alone, (N, 1)."""
     binary, labelled = choose("task", task, TASKS) == "binary", task == "multi-label"
     if binary and positive not in (0, 1):
-        raise ValueError(
-            f"A binary task needs positive=0 or positive=1, got {positive!r}: name the class that "
-            f"sensitivity is about (BreastMNIST: 0, malignant). {ONE_VS_REST}"
-        )
+        need = f"A binary task needs positive=0 or positive=1, got {positive!r}"
+        raise ValueError(f"{need} (BreastMNIST: 0, malignant). {ONE_VS_REST}")
     p, y = np.asarray(probabilities, dtype=float), np.asarray(labels)
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 and not labelled else y
     p = p[:, None] if p.ndim == 1 and binary else p
@@ -31,22 +29,18 @@ def checked(
         raise ValueError(
             f"probabilities {np.shape(probabilities)} and labels {np.shape(labels)} do not fit "
             f"{task}: pass (N, K), for binary (N, 2) or (N,), with labels (N,), for multi-label "
-            f"(N, K); N > 0. {ONE_VS_REST if binary and k > 2 else ''}"
+            f"(N, K); N > 0. {ONE_VS_REST * (binary and k > 2)}"
         )
     bad = ~((p >= -1e-6) & (p <= 1 + 1e-6))  # runtimes overshoot by a rounding; NaN fails both
     if bad.any():
-        raise ValueError(
-            f"{bad.sum()} of {p.size} probabilities lie outside [0, 1], first in row "
-            f"{bad.any(axis=1).argmax()}: apply softmax or sigmoid to logits; NaN means that "
-            "training diverged."
-        )
+        row = f"lie outside [0, 1], first in row {bad.any(axis=1).argmax()}"
+        cure = "apply softmax or sigmoid to logits; NaN means that training diverged"
+        raise ValueError(f"{bad.sum()} of {p.size} probabilities {row}: {cure}.")
     classes = np.arange(k if task in ARGMAX else 2)
     if not np.isin(y, classes).all():
-        raise ValueError(
-            f"labels must be integers from 0 to {classes[-1]}, got "
-            f"{np.setdiff1d(y, classes)[:5].tolist()}: number classes as the columns are, and drop "
-            f"images without a label. {ONE_VS_REST if binary else ''}"
-        )
+        got = f"from 0 to {classes[-1]}, got {np.setdiff1d(y, classes)[:5].tolist()}"
+        cure = f"drop images without a label. {ONE_VS_REST * binary}"
+        raise ValueError(f"labels must be integers {got}: {cure}")
     if binary:
         return p[:, [int(positive) if k == 2 else 0]], (y == positive)[:, None]
     return p, y == 1 if labelled else y[:, None] == classes
@@ -63,28 +57,23 @@ def checked_pair(
 
 
 def called(p: NDArray, task: str, thresholds: ArrayLike | None) -> tuple[NDArray, NDArray]:
-    """The answers, bool (N, K): the arg max alone, or where probability >= threshold; and the
-    thresholds, () or (K,)."""
+    """The answers, bool (N, K), and the thresholds, () or (K,)."""
     k, cut = p.shape[1], np.asarray(0.5 if thresholds is None else thresholds, dtype=float)
     if cut.shape not in ((), (k,)) or not ((cut >= 0) & (cut <= 1)).all():
-        raise ValueError(
-            f"thresholds must be one number in [0, 1]{f', or {k} of them' * (k > 1)}, got "
-            f"{thresholds!r}: choose on validation, or leave None for 0.5."
-        )
+        need = f"one number in [0, 1]{f', or {k} of them' * (k > 1)}, got {thresholds!r}"
+        raise ValueError(f"thresholds must be {need}: choose on validation, or leave None for 0.5.")
     return p.argmax(axis=1)[:, None] == np.arange(k) if task in ARGMAX else p >= cut, cut
 
 
 def right_answers(answers: NDArray, truth: NDArray, task: str) -> NDArray:
-    """Bool (N, K): whether each answer is right; where one class is answered, every column says
-    whether it is the image's."""
+    """Bool (N, K): whether each answer is right; where one class is answered, in every column."""
     if task in ARGMAX:
         return np.repeat((answers & truth).any(axis=1, keepdims=True), truth.shape[1], axis=1)
     return answers == truth
 
 
 def class_columns(task: str, positive: int | None, *arrays: NDArray) -> list[NDArray]:
-    """`arrays` with a column per class in the order of the indices: a binary task has only that of
-    the positive class."""
+    """`arrays`, of which binary ones have the positive class alone, with a column per class."""
     if task != "binary":
         return list(arrays)
     both = ([x, ~x if x.dtype == bool else 1 - x] for x in arrays)
@@ -92,5 +81,4 @@ def class_columns(task: str, positive: int | None, *arrays: NDArray) -> list[NDA
 
 
 def notes_of(told: Mapping[str, bool]) -> tuple[str, ...]:
-    """The notes that hold."""
     return tuple(note for note, holds in told.items() if holds)

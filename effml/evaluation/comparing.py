@@ -9,14 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from effml.evaluation.auroc import Difference, paired_auroc
 from effml.evaluation.checks import ARGMAX, called, checked_pair, class_columns
-from effml.evaluation.intervals import NAN, Interval, over_images
-from effml.evaluation.paired import (
-    agreement,
-    mcnemar,
-    non_inferiority,
-    paired_proportions,
-    paired_scores,
-)
+from effml.evaluation.intervals import NAN, Interval, over_images, wilson
+from effml.evaluation.paired import mcnemar, non_inferiority, paired_proportions, paired_scores
 from effml.evaluation.scores import Scores, evaluate
 
 if TYPE_CHECKING:
@@ -56,9 +50,8 @@ def compare_predictions(
     Returns:
         DataFrame: both models, difference (second minus first) with its paired 95 % interval low,
         high, two-sided p, verdict where higher is better, note. AUROC: DeLong. Shares of right
-        answers: Tango, p McNemar (multi-label accuracy: normal, over images). Balanced accuracy,
-        Brier, ECE, worst-class recall: bootstrap, stratified by class. Agreement, the share of
-        equal answers with its own interval: in the second column. NaN or "": does not apply.
+        answers: Tango, p McNemar (multi-label: normal, over images). Others: bootstrap. Agreement,
+        the share of equal answers, stands in the second column. NaN or "": does not apply.
 
     Raises:
         ValueError: on input that cannot be scored or paired.
@@ -118,10 +111,8 @@ def _guessed(shape: tuple[int, ...], labels: NDArray) -> str:
     """The task that probabilities of this shape and these labels speak of."""
     if labels.ndim == 2 and labels.shape[1] > 1:
         if (labels.sum(axis=1) == 1).all():
-            raise ValueError(
-                "Each row of labels has a single 1: pass labels.argmax(axis=1) if an image has one "
-                'class, or task="multi-label" if it may have several.'
-            )
+            cure = 'pass labels.argmax(axis=1), or task="multi-label" if there may be several'
+            raise ValueError(f"Each row of labels has a single 1: {cure}.")
         return "multi-label"
     return "binary" if len(shape) == 1 or shape[1] < 3 else "multi-class"
 
@@ -131,24 +122,20 @@ def _each(threshold: float | Sequence[Any] | None, task: str) -> tuple[Any, Any]
     if threshold is None:
         return None, None
     if task in ARGMAX:
-        raise ValueError(
-            f"threshold has no effect on a {task} task, whose answer is the arg max: leave it out."
-        )
+        raise ValueError(f"threshold has no effect on a {task} task (arg max): leave it out.")
     if np.ndim(threshold) == 0:
         return threshold, threshold
     if len(threshold) != 2 or np.ndim(threshold) != (2 if task == "multi-label" else 1):
-        raise ValueError(
-            f"threshold={threshold!r}: give one number for both models, or one for each (binary: "
-            "(2,), multi-label: (2, K))."
-        )
+        need = "one number for both models, or one for each (binary: (2,), multi-label: (2, K))"
+        raise ValueError(f"threshold={threshold!r}: give {need}.")
     return threshold[0], threshold[1]
 
 
 def _answered(
     answers: list[NDArray], positive: int | None, names: tuple[str, str], margin: float
 ) -> Rows:
-    """What class indices (N,) tell apart: the answers of both models, those of the second at the
-    threshold of the first, and the true ones; `positive` is None but for binary."""
+    """Rows of class indices (N,): the answers of both models, those of the second at the threshold
+    of the first, and the true ones; `positive` is None but for binary."""
     (a, b, b_at_a, y), (first, second) = answers, names
     right_a, right_b, sheet = a == y, b == y, {}
     sides = {"sensitivity": y == positive, "specificity": y != positive}
@@ -156,17 +143,17 @@ def _answered(
         for where, x in (("", b), (f" at {first}'s threshold", b_at_a)):
             found = paired_proportions(right_a[these], (x == y)[these])
             sheet[name + where] = _row(found, "", margin)
-    test, table = mcnemar(right_a, right_b), agreement(a, b, y)
+    test, classes = mcnemar(right_a, right_b), np.unique(y)
     note = f"McNemar, {test.method}: only {first} right {test.only_a}, only {second} right "
     sheet["accuracy"] = _row(paired_proportions(right_a, right_b), f"{note}{test.only_b}", margin)
-    each = table.drop(index="all")
-    worst, least = each.change.idxmin(), each.agreement.idxmin()
+    changes = [right_b[y == c].mean() - right_a[y == c].mean() for c in classes]
+    equal = [(a == b)[y == c].mean() for c in classes]
+    worst, least = classes[np.argmin(changes)], classes[np.argmin(equal)]
     change = paired_proportions(right_a[y == worst], right_b[y == worst])
     row = _row(change, f"class {worst}, named after looking")
     sheet["worst change of a class's recall"] = row | {"p": NAN}
-    note = f"share of equal answers; the least in class {least}, {each.agreement[least]:.3f}"
-    share = tuple(table.loc["all", ["agreement", "agreement_low", "agreement_high"]])
-    return sheet | {"agreement": _own(share, note)}
+    note = f"share of equal answers; the least in class {least}, {min(equal):.3f}"
+    return sheet | {"agreement": _own(wilson(a == b), note)}
 
 
 def _labelled(truth: NDArray, a: NDArray, b: NDArray, margin: float) -> Rows:

@@ -18,8 +18,7 @@ def normal(value: float, error: float, *, least: float = 0) -> Interval:
 
 
 def logit(value: float, error: float) -> Interval:
-    """`value` in [0, 1], its interval normal on the scale of log(value / (1 - value)), with the
-    error that the delta method gives."""
+    """`value` in [0, 1], its interval normal in log-odds, with the delta method's error."""
     from scipy import special
 
     if not 0 < value < 1 or not error > 0:
@@ -58,17 +57,11 @@ def paired_bootstrap(
     strata: ArrayLike | None = None,
 ) -> tuple[Any, Any, Any]:
     """(value, low, high) of `statistic(*arrays)`, a number or an array of them, by the percentile
-    bootstrap over images.
-
-    Every one of `n` resamples takes the same rows of all `arrays` (N, …), with replacement, within
-    each of `strata` (N,), usually the labels, so that no class is lost. Resamples whose statistic
-    is NaN are left out. Efron & Tibshirani, An Introduction to the Bootstrap (1993), ch. 13.
-    ValueError where the rows do not match or there are none."""
+    bootstrap over images (Efron & Tibshirani 1993, ch. 13): `n` times the same rows of all `arrays`
+    (N, …), with replacement, within each of `strata` (N,). A statistic of NaN is left out."""
     rows = [len(array) for array in (*arrays, *([] if strata is None else [strata]))]
     if len(set(rows)) != 1 or not rows[0]:
-        raise ValueError(
-            f"arrays and strata have {rows} rows: pass N > 0 of the same images in the same order."
-        )
+        raise ValueError(f"arrays have {rows} rows: pass N > 0, the same images in the same order.")
     strata = np.zeros(rows[0]) if strata is None else np.asarray(strata)
     groups = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
     drawn, rng = [], np.random.default_rng(seed)

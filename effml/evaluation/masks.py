@@ -52,12 +52,10 @@ def evaluate_masks(
         seed: of the bootstrap.
 
     Returns:
-        MaskScores: Dice = 2 |A ∩ B| / (|A| + |B|) with a percentile bootstrap over images (2 000),
-        IoU = |A ∩ B| / |A ∪ B|; both masks empty: 1, one of them: 0. The 95 % Hausdorff distance is
-        the larger of the two directed 95th percentiles (linear interpolation) of the distances from
-        each surface pixel of one mask to the nearest of the other, as in MONAI; medpy pools both
-        directions. Surface pixels have a neighbour (4 in 2-D, 6 in 3-D) outside the mask or image.
-        Images with an empty mask have no distance: they are left out, counted and noted.
+        MaskScores: Dice with a percentile bootstrap over images, IoU; both masks empty: 1, one of
+        them: 0. The 95 % Hausdorff distance is the larger of the two directed 95th percentiles of
+        the distances between surfaces, as in MONAI (medpy pools both directions). Images with an
+        empty mask have no distance: they are left out, counted and noted.
 
     Raises:
         ValueError: on other shapes and values.
@@ -94,30 +92,22 @@ def evaluate_masks(
 def _checked(
     probabilities: ArrayLike, masks: ArrayLike, threshold: float, spacing: float | Sequence[float]
 ) -> tuple[NDArray, NDArray, NDArray]:
-    """The predicted and the true masks, bool, and the size of a pixel along each axis."""
     p, truth = (np.asarray(x) for x in (probabilities, masks))
     p, truth = (x[:, 0] if x.ndim > 3 and x.shape[1] == 1 else x for x in (p, truth))
     if p.shape != truth.shape or p.ndim not in (3, 4) or not p.size:
-        raise ValueError(
-            f"probabilities {np.shape(probabilities)} and masks {np.shape(masks)} do not fit: pass "
-            "(N, H, W) or (N, D, H, W) each, N > 0; score one structure of several at a time."
-        )
+        fit = f"probabilities {np.shape(probabilities)} and masks {np.shape(masks)} do not fit"
+        raise ValueError(f"{fit}: pass (N, H, W) or (N, D, H, W), one structure at a time, N > 0.")
     if not ((p >= -1e-6) & (p <= 1 + 1e-6)).all() or not np.isin(truth, (0, 1)).all():
-        raise ValueError(
-            "probabilities must be finite and in [0, 1], masks 0 or 1: apply sigmoid to logits; "
-            "for one structure of several pass `masks == index`."
-        )
+        cure = "apply sigmoid to logits; for one structure of several pass `masks == index`"
+        raise ValueError(f"probabilities must be finite and in [0, 1], masks 0 or 1: {cure}.")
     size = np.full(p.ndim - 1, spacing) if np.ndim(spacing) == 0 else np.asarray(spacing)
     if not 0 < threshold <= 1 or size.shape != (p.ndim - 1,) or not (size > 0).all():
-        raise ValueError(
-            f"threshold={threshold}, spacing={spacing}: give a threshold above 0 and at most 1, "
-            f"and a pixel's size above 0, one number or {p.ndim - 1} of them."
-        )
+        need = f"above 0: a threshold up to 1, a pixel's size, one number or {p.ndim - 1} of them"
+        raise ValueError(f"threshold={threshold}, spacing={spacing}: give numbers {need}.")
     return p >= threshold, truth == 1, size
 
 
 def _share(part: NDArray, whole: NDArray, if_none: float) -> NDArray:
-    """part / whole, and `if_none` where the whole is 0."""
     return np.divide(part, whole, out=np.full(np.shape(whole), float(if_none)), where=whole > 0)
 
 
@@ -131,7 +121,7 @@ def _mean_over_patients(dice: NDArray, groups: ArrayLike | None, seed: int) -> I
 
 
 def _hausdorff95(a: NDArray, b: NDArray, spacing: NDArray) -> float:
-    """Of two bool masks of one shape, neither of them empty; looks only at the box of both."""
+    """Of two bool masks, neither of them empty; looks only at the box of both."""
     from scipy import ndimage
 
     box = ndimage.find_objects((a | b).astype(np.uint8))[0]

@@ -1,5 +1,4 @@
-"""Operating points: a threshold chosen on validation for what the model is for, then applied
-unchanged to test."""
+"""Operating points: a threshold chosen on validation, then applied unchanged to test."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -49,7 +48,7 @@ ABOUT = {"screening": ("positive", "sensitivity"), "confirmation": ("negative", 
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A threshold on the positive class's probability, and what it achieves where it was chosen."""
+    """A threshold on the positive class's probability, and what it achieves on validation."""
 
     threshold: float  # the answer is positive where probability >= threshold
     aim: str
@@ -128,27 +127,19 @@ def operating_point(
 
 
 def _refuse(aim: str, at_least: float, confidence: float | None, truth: NDArray) -> None:
-    asked = f"at_least={at_least!r}"
     if not 0 < at_least <= 1:
-        raise ValueError(
-            f"{asked} is not allowed: give a fraction above 0 and at most 1, such as 0.95."
-        )
+        raise ValueError(f"at_least={at_least!r} is not allowed: give a fraction above 0, up to 1.")
     if confidence is not None and (aim == "youden" or not 0 < confidence < 1 or at_least == 1):
-        raise ValueError(
-            f"confidence={confidence!r} with aim={aim!r} and {asked} is not allowed: give a chance "
-            "between 0 and 1 to screening or confirmation with at_least below 1, or leave it out."
-        )
+        need = "give a chance between 0 and 1 to screening or confirmation with at_least below 1"
+        raise ValueError(f"confidence={confidence!r} with {aim} and {at_least!r}: {need}.")
     if truth.all() or not truth.any():
-        raise ValueError(
-            f"{truth.sum()} of {len(truth)} images are positive: choose a threshold on a "
-            "validation split that holds both classes, or keep 0.5."
-        )
+        cure = "choose a threshold on a validation split that holds both classes, or keep 0.5"
+        raise ValueError(f"{truth.sum()} of {len(truth)} images are positive: {cure}.")
 
 
 def _too_few(
     sizes: dict[str, int], aim: str, at_least: float, confidence: float | None
 ) -> dict[str, bool]:
-    """Notes on too few cases of the classes that the aim is about."""
     needed, told = max(FEWEST, 0 if aim == "youden" else round(1 / max(1 - at_least, 1e-9))), {}
     for name, rate in [ABOUT[aim]] if aim in ABOUT else ABOUT.values():
         n = sizes[name]
@@ -164,20 +155,14 @@ def _too_few(
 
 def promise(missed: ArrayLike, cases: ArrayLike, *, at_least: float = 0.95) -> NDArray:
     """Chance that a threshold moved until `missed` of `cases` on validation are wrong keeps
-    `at_least` right on all patients like those of validation: P(Binomial(cases, 1 - at_least) >
-    missed), whatever the scores are, so long as they are continuous (with ties it is more). Arrays
-    broadcast.
-
-    Wilks, Annals of Mathematical Statistics 12:91 (1941): the share of positives below the
-    (missed + 1)th lowest score of n of them is Beta(missed + 1, n - missed). With 21 positives and
-    one missed (0.952 on validation) the chance is 0.28."""
+    `at_least` right on all patients like those: P(Binomial(cases, 1 - at_least) > missed) (Wilks,
+    Annals of Mathematical Statistics 12:91, 1941; with ties more). 1 of 21 missed: 0.28."""
     from scipy.stats import binom
 
     return binom.sf(missed, cases, 1 - at_least)
 
 
 def _assured(cases: int, at_least: float, confidence: float | None) -> float:
-    """The share of `cases` to get right on validation for a `promise` of `confidence`."""
     if confidence is None:
         return at_least
     allowed = int((promise(np.arange(cases), cases, at_least=at_least) >= confidence).sum()) - 1
@@ -205,9 +190,8 @@ def achieved(
 
     Returns:
         DataFrame: threshold; val_sensitivity, val_specificity; promise, the chance that a threshold
-        so chosen keeps the aim (NaN for youden); on test sensitivity and specificity, each with its
-        Wilson _low and _high; kept, whether the aim holds on test (None for youden, and where test
-        has no case of the class that the aim is about: the note says so); note.
+        so chosen keeps the aim; on test sensitivity and specificity, each with _low and _high;
+        kept, whether the aim holds on test (None: unknown, or youden); note.
 
     Raises:
         ValueError: on input that cannot be scored, and as `operating_point`.

@@ -1,8 +1,6 @@
-"""Two models on the same images: is the compressed one as good? McNemar, Tango's interval,
-agreement, non-inferiority. `compare_predictions` (comparing.py) puts them together."""
+"""Two models on the same images: McNemar, Tango's interval, bootstrap, non-inferiority."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,18 +8,14 @@ from numpy.typing import ArrayLike, NDArray
 from effml.evaluation.auroc import Difference
 from effml.evaluation.calibration import BINS, bin_of, brier, events
 from effml.evaluation.checks import ARGMAX, called, checked_pair, class_columns, right_answers
-from effml.evaluation.intervals import NAN, Z95, columns, paired_bootstrap, wilson
-
-if TYPE_CHECKING:
-    import pandas
+from effml.evaluation.intervals import NAN, Z95, paired_bootstrap
 
 EXACT_BELOW = 25
 
 
 @dataclass(frozen=True)
 class McNemar:
-    """How many images only one of two models gets right, and the p of that split under equal
-    chances."""
+    """How many images only one of two models gets right, and the p of that split."""
 
     only_a: int
     only_b: int
@@ -30,12 +24,9 @@ class McNemar:
 
 
 def mcnemar(right_a: ArrayLike, right_b: ArrayLike) -> McNemar:
-    """McNemar's test (Psychometrika 12:153, 1947) on 0/1 or bool (N,): which images each model gets
-    right.
-
-    Two-sided exact binomial where fewer than 25 images are right for one alone, else chi-square
-    with Edwards' continuity correction, (|b - c| - 1)² / (b + c), not below 0. ValueError on other
-    shapes and values."""
+    """McNemar's test (Psychometrika 12:153, 1947) on 0/1 (N,), the images each model gets right: a
+    two-sided exact binomial where fewer than 25 are right for one alone, else chi-square with
+    Edwards' continuity correction."""
     from scipy.stats import binomtest, chi2
 
     a, b = _right(right_a, right_b)
@@ -49,12 +40,9 @@ def mcnemar(right_a: ArrayLike, right_b: ArrayLike) -> McNemar:
 
 
 def paired_proportions(right_a: ArrayLike, right_b: ArrayLike) -> Difference:
-    """The share of right answers of B minus that of A on the same images, 0/1 or bool (N,), with
-    McNemar's p.
-
-    Give the positive images alone and it is the difference in sensitivity. The interval is Tango's
-    score interval (Statistics in Medicine 17:891, 1998), which unlike a bootstrap stays open where
-    the models never differ: then it is ± 3.84 / (N + 3.84). NaN where N is 0."""
+    """The share of right answers, 0/1 (N,), of B minus that of A, McNemar's p and Tango's score
+    interval (Statistics in Medicine 17:891, 1998), which unlike a bootstrap stays open where the
+    models never differ: ± 3.84 / (N + 3.84). NaN where N is 0."""
     a, b = _right(right_a, right_b)
     if not len(a):
         return Difference(a=NAN, b=NAN, difference=NAN, low=NAN, high=NAN)
@@ -80,11 +68,8 @@ def paired_scores(
     n: int = 2000,
     seed: int = 0,
 ) -> dict[str, Difference]:
-    """balanced_accuracy, brier, ece and worst_class_recall, as `evaluate` defines them, of B minus
-    those of A, each at its own of `thresholds`.
-
-    Intervals by `paired_bootstrap`, stratified by class but for multi-label; classes keep their
-    weight in the balanced accuracy. Brier and ECE are better when lower. p is NaN."""
+    """balanced_accuracy, brier, ece, worst_class_recall of B minus those of A, each at its own of
+    `thresholds`, by `paired_bootstrap`, stratified by class but for multi-label. p is NaN."""
     *chances, truth = checked_pair(p_a, p_b, labels, task, positive)
     answers = [called(p, task, cut)[0] for p, cut in zip(chances, thresholds)]
     parts = [_parts(p, truth, x, task) for p, x in zip(chances, answers)]
@@ -108,29 +93,6 @@ def paired_scores(
     return {name: Difference(**dict(zip(fields, row))) for name, row in zip(names, table)}
 
 
-def agreement(answers_a: ArrayLike, answers_b: ArrayLike, labels: ArrayLike) -> "pandas.DataFrame":
-    """How often two models give the same answer, right or wrong: class indices (N,), and the true
-    ones.
-
-    Rows: "all", then each class of `labels`; columns: n, agreement with its Wilson _low and _high,
-    recall_a, recall_b ("all": accuracy) and change = recall_b - recall_a, whose lowest is the class
-    that compression hurts most (Hooker et al., arXiv 1911.05248)."""
-    import pandas
-
-    a, b, y = (np.asarray(x) for x in (answers_a, answers_b, labels))
-    if not a.shape == b.shape == y.shape == (a.size,) or not a.size:
-        raise ValueError(
-            f"answers {a.shape}, {b.shape}, labels {y.shape}: pass (N,) each, of the same images."
-        )
-    table = {
-        name: {"n": m.sum(), **columns(agreement=wilson((a == b)[m]))}
-        | {"recall_a": (a == y)[m].mean(), "recall_b": (b == y)[m].mean()}
-        for name, m in {"all": np.ones(len(y), bool), **{c: y == c for c in np.unique(y)}}.items()
-    }
-    table = pandas.DataFrame.from_dict(table, orient="index").rename_axis("class")
-    return table.assign(change=table.recall_b - table.recall_a)
-
-
 def non_inferiority(difference_low: float, difference_high: float, margin: float) -> str:
     """Whether a new model is as good as the old one, from the interval of their difference.
 
@@ -142,8 +104,8 @@ def non_inferiority(difference_low: float, difference_high: float, margin: float
         margin: the loss that would not matter, > 0, in the same unit, named before looking.
 
     Returns:
-        str: "non-inferior", the whole interval lies above -margin; "inferior", the whole of it
-        lies below; else, and where a bound is NaN, "inconclusive".
+        "non-inferior" or "inferior" where the whole interval lies above or below -margin, else
+        "inconclusive".
 
     Raises:
         ValueError: on a margin not above 0, or bounds in the wrong order.
@@ -153,10 +115,9 @@ def non_inferiority(difference_low: float, difference_high: float, margin: float
         'non-inferior'
     """
     if not margin > 0 or difference_low > difference_high:
-        raise ValueError(
-            f"low={difference_low}, high={difference_high}, margin={margin} is not allowed: give "
-            "bounds in order and a margin above 0, the loss that would not matter, such as 0.01."
-        )
+        given = f"low={difference_low}, high={difference_high}, margin={margin}"
+        need = "bounds in order, and a margin above 0, the loss that would not matter"
+        raise ValueError(f"{given} is not allowed: give {need}.")
     if difference_low > -margin:
         return "non-inferior"
     return "inferior" if difference_high < -margin else "inconclusive"
@@ -165,15 +126,12 @@ def non_inferiority(difference_low: float, difference_high: float, margin: float
 def _right(right_a: ArrayLike, right_b: ArrayLike) -> tuple[NDArray, NDArray]:
     a, b = np.asarray(right_a), np.asarray(right_b)
     if a.shape != (a.size,) or a.shape != b.shape or not np.isin(np.append(a, b), (0, 1)).all():
-        raise ValueError(
-            f"right_a {a.shape} and right_b {b.shape} must be 0/1 (N,): pass `answers == labels`."
-        )
+        raise ValueError(f"{a.shape} and {b.shape} must be 0/1 (N,): pass `answers == labels`.")
     return a == 1, b == 1
 
 
 def _parts(p: NDArray, truth: NDArray, answers: NDArray, task: str) -> NDArray:
-    """(N, 2 + BINS): what each image adds to balanced accuracy, Brier score, and the excess of
-    confidence in every bin."""
+    """(N, 2 + BINS): what each image adds to balanced accuracy, Brier score, each bin's excess."""
     n, usable = len(p), truth.any(axis=0) & ~truth.all(axis=0)
     right = right_answers(answers, truth, task)[:, usable]
     sides = [truth[:, usable]] if task in ARGMAX else [truth[:, usable], ~truth[:, usable]]

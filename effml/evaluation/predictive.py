@@ -1,5 +1,4 @@
-"""What an answer is worth to a patient: predictive values, which move with the prevalence where the
-model is used."""
+"""What an answer is worth to a patient: predictive values, which move with the prevalence."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +15,9 @@ def predictive_values(rates: Any, prevalence: ArrayLike) -> "pandas.DataFrame":
     """PPV and NPV at each prevalence, with 95 % intervals.
 
     Bayes: PPV = 1 / (1 + odds * (1 - specificity) / sensitivity), odds = (1 - prevalence) /
-    prevalence, and its mirror for NPV. The prevalence is taken as known, and sensitivity and
-    specificity as what they were on test: a change of patients or devices is not in the intervals.
-    These put the Wilson intervals of both rates together by Donner & Zou's ratio (Statistical
-    Methods in Medical Research 21:347, 2012), and stay open where a rate is 1.
+    prevalence, and its mirror for NPV. The intervals put those of both rates together by Donner &
+    Zou's ratio (Statistical Methods in Medical Research 21:347, 2012); a change of patients or
+    devices is not in them.
 
     Args:
         rates: the sensitivity and specificity with _low and _high: a `Scores` of `evaluate`, an
@@ -58,8 +56,7 @@ def predictive_values(rates: Any, prevalence: ArrayLike) -> "pandas.DataFrame":
 
 
 def _ratio(one: NDArray, other: NDArray) -> Interval:
-    """(value, low, high) of the ratio of two independent shares given as (value, low, high) each:
-    MOVER-R."""
+    """The ratio of two independent shares: MOVER-R."""
     (a, a_low, a_high), (b, b_low, b_high) = one, other
     with np.errstate(divide="ignore", invalid="ignore"):
         at_low, at_high = (

@@ -60,13 +60,11 @@ def evaluate(
         task: "binary", "multi-class", "ordinal" or "multi-label".
         positive: index of the positive class of a binary task (BreastMNIST: 0, malignant).
         thresholds: the answer is positive where probability >= threshold: a number, or for
-            multi-label (K,); chosen on validation (`operating_point`), 0.5 if not given.
-            Multi-class and ordinal tasks do not use it: the largest probability is the answer.
+            multi-label (K,); 0.5 if not given. Multi-class and ordinal tasks answer by arg max.
 
     Returns:
-        Scores: AUROC with DeLong's interval on the logit scale (`auroc_interval`); proportions
-        with Wilson's, but for multi-label accuracy, whose labels are dependent within an image: the
-        normal interval of a mean over images. NaN is undefined, and `notes` say why.
+        Scores: AUROC with DeLong's interval in log-odds; proportions with Wilson's (multi-label
+        accuracy: normal, over images). NaN is undefined, and `notes` say why.
 
     Raises:
         ValueError: on input that cannot be scored; the message says what to do.
@@ -79,7 +77,7 @@ def evaluate(
     answers, cut = called(p, task, thresholds)
     right, shares = right_answers(answers, truth, task), truth.mean(axis=0)
     usable, argmax = (shares > 0) & (shares < 1), task in ARGMAX
-    auroc = auroc_interval(p, truth, truth.argmax(axis=1) if argmax else None, scale="logit")
+    auroc = auroc_interval(p, truth, truth.argmax(axis=1) if argmax else None)
     majority = shares.max() if argmax else np.maximum(shares, 1 - shares).mean()
     accuracy = (over_images if task == "multi-label" else wilson)(right.mean(axis=1))
     rates = [wilson(right[x]) if task == "binary" else (NAN,) * 3 for x in (truth, ~truth)]

@@ -1,17 +1,10 @@
-"""What a block of code costs: seconds, joules with a range, peak memory, and where each figure
-comes from.
+"""What a block of code costs: seconds, joules with a range, peak memory, and the source of each.
 
-Joules are *net*: what would not have been used without the work. A counter that all programs share
-is read at both ends (gross), its idle power is taken off, and of the rest we count our part of the
-CPU seconds that were busy in the meantime:
+Joules are *net*, without what is drawn anyway: of a counter that all programs share we take
     energy_j = own / busy CPU seconds × (gross_energy_j − idle_w × seconds).
-energy_low_j and energy_high_j hold the error of the instrument. The high end also holds all that
-was drawn above idle, because CPU time cannot tell whose work woke the chip.
-
-Threads that share a computation wait for each other in a busy loop, so beside another program the
-same work takes more CPU seconds and joules (1.4 to 2.5 times on two CPUs). With one thread the
-figure is unaffected. `OMP_WAIT_POLICY=passive` slows many short operations (MobileNetV2 3 times),
-so it is not the default. Notebook 93 measures it; `others_cpu` tells when to doubt a figure.
+The ends hold the instrument's error, the high one also all that was drawn above idle: CPU time
+cannot tell whose work woke the chip. Threads that wait for each other beside another program burn
+more CPU time (1.4 to 2.5 times on two CPUs; notebook 93): `others_cpu` says when to doubt a figure.
 """
 
 import math
@@ -36,25 +29,22 @@ METERS: dict[str, Callable[[str], Finish]] = {
     "cpu-time × TDP": cpu_time,
     "none": none,
 }
-"""Sources of energy. Each is started by calling it with a device, and returns what stops it;
-Unavailable says why not."""
+"""Each is started by calling it with a device, and returns what stops it, or is Unavailable."""
 
 ORDER = {
     "cpu": ("rapl", "battery", "wattmeter", "cpu-time × TDP"),
     "cuda": ("nvml", "battery", "none"),
     "host": ("rapl", "wattmeter", "cpu-time × TDP"),
 }
-"""What is tried, best first, for work on the CPU, on a GPU, and for the CPU which feeds that GPU.
-The last always works."""
+"""What is tried, best first, for work on the CPU, on a GPU, and for that GPU's host."""
 
 AFTERWARDS = ("wattmeter", "cpu-time × TDP", "none")
-"""What needs no more than the window, and so can step in for a source that lost track."""
+"""What needs only the window, and so can step in for a source that lost track."""
 
 
 @dataclass
 class Cost(Energy):
-    """What `measure` fills when the block ends. Joules are net and of this process and its
-    children; NaN means unknown."""
+    """What `measure` fills when the block ends; NaN is unknown."""
 
     seconds: float = math.nan
     peak_memory_bytes: float = math.nan
@@ -70,17 +60,15 @@ class Cost(Energy):
 def measure(device: str = "cpu") -> Iterator[Cost]:
     """Measure time, energy and peak memory of any block of code; no recipe is needed.
 
-    An exception in the block passes through, and the cost up to it stands. Blocks may lie inside
-    one another. A meter that fails gives its place to the next, and its reason to `reason`.
+    An exception passes through, and the cost up to it stands. Blocks may lie inside one another.
 
     Args:
         device: where the work is done: "cpu", or "cuda" for one GPU together with its host.
 
     Returns:
         A context manager that gives a `Cost`, filled when the block ends: `seconds`; `energy_j`
-        with `energy_low_j` and `energy_high_j` (net joules; NaN where unknown), `energy_source`
-        and `reason`; `peak_memory_bytes`; `others_cpu`, the fraction of the machine's CPU time
-        that other programs took.
+        with `energy_low_j` and `energy_high_j` (net joules; NaN where unknown), `energy_source`,
+        `reason`; `peak_memory_bytes`; `others_cpu`, the share of CPU time that others took.
 
     Raises:
         RuntimeError: before the block, if EFFML_METER or EFFML_WATTS_PER_CPU is wrong.
@@ -113,8 +101,8 @@ def measure(device: str = "cpu") -> Iterator[Cost]:
 
 
 def sources(device: str) -> Sequence[str]:
-    """What to try for `device`, best first: measured, declared, estimated. If EFFML_METER asks for
-    one, no other steps in. RuntimeError for a wrong setting, before the work begins."""
+    """What to try for `device`, best first; if EFFML_METER asks for one, that alone. RuntimeError
+    for a wrong setting, before the work begins."""
     watts_per_cpu()
     asked = os.environ.get("EFFML_METER", "")
     if not asked:
@@ -127,11 +115,9 @@ def sources(device: str) -> Sequence[str]:
 
 
 def start(device: str, names: Sequence[str], host: bool = True) -> Finish:
-    """Start the first of `names` that is to be had, and beside a GPU's the best of the `host`. What
-    it or a better one lacks becomes the reason; the next that can steps in for one that lost track
-    on the way."""
-    lacking: list[str] = []
-    started: dict[str, Finish] = {}
+    """Start the first of `names` that is to be had, and beside a GPU's the best of the `host`; the
+    next steps in for one that lost track. What was lacking becomes the reason."""
+    lacking, started = [], {}
     for name in names:
         if started and name not in AFTERWARDS:
             continue

@@ -1,25 +1,18 @@
-"""Grams of CO2 for joules, from a table of countries: the reader says the country, nobody looks up
-an address."""
+"""Grams of CO2 for joules, from a table of countries."""
 
 import csv
 from functools import lru_cache
 from pathlib import Path
 
 RANGE = 1.4
-"""Low and high are the intensity ÷ and × this. Two public tables, Ember's (by what a country
-generates) and that of Electricity Maps for 2024 (by what it uses), differ by less than this in 90
-of 100 countries; by 11 % in the median one."""
+"""Low and high are the intensity ÷ and × this: the tables of Ember (what a country generates) and
+Electricity Maps (what it uses) differ by less in 90 of 100 countries, by 11 % in the median."""
 
 
 @lru_cache
 def intensities() -> list[dict[str, str]]:
-    """Rows of country code (iso), country, year, life-cycle g CO2e per kWh generated (yearly mean),
-    source.
-
-    Figures of Ember as thegreenwebfoundation/co2.js carried them (6628f83f). Left out is what
-    differs by over 30 % from Our World in Data (in saintslab/carbontracker 664ee2a6) or from
-    Electricity Maps.
-    """
+    """Life-cycle g CO2e per kWh generated, yearly means of Ember (co2.js 6628f83f), without what
+    differs by over 30 % from Our World in Data (carbontracker 664ee2a6) or Electricity Maps."""
     with Path(__file__).with_name("grid_intensity.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
@@ -34,8 +27,7 @@ def co2e_g(energy_j: float, *, country: str, pue: float = 1.0) -> tuple[float, f
             1.0 is a laptop, carbontracker takes 1.58.
 
     Returns:
-        The grams, their low and high end (of the intensity: the range of the joules comes on top),
-        and a text that says where the figure comes from.
+        The grams, their low and high end (of the intensity alone), and their source in words.
 
     Raises:
         ValueError: if the country is not in the table, or `pue` is below 1.
@@ -53,7 +45,5 @@ def co2e_g(energy_j: float, *, country: str, pue: float = 1.0) -> tuple[float, f
         raise ValueError(f"pue={pue} is not allowed: give 1 (no cooling or other overhead) or more")
     row, intensity = own[0], float(own[0]["g_per_kwh"])
     grams = energy_j / 3.6e6 * pue * intensity
-    told = (
-        f"{intensity:g} g CO2e/kWh ({row['country']} {row['year']}, {row['source']}), PUE {pue:g}"
-    )
-    return grams, grams / RANGE, grams * RANGE, told
+    told = f"{intensity:g} g CO2e/kWh ({row['country']} {row['year']}, {row['source']})"
+    return grams, grams / RANGE, grams * RANGE, f"{told}, PUE {pue:g}"

@@ -1,5 +1,4 @@
-"""`python -m effml energy`: which sources of energy this machine has, and telling effml what a plug
-meter shows."""
+"""`python -m effml energy`: the sources of energy here, and telling what a plug meter shows."""
 
 import argparse
 import datetime
@@ -20,29 +19,18 @@ as with this in another window:
   python -c "import multiprocessing as m; m.Pool().map(sum, [range(10**10)] * m.cpu_count())"
 On a laptop wait until the battery is full."""
 
-_ACTIONS = {
-    "show": "the sources of energy, which one is used, and why not the others",
-    "calibrate": "measure or tell the idle power of this machine",
-}
-_WATTS = {
-    "--idle-w": "what a plug meter shows when nothing runs",
-    "--load-w": "what it shows with all CPUs busy",
-}
-
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Add the actions to the parser of `energy`; without one it shows."""
     actions = parser.add_subparsers(dest="action", metavar="action")
     parser.set_defaults(action="show")
-    for name, text in _ACTIONS.items():
-        sub = actions.add_parser(name, help=text, description=text)
-    sub.epilog, sub.formatter_class = _BELOW, argparse.RawDescriptionHelpFormatter
-    for name, text in _WATTS.items():
-        sub.add_argument(name, type=float, metavar="W", help=text)
+    actions.add_parser("show", help="the sources of energy, and which one is used")
+    how = {"description": _BELOW, "formatter_class": argparse.RawDescriptionHelpFormatter}
+    sub = actions.add_parser("calibrate", help="measure or tell this machine's idle power", **how)
+    sub.add_argument("--idle-w", type=float, metavar="W", help="the plug meter's when nothing runs")
+    sub.add_argument("--load-w", type=float, metavar="W", help="its with all CPUs busy")
 
 
 def main(given: argparse.Namespace) -> int:
-    """Do what a parser with `add` was given. ValueError for nonsense."""
     try:
         return globals()[f"_{given.action}"](given)
     except RuntimeError as error:  # a setting that measure() would refuse as well
@@ -90,11 +78,9 @@ def _calibrate(given: argparse.Namespace) -> int:
 
 def _plug(idle_w: float | None, load_w: float | None) -> dict[str, float]:
     if idle_w is None or load_w is None:
-        both = "Give both --idle-w and --load-w, as the plug meter showed them"
-        raise ValueError(f"{both}, or neither to measure the counters.")
+        raise ValueError("Give both --idle-w and --load-w, or neither to measure the counters.")
     if not 0 < idle_w < load_w < math.inf:
-        told = f"--idle-w {idle_w:g} --load-w {load_w:g} cannot be"
-        raise ValueError(f"{told}: give watts above 0, and more under load than idle.")
+        raise ValueError(f"0 < {idle_w:g} W idle < {load_w:g} W under load cannot be: read again.")
     return {"idle_w": idle_w, "load_w": load_w, "cpus": os.cpu_count() or 1}
 
 
@@ -103,19 +89,15 @@ def _idle() -> dict[str, float]:
     found, window = _watch(10)
     there = {name: energy for name, energy in found.items() if energy.measured}
     if not there:
-        raise ValueError(
-            "No counter to calibrate here (python -m effml energy says why). With a plug meter: "
-            "python -m effml energy calibrate --idle-w 9 --load-w 31"
-        )
+        plug = "with a plug meter give its --idle-w 9 --load-w 31"
+        raise ValueError(f"No counter to calibrate here (`energy show` says why); {plug}.")
     if (busy := window.busy / (window.seconds * (os.cpu_count() or 1))) > 0.1:
-        others = f"Other programs used {busy:.0%} of the CPUs"
-        raise ValueError(f"{others}, so this is not idle power. Close them and try again.")
+        raise ValueError(f"Other programs used {busy:.0%} of the CPUs. Close them and try again.")
     return {name: round(one.gross_energy_j / window.seconds, 3) for name, one in there.items()}
 
 
 def _watch(seconds: float) -> tuple[dict[str, Energy], Window]:
-    """What every source saw while this process slept. RuntimeError for a wrong setting, before a
-    source starts."""
+    """What every source saw while this process slept. RuntimeError for a wrong setting."""
     sources("cpu")
     devices = {name: "cuda" if name == "nvml" else "cpu" for name in METERS if name != "none"}
     started = {name: start(devices[name], (name, "none"), host=False) for name in devices}

@@ -1,14 +1,10 @@
 """Sources that measure: RAPL, NVML, a discharging battery. Each starts when called and returns what
-stops it.
-
-Errors, as a fraction, are those of the instrument where it measures, not of what lies outside it
-(fans, power supply, screen). Against the plug, the part above idle was off by up to 73 % on average
-(Fahad et al., Energies 12:2204, 2019).
+stops it. Errors are the instrument's, not of what lies outside it (fans, power supply): against the
+plug, the part above idle was off by up to 73 % (Fahad et al., Energies 12:2204, 2019).
 """
 
 import os
 import time
-from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
 from types import ModuleType
@@ -21,23 +17,16 @@ from effml.metering.window import Energy, Finish, Unavailable, Window, joined, o
 POWERCAP = Path("/sys/class/powercap")
 POWER_SUPPLY = Path("/sys/class/power_supply")
 POLL_S = 30.0
-"""Seconds between readings of RAPL's counters. The smallest wrap around at 65.5 kJ: in 65 s at
-1 kW."""
-MOST_LAPTOP_W = 500.0
-"""What no battery gives: USB-C feeds a laptop with 240 W at most."""
-MOST_GPU_W = 2000.0
-"""What no GPU draws: those of 2025 are sold with 1.4 kW. Where NVML tells a limit: twice that."""
+"""Seconds between readings of RAPL's counters: the smallest wrap around in 65 s at 1 kW."""
+MOST_LAPTOP_W, MOST_GPU_W = 500.0, 2000.0  # USB-C gives 240 W; GPUs of 2025 are sold with 1.4 kW
 
 
 def rapl(device: str) -> Finish:
-    """Package and memory of every socket (Intel, and AMD without the memory), from Linux' powercap.
-
-    `psys` is left out, since what it covers is up to the laptop's maker, and so is
-    `intel-rapl-mmio`, the same counters again. Error ±10 %: Intel measures since Haswell
-    (Hackenberg et al., IPDPSW 2015) but memory is off by a constant (Desrochers et al., MEMSYS
-    2016), and AMD models rather than measures (Schöne et al., arXiv 2108.00808). A package that
-    stands still is Unavailable, as is one that begins anew; memory that stands still is left out.
-    """
+    """Package and memory of every socket (Intel, and AMD without the memory), from Linux' powercap;
+    not `psys`, which covers what the maker likes. Error ±10 %: Intel measures since Haswell
+    (Hackenberg et al., IPDPSW 2015), but memory is off by a constant (Desrochers et al., MEMSYS
+    2016), and AMD models (Schöne et al., arXiv 2108.00808). A package that stands still or begins
+    anew is Unavailable; memory that stands still is left out."""
     only_cpu(device)
     zones = [Zone(path, wraps_at) for path, wraps_at in _zones(POWERCAP).items()]
     sampler = Sampler(lambda: [zone.read() for zone in zones], POLL_S)
@@ -46,12 +35,12 @@ def rapl(device: str) -> Finish:
         sampler.stop()
         return sum(zone.joules for zone in zones)
 
-    most_w = sum(zone.most_w for zone in zones)
+    most_w = len(zones) * most_watts()
     stop = counted("rapl", joules, shared=True, most_w=most_w, error=0.10, step_s=0.001)
 
     def finish(window: Window) -> Energy:
         energy = stop(window)
-        for zone in (zone for zone in zones if not zone.joules):
+        for zone in [zone for zone in zones if not zone.joules]:
             name, text = zone.path.name, stood_still(window)
             refuse((zone.package, f"{name}: {text}"))
             energy.reason = joined(energy.reason, f"{name} (memory) is left out: {text}")
@@ -62,51 +51,38 @@ def rapl(device: str) -> Finish:
 
 class Zone:
     """One counter of RAPL, and the joules it counted from the first reading on. It wraps around at
-    `wraps_at` µJ; one that goes back without having been near that has begun anew."""
+    `wraps_at` µJ."""
 
     def __init__(self, path: Path, wraps_at: int) -> None:
         self.path, self.wraps_at, self.joules = path, wraps_at, 0.0
-        self.package, self.most_w = _text(path / "name").startswith("package"), most_watts(path)
+        self.package = _text(path / "name").startswith("package")
         self._last = self._when = None
 
     def read(self) -> None:
-        """Add what it counted since the last reading. Unavailable if that cannot be."""
         now, when, name = _number(self.path / "energy_uj"), time.monotonic(), self.path.name
         last, elapsed = (now, 0.0) if self._last is None else (self._last, when - self._when)
-        moved, most = (now - last) % self.wraps_at * 1e-6, self.most_w * max(elapsed, 2 * POLL_S)
+        moved, most = (now - last) % self.wraps_at * 1e-6, most_watts() * max(elapsed, 2 * POLL_S)
         end, still = self.wraps_at * 1e-6, self.package and not moved and elapsed > POLL_S / 2
         far = f"{name} went from {last * 1e-6:.6g} J to {now * 1e-6:.6g} J (its end: {end:.6g} J)"
         late = f"{name} was not read for {elapsed:.3g} s, enough to wrap around"
         refuse(
             (elapsed > 2 * POLL_S and most >= end, late),
-            (moved > most, f"{far}: at most {self.most_w:.3g} W can be drawn"),
+            (moved > most, f"{far}: at most {most_watts():.3g} W can be drawn"),
             (still, f"{name} did not move in {elapsed:.3g} s"),
         )
         self.joules, self._last, self._when = self.joules + moved, now, when
 
 
-@lru_cache
-def most_watts(zone: Path) -> float:
-    """More than a package, or the memory of one, can draw on average, W.
-
-    200 W and 15 W for each logical CPU (a desktop of 12 threads is sold with 142 W, a server of 16
-    with 180 W), but at most 1 kW: none is sold with more than 500 W (EPYC 9965, Xeon 6980P). Twice
-    the highest limit that the zone itself names and keeps, where that is less: it holds on average
-    over some seconds only.
-    """
-    limits = [0]
-    with suppress(Unavailable):  # no limit can be read
-        if not (zone / "enabled").exists() or _number(zone / "enabled"):
-            for name in ("power_limit", "max_power"):
-                limits += [_number(path) for path in zone.glob(f"constraint_*_{name}_uw")]
-    return min(2e-6 * max(limits) or 1000.0, 200.0 + 15 * (os.cpu_count() or 1), 1000.0)
+def most_watts() -> float:
+    """More than a package, or its memory, can draw: a desktop of 12 threads is sold with 142 W, a
+    server of 16 with 180 W, and none with more than 500 W."""
+    return min(200.0 + 15 * (os.cpu_count() or 1), 1000.0)
 
 
 @lru_cache
 def _zones(powercap: Path) -> dict[Path, int]:
-    """A folder for each socket's package and for its memory, and the µJ at which its counter wraps
-    around. On AMD the dies of a package mirror one counter (mlco2/codecarbon#1274); on Intel each
-    die has its own."""
+    """The folder of each package and memory, and the µJ at which its counter wraps around. On AMD
+    the dies of a package mirror one counter (mlco2/codecarbon#1274), on Intel each has its own."""
     found, amd = {}, "AMD" in machine.cpu()[0]
     for zone in sorted(powercap.glob("intel-rapl:*")):
         name = _text(zone / "name")
@@ -123,13 +99,9 @@ def _zones(powercap: Path) -> dict[Path, int]:
 
 
 def nvml(device: str) -> Finish:
-    """One NVIDIA GPU, board and memory: its counter of millijoules (Volta and newer), else its
-    power every 100 ms.
-
-    Other programs on the GPU count in it. Error ±5 % (so NVML's manual of Fermi and Kepler) and a
-    step of 100 ms; A100 and H100 see only a quarter of the time, so that work in bursts may be off
-    more (Yang et al., SC24, arXiv 2312.02741).
-    """
+    """One NVIDIA GPU with its memory and all programs on it: its counter of millijoules (Volta and
+    newer), else its power every 100 ms. Error ±5 % (NVML's manual) and a step of 100 ms; A100 and
+    H100 see a quarter of the time, so bursts may be off more (Yang et al., arXiv 2312.02741)."""
     refuse((not device.startswith("cuda"), "the work is not on a GPU"))
     pynvml, gpu = _gpu(device)
 
@@ -139,15 +111,12 @@ def nvml(device: str) -> Finish:
         except pynvml.NVMLError as error:
             raise Unavailable(f"NVML says: {error}") from None
 
-    most_w = MOST_GPU_W
-    with suppress(Unavailable, AttributeError):  # of some boards, or an old NVML
-        most_w = 2 * read("nvmlDeviceGetEnforcedPowerLimit") or MOST_GPU_W
     total = partial(read, "nvmlDeviceGetTotalEnergyConsumption")
     try:
         joules = partial(total, since=total())
     except Unavailable:  # before Volta
         joules = sampled(partial(read, "nvmlDeviceGetPowerUsage"), 0.1)
-    return counted("nvml", joules, shared=False, most_w=most_w, error=0.05, step_s=0.1)
+    return counted("nvml", joules, shared=False, most_w=MOST_GPU_W, error=0.05, step_s=0.1)
 
 
 @lru_cache
@@ -155,8 +124,7 @@ def _gpu(device: str) -> tuple[ModuleType, Any]:
     try:
         import pynvml
     except ImportError:
-        text = "the package nvidia-ml-py is not installed: pip install nvidia-ml-py"
-        raise Unavailable(text) from None
+        raise Unavailable("nvidia-ml-py is not installed: pip install nvidia-ml-py") from None
     try:
         pynvml.nvmlInit()
         import torch

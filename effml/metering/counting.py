@@ -12,24 +12,19 @@ from effml.metering.window import Energy, Finish, Window, refuse, slept_seconds
 Reading = Callable[[], float]
 
 IDLE_SHARE = 0.5
-"""Most of the power that may be idle power where that was never measured. A busy server's idle
-power is about half of its full power (Barroso & Hölzle, IEEE Computer 40(12):33, 2007); a laptop's
-is less."""
+"""Most of the power that may be idle power where that was never measured: that of a server is about
+half of its full power (Barroso & Hölzle, IEEE Computer 40(12):33, 2007), a laptop's less."""
 
 
 def counted(
     source: str, joules: Reading, *, shared: bool, most_w: float, error: float, step_s: float
 ) -> Finish:
     """What stops a counter that has begun: `joules` says what it counted since (gross), net = share
-    × (gross − idle × seconds).
+    × (gross − idle × seconds), with our share of the CPU seconds where it is `shared`.
 
-    Our share is that of the CPU seconds where others are counted too (`shared`), else 1. Low takes
-    `error` off our share, high adds it to all that was drawn above idle, since a share by CPU time
-    cannot know who made the chip leave its sleep. Both widen by the counter's step of `step_s`
-    seconds. If the idle power was not calibrated, it stays in energy_j, and the low end takes
-    IDLE_SHARE off. Unavailable for what cannot be: no joule at all, more than `most_w` W, a sleep
-    in the meantime.
-    """
+    Low takes `error` off our share, high adds it to all above idle; both widen by the counter's
+    step of `step_s` seconds. Idle power not calibrated stays in, and low takes IDLE_SHARE off.
+    Unavailable for what cannot be: no joule, more than `most_w` W, a sleep in the meantime."""
     slept, idle_w = slept_seconds(), calibration().get("idle_w", {}).get(source, math.nan)
     known = not math.isnan(idle_w)
     idle = f"{idle_w:.3g} W idle subtracted" if known else "idle power not subtracted"
@@ -61,14 +56,12 @@ def counted(
 
 
 def stood_still(window: Window) -> str:
-    """The reason for a counter that shows the same at both ends, as on no machine that is on."""
     return f"it did not move in {window.seconds:.3g} s with {window.everyone:.3g} s of busy CPU"
 
 
 class Sampler:
     """Calls `sample` now, every `every` seconds, and at `stop`, which raises what `sample` raised
-    in between. Neither end waits for the thread to be scheduled, which takes milliseconds on a busy
-    machine (threading.Thread does wait)."""
+    in between. Neither end waits for the thread to be scheduled, as threading.Thread does."""
 
     def __init__(self, sample: Callable[[], object], every: float) -> None:
         self._sample, self._every, self._error = sample, every, None
@@ -94,8 +87,7 @@ class Sampler:
 
 
 def sampled(watts: Reading, every: float) -> Reading:
-    """Start to sample a power, W, every `every` seconds; what is returned stops it and gives joules
-    (trapezoids)."""
+    """Start to sample a power, W; what is returned stops it and gives joules (trapezoids)."""
     joules, last = 0.0, (0.0, math.nan)
 
     def add() -> None:

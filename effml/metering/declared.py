@@ -1,5 +1,4 @@
-"""Sources that do not measure: the watts a plug meter showed, or the design power of common
-processors."""
+"""Sources that do not measure: what a plug meter showed, or the design power of processors."""
 
 import json
 import os
@@ -11,9 +10,8 @@ from effml import machine
 from effml.metering.window import Energy, Finish, Window, only_cpu, refuse
 
 WATTS_PER_CPU = (2.0, 5.0, 12.0)
-"""Low, middle and high power of one busy logical CPU, W: thermal design power over logical CPUs of
-common laptops (15 W / 8), servers (225 W / 64 … 280 W / 48) and desktops (95 W / 8).
-EFFML_WATTS_PER_CPU replaces all three."""
+"""Low, middle and high power of one busy logical CPU, W: design power over logical CPUs of laptops
+(15 W / 8), servers (225 W / 64 … 280 W / 48), desktops (95 W / 8)."""
 
 
 def calibration_file() -> Path:
@@ -22,9 +20,8 @@ def calibration_file() -> Path:
 
 
 def calibration() -> dict[str, Any]:
-    """What `python -m effml energy calibrate` wrote on this machine: `wattmeter` (idle_w, load_w,
-    cpus) and `idle_w` of the counters. Empty if there is nothing, or if the CPU is another one (a
-    home folder on many machines)."""
+    """What `energy calibrate` wrote: `wattmeter` (idle_w, load_w, cpus), `idle_w` of the counters.
+    Empty if there is nothing, or if the CPU is another one (a home folder on many machines)."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         found = json.loads(calibration_file().read_text(encoding="utf-8"))
         if found["device_name"] == machine.cpu()[0]:
@@ -33,12 +30,10 @@ def calibration() -> dict[str, Any]:
 
 
 def wattmeter(device: str) -> Finish:
-    """The readings of a plug meter, idle and with all CPUs busy, shared out by CPU time.
+    """The readings of a plug meter, idle and with all CPUs busy, shared out by CPU time, ±5 %.
 
-    Power climbs faster at first than later. The high end is the curve of Fan, Weber & Barroso (ISCA
-    2007), by which a load u of all CPUs takes 2u − u^1.4 of what lies between idle and full, and
-    5 % for the meter; so is the low end without the curve. These ±5 % are assumed.
-    """
+    Power climbs faster at first: the high end is the curve of Fan, Weber & Barroso (ISCA 2007), by
+    which a load u of all CPUs takes 2u − u^1.4 of what lies between idle and full."""
     plug = calibration().get("wattmeter")
     refuse((not plug, "not calibrated: python -m effml energy calibrate"))
     only_cpu(device)
@@ -61,8 +56,7 @@ def wattmeter(device: str) -> Finish:
 
 
 def cpu_time(device: str) -> Finish:
-    """An estimate: busy CPU seconds of this process tree × power of a busy CPU. Other programs do
-    not count in it."""
+    """An estimate: busy CPU seconds of this process tree × power of a busy CPU."""
     only_cpu(device)
     low, middle, high = watts_per_cpu()
     reach = f", range {low:g}–{high:g}" if low < high else ""
@@ -76,18 +70,15 @@ def cpu_time(device: str) -> Finish:
 
 
 def watts_per_cpu() -> tuple[float, float, float]:
-    """WATTS_PER_CPU, or three times what EFFML_WATTS_PER_CPU says. RuntimeError if that is no
-    number above 0."""
+    """WATTS_PER_CPU, or EFFML_WATTS_PER_CPU for all three; RuntimeError if that is nonsense."""
     given, watts = os.environ.get("EFFML_WATTS_PER_CPU"), 0.0
     if not given:
         return WATTS_PER_CPU
     with suppress(ValueError):
         watts = float(given)
     if not 0 < watts < float("inf"):
-        raise RuntimeError(
-            f"EFFML_WATTS_PER_CPU={given!r} is no number of watts: give those of one busy logical "
-            "CPU, such as 4.5, or unset it."
-        )
+        text = "is no number of watts: give those of one busy logical CPU, such as 4.5, or unset it"
+        raise RuntimeError(f"EFFML_WATTS_PER_CPU={given!r} {text}.")
     return watts, watts, watts
 
 

@@ -15,7 +15,7 @@ def reset_peak() -> None:
 
 
 def peak_bytes() -> float:
-    """The most memory that the process held since the last reset; NaN where unknown (Windows)."""
+    """The most memory held since the last reset; NaN where unknown (Windows)."""
     try:  # not ru_maxrss, which a forked process inherits
         return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
     except (OSError, IndexError):
@@ -28,12 +28,8 @@ def peak_bytes() -> float:
 
 
 class Peak:
-    """Peak memory, bytes, between making it and `close`, with others open at the same time, in any
-    order.
-
-    There is one high-water mark, and who opens resets it: what it showed until then is kept for
-    those already open. `read` gives the mark and `reset` sets it to what is in use now.
-    """
+    """Peak bytes between making it and `close`, with others open at the same time: who opens resets
+    the one high-water mark, and what it showed until then is kept for those already open."""
 
     _open: "ClassVar[list[Peak]]" = []
     _lock = threading.Lock()

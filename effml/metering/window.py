@@ -10,18 +10,18 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Window:
     seconds: float
-    own: float = math.nan  # CPU seconds of this process and of its children that have ended
-    busy: float = math.nan  # CPU seconds of all programs; NaN where the system does not tell
+    own: float  # CPU seconds of this process and of its children that have ended
+    busy: float  # CPU seconds of all programs
 
     @property
     def everyone(self) -> float:
         """CPU seconds of all programs, at least ours."""
-        return max(self.own, self.busy)  # `own` where `busy` is NaN, which is greater than nothing
+        return max(self.own, self.busy)
 
     @property
     def share(self) -> float:
-        """Our part of the busy CPU seconds, 0 … 1; 1 where nothing is known of others."""
-        return 1.0 if math.isnan(self.busy) else self.own / max(self.everyone, 1e-9)
+        """Our part of the busy CPU seconds, 0 … 1."""
+        return self.own / max(self.everyone, 1e-9)
 
 
 def open_window() -> Callable[[], Window]:
@@ -35,17 +35,14 @@ def open_window() -> Callable[[], Window]:
 
 
 def own_cpu_seconds() -> float:
-    """Of this process and of its children that have ended and were waited for."""
     times = os.times()  # its own clock ticks every 10 ms only: too coarse for one prediction
     return time.process_time() + times.children_user + times.children_system
 
 
 def machine_cpu_seconds() -> float:
-    """Busy seconds of all CPUs since boot, with time that a hypervisor took; NaN where unknown."""
-    try:
-        import psutil  # comes with ipykernel
-    except ImportError:
-        return math.nan
+    """Busy seconds of all CPUs since boot, with time that a hypervisor took."""
+    import psutil
+
     times, busy = psutil.cpu_times(), ("user", "nice", "system", "irq", "softirq", "steal")
     return sum(getattr(times, name, 0.0) for name in busy)  # Windows and macOS have fewer
 
@@ -59,17 +56,16 @@ def slept_seconds() -> float:
 
 
 class Unavailable(Exception):
-    """A source cannot be read here; the text says why, and what to do about it."""
+    """A source cannot be read here; the text says why."""
 
 
 def why(error: Exception) -> str:
-    """What a source lacks, in words; an unforeseen error is named as what it is."""
-    known = isinstance(error, Unavailable)
-    return str(error) if known else f"an error stopped it ({type(error).__name__}: {error})"
+    if isinstance(error, Unavailable):
+        return str(error)
+    return f"an error stopped it ({type(error).__name__}: {error})"
 
 
 def refuse(*doubts: tuple[bool, str]) -> None:
-    """Unavailable, with the text of the first doubt that is true."""
     for wrong, text in doubts:
         if wrong:
             raise Unavailable(text)
@@ -85,8 +81,7 @@ def joined(*reasons: str) -> str:
 
 @dataclass
 class Energy:
-    """Joules of a window; NaN is unknown, and `reason` says why. `effml.metering` defines net,
-    gross and range."""
+    """Joules of a window; NaN is unknown. `effml.metering` defines net, gross and range."""
 
     energy_j: float = math.nan
     energy_low_j: float = math.nan

@@ -1,10 +1,6 @@
-"""Which training images to keep before training.
-
-A selector takes features (N, D), labels (N,) or (N, 1) and k, and gives the indices of k images in
-the order picked, so that a prefix of them is a smaller selection. Those that go by the scores of a
-proxy need `scores`: (N,), the largest first, or the proxy's probabilities, (N, K) or (N, E, K) over
-epochs.
-"""
+"""Which training images to keep before training: a selector takes features (N, D), labels (N,) and
+k, and gives k indices in the order picked. Those that go by a proxy need `scores`: (N,), the
+largest first, or the proxy's probabilities, (N, K) or (N, E, K) over epochs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,8 +15,7 @@ from effml.selection.scoring import by_score
 
 Selector = Callable[..., Tensor]
 
-PER_CLASS = "_per_class"
-"""Behind a selector's name: each class keeps its share."""
+PER_CLASS = "_per_class"  # behind a selector's name: each class keeps its share
 
 SELECTORS: dict[str, Selector] = {
     "random": random,
@@ -40,8 +35,7 @@ SELECTORS: dict[str, Selector] = {
 
 
 def get_selector(name: str) -> Selector:
-    """The entry of SELECTORS; with `_per_class` behind its name, class by class, each keeping its
-    share."""
+    """The entry of SELECTORS; with `_per_class` behind its name, class by class."""
     plain = name.removesuffix(PER_CLASS)
     if plain not in SELECTORS:
         choose("selection", name, SELECTORS, f", each also with {PER_CLASS} behind it")
@@ -63,13 +57,11 @@ def select(
 
     Args:
         name: a name of SELECTORS; with `_per_class` behind it each class keeps its share.
-        features_or_model: features (N, D) or images (N, C, H, W), a list, array or tensor; or a
-            model that gives logits (N, K), with `data`. None where no features are needed: random,
-            class_balanced, and all that go by scores but grand.
+        features_or_model: features (N, D) or images (N, C, H, W), a list, array or tensor; a model
+            that gives logits (N, K), with `data`; None where scores or labels are enough.
         data: with a model: images as it takes them, or a loader of batches (images or (images,
             labels)) in a fixed order. uint8 is brought to −1…1, as in `train`.
-        labels: class numbers (N,), or 0 and 1 (N, L), where the selector goes by classes; by
-            default those of the loader.
+        labels: class numbers (N,), or 0 and 1 (N, L); by default those of the loader.
         fraction: of the images to keep, above 0 and at most 1. Give this or `k`.
         k: the number of images to keep.
         scores: (N,), the largest first, or probabilities (N, K), over epochs (N, E, K), for the
@@ -77,7 +69,7 @@ def select(
         seed: of what is drawn.
 
     Returns:
-        Indices (k,) in the order picked, an int64 tensor: its prefixes are smaller selections.
+        int64 indices (k,) in the order picked: prefixes are smaller selections.
 
     Raises:
         ValueError: an unknown name, or what is missing or does not fit.
@@ -91,13 +83,9 @@ def select(
     """
     selector = get_selector(name)
     features, labels, scores = gather(name, selector, features_or_model, data, labels, scores)
-    k = _k(len(features), fraction, k)
-    return selector(features, labels, k, seed=seed, scores=scores)
-
-
-def _k(n: int, fraction: float | None, k: int | None) -> int:
     if (fraction is None) == (k is None):
         raise ValueError("Give either fraction or k: how much to keep.")
     if fraction is not None and not 0 < fraction <= 1:
         raise ValueError(f"fraction={fraction} is the fraction kept: give more than 0, at most 1.")
-    return max(1, round(fraction * n)) if k is None else k
+    k = max(1, round(fraction * len(features))) if k is None else k
+    return selector(features, labels, k, seed=seed, scores=scores)

@@ -8,14 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-LARGEST = 1e16
-"""The squared distance of two rows of a hundred thousand such numbers is still a float32."""
+LARGEST = 1e16  # the squared distance of two rows of 100 000 such numbers is still a float32
 
 
 def checked(select: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """`select` behind the checks of its arguments. Raises ValueError for k outside 1…N, features
-    that are not (N, D), not finite or beyond LARGEST, labels of another length, and, where they are
-    needed, labels or scores that are missing, of another length or not finite."""
+    """`select` behind the checks of k, features, labels and, where needed, scores."""
 
     @functools.wraps(select)
     def wrapper(features, labels, k: int, *, seed: int = 0, scores=None) -> Tensor:
@@ -25,10 +22,8 @@ def checked(select: Callable[..., Tensor]) -> Callable[..., Tensor]:
         elif len(shape) != 2 or not shape[1]:
             wrong = f"features have shape {shape}. Give (N, D): images.flatten(1), say"
         elif (row := _overflowing(features)) is not None:
-            wrong = (
-                f"features from row {row} on hold NaN, infinity or numbers beyond {LARGEST:g}, "
-                "whose squares overflow. Look at what computed them, or leave these images out"
-            )
+            big = f"NaN, infinity or numbers beyond {LARGEST:g}, whose squares overflow"
+            wrong = f"features from row {row} on hold {big}. Leave these images out"
         elif labels is not None and len(labels) != n:
             wrong = f"{len(labels)} labels for {n} images. Give one label per image"
         elif getattr(select, "needs_scores", False):
@@ -51,12 +46,8 @@ def _overflowing(features: Any) -> int | None:
 
 
 def _scores(scores: Any, n: int) -> str:
-    """What is wrong with the scores."""
     if scores is None:
-        return (
-            "it goes by the scores of a proxy and got none. Give scores: (N,), the largest first, "
-            "or the proxy's probabilities, (N, K) or (N, epochs, K)"
-        )
+        return "it goes by a proxy. Give scores (N,) or probabilities (N, K) or (N, epochs, K)"
     if len(scores) == n and as_float(scores).isfinite().all():
         return ""
     some = ", some of them not finite" * (len(scores) == n)
@@ -64,30 +55,24 @@ def _scores(scores: Any, n: int) -> str:
 
 
 def as_float(part: Any) -> Tensor:
-    """Rows of a tensor, an array or a memory map as float32."""
     if isinstance(part, Tensor):
         return part.detach().float()
     return torch.from_numpy(np.array(part, dtype=np.float32))
 
 
 def several(labels: Any) -> bool:
-    """Whether images have several labels each: (N, L) with L above 1."""
     return labels is not None and len(labels.shape) == 2 and labels.shape[1] > 1
 
 
 def one_label(labels: Any) -> Tensor:
-    """Labels (N,) or (N, 1) as (N,) whole numbers; ValueError for several labels per image."""
+    """Labels (N,) or (N, 1) as (N,) whole numbers."""
     if labels is None:
-        raise ValueError(
-            "This selection goes by classes and got no labels. Give labels: (N,) or (N, 1), one "
-            "per image."
-        )
+        raise ValueError("This selection goes by classes and got no labels: give them, (N,).")
     labels = labels if isinstance(labels, Tensor) else torch.from_numpy(np.array(labels))
     if labels.ndim != 1 and labels.shape[1:] != (1,):
         raise ValueError(
-            f"Labels have shape {tuple(labels.shape)}, but classes need one label per image. "
-            "Choose a selection that does not go by classes: random, kmeans, kcenter, herding, "
-            "facility_location, entropy, margin or least_confidence."
+            f"Labels {tuple(labels.shape)} are several an image. Choose a selection that does not "
+            "go by classes: random, kcenter, entropy, say."
         )
     return labels.reshape(-1).long()
 

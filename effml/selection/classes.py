@@ -18,8 +18,7 @@ def random(features, labels, k: int, *, seed: int = 0, scores=None) -> Tensor:
 
 @checked
 def class_balanced(features, labels, k: int, *, seed: int = 0, scores=None) -> Tensor:
-    """Random images, as many of each class as it has, up to the same number for all: rare classes
-    are kept whole first."""
+    """Random images, the same number of each class; rare classes are kept whole."""
     shuffled = shuffle(len(features), seed)
     labels = one_label(labels)[shuffled]
     turn = torch.empty_like(labels)  # of each image, how many before it have its label
@@ -33,9 +32,8 @@ random.needs_features = class_balanced.needs_features = False
 
 
 def per_class(selector: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """`selector` within each class, which keeps its share of k (largest remainder; at least one
-    image, if k allows it). The order takes turns, so that a prefix has nearly the same shares.
-    Scores are those of all images together: within a class they are only ranked."""
+    """`selector` within each class, which keeps its share of k (`quotas`). Classes take turns, so
+    that a prefix has nearly the same shares. Scores are those of all images together."""
 
     @checked
     @functools.wraps(selector)
@@ -43,10 +41,9 @@ def per_class(selector: Callable[..., Tensor]) -> Callable[..., Tensor]:
         labels, picked, place = one_label(labels), [], []
         if hasattr(selector, "values"):
             scores = selector.values(features, labels, scores)
-        whole = isinstance(features, Tensor)
         for label, quota in quotas(labels, k).items():
             index = (labels == label).nonzero()[:, 0]
-            part = features[index] if whole else _Part(features, index)
+            part = features[index if isinstance(features, Tensor) else index.numpy()]
             own = None if scores is None else as_float(scores)[index]
             picked.append(index[selector(part, labels[index], quota, seed=seed, scores=own)])
             place.append((torch.arange(quota) + 0.5) / quota)
@@ -56,8 +53,7 @@ def per_class(selector: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def quotas(labels: Any, k: int) -> dict[int, int]:
-    """How many of k images each class gets: its share, rounded by largest remainder, and one at
-    least where k allows it."""
+    """How many of k images each class gets: its share, by largest remainder, and one at least."""
     classes, counts = one_label(labels).unique(return_counts=True)
     share = counts.double() * k / counts.sum()
     given = share.floor().clamp(min=float(k >= len(classes)))
@@ -65,17 +61,3 @@ def quotas(labels: Any, k: int) -> dict[int, int]:
         wish = share - given if left > 0 else torch.where(given > 1, given - share, -torch.inf)
         given[wish.argmax()] += 1 if left > 0 else -1
     return {int(label): int(number) for label, number in zip(classes, given) if number}
-
-
-class _Part:
-    """Rows `index` of features that are not in memory, read when they are asked for."""
-
-    def __init__(self, features: Any, index: Tensor) -> None:
-        self.features, self.index = features, index.numpy()
-        self.shape = (len(index), *features.shape[1:])
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def __getitem__(self, rows: Any) -> Any:
-        return self.features[self.index[rows]]

@@ -1,9 +1,7 @@
 """Core-sets that cover the features: k-means, k-center greedy, herding, facility location.
 
-Features are (N, D): a tensor, an array or a memory map. They are read in chunks of CHUNK rows, as
-float32 and with their mean taken off (which spares distances most of their round-off), so that a
-million rows on disk need little memory: each of these holds some numbers per row and one chunk
-times a block of rows, never N × N. Distances are Euclidean.
+Features (N, D), a tensor, an array or a memory map, are read in chunks as float32 less their mean
+(which spares round-off), so that a million rows on disk need little memory. Distances: Euclidean.
 """
 
 from collections.abc import Iterator
@@ -15,10 +13,8 @@ from torch import Tensor
 
 from effml.selection.checks import as_float, checked
 
-CHUNK = 2048
-"""Rows read at a time."""
-BLOCK = 1024
-"""Candidates looked at together by k-center greedy, and columns of a matrix product."""
+CHUNK = 2048  # rows read at a time
+BLOCK = 1024  # candidates looked at together, and columns of a matrix product
 
 
 class Rows:
@@ -42,10 +38,8 @@ class Rows:
             yield part, x.sub_(self.mean)
 
     def squares(self) -> Tensor:
-        """Squared lengths, (N,). What is kept of a chunk goes into memory taken beforehand: between
-        temporary blocks it would keep them from being used again, and the heap would grow to the
-        size of the features."""
-        found = torch.empty(self.n)
+        """Squared lengths, (N,)."""
+        found = torch.empty(self.n)  # beforehand: kept between chunks, pieces would bloat the heap
         for part, x in self.chunks():
             found[part] = x.square().sum(1)
         return found
@@ -60,10 +54,9 @@ def kcenter(features, labels, k: int, *, seed: int = 0, scores=None) -> Tensor:
     """k-center greedy (Gonzalez 1985; Sener & Savarese 2018): a random first row, then always the
     row farthest from all chosen.
 
-    Exact, to float32's round-off, but not a step at a time: among the BLOCK farthest rows the
-    greedy choice is made from their distances to each other, for as long as the farthest of them is
-    at least as far as any row outside the block was. Then one matrix product brings the distances
-    of all rows up to date. Memory: 2 numbers a row, and CHUNK × BLOCK."""
+    Exact, to round-off, but not a step at a time: among the BLOCK farthest rows the choice is made
+    by their distances to each other, while the farthest of them is at least as far as any row
+    outside was. Then one matrix product brings all distances up to date."""
     rows = Rows(features)
     squares = rows.squares()
     near = torch.full((rows.n,), torch.inf)  # squared distance to the nearest chosen row
@@ -94,10 +87,9 @@ def kcenter(features, labels, k: int, *, seed: int = 0, scores=None) -> Tensor:
 
 @checked
 def kmeans(features, labels, k: int, *, seed: int = 0, scores=None) -> Tensor:
-    """The row nearest to each of k centres of k-means (Lloyd 1982), rows of the largest clusters
-    first: representativeness, as in Yuan 2025. It is a row of the centre's own cluster; where rows
-    repeat, clusters may be empty, and the rows left that are nearest to their own centres take
-    their place. Memory: 10 numbers a row, 3 × k × D and BLOCK times CHUNK or BLOCK."""
+    """The row of each cluster of k-means (Lloyd 1982) nearest to its centre, large clusters first:
+    representativeness, as in Yuan 2025. Where rows repeat, clusters may be empty, and the rows left
+    that are nearest to their own centres take their place."""
     rows = Rows(features)
     assigned, distance = _lloyd(rows, k, seed)
     sizes = assigned.bincount(minlength=k)
@@ -113,9 +105,8 @@ def kmeans(features, labels, k: int, *, seed: int = 0, scores=None) -> Tensor:
 
 
 def _lloyd(rows: Rows, k: int, seed: int, iterations: int = 3) -> tuple[Tensor, Tensor]:
-    """Of each row its cluster, 0 to k - 1, and the squared distance to the cluster's centre, after
-    a few rounds: from a good start the error falls by 2 % in the second and by 1 % in the third. An
-    empty cluster is begun anew at the row farthest from its own centre."""
+    """Of each row its cluster and the squared distance to its centre, after a few rounds (the error
+    falls by 1 % in the third). An empty cluster begins anew at the row farthest from its centre."""
     assigned, distance = _spread(rows, k, seed)
     for _ in range(iterations):
         centres, counts = torch.zeros(k, len(rows.mean)), assigned.bincount(minlength=k)
@@ -130,8 +121,7 @@ def _lloyd(rows: Rows, k: int, seed: int, iterations: int = 3) -> tuple[Tensor, 
 
 
 def _nearest(x: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each row of x its least squared distance to a centre, and the centre's number; BLOCK
-    centres at a time."""
+    """Of each row of x its least squared distance to a centre, and the centre's number."""
     least, which = torch.full((len(x),), torch.inf), torch.zeros(len(x), dtype=torch.long)
     for start in range(0, len(centres), BLOCK):
         block = centres[start : start + BLOCK]
@@ -142,14 +132,10 @@ def _nearest(x: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _spread(rows: Rows, k: int, seed: int, rounds: int = 5) -> tuple[Tensor, Tensor]:
-    """Of each row the nearest of k rows to begin from, as its number 0 to k - 1, and the squared
-    distance. The k rows are those of greedy k-means++ (Arthur & Vassilvitskii 2007): each is drawn
-    with a chance in proportion to its squared distance to those before it, and is the one of 2 + ln
-    k drawn that lowers the sum of these distances most.
-
-    The sum is estimated from BLOCK rows, themselves drawn with that chance, and the draws are from
-    them. All distances are brought up to date, and other rows drawn, some `rounds` times (as in
-    k-means||, Bahmani et al. 2012; more often where k is several times BLOCK), not k times."""
+    """Of each row the nearest of k rows to begin from, and the squared distance: greedy k-means++
+    (Arthur & Vassilvitskii 2007), each drawn in proportion to its squared distance to those before,
+    of 2 + ln k the one that lowers their sum most. The sum is that of BLOCK rows drawn likewise;
+    all distances are brought up to date some `rounds` times (k-means||, Bahmani et al. 2012)."""
     draw, trial = torch.Generator().manual_seed(seed), np.random.default_rng(seed % 2**64)
     near, owner = torch.full((rows.n,), torch.inf), torch.zeros(rows.n, dtype=torch.long)
     new, known = torch.randint(rows.n, (1,), generator=draw), 0
@@ -199,12 +185,10 @@ def herding(features, labels, k: int, *, seed: int = 0, scores=None) -> Tensor:
 @checked
 def facility_location(features, labels, k: int, *, seed: int = 0, scores=None) -> Tensor:
     """Facility location (Wei et al. 2015): greedily the rows that raise most the sum over all rows
-    of the likeness to their nearest chosen row; likeness is (1 + cosine) / 2 of the features less
-    their mean.
+    of the likeness, (1 + cosine) / 2, to their nearest chosen row; `seed` is not used.
 
-    Exact by lazy evaluation (Minoux 1978): a gain never grows, so an old gain bounds it from above,
-    and only rows whose bound is above the best gain found are computed anew, a block at a time.
-    `seed` is not used. Memory: 2 numbers a row and CHUNK × 256."""
+    Exact by lazy evaluation (Minoux 1978): a gain never grows, so an old one bounds it from above,
+    and only rows whose bound is above the best gain found are computed anew."""
     rows = Rows(features)
     best, bound, order = torch.zeros(rows.n), torch.full((rows.n,), torch.inf), []
 

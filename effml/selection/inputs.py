@@ -1,7 +1,6 @@
-"""What a selection of your own images goes by: rows of arrays, or what your model makes of them."""
+"""What `select` goes by: rows of arrays, or what your model makes of images."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
 from effml.data import Split, normalize
-from effml.models import check_linear, embed
+from effml.models import check_linear, embed, visiting
 from effml.selection.checks import several
 
 
@@ -25,7 +24,9 @@ def gather(
     if isinstance(model := given, nn.Module):
         batches = Batches(data)
         logits = _logits(model, batches) if by_scores and scores is None else None
-        given = _embedding(model, batches, by_scores) if by_features else batches.blank()
+        if by_features and by_scores:
+            check_linear(model, next(iter(batches)))
+        given = embed(model, batches) if by_features else batches.blank()
         labels = as_labels(batches.labels if labels is None else labels)
         if logits is not None:
             scores = logits.sigmoid() if several(labels) else logits.softmax(1)
@@ -61,16 +62,14 @@ def as_labels(labels: Any) -> Tensor | None:
         return None
     values = labels.detach().cpu().numpy() if torch.is_tensor(labels) else np.asarray(labels)
     if values.dtype.kind not in "biuf" or not (values % 1 == 0).all() or (values < 0).any():
-        raise ValueError(
-            "labels must be whole numbers from 0, (N,) or (N, L). For names give "
-            "numpy.unique(labels, return_inverse=True)[1]."
-        )
+        numbers = "for names give numpy.unique(labels, return_inverse=True)[1]"
+        raise ValueError(f"labels must be whole numbers from 0, (N,) or (N, L): {numbers}.")
     return torch.from_numpy(values.astype(np.int64))
 
 
 class Batches:
-    """Images as a model takes them, batch by batch, as often as they are asked for. `n` and
-    `labels` are those met, once all batches went by."""
+    """Images as a model takes them, batch by batch, as often as asked for; `n` and `labels` are
+    those met."""
 
     def __init__(self, data: Any) -> None:
         if data is None:
@@ -81,10 +80,8 @@ class Batches:
             and type(data.batch_sampler) in (BatchSampler, type(None))
             and not data.drop_last
         ):
-            raise ValueError(
-                "Indices need a fixed order and all images: give a DataLoader with shuffle=False, "
-                "drop_last=False and no sampler of its own."
-            )
+            need = "shuffle=False, drop_last=False and no sampler of its own"
+            raise ValueError(f"Indices need a fixed order: give a DataLoader with {need}.")
         if isinstance(data, Split):
             parts = (data.images, data.labels)[: 1 + (data.labels is not None)]
             data = list(zip(*(part.split(256) for part in parts)))
@@ -106,31 +103,11 @@ class Batches:
         self.labels, self.n = torch.cat(met) if met else None, n
 
     def blank(self) -> Tensor:
-        """Features (n, 1) for a selector that needs none."""
         return torch.zeros(self.n or sum(map(len, self)), 1)
 
 
 def _logits(model: nn.Module, batches: Batches) -> Tensor:
     """The model's answers, (N, K) float32 on the CPU."""
     weight = next(model.parameters())
-    with _evaluating(model), torch.inference_mode():
+    with visiting(model), torch.inference_mode():
         return torch.cat([model(batch.to(weight)).float().cpu() for batch in batches])
-
-
-def _embedding(model: nn.Module, batches: Batches, linear: bool) -> Tensor:
-    """What `embed` gives; `linear`: the model must end with one linear layer."""
-    if linear:
-        check_linear(model, next(iter(batches)))
-    return embed(model, batches)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside; afterwards each module is in the mode it was in."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode

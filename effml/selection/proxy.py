@@ -11,8 +11,7 @@ from effml.recipe import Recipe
 from effml.selection import get_selector
 from effml.training import predict, train
 
-EPOCHS = 5
-"""Of a proxy whose recipe does not say."""
+EPOCHS = 5  # of a proxy whose recipe does not say
 
 
 @dataclass(kw_only=True)
@@ -25,30 +24,18 @@ class ProxyView:
 
 
 def select_images(data: Dataset, recipe: Recipe, *, device: str = "cpu") -> Tensor:
-    """Indices of the training images that the recipe keeps, in the order picked. A proxy computes
-    on `device`.
-
-    `recipe.proxy` is `none` (raw pixels), or a model's name with @ and the number of epochs it is
-    trained for (@0: a random network), or @imagenet. `recipe.features` says what a selector by
-    features sees: `pixels`, or `embedding`, the inputs of the proxy's last layer; `none` means the
-    embedding if there is a proxy. Raises ValueError for what does not fit together."""
+    """Indices of the training images that the recipe keeps, in the order picked; a proxy computes
+    on `device`. ValueError for what does not fit together."""
     selector = get_selector(recipe.selection)
     needs = hasattr(selector, "needs_scores")
     features = getattr(selector, "needs_features", True)
     name = f"selection={recipe.selection!r}"
     if needs and (recipe.proxy == "none" or recipe.proxy.endswith(("@0", "@imagenet"))):
-        raise ValueError(
-            f"{name} goes by the scores of a trained proxy. Give a model and the epochs it is "
-            f"trained for, such as proxy='lenet5@{EPOCHS}'."
-        )
+        raise ValueError(f"{name} needs a trained proxy, such as proxy='lenet5@{EPOCHS}'.")
     if needs and features and recipe.features == "pixels":
-        raise ValueError(
-            f"{name} is of the proxy's last layer: features='pixels' does not go with it. Leave "
-            "features, or give features='embedding'."
-        )
+        raise ValueError(f"{name} is of the proxy's last layer: give features='embedding'.")
     if data.train.labels is None:
-        why = "has no labels to train a proxy on or to select by"
-        raise ValueError(f"{data.name} {why}. Leave selection='none'.")
+        raise ValueError(f"{data.name} has no labels to select by: leave selection='none'.")
     what = {"embedding": features, "predictions": needs, "linear": needs and features}
     seen = view(data, recipe, device=device, **what)
     k = max(1, round(recipe.train_fraction * len(data.train)))
@@ -65,9 +52,8 @@ def view(
     predictions: bool = True,
     linear: bool = False,
 ) -> ProxyView:
-    """Features of the training images (pixels where no `embedding` is asked for) and, of a trained
-    proxy, its probabilities after each epoch, where these are asked for. `linear`: the proxy must
-    end with one linear layer (`check_linear`)."""
+    """Features of the training images and, of a trained proxy, its probabilities after each epoch,
+    where these are asked for. `linear`: the proxy must end with one linear layer."""
     images, (name, _, how) = data.train.images, recipe.proxy.partition("@")
     epochs = 0 if how == "imagenet" else int(how or EPOCHS)
     if name == "none":

@@ -1,9 +1,5 @@
-"""What a proxy's predictions say of each training image, and selection by it: the largest score
-first.
-
-`predictions` are probabilities of the training images, (N, K), or of every epoch of the proxy's
-training, (N, E, K); `labels` (N,) or (N, 1), or (N, L) of 0/1 where an image has several labels,
-whose L probabilities are then apart. Each function gives one score per image, (N,); the larger, the
+"""What a proxy's predictions, (N, K) or (N, E, K) over its epochs, say of each training image, with
+labels (N,), or (N, L) of 0/1 where an image has several: one score per image, (N,); the larger, the
 more worth keeping."""
 
 from collections.abc import Callable
@@ -28,8 +24,8 @@ def least_confidence(predictions: Tensor, labels: Tensor, features: Tensor) -> T
 
 
 def margin(predictions: Tensor, labels: Tensor, features: Tensor) -> Tensor:
-    """1 − (the largest probability − the second); with several labels, of the sets of labels as in
-    `least_confidence`. The second differs from the largest in the label that is least sure."""
+    """1 − (the largest probability − the second). Of the sets of several labels, the second differs
+    from the first in the label that is least sure."""
     p = _last(predictions)
     if several(labels):
         sure = p.maximum(1 - p)
@@ -73,10 +69,9 @@ def grand(predictions: Tensor, labels: Tensor, features: Tensor) -> Tensor:
 
 
 def clean(predictions: Tensor, labels: Tensor, features: Tensor) -> Tensor:
-    """Noise removal by confident learning (Northcutt et al. 2021): the probability of the label,
-    less the largest other one, each over the mean confidence of its class. Images whose label is
-    likely wrong come last. The predictions should be of a model that did not see the image with its
-    label (cross-validation), or saw it for few epochs."""
+    """Confident learning (Northcutt et al. 2021): the probability of the label, less the largest
+    other one, each over the mean confidence of its class; likely wrong labels come last. The model
+    should not have seen the image with its label, or for few epochs."""
     p = _last(predictions)
     mine = _target(labels, p.shape[1]).bool()
     mean = torch.where(mine, p, torch.nan).nanmean(0).nan_to_num(1.0)  # 1: a class without images
@@ -85,9 +80,8 @@ def clean(predictions: Tensor, labels: Tensor, features: Tensor) -> Tensor:
 
 
 def by_score(score: Score, features_too: bool = False) -> Callable[..., Tensor]:
-    """The selector that takes the images with the largest `score` first; equal ones in random
-    order. `features_too`: the score is of the features as well. `selector.values` gives the scores
-    of all images, (N,)."""
+    """The selector that takes the largest `score` first, equal ones in random order; its `values`
+    are the scores of all images, (N,). `features_too`: the score is of the features as well."""
 
     def values(features: Any, labels: Any, scores: Any) -> Tensor:
         scores = as_float(scores)
@@ -108,16 +102,12 @@ def by_score(score: Score, features_too: bool = False) -> Callable[..., Tensor]:
 
 
 def _check(name: str, predictions: Tensor, labels: Any) -> None:
-    """Raises ValueError unless the predictions are probabilities of one class an image, or of as
-    many labels as there are."""
     got, total = predictions.aminmax(), predictions.sum(-1)
     width = labels.shape[1] if several(labels) else None
     if got.min < 0 or got.max > 1.01 or width is None and not ((total - 1).abs() < 0.02).all():
-        raise ValueError(
-            f"{name}: scores must be probabilities, here from {got.min:g} to {got.max:g}, with "
-            f"sums from {total.min():g} to {total.max():g}. Give each image's softmax; for several "
-            "labels an image the sigmoid of each, and labels (N, L) of 0 and 1."
-        )
+        here = f"from {got.min:g} to {got.max:g}, sums from {total.min():g} to {total.max():g}"
+        give = "each image's softmax, or of several labels the sigmoids and labels (N, L)"
+        raise ValueError(f"{name}: scores are no probabilities, {here}. Give {give}.")
     if width not in (None, k := predictions.shape[-1]):
         raise ValueError(f"{name}: {k} probabilities an image for {width} labels. Give as many.")
 
@@ -134,8 +124,6 @@ def _error(predictions: Tensor, labels: Tensor) -> Tensor:
 def _target(labels: Tensor, classes: int) -> Tensor:
     """Labels as 0 and 1, (N, classes)."""
     if (labels := one_label(labels)).max() >= classes:
-        raise ValueError(
-            f"The labels go up to {labels.max()}, but the scores have {classes} columns. Give the "
-            "probabilities of all classes, numbered from 0."
-        )
+        columns = f"the scores have {classes} columns: give those of all classes, from 0"
+        raise ValueError(f"The labels go up to {labels.max()}, but {columns}.")
     return one_hot(labels, classes)

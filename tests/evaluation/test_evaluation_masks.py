@@ -134,7 +134,7 @@ def test_order_axes_and_types_do_not_matter():
             r"probabilities \(2, 4, 4\) and masks \(2, 4, 5\) do not fit: pass \(N, H, W\)",
         ),
         (dict(probabilities=np.zeros((0, 4, 4)), masks=np.zeros((0, 4, 4))), "N > 0"),
-        (dict(probabilities=np.zeros((2, 3, 4, 4))), "one structure of several at a time"),
+        (dict(probabilities=np.zeros((2, 3, 4, 4))), "one structure at a time"),
         (dict(probabilities=np.full((2, 4, 4), 3.0)), "apply sigmoid"),
         (dict(probabilities=np.full((2, 4, 4), np.nan)), "must be finite"),
         (dict(masks=np.full((2, 4, 4), 2)), "masks == index"),

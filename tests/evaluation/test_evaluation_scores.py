@@ -164,7 +164,7 @@ def test_a_site_has_enough_from_ten_images_of_each_answer_on(task):
     "groups, change, message",
     [
         (["A"] * 156, {}, r"groups \(156,\) must name a group for each of 157"),
-        ([None] + ["A"] * 156, {}, "such as 'unknown'"),
+        ([None] + ["A"] * 156, {}, "if only 'unknown'"),
         (["A"] * 157, {"metric": "brier"}, "Unknown metric 'brier'. Choose from: auroc"),
     ],
 )

@@ -142,6 +142,19 @@ def test_each_model_at_its_own_threshold_and_the_second_at_that_of_the_first():
     assert sheet.note["worst_class_recall"].startswith("parent: class ")
 
 
+def test_agreement_and_the_class_that_loses_most():
+    y = np.repeat([0, 1, 2], (50, 30, 20))
+    a, b = y.copy(), y.copy()
+    a[:5], b[:5], b[48:58] = 1, 2, 0
+    sheet = effml.compare_predictions(np.eye(3)[a], np.eye(3)[b], y)
+    low, high = stats.binomtest(87, 100).proportion_ci(method="wilson")
+    same = sheet.loc["agreement", ["b", "low", "high"]].tolist()
+    assert same == pytest.approx([0.87, low, high], abs=1e-12)
+    assert sheet.note["agreement"].endswith("the least in class 1, 0.733")
+    row = sheet.loc["worst change of a class's recall"]
+    assert row.difference == pytest.approx(-8 / 30) and row.note.startswith("class 1,")
+
+
 def test_the_task_is_guessed_from_the_shapes():
     for task in ("binary", "multi-class", "multi-label"):
         p, q, labels, how = models(task)
