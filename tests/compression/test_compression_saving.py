@@ -32,7 +32,7 @@ def outputs(model):
 
 @pytest.mark.parametrize("method", COMPRESSORS)
 def test_every_compressor_comes_back_with_the_same_outputs(tmp_path, method):
-    name = "lenet5" if method.startswith("merge") else "mobilenetv2_050"
+    name = "mobilenetv2_050" if method in ("channels_bn", "svd") else "lenet5"
     small, report = made(name, method)
     file = save_compressed(tmp_path / "small", small, report, base=name, classes=3, size=32)
     assert file == tmp_path / "small.json"
@@ -128,21 +128,21 @@ def test_a_pickle_in_place_of_either_file_is_refused_and_not_opened(saved):
     weights = saved.with_suffix(".safetensors")
     good = weights.read_bytes()
     weights.write_bytes(pickle.dumps(Evil()))
-    with pytest.raises(ValueError, match="no safetensors file.*pickle"):
+    with pytest.raises(ValueError, match="no compressed model.*pickle, it was not opened"):
         load_compressed(saved)
     torch.save({"a": torch.ones(1)}, weights)
-    with pytest.raises(ValueError, match="no safetensors file"):
+    with pytest.raises(ValueError, match="no compressed model"):
         load_compressed(saved)
     weights.write_bytes(good)
     for what in (pickle.dumps(Evil()), b"\x80\x04\x95"):
         saved.write_bytes(what)
-        with pytest.raises(ValueError, match="no JSON recipe.*not opened"):
+        with pytest.raises(ValueError, match="no compressed model.*not opened"):
             load_compressed(saved)
     saved.write_text("[]")
-    with pytest.raises(ValueError, match="no recipe of a compressed model"):
+    with pytest.raises(ValueError, match="no compressed model"):
         load_compressed(saved)
     saved.unlink()
-    with pytest.raises(FileNotFoundError, match="two files beside each other"):
+    with pytest.raises(FileNotFoundError, match="m.json"):
         load_compressed(saved)
 
 
@@ -153,7 +153,10 @@ def test_a_pickle_in_place_of_either_file_is_refused_and_not_opened(saved):
         (lambda r: r.update(base="no_such"), "Unknown model"),
         (lambda r: r["build"].update(weights="evil.bin"), "build must be whole numbers"),
         (lambda r: r["build"].update(size=2.5), "build must be whole numbers"),
-        (lambda r: r["steps"][0]["layers"]["7"]["set"].update(out_features=10**9), "would grow"),
+        (
+            lambda r: r["steps"][0]["layers"]["7"]["set"].update(out_features=10**9),
+            "should have weights",
+        ),
         (lambda r: r["steps"][0]["layers"]["7"]["set"].update(forward=1), "has no forward"),
         (
             lambda r: r["steps"][0]["layers"]["7"]["set"].update(out_features="60"),
