@@ -131,7 +131,7 @@ def _dense(*widths: int) -> list[nn.Module]:
 
 
 def _resnet18_medmnist(in_channels: int, classes: int, size: int) -> nn.Module:
-    """ResNet-18 with MedMNIST's stem: a 3×3 convolution of stride 1, no pooling (Yang et al. 2023)."""
+    """ResNet-18 with MedMNIST's stem: 3×3 of stride 1, without pooling (Yang et al. 2023)."""
     model = import_timm().create_model("resnet18", in_chans=in_channels, num_classes=classes)
     model.conv1 = nn.Conv2d(in_channels, 64, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")

@@ -152,8 +152,7 @@ def factorable(layer: nn.Module) -> bool:
 def _factorized(
     model: nn.Module, job: Job, scheme: str, rank_of: Callable[[int, torch.Tensor], int]
 ) -> Outcome:
-    """`rank_of(full, energies)` gives each layer's rank; `full` is the number of its outputs, or its
-    rank if that is less."""
+    """`rank_of(full, energies)` gives each layer's rank; `full` is the most it can have."""
     kept = total = 0
     layers: Layers = {}
     candidates = {name: layer for name, layer in model.named_modules() if factorable(layer)}

@@ -1,5 +1,5 @@
-"""Torch-Pruning 1.6.1 follows channels through reshapes, splits and concatenations by guesses and by
-recursion, anew for every group: within `exact` by the shapes autograd knows, and once."""
+"""Torch-Pruning 1.6.1 follows channels by guesses and by recursion, anew for every group: within
+`exact` by the shapes autograd knows, and once."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator

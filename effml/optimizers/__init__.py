@@ -67,7 +67,7 @@ def _bitsandbytes() -> Any:
     except ImportError as error:
         raise ImportError(
             "This optimizer needs bitsandbytes: pip install bitsandbytes==0.50.2 (before 0.50 it "
-            "had none for the CPU). On a CPU 'adam8bit' does not."
+            "had none for the CPU). On a CPU 'adam8bit' needs none."
         ) from error
     return bitsandbytes.optim
 

@@ -75,7 +75,7 @@ class Adam8bit(torch.optim.Optimizer):
 def _start(p: Tensor) -> dict[str, Any]:
     """Zero moments in the order (`layout`, strides) in which the values of `p` lie in memory."""
     if p.grad.is_sparse or p.is_complex():
-        raise ValueError("8-bit Adam takes no sparse gradients and no complex parameters.")
+        raise ValueError("8-bit Adam takes no complex parameters and needs sparse=False.")
     n, rows, device = p.numel(), -(-p.numel() // BLOCK), p.device
     codes = (torch.float32,) * 2 if n < SMALLEST else (torch.int8, torch.uint8)
     state = {"step": torch.zeros((), device=device), "layout": torch.empty_like(p).stride()}
