@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from effml.machine import import_timm, offline, reachable, seeded
+from effml.machine import choose, import_timm, offline, reachable, seeded
 
 
 class WeightsUnavailable(RuntimeError):
@@ -30,9 +30,7 @@ def build_model(
     weights: str = "random",
     seed: int | None = None,
 ) -> nn.Module:
-    """A model with `classes` outputs (logits), in eval mode.
-
-    No global generator moves: two calls with one seed give one model.
+    """A model with `classes` outputs (logits), in eval mode. No global generator moves.
 
     Args:
         name: One of MODELS (lenet5, mlp, unet, …) or any architecture of timm.
@@ -41,15 +39,14 @@ def build_model(
         size: Pixels of a side.
         weights: "random" (drawn from `seed`), "imagenet" (timm's own, from its cache or the
             network) or a .safetensors file; a head of another width is drawn anew.
-        seed: Default: that of the caller's torch.manual_seed (below 2**32), or 0 where there was
-            none.
+        seed: Default: that of the caller's torch.manual_seed, or 0 where there was none.
 
     Returns:
         The model.
 
     Raises:
         ValueError: There is no such model.
-        WeightsUnavailable: The weights cannot be had. They are never replaced by random ones.
+        WeightsUnavailable: The weights cannot be had.
 
     Example:
         >>> model = effml.build_model("lenet5", classes=3, seed=1)
@@ -65,16 +62,11 @@ def build_model(
 
 def _own(name: str, in_channels: int, classes: int, size: int, weights: str) -> nn.Module:
     if weights == "imagenet":
-        raise WeightsUnavailable(
-            f"There are no ImageNet weights for {name}. Choose a model of timm, or "
-            "weights='random'."
-        )
+        raise WeightsUnavailable(f"There are no ImageNet weights for {name}: choose one of timm.")
     model = MODELS[name](in_channels, classes, size)
     if weights != "random" and not _load_file(model, weights):
-        raise WeightsUnavailable(
-            f"{weights} does not fit {name} for {classes} classes of "
-            f"{in_channels}×{size}×{size} px."
-        )
+        what = f"{name} for {classes} classes of {in_channels}×{size}×{size} px"
+        raise WeightsUnavailable(f"{weights} does not fit {what}.")
     return model
 
 
@@ -83,9 +75,7 @@ def _timms(name: str, in_channels: int, classes: int, size: int, weights: str) -
     if not timm.is_model(name):
         near = ", ".join(get_close_matches(name, [*MODELS, *timm.list_models()], n=6))
         hint = f"; did you mean {near}?" if near else " (timm.list_models() lists them)."
-        raise ValueError(
-            f"Unknown model {name!r}. Choose from: {', '.join(MODELS)}, or a name of timm{hint}"
-        )
+        choose("model", name, MODELS, f", or a name of timm{hint}")
     from timm.models import get_pretrained_cfg
 
     fit = {"in_chans": in_channels, "num_classes": classes}
@@ -110,8 +100,7 @@ def _timms(name: str, in_channels: int, classes: int, size: int, weights: str) -
 
 
 def _lenet5(in_channels: int, classes: int, size: int) -> nn.Module:
-    """LeNet-5 (LeCun et al. 1998): 6-16-120-84 with average pooling, and ReLU where it had a scaled
-    tanh."""
+    """LeNet-5 (LeCun et al. 1998): 6-16-120-84, average pooling, and ReLU instead of tanh."""
     side = (size // 2 - 4) // 2
     if side < 1:
         raise ValueError(f"lenet5 needs images of at least 12 px, not {size}.")
@@ -121,8 +110,8 @@ def _lenet5(in_channels: int, classes: int, size: int) -> nn.Module:
 
 
 def _lenet_srinivas(in_channels: int, classes: int, size: int) -> nn.Module:
-    """The LeNet of Srinivas & Babu (2015), which is Caffe's: 20-50-500 with maximum pooling; theirs
-    had a ReLU after fc500 only, ours after each convolution as well."""
+    """The LeNet of Srinivas & Babu (2015), Caffe's: 20-50-500, maximum pooling; theirs had a ReLU
+    after fc500 only."""
     side = ((size - 4) // 2 - 4) // 2
     if side < 1:
         raise ValueError(f"lenet_srinivas needs images of at least 16 px, not {size}.")
@@ -142,8 +131,7 @@ def _dense(*widths: int) -> list[nn.Module]:
 
 
 def _resnet18_medmnist(in_channels: int, classes: int, size: int) -> nn.Module:
-    """ResNet-18 with MedMNIST's stem for small images: one 3×3 convolution of stride 1 and no
-    pooling (Yang et al. 2023)."""
+    """ResNet-18 with MedMNIST's stem: 3×3 of stride 1, without pooling (Yang et al. 2023)."""
     model = import_timm().create_model("resnet18", in_chans=in_channels, num_classes=classes)
     model.conv1 = nn.Conv2d(in_channels, 64, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
@@ -171,8 +159,7 @@ class ResidualBlock(nn.Module):
 
 class ResidualUNet(nn.Module):
     """Residual U-Net (Zhang et al. 2018; four levels of 16 to 128 channels): logits
-    (N, classes, H, W) or (N, classes, D, H, W) for images of any size from 8 px on, since each
-    level up takes the size of its way down."""
+    (N, classes, H, W) or (N, classes, D, H, W) for images of any size from 8 px on."""
 
     def __init__(self, axes: int, in_channels: int, classes: int, size: int) -> None:
         super().__init__()
@@ -205,8 +192,7 @@ SEGMENTING = ("unet", "unet3d")
 
 
 def count(model: nn.Module, example: torch.Tensor) -> dict[str, int]:
-    """Parameters, those that are not zero, and MACs of one image; `example` is (1, C, H, W)
-    float32."""
+    """Parameters, those that are not zero, and MACs of one image (1, C, H, W)."""
     with torch.no_grad(), FlopCounterMode(display=False) as flops:
         model(example)
     weights = [*model.parameters()]
@@ -216,27 +202,20 @@ def count(model: nn.Module, example: torch.Tensor) -> dict[str, int]:
 
 
 def head(model: nn.Module, example: torch.Tensor | None = None) -> nn.Module:
-    """The layer whose outputs are the answer, or a ModuleList of the layers where there are
-    several: a distilled transformer answers with the mean of two.
-
-    A model of timm says itself which they are (`get_classifier`, a linear layer or a convolution),
-    and in a Sequential it is the last layer. With an `example`, images as the model takes them,
-    that is checked, and in every other model the layers are found: the answer must be a function of
-    their outputs alone, with nothing to train behind them. Raises ValueError where there are no
-    such layers, or where they cannot be found without an `example`."""
+    """The layer whose outputs are the answer, or a ModuleList of several (a distilled transformer
+    answers with the mean of two). timm's models know them (`get_classifier`), and in a Sequential
+    it is the last. With an `example`, images as the model takes them, that is checked, and in other
+    models they are found: the answer must be a function of their outputs alone, with nothing to
+    train behind them. Raises ValueError where there are none, or none without an `example`."""
     layers = _known(model) if example is None else _answering(model, example)
     if not layers:
-        raise ValueError(
-            f"Which layer of {type(model).__name__} gives the answer cannot be told without an "
-            "image. Give example=, a batch as the model takes it, such as "
-            "normalize(dataset.train.images[:1])."
-        )
+        told = f"Which layer of {type(model).__name__} gives the answer cannot be told"
+        raise ValueError(f"{told} without an image. Give example=, a batch as the model takes it.")
     return layers[0] if len(layers) == 1 else nn.ModuleList(layers)
 
 
 def _known(model: nn.Module) -> list[nn.Module]:
-    """The layers which timm calls the classifier, or the last layer of a Sequential; none if it is
-    another model."""
+    """timm's classifier, or the last layer of a Sequential; none in other models."""
     if hasattr(model, "get_classifier"):
         return _trained(model.get_classifier())
     layer = model
@@ -257,9 +236,8 @@ def _multiplies(layer: nn.Module | None) -> bool:
 
 
 def _answering(model: nn.Module, example: torch.Tensor) -> list[nn.Module]:
-    """The layers of which the answer to `example` is a function: those known, where that is true of
-    them, else Linear and convolution layers from the last called on, until no other parameter
-    reaches the answer."""
+    """Those known, if the answer to `example` is a function of them alone, else linear layers and
+    convolutions from the last called on, until no other parameter reaches the answer."""
     heads = _known(model)
     trace = _trace(model, example, heads)
     if heads and (trace.beside or trace.chained):
@@ -268,39 +246,21 @@ def _answering(model: nn.Module, example: torch.Tensor) -> list[nn.Module]:
         more = [m for m in trace.called if not trace.beside.isdisjoint(m.parameters())]
         if trace.chained or not more:
             names = [name for name, p in model.named_parameters() if p in trace.beside][:3]
-            has = (
-                f"{', '.join(names) or 'the image'} has a part in it behind or beside the last one"
-            )
-            why = "one of its last layers sees what another gives" if trace.chained else has
+            others = f"{', '.join(names) or 'the image'} has a part in it behind or beside them"
+            why = "one of them sees what another gives" if trace.chained else others
             raise ValueError(
                 f"{type(model).__name__} has no last layer whose outputs alone are the answer: "
-                f"{why}. Train all of it, or choose a model that ends with a linear layer or a "
-                "convolution."
+                f"{why}. Choose a model that ends with a linear layer or a convolution."
             )
         heads.insert(0, more[-1])
         trace = _trace(model, example, heads)
     return heads
 
 
-@dataclass
-class _Trace:
-    """What one image did: the `answer`; what the `heads` were given and gave in its course; the
-    Linear and convolution layers `called`, in that order; what has a part in the answer `beside`
-    the outputs of the heads (parameters, or the image); and whether one head is `chained` to
-    another, whose outputs it sees."""
-
-    answer: torch.Tensor
-    inputs: list[torch.Tensor]
-    outputs: list[torch.Tensor]
-    called: list[nn.Module]
-    beside: set[torch.Tensor]
-    chained: bool
-
-
 @contextmanager
 def visiting(model: nn.Module) -> Iterator[list[Any]]:
-    """Within it the model is in eval mode. Afterwards each module's mode and what is trained are as
-    before, and the hooks put into the list are gone."""
+    """Within it the model is in eval mode; afterwards modes and requires_grad are as before, and
+    the hooks put into the list are gone."""
     modes = [(module, module.training) for module in model.modules()]
     wanted = [(p, p.requires_grad) for p in model.parameters()]
     hooks: list[Any] = []
@@ -316,9 +276,10 @@ def visiting(model: nn.Module) -> Iterator[list[Any]]:
             p.requires_grad_(grad)
 
 
-def _trace(model: nn.Module, example: torch.Tensor, heads: list[nn.Module]) -> _Trace:
-    """With what the heads give cut off from what they were given, so that no gradient goes through
-    them."""
+def _trace(model: nn.Module, example: torch.Tensor, heads: list[nn.Module]) -> SimpleNamespace:
+    """What one image did: what the heads were given and gave, the linear layers and convolutions
+    `called`, in order, what has a part in the answer `beside` the outputs of the heads (parameters,
+    or the image), and whether one head sees the outputs of another (`chained`)."""
     inputs, outputs, called = [], [], []
 
     def cut(layer: nn.Module, given: tuple, output: torch.Tensor) -> torch.Tensor:
@@ -337,15 +298,13 @@ def _trace(model: nn.Module, example: torch.Tensor, heads: list[nn.Module]) -> _
         hooks += [layer.register_forward_hook(cut) for layer in heads]
         answer = model.requires_grad_(True)(x)
         if not isinstance(answer, torch.Tensor):
-            raise ValueError(
-                f"{type(model).__name__} gives a {type(answer).__name__}, not one tensor of "
-                "logits. Wrap it in a module that gives the logits alone."
-            )
+            kinds = f"{type(model).__name__} gives a {type(answer).__name__}"
+            raise ValueError(f"{kinds}, not one tensor of logits. Wrap it so that it does.")
         parts = _reach(answer, [*outputs, *([x] if x.requires_grad else []), *parameters])
         chained = any(_reach(given, outputs) for given in inputs)
-    silent = set(outputs) - parts  # a head that has no part in the answer
-    beside = parts - {*outputs} | silent
-    return _Trace(answer, inputs, outputs, called, beside=beside, chained=chained)
+    found = {"answer": answer, "inputs": inputs, "outputs": outputs, "called": called}
+    beside = parts ^ {*outputs}  # also a head that has no part in the answer
+    return SimpleNamespace(**found, beside=beside, chained=chained)
 
 
 def _reach(target: torch.Tensor, sources: list[torch.Tensor]) -> set[torch.Tensor]:
@@ -364,13 +323,10 @@ def check_linear(model: nn.Module, example: torch.Tensor) -> None:
     trace, layer = _trace(model, example, layers), layers[0]
     plain = type(layer) in (nn.Linear, nn.Conv2d) and len(layers) == len(trace.outputs) == 1
     if plain:
-        h, one_place = trace.inputs[0], True
-        if type(layer) is nn.Conv2d:
-            one_place = layer.groups == 1 and not any(layer.padding)
-        whole = h.shape[2:] == getattr(layer, "kernel_size", ()) and one_place
-        same = trace.outputs[0].flatten().equal(trace.answer.flatten())
-        plain = whole and same and layer.bias is not None
-    if not plain:
+        whole = trace.inputs[0].shape[2:] == getattr(layer, "kernel_size", ())
+        one_place = type(layer) is nn.Linear or layer.groups == 1 and not any(layer.padding)
+        plain = whole and one_place and layer.bias is not None
+    if not plain or not trace.outputs[0].flatten().equal(trace.answer.flatten()):
         kinds = " and ".join(type(m).__name__ for m in layers)
         raise ValueError(
             "grand is exact for an answer W h + b of one linear layer, and "
@@ -380,16 +336,13 @@ def check_linear(model: nn.Module, example: torch.Tensor) -> None:
 
 
 def embed(model: nn.Module, loader: Any) -> torch.Tensor:
-    """What the last layer of a model sees of each image: its features.
-
-    Where several layers give the answer (see `head`) and see different things, these stand side by
-    side. The model is left as it is: its mode, hooks and gradients.
+    """What the last layer of a model sees of each image: its features. Where several layers give
+    the answer and see different things, these stand side by side. The model is left as it is.
 
     Args:
         model: Any module that gives one tensor and ends with a linear layer or a convolution.
         loader: A DataLoader or another iterable of batches: tensors, or tuples that begin with one;
-            or all inputs as one tensor or array. Images (N, C, H, W) of uint8 are normalised to
-            −1…1, as `effml.train` does; other inputs go in as they are.
+            or all inputs as one tensor or array. Images of uint8 are normalised to −1…1.
 
     Returns:
         Features (N, D) float32, on the CPU, in the order of the loader.
@@ -416,9 +369,7 @@ def embed(model: nn.Module, loader: Any) -> torch.Tensor:
                 hooks += [layer.register_forward_pre_hook(note) for layer in layers]
             with torch.inference_mode():
                 if len(model(x)) != len(x):
-                    raise ValueError(
-                        "Give batches, such as images (N, C, H, W), not single images."
-                    )
+                    raise ValueError("Give batches, images (N, C, H, W), not single images.")
                 rows.append(torch.cat([h.reshape(len(x), -1) for h in seen], 1).float().cpu())
                 seen.clear()
     if not rows:
@@ -434,10 +385,8 @@ def _batches(loader: Any, size: int = 512) -> Iterator[torch.Tensor]:
         x = batch[0] if isinstance(batch, (tuple, list)) and len(batch) else batch
         if not hasattr(x, "shape") or len(x.shape) < 2:
             got = f"shape {tuple(x.shape)}" if hasattr(x, "shape") else type(x).__name__
-            raise ValueError(
-                f"A batch is images (N, C, H, W) or rows (N, D), or a tuple that begins with them; "
-                f"got {got}."
-            )
+            kinds = "images (N, C, H, W) or rows (N, D), or a tuple that begins with them"
+            raise ValueError(f"A batch is {kinds}; got {got}.")
         x = torch.as_tensor(x)
         yield x.div(127.5).sub_(1) if x.dtype == torch.uint8 else x  # as effml.data.normalize
 
@@ -457,8 +406,7 @@ def _load_file(model: nn.Module, weights: str) -> bool:
     if not Path(weights).is_file():
         raise WeightsUnavailable(
             f"There is no weights file {weights}. Give 'random', 'imagenet', the path of a "
-            ".safetensors file, or the id of an earlier run in the same store whose weights were "
-            "kept."
+            ".safetensors file, or the id of an earlier run in this store that kept its weights."
         )
     try:
         tensors = load_file(weights)

@@ -18,8 +18,7 @@ from effml.machine import BF16, cpu, seeded
 from effml.metering import measure
 
 NO_BF16 = ("sse41", "avx", "avx2", "avx2_vnni", "avx2_vnni_2", "avx512_core", "avx512_core_vnni")
-"""Values of ONEDNN_MAX_CPU_ISA under which torch's library of convolutions emulates bfloat16,
-whatever the CPU can."""
+"""Values of ONEDNN_MAX_CPU_ISA under which bfloat16 is emulated, whatever the CPU can."""
 
 
 @dataclass(frozen=True)
@@ -102,16 +101,14 @@ def arithmetic(precision: str, device: str) -> Arithmetic:
 
 
 def emulated(precision: str, device: str) -> bool:
-    """Whether `precision` (a name of PRECISIONS) has its products computed in bfloat16 on hardware
-    that has no such arithmetic: the numbers are right, but time and energy say nothing of what the
-    format saves. ValueError: unknown name."""
+    """Whether `precision` (a name of PRECISIONS) has products in bfloat16 on hardware without such
+    arithmetic: the numbers are right, but time and energy say nothing of what the format saves."""
     return arithmetic(precision, "cuda").products == "bfloat16" and not has_bf16(device)
 
 
 def has_bf16(device: str) -> bool:
-    """Whether this GPU (compute capability 8.0 and newer) or CPU computes in bfloat16, and torch is
-    not told otherwise. ATEN_CPU_CAPABILITY changes nothing: products and convolutions are oneDNN's.
-    """
+    """Whether this GPU (compute capability 8.0 and newer) or CPU computes in bfloat16, and oneDNN,
+    which does it, is not told otherwise."""
     if device.startswith("cuda"):
         return torch.cuda.get_device_capability() >= (8, 0)
     found = torch.cpu.get_capabilities()
@@ -127,8 +124,7 @@ def label(precision: str, device: str) -> str:
 
 def choose(precision: str, device: str) -> tuple[str, str]:
     """The precision to use and why. `auto` is amp_bf16 where the hardware has bfloat16 arithmetic
-    and `probe` does not find it slower here; what was asked by name is used as it is, and where it
-    is emulated the words say so. ValueError: unknown."""
+    and `probe` does not find it slower here; what was asked by name is used as it is."""
     here = f"this {device.upper()}"
     if precision != "auto":
         why = (
@@ -147,16 +143,14 @@ def choose(precision: str, device: str) -> tuple[str, str]:
 
 
 def native_precision(device: str = "auto") -> str:
-    """The faster of fp32 and amp_bf16 on this machine, measured once (at most 2 s, see `probe`).
-
-    It is the faster of the two for most convolutional nets, not for all: depthwise ones
-    (MobileNet) may lose by it.
+    """The faster of fp32 and amp_bf16 on this machine, measured once (at most 2 s, see `probe`),
+    for most convolutional nets; depthwise ones (MobileNet) may lose by it.
 
     Args:
         device: cpu, cuda, or auto (a GPU if there is one).
 
     Returns:
-        `amp_bf16` where the hardware has bfloat16 arithmetic worth using, else `fp32`.
+        `amp_bf16` or `fp32`.
 
     Example:
         >>> effml.native_precision("cpu") in ("fp32", "amp_bf16")
@@ -167,10 +161,9 @@ def native_precision(device: str = "auto") -> str:
 
 
 def probe(device: str = "cpu") -> float | None:
-    """How many times as fast as fp32 a training step of three convolutions is in amp_bf16: the
-    fastest of interleaved repeats, at most 2 s in all. None where other programs took more than a
-    tenth of the CPU, which tells nothing. Remembered by CPU flags (GPU name), torch version and
-    threads in `EFFML_CACHE`, else ~/.cache/effml."""
+    """How many times as fast as fp32 a training step of three convolutions is in amp_bf16 (at most
+    2 s); None where other programs took more than a tenth of the CPU. Remembered by CPU flags (GPU
+    name), torch version and threads in `EFFML_CACHE`, else ~/.cache/effml."""
     where = torch.cuda.get_device_name() if device == "cuda" else " ".join(cpu())
     key = f"{where} {torch.__version__} {torch.get_num_threads()}".encode()
     folder = Path(os.environ.get("EFFML_CACHE") or "~/.cache/effml").expanduser()
@@ -189,13 +182,11 @@ def probe(device: str = "cpu") -> float | None:
 
 
 def _probe(device: str, seconds: float = 1.5) -> dict[str, float]:
-    """Training steps of three convolutions, in both formats by turns after a warm-up. The fastest
-    counts: what other programs do only ever adds."""
+    """The fastest training step of three convolutions, in both formats by turns."""
     with seeded(0):
-        first, second = nn.Conv2d(3, 64, 3, stride=2), nn.Conv2d(64, 128, 3)
-        third, last = nn.Conv2d(128, 128, 3), nn.Linear(128, 2)
-        layers = first, nn.ReLU(), second, nn.ReLU(), third
-        model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), last)
+        convs = nn.Conv2d(3, 64, 3, stride=2), nn.Conv2d(64, 128, 3), nn.Conv2d(128, 128, 3)
+        last = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 2)]
+        model = nn.Sequential(convs[0], nn.ReLU(), convs[1], nn.ReLU(), convs[2], *last)
         model = model.to(device, memory_format=torch.channels_last)
         images = torch.randn(32, 3, 32, 32, device=device).to(memory_format=torch.channels_last)
     times: dict[str, list[float]] = {"fp32": [], "amp_bf16": []}

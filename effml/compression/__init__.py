@@ -1,8 +1,5 @@
-"""A smaller copy of a model: `compress`, by one of the methods of COMPRESSORS.
-
-Each entry of COMPRESSORS is `(model, keep, *, example, data=None, seed=0, keep_unit="fraction") ->
-(model, Report)`; what its arguments mean is said once, in `compress`.
-"""
+"""A smaller copy of a model: `compress`, by an entry of COMPRESSORS, which takes the same arguments
+but the name."""
 
 import torch
 from torch import nn
@@ -13,6 +10,7 @@ from effml.compression.merging import data_free_fraction
 from effml.compression.saving import load_compressed, save_compressed
 from effml.compression.sensitivity import sensitivity
 from effml.compression.smallest import smallest_keep
+from effml.machine import choose
 
 MERGERS: dict[str, Compressor] = {
     "merge": merging.merge,
@@ -68,12 +66,11 @@ def compress(
     Args:
         model: Any nn.Module whose forward takes one tensor and gives one. It is left as it is.
         name: A key of COMPRESSORS, such as "merge", "channels", "magnitude" or "svd".
-        keep: The fraction that stays, above 0 and at most 1, of what the method removes: neurons,
-            channels, weights or ranks. `1 - keep` is what others call amount, sparsity or pruning
-            ratio.
-        example: A batch as the model takes it: images (N, C, H, W), vectors (N, D), sequences
-            (N, T, D) or token ids (N, T). Images of uint8 are normalised.
-        data: More of the kind (M, …), for methods that look at data; never labels. Default: none.
+        keep: The fraction that stays (`1 - keep` is also called amount, sparsity or pruning ratio),
+            above 0 and at most 1, of neurons, channels, weights or ranks.
+        example: A batch as the model takes it: images (N, C, H, W; uint8 is normalised), vectors
+            (N, D), sequences (N, T, D) or token ids (N, T).
+        data: More of the kind (M, …), for methods that look at data; never labels.
         seed: Of what a method draws, such as random channels.
         keep_unit: "fraction", or "params": then `keep` is the fraction of the parameters, and the
             largest fraction of the above that fits is found by bisection.
@@ -91,7 +88,5 @@ def compress(
         >>> report.kept, round(report.ratios["params"], 2)
         (0.5, 0.25)
     """
-    if name not in COMPRESSORS:
-        raise ValueError(f"Unknown compressor {name!r}. Choose from: {', '.join(COMPRESSORS)}")
-    how = {"example": example, "data": data, "seed": seed, "keep_unit": keep_unit}
-    return COMPRESSORS[name](model, keep, **how)
+    method = COMPRESSORS[choose("compressor", name, COMPRESSORS)]
+    return method(model, keep, example=example, data=data, seed=seed, keep_unit=keep_unit)

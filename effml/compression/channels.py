@@ -1,5 +1,4 @@
-"""Channel pruning that follows the dependencies between layers: Torch-Pruning (Fang et al. 2023) is
-the engine."""
+"""Channel pruning along the dependencies between layers, by Torch-Pruning (Fang et al. 2023)."""
 
 import warnings
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from effml.compression.compressor import Job, Outcome, compressor
-from effml.compression.dependencies import Group, Plan, fitted, kept, plan
+from effml.compression.dependencies import fitted, kept, plan
 from effml.compression.silencing import Likeness
 from effml.compression.tracing import Fault
 from effml.models import visiting
@@ -34,10 +33,8 @@ def channels_bn(model: nn.Module, keep: float, job: Job) -> Outcome:
     import torch_pruning
 
     if not any(isinstance(layer, _BatchNorm) and layer.affine for layer in model.modules()):
-        raise ValueError(
-            f"{type(model).__name__} has no batch normalisation, whose scale channels_bn goes by. "
-            "Choose channels."
-        )
+        kind = type(model).__name__
+        raise ValueError(f"{kind} has no batch normalisation to go by. Choose channels.")
     return _cut(model, keep, job, torch_pruning.importance.BNScaleImportance())
 
 
@@ -45,19 +42,17 @@ def channels_bn(model: nn.Module, keep: float, job: Job) -> Outcome:
 def channels_taylor(model: nn.Module, keep: float, job: Job) -> Outcome:
     """`channels` where the loss says how important a channel is: the first-order change |w·dL/dw|
     if a weight went to 0, summed over the weights of each layer that go with the channel and
-    averaged over the layers (Molchanov et al. 2019). It looks at `data`, and no label reaches a
-    compressor: the loss is the cross-entropy with labels drawn from the model's own softmax
-    distribution (see `_gradients`). So it is for one label an image, not for several."""
+    averaged over the layers (Molchanov et al. 2019). The loss is the cross-entropy of `data` with
+    labels drawn from the model's own softmax (see `_gradients`): one label an image."""
     import torch_pruning
 
     if job.data is None:
         raise ValueError(
-            "channels_taylor looks at images and was given none: give data=, in a recipe "
-            "calibration_images=512, or choose channels, which looks at weights alone."
+            "channels_taylor looks at images and was given none: give data= (in a recipe "
+            "calibration_images=512) or choose channels."
         )
-    if "gradients" not in job.memo:
-        job.memo["gradients"] = _gradients(model, job.data, job.seed)
-    for parameter, gradient in zip(model.parameters(), job.memo["gradients"]):
+    gradients = job.once("gradients", lambda: _gradients(model, job.data, job.seed))
+    for parameter, gradient in zip(model.parameters(), gradients):
         parameter.grad = gradient
     return _cut(model, keep, job, torch_pruning.importance.GroupTaylorImportance(normalizer=None))
 
@@ -81,10 +76,9 @@ def _cut(
     try:
         with warnings.catch_warnings():  # position embeddings: its default is right
             warnings.filterwarnings("ignore", message="Unwrapped parameters")
-            planned = plan(model, keep, job.example[:2], importance)
-        if "likeness" not in job.memo:
-            job.memo["likeness"] = Likeness(model, job.example)
-        small, groups, whole = fitted(model, planned.groups, job.memo["likeness"])
+            groups, widths, walls = plan(model, keep, job.example[:2], importance)
+        likeness = job.once("likeness", lambda: Likeness(model, job.example))
+        small, groups, whole = fitted(model, groups, likeness)
     except Exception as error:  # Torch-Pruning stumbles in many ways over models it cannot trace
         kind = "" if isinstance(error, (Fault, ValueError)) else f"{type(error).__name__}: "
         raise ValueError(
@@ -94,37 +88,33 @@ def _cut(
     for parameter, grad in zip(small.parameters(), wanted):
         parameter.requires_grad_(grad)
     layers, modules = kept(model, groups), dict(model.named_modules())
-    cut = [name for name, done in layers.items() if "out" in done]
-    cut = [name for name in cut if isinstance(modules[name], (nn.Conv2d, nn.Linear))]
-    left = sum(len(layers[name]["out"]) for name in cut)
+    outs = {name: len(done["out"]) for name, done in layers.items() if "out" in done}
+    cut = [name for name in outs if isinstance(modules[name], (nn.Conv2d, nn.Linear))]
     total = sum(len(modules[name].weight) for name in cut)
+    share = sum(outs[name] for name in cut) / total if total else 1.0
     if job.data is not None:
         reestimate(small, job.data)
-    notes = _notes(planned, keep, groups, whole)
-    return Outcome(small, left / total if total else 1.0, layers, notes)
-
-
-def _notes(
-    planned: Plan, keep: float, groups: list[Group], whole: dict[str, list[Group]]
-) -> list[str]:
-    """What a reader must know of the groups that do not keep what was asked, by the name of their
-    first layer."""
-    notes, named = [], set()
+    notes, count = [], len(groups) + sum(map(len, whole.values()))
     if not groups:
         notes.append("Nothing was cut: no group of layers has a channel to spare at this keep.")
     for reason, some in whole.items():
         names = [next(name for name, way in group if way == "out") for group in some]
-        named |= {*names}
-        share = f"{len(some)} of {len(planned.groups)} groups of layers"
-        notes.append(f"{share} keep their width: {reason} ({_listed(names)}).")
-    others = planned.deviations(keep, groups).items()
-    told = [f"{name} {left} of {n}" for name, (left, n) in others if name not in named]
+        widths = {name: n for name, n in widths.items() if name not in names}
+        told = f"{len(some)} of {count} groups of layers keep their width: {reason}"
+        notes.append(f"{told} ({_listed(names)}).")
+    left = {name: (outs.get(name, n), n) for name, n in widths.items()}
+    told = [f"{name} {k} of {n}" for name, (k, n) in left.items() if _deviates(k, n, keep)]
     if groups and told:
         notes.append(f"Another share than asked for, by first layer of a group: {_listed(told)}.")
-    if planned.walls:
-        kinds = ", ".join(dict.fromkeys(planned.walls))
+    if walls:
+        kinds = ", ".join(dict.fromkeys(walls))
         notes.append(f"Nothing inside {kinds} is cut: channels cannot be followed through it.")
-    return notes
+    return Outcome(small, share, layers, notes)
+
+
+def _deviates(left: int, n: int, keep: float) -> bool:
+    """Is it more than a channel, and a tenth of the channels, off?"""
+    return left == n or abs(left - keep * n) >= 1 and abs(left - keep * n) > n / 10
 
 
 def _listed(names: list[str], most: int = 8) -> str:
@@ -134,8 +124,7 @@ def _listed(names: list[str], most: int = 8) -> str:
 
 def reestimate(model: nn.Module, data: torch.Tensor, batch: int = 64) -> None:
     """Batch-norm means and variances anew, as averages over the batches of `data` (M, C, H, W), in
-    place and without labels; the rest of the model stays in eval mode. After a cut the old
-    statistics belong to channels that saw more."""
+    place and without labels: after a cut the old ones belong to channels that saw more."""
     norms = [layer for layer in model.modules() if isinstance(layer, _BatchNorm)]
     if not (norms := [layer for layer in norms if layer.track_running_stats]):
         return
@@ -157,10 +146,9 @@ def _gradients(
     """Per parameter, the root mean square over batches of `data` (M, C, H, W) of the gradient of
     the cross-entropy; without labels.
 
-    The answers a model gives are of no use as labels: where it is sure, their gradient vanishes.
-    Labels drawn from its softmax keep it: the mean gradient is then zero and the mean square is the
-    diagonal of the Fisher information over `batch`, which says how fast the distribution of answers
-    moves. One output is taken for the logit of the second of two classes."""
+    Where a model is sure, the gradient of its own answers as labels vanishes. That of labels drawn
+    from its softmax does not: its mean square is the diagonal of the Fisher information over
+    `batch`. One output is taken for the logit of the second of two classes."""
     generator = torch.Generator().manual_seed(seed)
     parameters, parts = list(model.parameters()), data.split(batch)
     squares = [torch.zeros_like(p) for p in parameters]

@@ -1,5 +1,4 @@
-"""What all compressors share: the checks of their arguments, the copy they work on, the unit of
-`keep`, and the report."""
+"""What all compressors share: checks, the copy they work on, the unit of `keep`, the report."""
 
 import functools
 import inspect
@@ -14,7 +13,7 @@ import torch
 from torch import nn
 
 from effml.compression.checks import check_inputs, check_model, check_outputs
-from effml.machine import seeded
+from effml.machine import choose, seeded
 from effml.models import count, weights_bytes
 
 REPEATS = 5  # of each latency, by turns, after one warm-up
@@ -24,19 +23,23 @@ Layers = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Job:
-    """What a method may look at besides the model: a batch `example`, images `data` or None, the
-    `seed`, and a `memo` that lasts for one call of the compressor, for what the steps of a
-    bisection need again."""
+    """What a method may look at besides the model; `memo` is for what the steps of a bisection need
+    again."""
 
     example: torch.Tensor
     data: torch.Tensor | None
     seed: int
     memo: dict[Any, Any] = field(default_factory=dict)
 
+    def once(self, key: str, make: Callable[[], Any]) -> Any:
+        if key not in self.memo:
+            self.memo[key] = make()
+        return self.memo[key]
+
 
 @dataclass
 class Outcome:
-    """What a method hands over: the changed model, and the fraction kept of what it removes."""
+    """What a method hands over."""
 
     model: nn.Module
     kept: float
@@ -48,12 +51,10 @@ class Outcome:
 class Report:
     """What was asked, what was achieved, and the measures before and after.
 
-    `kept` is the fraction kept of what the method removes (neurons, ranks, channels, weights).
-    `before` and `after` hold `params`, `nonzero_params`, `macs` (of one image), `file_bytes` (as
-    safetensors) and `latency_s` (median on the `example`, both models by turns). `layers` says
-    what was done to each layer; `notes` what a reader must know; `shapes` are those of the
-    tensors before and after, by name.
-    """
+    `kept` is the fraction kept of what the method removes. `before` and `after` hold `params`,
+    `nonzero_params`, `macs` (of one image), `file_bytes` (as safetensors) and `latency_s` (median
+    on the `example`). `layers` says what was done to each layer, `notes` what a reader must know;
+    `shapes` are those of the tensors before and after, by name."""
 
     method: str
     keep: float
@@ -115,9 +116,8 @@ def compressor(counts: str = "params") -> Callable[[Callable[..., Outcome]], Com
             report = Report(**asked, **found, notes=tuple(outcome.notes), shapes=shaped)
             return _in_modes_of(model, small), report
 
-        signature = inspect.signature(compress)
-        functools.update_wrapper(compress, method)  # show_source shows the method …
-        compress.__signature__ = signature  # … and callers see what they may give
+        signature = inspect.signature(compress)  # show_source shows the method, help this
+        functools.update_wrapper(compress, method).__signature__ = signature
         return compress
 
     return decorate
@@ -143,9 +143,8 @@ def sizes(module: nn.Module) -> dict[str, Any]:
 
 
 def attention_scale(module: nn.Module, parent: nn.Module | None = None) -> None:
-    """After a cut of `module.qkv`: its sizes and the scale that belong to the new width of its
-    heads, d**-0.5, which is what the fused attention of torch divides by. With the `parent`, whose
-    scale was that of its own wider heads, the queries make up for the difference, so that the
+    """After a cut of `module.qkv`: the sizes and the scale (d**-0.5, as in torch's fused attention)
+    of its narrower heads. With the `parent` the queries make up for the other scale, so that the
     products of queries and keys are the parent's."""
     new = max(1, module.qkv.out_features // (3 * module.num_heads))
     old = parent.qkv.out_features // (3 * parent.num_heads) if parent is not None else new
@@ -175,8 +174,7 @@ def _check_arguments(name: str, keep: Any, keep_unit: str) -> None:
     if isinstance(keep, bool) or not isinstance(keep, (int, float)) or not 0 < keep <= 1:
         hint = "is the fraction kept: give more than 0 and at most 1, such as 0.5."
         raise ValueError(f"{name}: keep={keep!r} {hint}")
-    if keep_unit not in (menu := ("fraction", "params")):
-        raise ValueError(f"{name}: unknown keep_unit {keep_unit!r}. Choose from: {', '.join(menu)}")
+    choose("keep_unit", keep_unit, ("fraction", "params"))
 
 
 def _in_modes_of(model: nn.Module, small: nn.Module) -> nn.Module:
@@ -187,22 +185,22 @@ def _in_modes_of(model: nn.Module, small: nn.Module) -> nn.Module:
     return small
 
 
-def _size(model: nn.Module, counts: str) -> int:
-    nonzero = counts == "nonzero_params"
-    return sum(int(p.count_nonzero()) if nonzero else p.numel() for p in model.parameters())
-
-
 def _fit(
     name: str, work: Callable[..., Outcome], model: nn.Module, share: float, counts: str
 ) -> Outcome:
     """The outcome with the largest `keep` whose size is at most the `share` of the model's: ten
     steps of bisection (to a thousandth)."""
-    whole = _size(model, counts)
+
+    def size_of(model: nn.Module) -> int:
+        nonzero = counts == "nonzero_params"
+        return sum(int(p.count_nonzero()) if nonzero else p.numel() for p in model.parameters())
+
+    whole = size_of(model)
     low, high, best, smallest = 0.0, 1.0, None, float("inf")
     for step in range(11):  # the last resort: as small as the method can
         keep = (low + high) / 2 if step < 10 or best is not None else 1e-9
         outcome = work(deepcopy(model), keep)
-        smallest = min(smallest, size := _size(outcome.model, counts))
+        smallest = min(smallest, size := size_of(outcome.model))
         if size <= share * whole:
             low, best = keep, outcome
         else:
@@ -210,8 +208,7 @@ def _fit(
     if best is None:
         raise ValueError(
             f"{name} cannot bring this model to {share * whole:.0f} parameters: {smallest} is the "
-            f"smallest it gets to. Give a keep of at least {smallest / whole:.4f}, or choose "
-            "another compressor."
+            f"smallest it gets to. Give a keep of at least {smallest / whole:.4f}."
         )
     return best
 

@@ -1,10 +1,6 @@
-"""Low-rank layers (Denton et al. 2014; spatial separation: Jaderberg et al. 2014): one layer
-becomes two thinner ones.
-
-A layer is a matrix W (outputs, inputs), approximated by U (outputs, r) times V (r, inputs). Linear:
-W as it is. By channel: inputs are the patches (I·kh·kw), so a convolution of r channels and a 1×1
-one. Spatial: outputs are (O·kw), inputs (I·kh), so a kh×1 and a 1×kw convolution.
-"""
+"""Low-rank layers: a layer's matrix W (outputs, inputs) becomes U (outputs, r) times V (r, inputs).
+By channel (Denton et al. 2014) the inputs of a convolution are patches (I·kh·kw): one of r channels
+and a 1×1 one. Spatial (Jaderberg et al. 2014): (O·kw, I·kh), a kh×1 and a 1×kw convolution."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,10 +10,11 @@ from torch import nn
 from torch.nn.functional import conv2d, linear, pad
 
 from effml.compression.compressor import Job, Layers, Outcome, compressor
-from effml.machine import seeded
+from effml.machine import choose, seeded
 from effml.models import head, visiting
 
 SCHEMES = ("channel", "spatial")
+_ALONG = {"stride": 1, "padding": 0, "dilation": 1, "padding_mode": "zeros"}  # and across: nothing
 IMAGES = 128  # of `data` are enough to weigh the inputs with
 Factors = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -65,11 +62,10 @@ def low_rank(matrix: torch.Tensor, gram: torch.Tensor | None = None) -> Factors:
     """Left factor U (m, s), right factor V (s, n) and energies (s,), largest first, of W (m, n):
     U[:, :r] V[:r] is the best approximation of rank r, s the full rank.
 
-    Where one side is twice the other or more, exactly through the smaller Gram matrix, W Wᵀ or
-    Wᵀ W, whose eigenvectors are the singular vectors, in float64, so that squaring costs no visible
-    accuracy; else torch's SVD, which is faster there. With the `gram` matrix E[(W x)(W x)ᵀ] (m, m)
-    of the products, E‖(W − UV) x‖² is least (Denton et al. 2014, §3.2, with the data's covariance);
-    its eigenvectors in its own precision, since it was summed from products as inexact as that.
+    Where one side is twice the other or more, through the smaller Gram matrix, W Wᵀ or Wᵀ W, whose
+    eigenvectors are the singular vectors, in float64; else torch's SVD, which is faster there. With
+    the `gram` matrix E[(W x)(W x)ᵀ] (m, m) of the products, E‖(W − UV) x‖² is least (Denton et al.
+    2014, §3.2, with the data's covariance).
     """
     weight = matrix.detach().double()
     m, n = weight.shape
@@ -98,45 +94,39 @@ def as_matrix(layer: nn.Module, scheme: str) -> torch.Tensor:
 @seeded(0)  # torch draws new layers before they are filled
 def two_layers(layer: nn.Module, rank: int, scheme: str) -> nn.Sequential:
     """The two layers that stand for `layer`, of this rank, with weights still to be filled in."""
-    like = {"device": layer.weight.device, "dtype": layer.weight.dtype}
-    biased = like | {"bias": layer.bias is not None}
-    unbiased = like | {"bias": False}
-    if isinstance(layer, nn.Linear):
-        first = nn.Linear(layer.in_features, rank, **unbiased)
-        return nn.Sequential(first, nn.Linear(rank, layer.out_features, **biased))
-    kernel, stride, dilation = layer.kernel_size, layer.stride, layer.dilation
-    padding = (0, 0) if layer.padding == "valid" else layer.padding
-    mode = {"padding_mode": layer.padding_mode}
-    if scheme == "channel":
-        ways = {"stride": stride, "padding": padding, "dilation": dilation, **mode}
-        first = nn.Conv2d(layer.in_channels, rank, kernel, **ways, **unbiased)
-        return nn.Sequential(first, nn.Conv2d(rank, layer.out_channels, 1, **biased))
-    same = padding == "same"
-    down = {"stride": (stride[0], 1), "dilation": (dilation[0], 1), **mode}
-    across = {"stride": (1, stride[1]), "dilation": (1, dilation[1]), **mode}
-    down["padding"] = padding if same else (padding[0], 0)
-    across["padding"] = padding if same else (0, padding[1])
-    return nn.Sequential(
-        nn.Conv2d(layer.in_channels, rank, (kernel[0], 1), **down, **unbiased),
-        nn.Conv2d(rank, layer.out_channels, (1, kernel[1]), **across, **biased),
+    like, bias = (
+        {"device": layer.weight.device, "dtype": layer.weight.dtype},
+        layer.bias is not None,
     )
+    if isinstance(layer, nn.Linear):
+        first = nn.Linear(layer.in_features, rank, bias=False, **like)
+        return nn.Sequential(first, nn.Linear(rank, layer.out_features, bias=bias, **like))
+    ways = {name: getattr(layer, name) for name in _ALONG}
+    if scheme == "channel":
+        kernels, down, across = (layer.kernel_size, 1), ways, {}
+    else:
+        kernels = (layer.kernel_size[0], 1), (1, layer.kernel_size[1])
+        words = {name: way for name, way in ways.items() if isinstance(way, str)}  # such as "same"
+        down = {name: (way[0], _ALONG[name]) for name, way in ways.items()} | words
+        across = {name: (_ALONG[name], way[1]) for name, way in ways.items()} | words
+    first = nn.Conv2d(layer.in_channels, rank, kernels[0], **down, bias=False, **like)
+    second = nn.Conv2d(rank, layer.out_channels, kernels[1], **across, bias=bias, **like)
+    return nn.Sequential(first, second)
 
 
 def factorize_layer(
     layer: nn.Module, rank: int, scheme: str = "channel", *, factors: Factors | None = None
 ) -> nn.Sequential:
     """`layer` as two of this rank, whether that is smaller or not (`factors` from `low_rank`, if
-    they are known). At full rank the outputs are the same. Raises ValueError for a rank or a scheme
-    that does not exist, and for a layer that has no such factors."""
-    if scheme not in SCHEMES:
-        raise ValueError(f"Unknown scheme {scheme!r}. Choose from: {', '.join(SCHEMES)}")
+    they are known). Raises ValueError for a rank, scheme or layer of which there are none."""
+    choose("scheme", scheme, SCHEMES)
     if not factorable(layer):
         raise ValueError(f"{layer} cannot be factorised: give a Linear, or a Conv2d with groups=1.")
     matrix = as_matrix(layer, scheme)
     if not 1 <= rank <= min(matrix.shape):
+        m, n = matrix.shape
         raise ValueError(
-            f"rank={rank} is not possible for a matrix of {matrix.shape[0]} × {matrix.shape[1]}: "
-            f"give 1 to {min(matrix.shape)}."
+            f"rank={rank} is not possible for a {m} × {n} matrix: 1 to {min(m, n)} is."
         )
     left, right, _ = factors or low_rank(matrix)
     pair, weight = two_layers(layer, rank, scheme), layer.weight
@@ -160,26 +150,27 @@ def factorable(layer: nn.Module) -> bool:
 
 
 def _factorized(
-    model: nn.Module, job: Job, scheme: str, choose: Callable[[int, torch.Tensor], int]
+    model: nn.Module, job: Job, scheme: str, rank_of: Callable[[int, torch.Tensor], int]
 ) -> Outcome:
-    """`choose(full, energies)` gives each layer's rank; `full` is the number of its outputs, or its
-    rank if that is less."""
+    """`rank_of(full, energies)` gives each layer's rank; `full` is the most it can have."""
     kept = total = 0
     layers: Layers = {}
     candidates = {name: layer for name, layer in model.named_modules() if factorable(layer)}
-    answer = {*_answer(model, job.example, candidates).modules()}
+    try:
+        answer = {*head(model, job.example).modules()}
+    except ValueError:  # no head to be found: the last of the layers
+        answer = {*[*candidates.values()][-1:]}
     candidates = {name: layer for name, layer in candidates.items() if layer not in answer}
     idle = _not_called(model, candidates, job.example)
     candidates = {name: layer for name, layer in candidates.items() if name not in idle}
-    if job.data is not None and not job.memo:
-        grams = product_grams(model, candidates, scheme, job.data)
+    grams = {}
+    if job.data is not None:
+        grams = job.once("grams", lambda: product_grams(model, candidates, scheme, job.data))
     for name, layer in candidates.items():
         matrix = as_matrix(layer, scheme)
-        if name not in job.memo:
-            job.memo[name] = low_rank(matrix, None if job.data is None else grams[name])
-        factors = job.memo[name]
+        factors = job.once(name, lambda: low_rank(matrix, grams.get(name)))
         full = min(len(layer.weight), *matrix.shape)
-        rank = max(1, choose(full, factors[2]))
+        rank = max(1, rank_of(full, factors[2]))
         total += full
         if rank >= break_even(*matrix.shape):
             kept += full
@@ -189,8 +180,7 @@ def _factorized(
         model.set_submodule(name, factorize_layer(layer, rank, scheme, factors=factors))
     notes = []
     if not layers:
-        stays = "the model is as it was. Give a smaller keep."
-        notes.append(f"No layer gets smaller at these ranks: {stays}")
+        notes.append("No layer gets smaller at these ranks: the model stays. Give a smaller keep.")
     if idle:
         stay = "Layers that the model does not call as such stay as they are"
         notes.append(f"{stay}: {', '.join(idle)}.")
@@ -198,9 +188,8 @@ def _factorized(
 
 
 def _not_called(model: nn.Module, layers: dict[str, nn.Module], example: torch.Tensor) -> list[str]:
-    """The layers whose forward does not run: some models read the weights of a layer themselves,
-    and two layers have none. Watched without hooks, in whose presence torch's encoder layers take
-    another way."""
+    """The layers whose forward does not run: some models read a layer's weights themselves. Watched
+    without hooks, in whose presence torch's encoder layers take another way."""
     called = set()
 
     def watched(name: str, forward: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
@@ -215,14 +204,6 @@ def _not_called(model: nn.Module, layers: dict[str, nn.Module], example: torch.T
         for layer in layers.values():
             del layer.forward
     return [name for name in layers if name not in called]
-
-
-def _answer(model: nn.Module, example: torch.Tensor, layers: dict[str, nn.Module]) -> nn.Module:
-    """The head; where there is none to be found, the last of the layers."""
-    try:
-        return head(model, example)
-    except ValueError:
-        return next(reversed(layers.values()), nn.ModuleList())
 
 
 def product_grams(
@@ -255,9 +236,4 @@ def product_grams(
         hooks += [layer.register_forward_pre_hook(adding(name)) for name, layer in layers.items()]
         for batch in data[:IMAGES].split(32):
             model(batch)
-    if unseen := [name for name, (_, n) in sums.items() if not n]:
-        raise ValueError(
-            f"Layers {', '.join(unseen)} are never called by this model, so data cannot weigh "
-            "them. Leave `data` out."
-        )
     return {name: total / n for name, (total, n) in sums.items()}

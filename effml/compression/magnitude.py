@@ -35,10 +35,7 @@ def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
     kinds = (nn.Linear, _ConvNd)
     layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, kinds)}
     if not layers:
-        raise ValueError(
-            f"{type(model).__name__} has no linear layer and no convolution, so no weights to set "
-            "to zero."
-        )
+        raise ValueError(f"{type(model).__name__} has no linear layer and no convolution to prune.")
     return {name: layer.weight.detach() for name, layer in layers.items()}
 
 

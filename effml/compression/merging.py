@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -21,9 +22,8 @@ LAYERS = (nn.Linear, nn.Conv2d)
 
 @dataclass
 class Pair:
-    """A layer whose units may go, the one they feed, and whether what lies between is homogeneous:
-    f(c·x) = c·f(x) for c > 0. `positions` are the inputs of the next layer per unit: above 1 where
-    a convolution is flattened before it."""
+    """A layer whose units may go, the one they feed, and whether what lies between is homogeneous.
+    `positions`: inputs of the next layer per unit, above 1 where a convolution is flattened."""
 
     name: str
     layer: nn.Module
@@ -39,14 +39,12 @@ class Pair:
         return torch.cat([weight, last[:, None]], 1)
 
     def outgoing(self) -> torch.Tensor:
-        """(n, m) float64: what the next layer multiplies each unit with, over its units (and
-        positions)."""
+        """(n, m) float64: what the next layer multiplies each unit with."""
         weight = self.after.weight.detach().double()
         return weight.unflatten(1, (-1, self.positions)).transpose(0, 1).flatten(1)
 
     def scale(self) -> torch.Tensor:
-        """(n,) the norm α of each unit's weights that moves on through a homogeneous activation; 1
-        elsewhere and for norm 0."""
+        """(n,) the norm of each unit's weights if a homogeneous activation lets it on, else 1."""
         norm = self.incoming()[:, :-1].norm(dim=1)
         return torch.where(norm > 0, norm, 1.0) if self.homogeneous else torch.ones_like(norm)
 
@@ -65,15 +63,13 @@ class Pair:
 
 
 def saliencies(incoming: torch.Tensor, outgoing: torch.Tensor) -> torch.Tensor:
-    """(n, n): entry i, j is s_ij = ⟨a_j²⟩ ‖W_i − W_j‖², the price of unit j if i takes over its
-    outgoing weights a_j (Srinivas & Babu 2015, eq. 5; ⟨·⟩ is the mean over the next layer);
-    infinite on the diagonal."""
+    """(n, n): s_ij = ⟨a_j²⟩ ‖W_i − W_j‖², the price of unit j if i takes over its outgoing weights
+    a_j (Srinivas & Babu 2015, eq. 5; ⟨·⟩ is the mean over the next layer)."""
     return squared_distances(incoming) * outgoing.square().mean(1)
 
 
 def squared_distances(rows: torch.Tensor) -> torch.Tensor:
-    """(n, n) of rows (n, d), infinite on the diagonal. By a matrix product: in float64 its
-    round-off is 1e-16 of the squared norms."""
+    """(n, n) of rows (n, d), infinite on the diagonal."""
     distances = torch.cdist(rows, rows, compute_mode="use_mm_for_euclid_dist")
     return distances.square().fill_diagonal_(torch.inf)
 
@@ -82,12 +78,9 @@ def merge_down(
     incoming: torch.Tensor, outgoing: torch.Tensor, k: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Merge units, incoming (n, d) and outgoing (n, m), until k are left: the cheapest pair at a
-    time, j into i: a_i += a_j.
-
-    Returns the units kept (k,) in their order, their outgoing weights (k, m) and the saliency of
-    each step (n − k,). A step changes one factor only, ⟨a_i²⟩; so nearest neighbours among the
-    units left are remembered, and found anew for those whose nearest has gone.
-    """
+    time, j into i: a_i += a_j. Returns the units kept (k,) in their order, their outgoing weights
+    (k, m) and the saliency of each step (n − k,). A step changes one factor only, ⟨a_i²⟩; so
+    nearest neighbours are found anew only for those whose nearest has gone."""
     import numpy as np
 
     distances = squared_distances(incoming).cpu().numpy()  # many tiny steps: NumPy
@@ -121,21 +114,18 @@ def _merged(pair: Pair, k: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _random(pair: Pair, k: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     order = torch.randperm(len(pair.layer.weight), generator=torch.Generator().manual_seed(seed))
-    kept = order[:k].sort().values
-    return kept, pair.outgoing()[kept]
+    return (kept := order[:k].sort().values), pair.outgoing()[kept]
 
 
 def _largest(pair: Pair, k: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     order = pair.incoming()[:, :-1].norm(dim=1).argsort(descending=True, stable=True)
-    kept = order[:k].sort().values
-    return kept, pair.outgoing()[kept]
+    return (kept := order[:k].sort().values), pair.outgoing()[kept]
 
 
 @compressor()
 def merge(model: nn.Module, keep: float, job: Job) -> Outcome:
     """Neurons of fully connected hidden layers, the most alike merged, without data (Srinivas &
-    Babu 2015). Each layer keeps the fraction `keep` of its neurons, one at least. Needs a plain
-    nn.Sequential; ValueError for what is none."""
+    Babu 2015). Each layer keeps the fraction `keep` of its neurons. Needs a plain nn.Sequential."""
     return _remove(model, keep, job, _merged, convolutions=False)
 
 
@@ -164,9 +154,7 @@ def _remove(
 ) -> Outcome:
     layers: Layers = {}
     before = after = 0
-    if "likeness" not in job.memo:
-        job.memo["likeness"] = Likeness(model, job.example)
-    likeness: Likeness = job.memo["likeness"]
+    likeness = job.once("likeness", lambda: Likeness(model, job.example))
     trial = deepcopy(likeness.model)  # units are deleted, nothing takes over: is the wiring right?
     both = (pairs(net, convolutions=convolutions) for net in (model, trial))
     for pair, tried in zip(*both):
@@ -183,9 +171,8 @@ def _remove(
         likeness.check(trial, layers)
     except Differs as error:
         raise ValueError(
-            f"What layer {error.name} reads are not the units of the layer before it, one by one, "
-            "so none can be merged. Put nothing between them that mixes units, such as nn.Flatten "
-            "behind a linear layer on sequences."
+            f"What layer {error.name} reads are not the units of the layer before it, one by one. "
+            "Put nothing between them that mixes units, such as nn.Flatten on sequences."
         ) from error
     return Outcome(model, after / before, layers)
 
@@ -193,9 +180,8 @@ def _remove(
 def data_free_fraction(model: nn.Module, *, share: float = 1.0) -> float:
     """The fraction of neurons to keep that the saliencies themselves propose (Srinivas & Babu
     2015), over the fully connected hidden layers: merging goes on while a step costs at most
-    `share` times the mode of the histogram of saliencies (for large nets the authors take a share
-    of 0.25, 0.5 or 0.75). We take the saliencies of all pairs before the first step, on a log axis,
-    as they span decades: on a linear one the fullest bin is the first, wherever it ends."""
+    `share` times the mode of the histogram of all saliencies before the first step. We take it on
+    a log axis, as they span decades (see `histogram_mode`)."""
     kept = total = 0
     for pair in pairs(model, convolutions=False):
         scale = pair.scale()[:, None]
@@ -222,12 +208,20 @@ def histogram_mode(values: torch.Tensor) -> float:
 
 def pairs(model: nn.Module, *, convolutions: bool) -> list[Pair]:
     """The hidden layers of a plain nn.Sequential, front to back, each with the layer it feeds.
-    ValueError for anything else."""
+    ValueError for a model in which more lies between two layers than one function for each unit."""
     steps = [*model.named_children()] if isinstance(model, nn.Sequential) else []
-    _check_plain(model, [layer for _, layer in steps])
-    where = [place for place, (_, layer) in enumerate(steps) if isinstance(layer, LAYERS)]
-    found = []
-    for a, b in zip(where, where[1:]):
+    plain = (*HOMOGENEOUS, *PER_UNIT, *LAYERS)
+    strange = [m for _, m in steps if type(m) not in plain or getattr(m, "groups", 1) > 1]
+    if strange or not steps:
+        kinds = ", ".join(dict.fromkeys(type(m).__name__ for m in strange))
+        why = f"it holds {kinds}" if strange else f"it is a {type(model).__name__}"
+        raise ValueError(
+            "Neurons are merged in a plain nn.Sequential of linear layers, convolutions, "
+            f"activations and pooling, but {why}. Choose lenet5, lenet_srinivas, lenet300_100 or "
+            "mlp, or prune channels instead."
+        )
+    found, both = [], [n for n, (_, layer) in enumerate(steps) if isinstance(layer, LAYERS)]
+    for a, b in pairwise(both):
         (name, layer), (next_name, after) = steps[a], steps[b]
         if not convolutions and not isinstance(layer, nn.Linear):
             continue
@@ -236,30 +230,10 @@ def pairs(model: nn.Module, *, convolutions: bool) -> list[Pair]:
         if rest or not positions:
             raise ValueError(
                 f"Layer {next_name} takes {after.weight.shape[1]} inputs from {len(layer.weight)} "
-                f"units of layer {name}, which is no whole number each. Put nothing between them "
-                "that mixes units."
+                f"units of layer {name}. Put nothing between them that mixes units."
             )
         found.append(Pair(name, layer, next_name, after, homogeneous, positions))
     if not found:
         other = "" if convolutions else ", or merge_conv for convolutions"
-        raise ValueError(
-            "This model has no hidden layer to merge neurons in: it needs two linear layers in a "
-            f"row{other}."
-        )
+        raise ValueError(f"The model has no hidden layer: it needs two linear layers{other}.")
     return found
-
-
-def _check_plain(model: nn.Module, layers: list[nn.Module]) -> None:
-    """Raises ValueError for a model in which more lies between two layers than one function for
-    each unit."""
-    plain = (*HOMOGENEOUS, *PER_UNIT, *LAYERS)
-    strange = [m for m in layers if type(m) not in plain or getattr(m, "groups", 1) > 1]
-    if layers and not strange:
-        return
-    kinds = ", ".join(dict.fromkeys(type(layer).__name__ for layer in strange))
-    why = f"it holds {kinds}" if strange else f"it is a {type(model).__name__}"
-    raise ValueError(
-        "Neurons are merged in a plain nn.Sequential of linear layers, convolutions, activations "
-        f"and pooling, but {why}. Choose lenet5, lenet_srinivas, lenet300_100 or mlp, or prune "
-        "channels instead."
-    )

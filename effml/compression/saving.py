@@ -1,12 +1,6 @@
-"""A compressed model on disk, without pickle: a JSON recipe of its structure beside its weights as
-safetensors.
-
-`model.json` holds, step by step, what was done to each layer: indices kept and sizes (`cut`),
-scheme and rank (`svd`), or how many weights are not zero (`sparse`). It is made to be read and
-compared. It begins with the name and build arguments of the base model; of an own model, whose
-class the user gives, each step holds the shapes of all tensors before and after.
-`model.safetensors` holds the tensors, and the SHA-256 of the recipe they belong to.
-"""
+"""A compressed model on disk, without pickle: `model.json`, a readable recipe of what was done to
+each layer (`cut`, `svd`, `sparse`), beside its weights, `model.safetensors`, which hold the SHA-256
+of the recipe they belong to."""
 
 import hashlib
 import json
@@ -43,11 +37,10 @@ def save_compressed(
     Args:
         path: Where to; an ending .json or .safetensors is left out.
         model: The compressed model, perhaps trained since.
-        reports: The report of its compression, or of all of them, in their order; steps of an
-            earlier recipe (`load_with_recipe`) may stand for reports.
-        base: The name with which `build_model` made the model. None for a model of your own, whose
-            class you give again to `load_compressed`.
-        build: The in_channels, classes and size that `build_model` was given (default 1, 2, 28).
+        reports: The report of its compression, or of all, in order (or the steps of a recipe).
+        base: The name that `build_model` was given; None for a model of your own, which you give
+            to `load_compressed`.
+        build: The in_channels, classes and size that `build_model` was given, if not 1, 2, 28.
 
     Returns:
         The path of the .json file.
@@ -77,7 +70,7 @@ def save_compressed(
         _rebuilt(recipe, None, tensors, "What is to be saved")
     else:
         _check_chain(recipe, shapes(model))
-    weights, page = (_stem(path).with_suffix(end) for end in (".safetensors", ".json"))
+    page, weights = _files(path)
     with whole_file(weights) as partial:
         partial.write_bytes(save(tensors, {"recipe_sha256": _digest(recipe)}))
     with whole_file(page) as partial:
@@ -88,26 +81,22 @@ def save_compressed(
 def load_compressed(path: str | os.PathLike, model: nn.Module | None = None) -> nn.Module:
     """The model that `save_compressed` wrote, with the same outputs to the bit.
 
-    The memory format, which decides in what order is summed, is the same too. Nothing in the files
-    is executed.
+    Nothing in the files is executed.
 
     Args:
         path: The path given to `save_compressed`, with or without an ending.
-        model: For a model of your own: a fresh instance of its class, made with the same arguments
-            and not cut. It is left as it is; its weights play no part.
+        model: For a model of your own: a fresh instance, not cut, whose weights play no part.
 
     Returns:
         The compressed model, in eval mode.
 
     Raises:
         FileNotFoundError: One of the two files is missing.
-        ValueError: A file is something else (a pickle, say), was changed, or does not fit the
-            other one or the `model`.
+        ValueError: A file is something else, was changed, or does not fit.
 
     Example:
         >>> from torch import nn, zeros
-        >>> layers = nn.Flatten(), nn.Linear(784, 64), nn.ReLU(), nn.Linear(64, 2)
-        >>> mine = nn.Sequential(*layers)
+        >>> mine = nn.Sequential(nn.Flatten(), nn.Linear(784, 64), nn.ReLU(), nn.Linear(64, 2))
         >>> small, report = effml.compress(mine, "merge", 0.25, example=zeros(1, 1, 28, 28))
         >>> path = effml.save_compressed("mine", small, report)
         >>> effml.load_compressed(path, model=mine)[1]
@@ -122,41 +111,34 @@ def load_with_recipe(
     """What `load_compressed` gives, and the recipe of it: `base`, `build` and `steps`."""
     from safetensors import safe_open
 
-    path = _stem(path)
-    file, weights = path.with_suffix(".json"), path.with_suffix(".safetensors")
-    for one in (file, weights):
-        if not one.is_file():
-            raise FileNotFoundError(
-                f"There is no {one}. A compressed model is two files beside each other, .json and "
-                ".safetensors: copy both."
-            )
-    anew = "If it is a pickle or something else: it was not opened. Save the model anew."
+    page, weights = _files(path)
     try:
-        recipe = json.loads(file.read_bytes().decode("utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} is no JSON recipe ({error}). {anew}") from error
-    if not isinstance(recipe, dict) or recipe.get("format") != FORMAT:
-        raise ValueError(
-            f"{file} is no recipe of a compressed model: its format is not {FORMAT!r}. Save the "
-            "model with save_compressed."
-        )
-    try:
+        recipe = json.loads(page.read_bytes())
+        if recipe["format"] != FORMAT:
+            raise ValueError(f"its format is not {FORMAT!r}")
         with safe_open(weights, "pt") as opened:
             signed = (opened.metadata() or {}).get("recipe_sha256")  # a clone is aligned in memory
             tensors = {name: opened.get_tensor(name).clone() for name in opened.keys()}
+    except OSError:
+        raise
     except Exception as error:  # safetensors' own error is no public class
-        raise ValueError(f"{weights} is no safetensors file ({error}). {anew}") from error
+        kind = type(error).__name__
+        raise ValueError(
+            f"{page} and {weights.name} are no compressed model ({kind}: {error}). If one is a "
+            "pickle, it was not opened. Save the model anew with save_compressed."
+        ) from error
     if signed != _digest(recipe):
         raise ValueError(
-            f"{file} is not the recipe with which {weights.name} was saved: one of them was "
+            f"{page} is not the recipe with which {weights.name} was saved: one of them was "
             "changed or exchanged. Copy both files from where they come from again."
         )
-    return _rebuilt(recipe, model, tensors, str(file)), recipe
+    return _rebuilt(recipe, model, tensors, str(page)), recipe
 
 
-def _stem(path: str | os.PathLike) -> Path:
+def _files(path: str | os.PathLike) -> tuple[Path, Path]:
     path = Path(path)
-    return path.with_suffix("") if path.suffix in (".json", ".safetensors") else path
+    stem = path.with_suffix("") if path.suffix in (".json", ".safetensors") else path
+    return stem.with_suffix(".json"), stem.with_suffix(".safetensors")
 
 
 def _step(report: Report, base: str | None) -> Recipe:
@@ -172,17 +154,19 @@ def _digest(recipe: Recipe) -> str:
 def _check_chain(recipe: Recipe, reached: dict[str, list[int]]) -> None:
     """Raises ValueError unless each step of an own model starts where the one before it ended, and
     the last ends at the shapes `reached`."""
-    steps, hint = recipe["steps"], "Give the reports of all its compressions, in order."
+    steps = recipe["steps"]
     if not steps or recipe["build"] or not all("shapes" in step for step in steps):
         raise ValueError(
-            "A model is saved without base= if it is one of your own, and then with at least one "
-            "report and no build arguments. Give base=, the name for build_model, or the reports."
+            "A model of your own is saved with at least one report and no build arguments; one of "
+            "build_model with its name, base=."
         )
     starts = [*(step["shapes"][0] for step in steps[1:]), reached]
     for step, start in zip(steps, starts):
         if told := _differences(start, step["shapes"][1]):
-            lead = f"The report of {step['method']} does not lead to what comes after it"
-            raise ValueError(f"What is to be saved does not fit together: {lead}: {told}. {hint}")
+            raise ValueError(
+                f"What is to be saved does not fit together: the report of {step['method']} does "
+                f"not lead to what comes after it: {told}. Give all reports, in order."
+            )
 
 
 def _differences(given: dict[str, list[int]], wanted: dict[str, list[int]]) -> str:
@@ -197,76 +181,59 @@ def _rebuilt(
 ) -> nn.Module:
     """The base, or a copy of the own `model`, with the structure of the recipe and these tensors;
     ValueError where that is not possible."""
-    hint = (
-        "Give a fresh instance of the model that was compressed, as model=."
-        if recipe.get("base", "") is None
-        else "The base name and build arguments must be those the model was made with, and the "
-        "reports all of its compressions, in order."
-    )
     try:
-        if (base := recipe["base"]) is None:
-            model = _own(recipe, model)
-        elif model is not None:
-            raise ValueError(f"it is a {base} of build_model, so leave model= out")
-        elif {*recipe["build"]} != {*BUILD} or not all(map(_whole, recipe["build"].values())):
-            raise ValueError(f"build must be whole numbers for {', '.join(BUILD)}")
-        else:
-            model = build_model(base, **recipe["build"])
+        model = _start(recipe, model)
         for step in recipe["steps"]:
             for name, done in step["layers"].items():
-                _KINDS[done["kind"]](model, name, done)
+                _apply(model, name, done)
         _fill(model, tensors)
         if recipe.get("memory_format") == "channels_last":
             model.to(memory_format=torch.channels_last)
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
         reason = f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-        raise ValueError(f"{what} does not fit together: {reason}. {hint}") from error
+        raise ValueError(
+            f"{what} does not fit together: {reason}. Give the base name and build arguments, or "
+            "a fresh instance (model=), and the reports of all compressions, in order."
+        ) from error
     return model.eval()
 
 
-def _own(recipe: Recipe, model: nn.Module | None) -> nn.Module:
-    if model is None:
-        raise ValueError("it holds the cuts of a model of your own, whose class is not in it")
-    if told := _differences(shapes(model), recipe["steps"][0]["shapes"][0]):
-        raise ValueError(f"the {type(model).__name__} given is not the one that was cut: {told}")
-    return deepcopy(model)
+def _start(recipe: Recipe, model: nn.Module | None) -> nn.Module:
+    """The model as it was before the first step."""
+    if (base := recipe["base"]) is None:
+        if model is None:
+            raise ValueError("it holds the cuts of a model of your own, whose class is not in it")
+        if told := _differences(shapes(model), recipe["steps"][0]["shapes"][0]):
+            kind = type(model).__name__
+            raise ValueError(f"the {kind} given is not the one that was cut: {told}")
+        return deepcopy(model)
+    if model is not None:
+        raise ValueError(f"it is a {base} of build_model, so leave model= out")
+    build = recipe["build"]
+    if build.keys() != BUILD.keys() or {*map(type, build.values())} != {int}:
+        raise ValueError(f"build must be whole numbers for {', '.join(BUILD)}")
+    return build_model(base, **build)
 
 
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _cut(model: nn.Module, name: str, done: dict[str, Any]) -> None:
-    """The sizes that a layer has after the cut; its tensors come with the weights."""
+def _apply(model: nn.Module, name: str, done: dict[str, Any]) -> None:
+    """Give a layer the structure that it has after a step; its tensors come with the weights."""
     module = model.get_submodule(name)
+    if (kind := done["kind"]) == "svd":
+        rank, scheme = done["rank"], done["scheme"]
+        if not factorable(module) or scheme not in SCHEMES or rank > module.weight.numel():
+            raise ValueError(f"layer {name} cannot have rank {rank} by {scheme!r}")
+        model.set_submodule(name, two_layers(module, rank, scheme), strict=True)
+    elif kind not in ("cut", "sparse"):
+        raise ValueError(f"there is no step {kind!r}")
     for key, value in done.get("set", {}).items():
-        old, several = sizes(module).get(key), isinstance(value, list)
-        new = value if several else [value]
-        if old is None or several != isinstance(old, list) or not all(map(_whole, new)):
+        if type(value) is not type(sizes(module).get(key)):
             raise ValueError(f"layer {name} has no {key} that could be {value!r}")
-        if any(more > most for more, most in zip(new, old if several else [old], strict=True)):
-            raise ValueError(f"layer {name} would grow: {key} from {old} to {value}")
-        setattr(module, key, tuple(value) if several else value)
+        setattr(module, key, tuple(value) if isinstance(value, list) else value)
         if key == "channels" and "filt" in module._buffers:  # timm's blur pooling: equal filters
             module.filt = module.filt[:value]
     for owner, qkv in attentions(model.get_submodule(name.rpartition(".")[0])):
-        if qkv is module:
+        if qkv is module and kind == "cut":
             attention_scale(owner)
-
-
-def _svd(model: nn.Module, name: str, done: dict[str, Any]) -> None:
-    layer, rank, scheme = model.get_submodule(name), done["rank"], done["scheme"]
-    fits = factorable(layer) and scheme in SCHEMES and _whole(rank)
-    if not fits or rank > layer.weight.numel():
-        raise ValueError(f"layer {name} cannot have rank {rank!r} by {scheme!r}")
-    model.set_submodule(name, two_layers(layer, rank, scheme), strict=True)
-
-
-def _sparse(model: nn.Module, name: str, done: dict[str, Any]) -> None:
-    model.get_submodule(name)
-
-
-_KINDS = {"cut": _cut, "svd": _svd, "sparse": _sparse}
 
 
 def _fill(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
@@ -283,11 +250,10 @@ def _fill(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
         parent, _, child = name.rpartition(".")
         module = model.get_submodule(parent)
         if child in module._parameters:
-            learned = module._parameters[child].requires_grad
-            tensor = nn.Parameter(tensor, requires_grad=learned)
+            tensor = nn.Parameter(tensor, requires_grad=module._parameters[child].requires_grad)
         setattr(module, child, tensor)
     for name, layer in model.named_modules():
-        expected = None
+        expected = ()
         if isinstance(layer, nn.Linear):
             expected = (layer.out_features, layer.in_features)
         elif isinstance(layer, nn.Conv2d):

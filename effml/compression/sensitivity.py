@@ -19,19 +19,13 @@ def sensitivity(
     *,
     keeps: Sequence[float] = (0.75, 0.5, 0.25),
 ) -> list[dict[str, Any]]:
-    """What `score(model)`, of the validation split, is when one convolution or linear layer alone
-    keeps the fraction `keep` of its channels: those with the smallest weights (sum of sizes) are
-    silenced, and with them their batch normalisation, if that is the module which follows. A model
-    without these channels gives the same outputs.
-
-    Rows {layer, keep, score}, by layer in the order of the model, and by keep; layers that make the
-    outputs, which are traced with what `score` gives the model first, are left out. The model is
-    left as it is: `score` is called with a copy in eval mode. Raises ValueError for an impossible
-    keep.
-    """
+    """Rows {layer, keep, score}: what `score(model)`, of the validation split, is when one
+    convolution or linear layer alone keeps the fraction `keep` of its channels. Those with the
+    smallest weights (sum of sizes) are silenced in a copy in eval mode, with their scale and shift
+    in a batch normalisation that follows at once. Layers that make the outputs are left out.
+    Raises ValueError for an impossible keep."""
     if wrong := [keep for keep in keeps if not 0 < keep <= 1]:
-        allowed = "give more than 0 and at most 1, such as (0.75, 0.5, 0.25)."
-        raise ValueError(f"keeps={wrong[0]} is the fraction kept: {allowed}")
+        raise ValueError(f"keeps={wrong[0]} is the fraction kept: give more than 0, at most 1.")
     model, rows, outputs = deepcopy(model).eval(), [], []
     seen: list[torch.Tensor] = []
     hook = model.register_forward_pre_hook(
@@ -58,7 +52,7 @@ def sensitivity(
 
 
 def _normalization(rest: list[nn.Module], width: int) -> list[Any]:
-    """Scale and shift of the batch normalisation that follows at once, if it is as wide."""
+    """Those of the batch normalisation that follows at once, if it is as wide."""
     ends = (module for module in rest if isinstance(module, _BatchNorm) or not [*module.children()])
     found = next(ends, None)
     follows = isinstance(found, _BatchNorm) and found.num_features == width

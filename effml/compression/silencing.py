@@ -15,28 +15,25 @@ from effml.compression.tracing import Fault
 LAST_AXIS = (nn.Linear, nn.RNNBase, nn.Embedding, nn.LayerNorm, nn.MultiheadAttention)
 
 
+DIFFERS = "it does not give what the model gives with those channels silenced"
+
+
 class Differs(Fault):
-    """A cut model that is not its parent with those channels silenced; `name` is the first layer
-    that sees something else."""
-
-    message = "it does not give what the model gives with those channels silenced"
-
-    def __init__(self, name: str, message: str = message) -> None:
-        super().__init__(name, message)
+    """It is not the parent with those channels silenced; `name` is the first layer that sees
+    something else."""
 
 
 def silenced(model: nn.Module, small: nn.Module, report: Report) -> nn.Module:
     """A copy of the parent, in eval mode, where what the report does not keep is zero where it
-    leaves a layer, and again where the next one reads it (behind an activation with f(0) ≠ 0); what
-    normalises over channels sees the kept ones only."""
+    leaves a layer, and again where the next one reads it; what normalises over channels sees the
+    kept ones only."""
     parent = deepcopy(model).eval()
     _silence(parent, small, report.layers)
     return parent
 
 
 def _silence(parent: nn.Module, small: nn.Module, layers: Layers) -> list[Any]:
-    """`silenced` in place, by hooks, which are returned. `layers` says by name which channels are
-    kept, "in" and "out"."""
+    """`silenced` in place, by hooks, which are returned."""
     hooks = []
     for name, done in layers.items():
         layer, own = parent.get_submodule(name), None
@@ -76,11 +73,10 @@ def _mask_outputs(kept: list[int], own: nn.Module | None) -> Callable[..., Any]:
 
 
 class Likeness:
-    """Whether cut models are `model` with those channels silenced. It compares the wiring: in
-    float64 (float32 where a model does not run in it), on the first of the `example` and on a
-    random input of its kind, in copies with random weights, since trained or fresh ones may hide a
-    fault behind a scale of zero or a unit that never fires. Raises ValueError for a model that
-    gives other outputs each time."""
+    """Whether cut models are `model` with those channels silenced: in float64 (or float32), on the
+    first of the `example` and a random input, with random weights (if a model runs with them),
+    since others may hide a fault behind a scale of zero or a unit that never fires. Raises
+    ValueError for a model that gives other outputs each time."""
 
     def __init__(self, model: nn.Module, example: torch.Tensor) -> None:
         errors, one = [], example[:1]
@@ -99,15 +95,13 @@ class Likeness:
                     errors.append(error)
                     continue
                 if self.outputs.isfinite().all():
-                    if not self._alike(self._run(self.model), self.outputs):
-                        again = "for the same input"
-                        raise ValueError(f"in eval mode it gives other outputs each time {again}")
-                    return
+                    if self._alike(self._run(self.model), self.outputs):
+                        return
+                    raise ValueError("in eval mode it gives other outputs each time")
         raise errors[0] if errors else ValueError("its outputs are not finite")
 
     def check(self, small: nn.Module, layers: Layers) -> None:
-        """Raises Differs if `small`, a cut copy of `self.model` that keeps `layers`, is not that
-        model silenced."""
+        """Raises Differs if `small`, a cut copy that keeps `layers`, is not the model silenced."""
         with _watched(self.model, small, layers) as (theirs, ours):
             expected, got = self._run(self.model), self._run(small)
         for name, means in ours.items():  # in the order of the calls
@@ -116,9 +110,9 @@ class Likeness:
                 if kept and their.shape != our.shape:
                     their = their[:, kept]
                 if not self._alike(our, their):
-                    raise Differs(name)
+                    raise Differs(name, DIFFERS)
         if not self._alike(got, expected):
-            raise Differs("")
+            raise Differs("", DIFFERS)
 
     def _run(self, model: nn.Module) -> torch.Tensor:
         with torch.no_grad():
@@ -132,8 +126,8 @@ class Likeness:
 
 @contextmanager
 def _watched(parent: nn.Module, small: nn.Module, layers: Layers) -> Iterator[list[dict]]:
-    """Within it the parent is silenced, and the mean of each channel (N, C) that a layer reads is
-    noted, call by call: of the parent and of the small model, by layer."""
+    """Within it the parent is silenced, and of both models the mean of each channel (N, C) that a
+    layer reads is noted, by layer and call by call."""
     hooks, seen = _silence(parent, small, layers), [{}, {}]
     for model, means in zip((parent, small), seen):
         for name in (name for name, done in layers.items() if "in" in done):
@@ -151,8 +145,7 @@ def _watched(parent: nn.Module, small: nn.Module, layers: Layers) -> Iterator[li
 
 
 def _random_like(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """A random tensor of its shape, type and range: numbers of its mean and spread, token ids
-    between its least and its most."""
+    """A random tensor of its shape, type, mean and spread, or range of token ids."""
     if x.is_floating_point():
         noise = torch.randn(x.shape, generator=generator).to(x)
         return x.mean() + noise * x.std().nan_to_num().clamp(min=0.1)
@@ -161,19 +154,14 @@ def _random_like(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 def _redraw(model: nn.Module, generator: torch.Generator) -> None:
     """Random weights of a spread that keeps the size of what goes through, in place; scales, shifts
-    and variances about 1."""
-
-    def draw(tensor: torch.Tensor) -> None:
-        if tensor.ndim < 2:
-            drawn = 0.5 + torch.rand(tensor.shape, generator=generator)
-        else:
-            drawn = torch.randn(tensor.shape, generator=generator) / tensor[0].numel() ** 0.5
-        tensor.copy_(drawn)
-
+    and statistics about 1."""
+    norms = [layer for layer in model.modules() if isinstance(layer, _BatchNorm)]
+    norms = [layer for layer in norms if layer.track_running_stats]
+    statistics = [tensor for layer in norms for tensor in (layer.running_mean, layer.running_var)]
     with torch.no_grad():
-        for parameter in model.parameters():
-            draw(parameter)
-        for layer in model.modules():
-            if isinstance(layer, _BatchNorm) and layer.track_running_stats:
-                draw(layer.running_mean)
-                draw(layer.running_var)
+        for tensor in [*model.parameters(), *statistics]:
+            if tensor.ndim < 2:
+                drawn = 0.5 + torch.rand(tensor.shape, generator=generator)
+            else:
+                drawn = torch.randn(tensor.shape, generator=generator) / tensor[0].numel() ** 0.5
+            tensor.copy_(drawn)

@@ -1,11 +1,5 @@
-"""Torch-Pruning 1.6.1 follows channels through reshapes, splits and concatenations by guesses: here
-by the shapes autograd knows.
-
-It numbers the parts of a split in the order in which it meets their users, takes every reshape of a
-convolutional network for a flattening, infers widths by recursion (which ends in nothing, or
-never), and does it all anew for every group. With `exact` the part comes from the number of the
-output used, the widths from autograd's shapes, and once: no layer is cut while it holds.
-"""
+"""Torch-Pruning 1.6.1 follows channels by guesses and by recursion, anew for every group: within
+`exact` by the shapes autograd knows, and once."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,7 +16,7 @@ MOST = 64  # visits of a group to one side of a layer with other indices: beyond
 
 
 class Fault(RuntimeError):
-    """A cut that cannot be as it is; it shows in the layer `name`."""
+    """A cut that cannot be; it shows in the layer `name`."""
 
     def __init__(self, name: str, message: str) -> None:
         super().__init__(name, message)
@@ -33,7 +27,7 @@ class Fault(RuntimeError):
 
 
 class Runaway(Fault):
-    """A group that runs in circles; `name` is the layer it met most often."""
+    """A group that runs in circles."""
 
 
 @contextmanager
@@ -94,22 +88,20 @@ class WallPruner:
     def prune_out_channels(self, layer: nn.Module, idxs: list[int]) -> nn.Module:
         return layer
 
-    def prune_in_channels(self, layer: nn.Module, idxs: list[int]) -> nn.Module:
-        return layer
-
-    def get_out_channels(self, layer: nn.Module) -> None:
-        return None
+    def get_out_channels(self, layer: nn.Module) -> int | None:
+        return getattr(layer, "channels", None)
 
     def get_out_channel_groups(self, layer: nn.Module) -> int:
         return 1
 
-    get_in_channels, get_in_channel_groups = get_out_channels, get_out_channel_groups
+    prune_in_channels, get_in_channels = prune_out_channels, get_out_channels
+    get_in_channel_groups = get_out_channel_groups
 
 
 @contextmanager
 def walled(model: nn.Module, kinds: set[type]) -> Iterator[dict[type, WallPruner]]:
-    """Within it, modules of these kinds are walls for the trace: nothing is known of what is
-    inside, and what leads to one or from one is not to be cut. Yields Torch-Pruning's entry."""
+    """Within it, modules of these kinds are walls for the trace: what leads to one or from one is
+    not to be cut. Yields Torch-Pruning's entry."""
 
     def blind(module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
         def see(*args: Any) -> torch.Tensor:
@@ -130,8 +122,7 @@ def walled(model: nn.Module, kinds: set[type]) -> Iterator[dict[type, WallPruner
 
 
 def kind_around(model: nn.Module, name: str, known: set[type]) -> type | None:
-    """The kind of the innermost module around the layer `name` that is no container of torch and
-    not known yet."""
+    """The kind of the innermost module around a layer that is not torch's and not known yet."""
     while name := name.rpartition(".")[0]:
         kind = type(model.get_submodule(name))
         if kind not in known and not kind.__module__.startswith("torch.nn"):
@@ -141,8 +132,7 @@ def kind_around(model: nn.Module, name: str, known: set[type]) -> type | None:
 
 def makers(graph: Any) -> list[Any]:
     """The layers whose channels are the model's outputs, and what lies behind them: back from the
-    outputs to the first layers that mix channels. Torch-Pruning leaves groups alone in which one of
-    them would lose outputs."""
+    outputs to the first layers that mix channels."""
     from torch_pruning import ops
 
     mixing = (ops.TORCH_CONV, ops.TORCH_LINEAR, ops.TORCH_LSTM)
@@ -158,11 +148,10 @@ def makers(graph: Any) -> list[Any]:
 
 
 def inseparable(group: Any, values: torch.Tensor, parts: int) -> tuple[torch.Tensor, int]:
-    """`values` (n,), the importance of the channels of a group, as ranks where some channels must
-    go together (the two halves of a gate, say): they have the mean of the values and follow each
-    other, so that the least of the ranks are whole sets. And how many there are in the largest set:
-    1, and `values` as they are, where each channel can go alone. Where the channels lie in `parts`,
-    the same of each part go anyway."""
+    """`values` (n,), the importance of the channels of a group, as ranks where some must go
+    together (the two halves of a gate, say): these have the mean of the values and follow each
+    other, so that the least ranks are whole sets. And how many there are in the largest set. Where
+    the channels lie in `parts`, the same of each part go anyway."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -186,8 +175,7 @@ def inseparable(group: Any, values: torch.Tensor, parts: int) -> tuple[torch.Ten
 
 
 def _along_channels(graph: Any) -> None:
-    """A convolution of one channel that runs along the channels (ECA) takes as many as come: it
-    only hands their numbers on."""
+    """A convolution of one channel along the channels (ECA) only hands their numbers on."""
     from torch_pruning import ops
 
     def one(node: Any) -> bool:
@@ -211,8 +199,8 @@ def _shape(function: Any, output: int = 0) -> tuple[int, ...]:
 
 
 def _channel_axis(function: Any, axes: int) -> int | None:
-    """The axis along which it splits or joins, if that is the axis of channels: the last of
-    (N, T, C), or of any where it was called so, else the first after N."""
+    """The axis along which it splits or joins, if it is that of channels: the last of (N, T, C), or
+    of any where it was called so, else the first after N."""
     axis = function._saved_dim
     axis -= 2**64 if axis >= 2**63 else 0
     return axis if axis == -1 or axis == (2 if axes == 3 else 1) else None
@@ -260,8 +248,7 @@ def _concat(graph: Any, node: Any) -> None:
 
 
 def _reshape(graph: Any, node: Any) -> None:
-    """(N, C, H, W) to (N, C·H·W) and back; other reshapes leave the numbers of the channels as they
-    are."""
+    """(N, C, H, W) to (N, C·H·W) and back; other reshapes leave channels' numbers as they are."""
     from torch_pruning.dependency.index_mapping import _FlattenIndexMapping as Flat
 
     source, output = node.grad_fn.next_functions[0]

@@ -66,9 +66,8 @@ def _bitsandbytes() -> Any:
         import bitsandbytes.optim
     except ImportError as error:
         raise ImportError(
-            "This optimizer is that of bitsandbytes, which is not installed: pip install "
-            "bitsandbytes==0.50.2 (before 0.50 it had none for the CPU). On a CPU 'adam8bit' "
-            "needs none."
+            "This optimizer needs bitsandbytes: pip install bitsandbytes==0.50.2 (before 0.50 it "
+            "had none for the CPU). On a CPU 'adam8bit' needs none."
         ) from error
     return bitsandbytes.optim
 
@@ -90,9 +89,8 @@ def make_optimizer(
 
     Args:
         name: a name of OPTIMIZERS.
-        parameters: tensors, or param groups as torch takes them. torch's fused optimizers (adamw,
-            adam, sgd) read a gradient in the memory order of its parameter, as autograd lays it:
-            one that is set by hand in another memory format gives wrong steps.
+        parameters: tensors, or param groups as torch takes them. Fused adamw, adam and sgd take a
+            gradient that is set by hand in the memory format of its parameter only.
         learning_rate: the step size.
         weight_decay: 0 or more; below 0 means the optimizer's own (0.01 for AdamW, else none).
 
@@ -117,11 +115,9 @@ def make_optimizer(
 
 
 def state_report(optimizer: Optimizer) -> dict[str, Any]:
-    """The state of any torch optimizer as it lies in memory, each storage counted once.
-
-    `bytes`; `parameters`, how many have state, and `bytes_per_parameter`; `tensors`, how many hold
-    these parameters, and `tensors_quantised`, how many of them have one byte per value;
-    `fraction_quantised`, of the parameters; `dtypes`, the bytes of each dtype. All are 0 where
+    """The state of any torch optimizer in memory, each storage counted once: `bytes`, and those of
+    each of `dtypes`; `parameters` that have state; `tensors` that hold these, and how many have one
+    byte per value (`tensors_quantised`, `fraction_quantised` of the parameters). All are 0 where
     there is no state, as before the first step and with plain SGD."""
     kept = {
         p: list(filter(torch.is_tensor, state.values())) for p, state in optimizer.state.items()

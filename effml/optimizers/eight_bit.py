@@ -1,20 +1,15 @@
-"""Adam whose two moments take 8 bits each, in plain torch, for the CPU.
+"""Adam whose two moments take 8 bits each, in plain torch, for the CPU, after Dettmers et al. 2022
+(arXiv 2110.02861, 2.1 and 2.3): the codes of a block share a scale; for a step they are widened to
+float32, go through the kernel of `torch.optim.AdamW(fused=True)` and are narrowed again, a chunk at
+a time. The paper's codes are looked up in a table; arithmetic ones are several times faster here:
 
-After Dettmers et al. 2022, "8-bit Optimizers via Block-wise Quantization" (arXiv 2110.02861,
-sections 2.1 and 2.3): between steps each moment is an 8-bit code, and the codes of a block share a
-scale. For the step they are widened to float32, go through the kernel of
-`torch.optim.AdamW(fused=True)` and are narrowed again, a chunk at a time, so that the float32 stays
-in the cache. The paper's codes are looked up in a table. These are arithmetic, which on a CPU is
-several times faster:
-
-- v, the mean of squares, is positive and spans decades. Its code is its own float32 bits, exponent
-  and 3 bits of mantissa, counted from `base`: uint8, steps of 6 to 12 %, down to 2**-32 of the
-  largest v of the block. v changes by 0.1 % a step: rounded to nearest it would stay where it is.
-  So the point of rounding moves from step to step, and on average v is right.
+- v, the mean of squares, spans decades. Its code is its own float32 bits, exponent and 3 bits of
+  mantissa, counted from `base`: uint8, steps of 6 to 12 %, down to 2**-32 of the largest v of the
+  block. v changes by 0.1 % a step, so the point of rounding moves from step to step: on average v
+  is right.
 - m, the mean of gradients, is seldom more than a few sqrt(v). Its code is m / root(v) / `scale`:
-  int8, linear, with the largest of the block at 127. So the quotient m / sqrt(v), which is the
-  step, is what is kept to 0.4 %. The root may be rough: half the bits of a float are nearly the
-  bits of its root, times a constant, and widening multiplies by what narrowing divided by.
+  int8, linear, the largest of the block at 127, so that the step m / sqrt(v) is kept to 0.4 %. The
+  root is rough (half the bits of a float), but widening multiplies by what narrowing divided by.
 """
 
 import functools
@@ -39,10 +34,8 @@ _Tensors = list[Tensor]
 
 class Adam8bit(torch.optim.Optimizer):
     """AdamW, and with `weight_decay` 0 Adam, in 2.03 bytes of state per parameter; 8 in tensors of
-    fewer than SMALLEST.
-
-    Gradients more than 65 536 times smaller than the largest of their block move their weights less
-    than in Adam. The arithmetic is float32, whatever dtype and memory format the parameters have. A
+    fewer than SMALLEST. Gradients more than 65 536 times smaller than the largest of their block
+    move their weights less than in Adam. The arithmetic is float32, whatever the parameters are. A
     saved state continues exactly. ValueError for sparse gradients and complex parameters."""
 
     def __init__(
@@ -80,13 +73,9 @@ class Adam8bit(torch.optim.Optimizer):
 
 
 def _start(p: Tensor) -> dict[str, Any]:
-    """Zero moments in the order in which the values of `p` lie in memory; `layout` is that order,
-    as strides."""
+    """Zero moments in the order (`layout`, strides) in which the values of `p` lie in memory."""
     if p.grad.is_sparse or p.is_complex():
-        raise ValueError(
-            "8-bit Adam takes no sparse gradients and no complex parameters. Use sparse=False "
-            "there, or 'adamw'."
-        )
+        raise ValueError("8-bit Adam takes no complex parameters and needs sparse=False.")
     n, rows, device = p.numel(), -(-p.numel() // BLOCK), p.device
     codes = (torch.float32,) * 2 if n < SMALLEST else (torch.int8, torch.uint8)
     state = {"step": torch.zeros((), device=device), "layout": torch.empty_like(p).stride()}
@@ -131,8 +120,7 @@ def _laid(t: Tensor, layout: tuple[int, ...]) -> Tensor:
 
 
 def _chunks(rows: list[tuple[_Tensors, Tensor]]) -> Iterator[tuple[_Tensors, ...]]:
-    """Whole tensors or pieces of them, each beginning a block, as many together as fill a chunk:
-    few long passes."""
+    """Whole tensors or pieces of them, each beginning a block, as many as fill a chunk."""
     pieces, room = [], CHUNK
     for row, step in rows:
         start, n = 0, row[0].numel()
@@ -151,7 +139,7 @@ def _chunks(rows: list[tuple[_Tensors, Tensor]]) -> Iterator[tuple[_Tensors, ...
 
 def _dither(step: int) -> int:
     """What is added to the bits of v before they are cut: each number below 2**20 once in 2**20
-    steps, neighbours far apart (a Weyl sequence of 2**20 over the golden ratio)."""
+    steps, neighbours far apart (a Weyl sequence)."""
     return step * 648055 & (1 << _SHIFT) - 1
 
 
@@ -183,8 +171,7 @@ def _narrow(
     work: Tensor,
     dither: int,
 ) -> None:
-    """The codes of `wide`, which lies in `work`, into `m` and `v`; what they are counted in and
-    from into `scale` and `base`."""
+    """The codes of `wide`, which lies in `work`, into the first four."""
     lengths = [len(rows) for rows in scale]
     first, second, root = work[:, : BLOCK * sum(lengths)].view(3, -1, BLOCK)
     bits = second.view(torch.int32)

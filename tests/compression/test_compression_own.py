@@ -2,6 +2,7 @@
 pickled."""
 
 import copy
+import functools
 import io
 import pickle
 
@@ -9,12 +10,12 @@ import pytest
 import torch
 from torch import nn
 
+from conftest import seeds
 from effml.compression import COMPRESSORS, MERGERS, compress, load_compressed, save_compressed
 from effml.compression.channels import reestimate
-from effml.compression.dependencies import Misfit
 from effml.compression.saving import load_with_recipe
 from effml.compression.silencing import Differs
-from effml.compression.tracing import Runaway
+from effml.compression.tracing import Fault, Runaway
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 IMAGES = torch.randn(4, 1, 12, 12, generator=torch.Generator().manual_seed(0))
@@ -105,7 +106,9 @@ CASES = [
 ]
 
 
+@functools.cache
 def made(kind, name, keep=0.5):
+    """Shared: to be copied before it is changed."""
     torch.manual_seed(0)
     make, example = OWN[kind]
     model = make()
@@ -135,7 +138,10 @@ def test_an_own_model_comes_back_from_disk_and_from_a_pickle_to_the_bit(tmp_path
     assert pickle.loads(pickle.dumps(report)) == report
 
 
-@pytest.mark.parametrize("kind, name", CASES)
+FEW = [case for case in CASES if case[1] in ("channels", "svd_spatial", "merge_conv", "magnitude")]
+
+
+@pytest.mark.parametrize("kind, name", FEW if len(seeds(1, 2)) == 1 else CASES)
 def test_a_compressed_own_model_goes_through_torch_export(kind, name):
     (small, _), example = made(kind, name)
     expected = outputs(small, example)
@@ -152,7 +158,7 @@ def outputs_of(program, x):
 
 
 def test_of_two_compressions_and_training_all_comes_back(tmp_path):
-    (small, first), x = made("residual", "channels")
+    (small, first), x = copy.deepcopy(made("residual", "channels"))
     small, second = compress(small, "svd", 0.3, example=x)
     small.train()(x)
     nn.init.normal_(small.head.weight)
@@ -171,7 +177,7 @@ def test_of_two_compressions_and_training_all_comes_back(tmp_path):
 def test_what_does_not_fit_an_own_recipe_is_an_instruction(tmp_path):
     (small, report), x = made("residual", "channels")
     file = save_compressed(tmp_path / "m", small, report)
-    with pytest.raises(ValueError, match="whose class is not in it. Give a fresh instance of the"):
+    with pytest.raises(ValueError, match="whose class is not in it. Give .* a fresh instance"):
         load_compressed(file)
     with pytest.raises(ValueError, match=r"stem.weight is \[6, 1, 3, 3\] and not \[8, 1, 3, 3\]"):
         load_compressed(file, model=Residual(6))
@@ -192,7 +198,7 @@ def compressed_lenet():
     return compress(build_model("lenet5"), "merge", 0.5, example=torch.zeros(1, 1, 28, 28))
 
 
-@pytest.mark.parametrize("fault", [Differs("a.b"), Misfit("a.b", "no"), Runaway("a.b", "no")])
+@pytest.mark.parametrize("fault", [kind("a.b", "no") for kind in (Differs, Fault, Runaway)])
 def test_faults_come_back_from_a_pickle(fault):
     again = pickle.loads(pickle.dumps(fault))
     assert (type(again), again.name, str(again)) == (type(fault), "a.b", str(fault))

@@ -32,7 +32,7 @@ def outputs(model):
 
 @pytest.mark.parametrize("method", COMPRESSORS)
 def test_every_compressor_comes_back_with_the_same_outputs(tmp_path, method):
-    name = "lenet5" if method.startswith("merge") else "mobilenetv2_050"
+    name = "mobilenetv2_050" if method in ("channels_bn", "svd") else "lenet5"
     small, report = made(name, method)
     file = save_compressed(tmp_path / "small", small, report, base=name, classes=3, size=32)
     assert file == tmp_path / "small.json"
@@ -46,7 +46,7 @@ def test_every_compressor_comes_back_with_the_same_outputs(tmp_path, method):
         ("unet", "channels"),
         ("vit_tiny_patch16_224", "channels"),
         ("vit_tiny_patch16_224", "svd"),
-        ("resnet10t", "svd_spatial"),
+        ("unet", "svd_spatial"),
     ],
 )
 def test_other_families_come_back_too(tmp_path, name, method):
@@ -63,10 +63,10 @@ def test_other_families_come_back_too(tmp_path, name, method):
 
 @pytest.mark.parametrize("method", ["channels", "svd"])
 def test_channels_last_weights_come_back_as_such_with_the_same_outputs(tmp_path, method):
-    model = build_model("resnet10t", classes=3, size=32).to(memory_format=torch.channels_last)
+    model = build_model("unet", classes=3, size=32).to(memory_format=torch.channels_last)
     small, report = COMPRESSORS[method](model, 0.5, example=EXAMPLE)
     again = load_compressed(
-        save_compressed(tmp_path / "m", small, report, base="resnet10t", classes=3, size=32)
+        save_compressed(tmp_path / "m", small, report, base="unet", classes=3, size=32)
     )
     for net in (small, again):
         assert all(
@@ -78,11 +78,13 @@ def test_channels_last_weights_come_back_as_such_with_the_same_outputs(tmp_path,
 
 
 def test_in_a_new_process_and_after_two_compressions_and_training(tmp_path):
-    small, first = made("resnet10t", "channels")
+    small, first = made("mobilenetv2_050", "channels")
     small, second = COMPRESSORS["svd"](small, 0.4, example=EXAMPLE)
     small.train()(EXAMPLE)  # moves batch-norm statistics
-    torch.nn.init.normal_(small.fc.weight)
-    save_compressed(tmp_path / "m", small, [first, second], base="resnet10t", classes=3, size=32)
+    torch.nn.init.normal_(small.classifier.weight)
+    save_compressed(
+        tmp_path / "m", small, [first, second], base="mobilenetv2_050", classes=3, size=32
+    )
     torch.save(outputs(small), tmp_path / "expected.pt")
     torch.save(EXAMPLE, tmp_path / "example.pt")
     code = (
@@ -128,21 +130,21 @@ def test_a_pickle_in_place_of_either_file_is_refused_and_not_opened(saved):
     weights = saved.with_suffix(".safetensors")
     good = weights.read_bytes()
     weights.write_bytes(pickle.dumps(Evil()))
-    with pytest.raises(ValueError, match="no safetensors file.*pickle"):
+    with pytest.raises(ValueError, match="no compressed model.*pickle, it was not opened"):
         load_compressed(saved)
     torch.save({"a": torch.ones(1)}, weights)
-    with pytest.raises(ValueError, match="no safetensors file"):
+    with pytest.raises(ValueError, match="no compressed model"):
         load_compressed(saved)
     weights.write_bytes(good)
     for what in (pickle.dumps(Evil()), b"\x80\x04\x95"):
         saved.write_bytes(what)
-        with pytest.raises(ValueError, match="no JSON recipe.*not opened"):
+        with pytest.raises(ValueError, match="no compressed model.*not opened"):
             load_compressed(saved)
     saved.write_text("[]")
-    with pytest.raises(ValueError, match="no recipe of a compressed model"):
+    with pytest.raises(ValueError, match="no compressed model"):
         load_compressed(saved)
     saved.unlink()
-    with pytest.raises(FileNotFoundError, match="two files beside each other"):
+    with pytest.raises(FileNotFoundError, match="m.json"):
         load_compressed(saved)
 
 
@@ -153,7 +155,10 @@ def test_a_pickle_in_place_of_either_file_is_refused_and_not_opened(saved):
         (lambda r: r.update(base="no_such"), "Unknown model"),
         (lambda r: r["build"].update(weights="evil.bin"), "build must be whole numbers"),
         (lambda r: r["build"].update(size=2.5), "build must be whole numbers"),
-        (lambda r: r["steps"][0]["layers"]["7"]["set"].update(out_features=10**9), "would grow"),
+        (
+            lambda r: r["steps"][0]["layers"]["7"]["set"].update(out_features=10**9),
+            "should have weights",
+        ),
         (lambda r: r["steps"][0]["layers"]["7"]["set"].update(forward=1), "has no forward"),
         (
             lambda r: r["steps"][0]["layers"]["7"]["set"].update(out_features="60"),

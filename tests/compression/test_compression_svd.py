@@ -105,13 +105,13 @@ def test_rank_of_energy_and_break_even_by_hand():
 @pytest.mark.parametrize("name", ["svd", "svd_spatial", "svd_energy", "svd_spatial_energy"])
 @pytest.mark.parametrize("keep", [0.2, 0.6, 0.95])
 def test_no_layer_ever_grows(name, keep):
-    model, example = build_model("resnet10t", size=32), torch.randn(1, 1, 32, 32)
+    model, example = build_model("unet", size=32), torch.randn(1, 1, 32, 32)
     small, report = COMPRESSORS[name](model, keep, example=example)
     for layer, done in report.layers.items():
         old = model.get_submodule(layer).weight.numel()
         new = sum(part.weight.numel() for part in small.get_submodule(layer))
         assert new < old and small.get_submodule(layer)[0].weight.shape[0] == done["rank"]
-    assert "fc" not in report.layers and report.after["params"] <= report.before["params"]
+    assert "head" not in report.layers and report.after["params"] <= report.before["params"]
     assert keep > 0.9 or len(report.layers) > 10
 
 
@@ -166,16 +166,12 @@ def test_data_lessen_the_error_of_the_outputs():
 
 def test_unknown_ranks_schemes_and_layers_are_instructions():
     layer = nn.Conv2d(3, 8, 3)
-    with pytest.raises(
-        ValueError, match="rank=9 is not possible for a matrix of 8 × 27: give 1 to 8"
-    ):
+    with pytest.raises(ValueError, match="rank=9 is not possible for a 8 × 27 matrix: 1 to 8 is"):
         factorize_layer(layer, 9)
     with pytest.raises(ValueError, match="Unknown scheme 'tucker'. Choose from: channel, spatial"):
         factorize_layer(layer, 2, "tucker")
     with pytest.raises(ValueError, match="cannot be factorised: give a Linear"):
         factorize_layer(nn.Conv2d(4, 8, 3, groups=2), 2)
-    with pytest.raises(ValueError, match="a are never called"):
-        product_grams(nn.Sequential(nn.Identity()), {"a": layer}, "channel", torch.ones(2, 3, 8, 8))
 
 
 def test_magnitude_keeps_the_largest_of_each_layer_or_of_all():

@@ -9,7 +9,7 @@ from torch.nn import functional
 from conftest import seeds
 from effml.compression import COMPRESSORS, sensitivity
 from effml.compression.channels import _listed
-from effml.compression.dependencies import _smaller, output_layers
+from effml.compression.dependencies import output_layers
 from effml.compression.silencing import Differs, Likeness, _redraw, silenced
 from effml.compression.tracing import Runaway
 
@@ -313,25 +313,6 @@ def test_a_net_of_which_nothing_can_be_cut_is_refused_with_the_fact():
     )
     with pytest.raises(ValueError, match=r"Net \(the outputs of lstm, an LSTM, cannot be cut\)"):
         COMPRESSORS["channels"](net.eval(), 0.5, example=images())
-
-
-def test_where_a_fault_shows_groups_are_put_back_one_by_one_then_by_scope():
-    names = {"both": ("a.b.c", "d"), "own": ("a.b",), "near": ("a.bc", "a.e", "f"), "far": ("g",)}
-    groups = {kind: {(name, "out"): None for name in some} for kind, some in names.items()}
-
-    def tried(kinds, place):
-        return [
-            [next(kind for kind in groups if groups[kind] is one) for one in rest]
-            for rest in _smaller([groups[kind] for kind in kinds], place)
-        ]
-
-    assert tried(groups, "a.b") == [
-        ["both", "near", "far"],  # the smallest first
-        ["own", "near", "far"],
-        ["near", "far"],  # all that touch a.b
-        ["far"],  # all that touch a
-    ]
-    assert tried(["own"], "a.b") == [[]] and tried(groups, "") == []
 
 
 def test_four_groups_of_two_channels_keep_half_and_where_that_is_less_it_is_said():
