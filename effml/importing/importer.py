@@ -117,8 +117,10 @@ def _plan(job: Job) -> dict[str, Any]:
     classes, index, why = classes_of(job, rows)
     rows = filled(job, dated(job, rows), {job.split_by} & {"date"} & set(rows))
     job.notes.append("No picture was opened: an import also refuses those that cannot be read.")
+    if missing := lacks(job, rows):
+        job.notes.append(f"Unless the DICOM files say it, the import will stop: {missing}")
     counts: Any = "known when the DICOM files are read"
-    if not lacks(job, rows):
+    if not missing:
         side = sides_of(job, rows)
         counts = {SPLITS[s]: int((side == s).sum()) for s in np.unique(side[side >= 0])}
         counts = counts if job.copies == "report" else "known when the pictures have been compared"

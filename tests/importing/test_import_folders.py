@@ -339,6 +339,10 @@ def test_what_is_not_known_is_not_said(folder):
     rows = [["file", "label", "date"], *([n, n[0], days[i % 4]] for i, n in enumerate(names))]
     passport, _ = take(folder, table=write_csv(folder.parent / "t.csv", rows))
     assert passport["dates"] == "2023-05-06 to 2024-02-01"
+    put(folder / "x.png", scene(1))
+    (folder / "x.png").rename(folder / "a" / "x.dcm")
+    plan = import_folder(folder, out, dry_run=True, **(ALONE | {"split_by": "date"}))
+    assert "There is no date column" in plan["notes"][-1]
     twice = write_csv(folder.parent / "t.csv", [*rows, rows[1]])
     with pytest.raises(ValueError, match=r"two rows or more for a/0.png \(1 file\)"):
         take(folder, table=twice)
