@@ -110,7 +110,8 @@ _notebooks = _smoke_reference = _reproduce
 def _run(given: argparse.Namespace) -> int:
     from effml.recipe import Recipe
 
-    print(_swept([Recipe.parse(given.fields)], given).iloc[0].dropna().to_string())
+    told = _swept([Recipe.parse(given.fields)], given).iloc[0].dropna()
+    print("\n".join(f"{name:28}{value}" for name, value in told.items()))  # whole
     return given.failed
 
 

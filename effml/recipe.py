@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, wraps
 from importlib.util import find_spec
 from pathlib import Path
 from textwrap import fill
@@ -290,6 +290,18 @@ class _Explained:
         return f"{self.text.rstrip()}\n{explain_fields(' ' * 8)}\n"
 
 
+def _knowing(init: Callable[..., None]) -> Callable[..., None]:
+    """`init`, whose error on an unknown field lists the fields."""
+
+    @wraps(init)
+    def made(self: Recipe, **given: Any) -> None:
+        _refuse_unknown(given)
+        init(self, **given)
+
+    return made
+
+
+Recipe.__init__ = _knowing(Recipe.__init__)
 Recipe.__doc__ = _Explained(Recipe.__doc__)
 
 
@@ -324,8 +336,19 @@ def _as(kind: type, name: str, value: Any) -> Any:
             return number
         if kind is int and number.is_integer():
             return value if isinstance(value, int) else int(number)
+    if name in _IN_MEMORY and not isinstance(value, (str, int, float, type(None))):
+        kind = type(value).__name__
+        raise ValueError(f"{name} is a {kind}: a recipe takes a name. {_IN_MEMORY[name]}")
     wanted = {int: "whole number: give one, such as 3", float: "number: give one, such as 0.5"}
     raise ValueError(f"{name}={value!r} is no {wanted.get(kind, 'word: give one')}.")
+
+
+_IN_MEMORY = {
+    "data": "A Dataset in memory is for effml.train(model, dataset, …), which needs no recipe.",
+    "model": "Give your own nn.Module as effml.run(recipe, model=…).",
+    "optimizer": "effml.make_optimizer is for loops of your own.",
+}
+"""Fields for which people give the thing itself, and what to do instead."""
 
 
 def _refuse_unknown(names: Iterable[str]) -> None:

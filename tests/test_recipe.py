@@ -249,3 +249,17 @@ def test_a_recipe_is_made_in_less_than_a_millisecond():
     for seed in range(100):
         Recipe(**fields, seed=seed)
     assert time.perf_counter() - start < 1  # ten times what is promised: machines are busy
+
+
+@pytest.mark.parametrize(
+    "fields, words",
+    [
+        ({"modell": "mlp"}, "no field 'modell'. Choose from: data, size"),
+        ({"data": [1]}, "data is a list.*effml.train"),
+        ({"model": [1]}, "model is a list.*effml.run.recipe, model="),
+        ({"optimizer": [1]}, "optimizer is a list.*make_optimizer"),
+    ],
+)
+def test_a_field_that_is_none_or_holds_the_thing_itself_is_refused_with_advice(fields, words):
+    with pytest.raises(ValueError, match=words):
+        Recipe(**fields)

@@ -64,6 +64,8 @@ def from_arrays(
             for values in (part.images, part.labels):
                 digest.update(f"{split} {tuple(values.shape)}".encode())
                 digest.update(np.ascontiguousarray(values.numpy()))
+    if isinstance(classes, str):
+        raise ValueError(f"classes={classes!r} is one text: give a list of names, ['a', 'b'], say.")
     names = None if classes is None else [str(label) for label in classes]
     if isinstance(positive, str):
         names = names or ["0", "1"]
@@ -77,11 +79,25 @@ def from_arrays(
         "phantom": False,
         "task_from": "stated by you" if task else "guessed from the labels",
     }
+    passport["duplicates"] = copies = _copied(splits)
+    if copies != "none":
+        _tell_once(f"{name}: {copies}. Leave them out of one side: scores would be too good.")
     stated = None if positive is None else np.array(positive)
     data = _checked(name, splits, passport, names, task, stated, "stated by you")
     if positive is not None and data.task != "binary":
         raise ValueError(f"{name}: positive is for binary tasks, and this is {data.task}.")
     return data
+
+
+def _copied(splits: Splits) -> str:
+    """How many images of each later split are in an earlier one to the byte, in words."""
+    seen, found = set(), []
+    for split, part in splits.items():
+        mine = [hash(image.tobytes()) for image in part.images.numpy()]
+        if same := sum(one in seen for one in mine):
+            found.append(f"{same} of {len(mine)} images of {split} are in an earlier split too")
+        seen |= {*mine}
+    return "; ".join(found) or "none"
 
 
 def _checked(

@@ -42,13 +42,16 @@ def run(
         The record, which is not written. Its status and reason say what went wrong.
 
     Raises:
-        ValueError: keep_weights without a store; `model` is no nn.Module.
+        ValueError: `recipe` is none; keep_weights without a store; `model` is no nn.Module.
 
     Example:
         >>> record = effml.run(effml.Recipe(model="mlp", epochs=1))
         >>> record.status, record.params
         ('ok', 100738)
     """
+    if not isinstance(recipe, Recipe):
+        advice = "effml.Recipe(model='mlp', epochs=1), say; of a dict effml.Recipe.from_dict(…)"
+        raise ValueError(f"recipe is a {type(recipe).__name__}: give {advice}.")
     if keep_weights and store is None:
         raise ValueError("keep_weights=True needs a folder to keep them in: give store.")
     store = None if store is None else Path(store)

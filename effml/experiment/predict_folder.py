@@ -14,7 +14,16 @@ from effml.experiment.trained_model import TrainedModel, load_run
 from effml.machine import whole_file
 
 BATCH = 256
-COLUMNS = {"youden": "at Youden", "screening": "at sensitivity 0.95"}
+COLUMNS = {"youden": "answer at youden", "screening": "answer at screening (sensitivity ≥ 0.95)"}
+FORMULA = (
+    "=",
+    "+",
+    "-",
+    "@",
+    "\t",
+    "\r",
+    "'",
+)  # cells that begin so; ' marks those that were marked
 
 
 def predict_folder(
@@ -26,11 +35,14 @@ def predict_folder(
     force: bool = False,
 ) -> int:
     """Write a line for each picture in `folder` and below to `out`, a CSV: its file, the
-    probability of each class, the answers, or the reason why there are none. Returns 1 where a
-    picture has none, else 0."""
+    probability of each class, the answers and in a note what was converted, or the reason why there
+    are none. A ' stands before file names that a spreadsheet would run as formulas. Returns 1 where
+    a picture has none, else 0."""
     from effml.importing.table import pictures_in
 
     out, refused = Path(out), []
+    if out.suffix.lower() != ".csv" or out.resolve().is_relative_to(Path(folder).resolve()):
+        raise ValueError(f"{out}: give --out a name that ends in .csv, outside of {folder}.")
     if out.exists() and not force:
         raise FileExistsError(f"{out} is there already. Give another --out, or --force.")
     trained = load_run(run_id, store)
@@ -44,7 +56,12 @@ def predict_folder(
     rows, names = refused, list(files.items())
     for start in range(0, len(names), BATCH):
         rows += _rows(trained, dict(names[start : start + BATCH]))
-    columns = ["file", *_answered(trained, np.zeros(len(trained.classes))), "reason"]
+    if odd := [row for row in rows if row["file"].startswith(FORMULA)]:
+        for row in odd:
+            row["file"] = "'" + row["file"]
+        told = "name(s) that a spreadsheet may run as a formula: a ' was put before each"
+        print(f"effml: {len(odd)} file {told}", file=sys.stderr)
+    columns = ["file", *_answered(trained, np.zeros(len(trained.classes))), "note", "reason"]
     with whole_file(out) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
@@ -59,8 +76,10 @@ def _rows(trained: TrainedModel, files: dict[str, Path]) -> list[dict[str, Any]]
     rows, images = [], []
     for name, path in files.items():
         rows.append({"file": name})
+        told: list[str] = []
         try:
-            images.append(trained.read(path))
+            images.append(trained.read(path, told))
+            rows[-1]["note"] = "; ".join(told)
         except (ValueError, OSError, ImportError) as error:
             rows[-1]["reason"] = str(error).removeprefix(f"{path} ").partition("\n")[0]
     fine = [row for row in rows if "reason" not in row]

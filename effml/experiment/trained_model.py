@@ -14,7 +14,7 @@ from torch import nn
 
 from effml.compression import load_compressed
 from effml.data import Split
-from effml.experiment.write import AIMS
+from effml.experiment.write import AIMS, fingerprint
 from effml.models import build_model
 from effml.precision import arithmetic
 from effml.recipe import Recipe
@@ -44,7 +44,10 @@ class TrainedModel:
     def predict(self, images: Any) -> np.ndarray:
         """Probabilities (N, K) of images, uint8 (N, C, H, W), tensor or array, or of picture files.
         ValueError for other images, or a file that cannot be read or does not fit."""
+        images = getattr(images, "images", images)  # of a Split
         if not isinstance(images, (torch.Tensor, np.ndarray)):
+            if isinstance(images, (str, os.PathLike)) or not len(images):
+                raise ValueError(f"images={images!r}: give a list of one path or more, ['a.png'].")
             images = np.stack([self.read(path) for path in images])
         images = torch.as_tensor(images)
         if images.dtype != torch.uint8 or tuple(images.shape[1:]) != self.image_shape:
@@ -53,15 +56,16 @@ class TrainedModel:
             raise ValueError(f"images are {images.dtype} {given}; {wanted}.")
         return predict(self.model, Split(images), task=self.task, precision=self.precision)
 
-    def read(self, path: str | os.PathLike) -> np.ndarray:
-        """A picture as the model takes it, uint8 (C, H, W). ValueError where that cannot be."""
+    def read(self, path: str | os.PathLike, told: list[str] | None = None) -> np.ndarray:
+        """A picture as the model takes it, uint8 (C, H, W); what was converted is added to `told`.
+        ValueError where that cannot be."""
         from effml.importing import preprocess
 
         how = self.preprocessing
         if "fit" not in how:  # no import says how its pictures were made
             colour = "rgb" if how["channels"] == 3 else "grey"
             how = {"size": how["size"], "fit": "pad", "colour": colour, "window": None}
-        image = np.asarray(preprocess(path, how))
+        image = np.asarray(preprocess(path, how, told))
         if image.shape != self.image_shape:
             raise ValueError(f"it is {image.shape}, and the model takes {self.image_shape}")
         return image
@@ -103,7 +107,7 @@ def load_run(
         preprocessing = {"size": size, "channels": channels}
         told = "not from an import of effml: pictures are padded to squares of"
         notes = [f"{told} {size} px with {channels} channel(s)", *notes]
-    return TrainedModel(
+    trained = TrainedModel(
         run_id=card["run_id"],
         model=arithmetic(precision, "cpu").prepare(net).eval(),
         task=card["task"],
@@ -115,6 +119,20 @@ def load_run(
         image_shape=tuple(card["image_shape"]),
         precision=precision,
     )
+    if card.get("fingerprint"):
+        _compare(trained, card)
+    return trained
+
+
+def _compare(trained: TrainedModel, card: dict[str, Any]) -> None:
+    """ValueError where your own model answers otherwise for noise than it did in the run."""
+    how = trained.image_shape, trained.task, trained.precision
+    off = np.abs(fingerprint(trained.model, *how) - card["fingerprint"]).max()
+    if not off <= (1e-3 if card["precision_used"] == "fp32" else 0.05):  # few bits: GPUs differ
+        raise ValueError(
+            f"With the weights of {trained.run_id} this model's answers differ by up to {off:.2g} "
+            "from those in the run: its forward is another. Give the model as it was then."
+        )
 
 
 def _model(card: dict[str, Any], store: Path, own: nn.Module | None) -> nn.Module:
@@ -128,7 +146,12 @@ def _model(card: dict[str, Any], store: Path, own: nn.Module | None) -> nn.Modul
     if not name.startswith("own:"):
         own = None
     elif not isinstance(own, nn.Module):
-        raise ValueError(f"{run_id} is a run of {name}: give one, as load_run(…, model=…).")
+        raise ValueError(
+            f"{run_id} is a run of {name}, a class of yours: give one as "
+            "effml.load_run(…, model=…).predict(paths), in Python: a command line cannot."
+        )
+    elif type(own).__name__ != name.removeprefix("own:"):
+        raise ValueError(f"{run_id} is a run of {name}, and model is a {type(own).__name__}.")
     if card["compressed"]:
         net = load_compressed(file, own)
     else:
@@ -144,6 +167,9 @@ def _model(card: dict[str, Any], store: Path, own: nn.Module | None) -> nn.Modul
 
 def _card(asked: str, store: Path) -> dict[str, Any]:
     """The card of the run that `asked` names."""
+    if not isinstance(asked, str) or not asked:
+        given = repr(asked) if isinstance(asked, str) else f"a {type(asked).__name__}"
+        raise ValueError(f"run_id is {given}: give record.run_id, its beginning or a recipe id.")
     names = [path.name.removesuffix(CARD) for path in store.glob(f"*{CARD}")]
     fitting = [name for name in names if name.startswith(asked)]
     if not fitting:

@@ -2,17 +2,24 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from torch import nn
+
 from effml.compression import save_compressed
-from effml.data import Dataset
+from effml.data import Dataset, Split
 from effml.evaluation import operating_point
 from effml.experiment.lineage import shape
 from effml.experiment.prepare import Prepared
+from effml.machine import seeded
 from effml.models import weights_bytes
 from effml.recipe import Record
 from effml.results import CARD, file_sha256, save_arrays, save_file
+from effml.training import predict
 
 AIMS = {"youden": "Youden", "screening": "sensitivity ≥ 0.95"}
 """The two operating points of a finished model, as `effml.operating_point` names them."""
@@ -50,9 +57,20 @@ def write(
         "preprocessing": data.passport.get("preprocessing"),
         "thresholds": {name: x if math.isfinite(x) else None for name, x in thresholds.items()},
         "notes": notes,
+        "fingerprint": None,
     }
+    if ready.recipe.model.startswith("own:"):  # its forward is not in the weights
+        how = data.task, record.precision_used
+        card["fingerprint"] = fingerprint(ready.model, card["image_shape"], *how).tolist()
     text = json.dumps(card, ensure_ascii=False, indent=1, allow_nan=False)
     save_file(store / f"{record.run_id}{CARD}", f"{text}\n".encode())
+
+
+def fingerprint(model: nn.Module, shape: Sequence[int], task: str, precision: str) -> np.ndarray:
+    """Probabilities of two images of noise, the same in every run."""
+    noise = np.random.default_rng(0).integers(0, 256, (2, *shape), dtype=np.uint8)
+    with seeded(0):
+        return predict(model, Split(torch.from_numpy(noise)), task=task, precision=precision)
 
 
 def thresholds_of(data: Dataset, arrays: dict[str, Any]) -> tuple[dict[str, float], list[str]]:

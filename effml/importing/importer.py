@@ -1,6 +1,7 @@
 """From a folder of pictures and a table to an .npz in MedMNIST's layout, and a report beside it."""
 
 import os
+import re
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +22,7 @@ from effml.importing.table import Job, filled, refuse
 if TYPE_CHECKING:
     import pandas as pd
 
+_DAY = re.compile(r"\d{4}(-\d\d){0,2}")  # days as `dated` writes them, months and years
 FULL = 0.98  # masks that cover more than this share of their pictures are no masks
 
 
@@ -103,7 +105,7 @@ def _import(job: Job) -> dict[str, Any]:
     if missing := lacks(job, rows):
         raise ValueError(missing)
     rows = understood(job, rows)
-    if days := sorted(set(rows.get("date", ())) - {""}):
+    if days := sorted(day for day in set(rows.get("date", ())) if _DAY.fullmatch(day)):
         facts["dates"] = f"{days[0]} to {days[-1]}"
     source, licence = job.source or "imported from a local folder", job.licence or "not stated"
     return finish(job, rows, pixels, {"source": source, "licence": licence, **facts, **told})
@@ -114,8 +116,11 @@ def _plan(job: Job) -> dict[str, Any]:
     rows, told = _rows(job)
     classes, index, why = classes_of(job, rows)
     rows = filled(job, dated(job, rows), {job.split_by} & {"date"} & set(rows))
+    job.notes.append("No picture was opened: an import also refuses those that cannot be read.")
+    if missing := lacks(job, rows):
+        job.notes.append(f"Unless the DICOM files say it, the import will stop: {missing}")
     counts: Any = "known when the DICOM files are read"
-    if not lacks(job, rows):
+    if not missing:
         side = sides_of(job, rows)
         counts = {SPLITS[s]: int((side == s).sum()) for s in np.unique(side[side >= 0])}
         counts = counts if job.copies == "report" else "known when the pictures have been compared"

@@ -19,7 +19,7 @@ REFUSED_LIMIT = 0.5  # a larger share is a mistake in the call rather than in th
 _NEEDED = {
     "group": "There is no group column, so that one patient could be on both sides of the split. "
     'Add one (the patient), or say split_by="image" when each image is another patient.',
-    "date": "There is no date column to split by. Add one to the table, as YYYY-MM-DD.",
+    "date": "There is no date column to split by. Add one, as YYYY-MM-DD.",
 }
 
 
@@ -28,7 +28,8 @@ def lacks(job: Job, rows: "pd.DataFrame") -> str:
     if job.split_by not in _NEEDED or job.split_by in rows or rows.empty:
         return ""
     keep = ' Or say split_by="column" to keep the given split.' if "split" in rows else ""
-    return _NEEDED[job.split_by] + keep
+    need = _NEEDED[job.split_by] + keep
+    return need if job.table is not None else need.replace("Add one", "Give a table with one", 1)
 
 
 def enough(job: Job, rows: "pd.DataFrame") -> None:
@@ -49,7 +50,7 @@ def classes_of(job: Job, rows: "pd.DataFrame") -> tuple[list[str], int | None, s
     """Class names in order (none without labels), which of two is positive, and who says so."""
     names, positive = in_order(rows.get("label", ())), job.positive
     if len(names) == 1:
-        others = f"{len(job.refused)}, {_reasons(job)}" if job.refused else "none"
+        others = f"{len(job.refused)}, {_reasons(job)}" if job.refused else "none so far"
         said = f"All {len(rows)} pictures that can be used have the label {names[0]}"
         raise ValueError(f"{said}. Give two classes or more, or masks. Refused: {others}.")
     if positive is not None and len(names) > 2:

@@ -59,13 +59,16 @@ def check_how(*, size: int, window: Window, colour: str, fit: str) -> None:
         raise ValueError(f'window={window!r}: give (low, high) with low < high, "max", or None.')
 
 
-def preprocess(path: str | os.PathLike, preprocessing: Mapping[str, Any]) -> np.ndarray:
+def preprocess(
+    path: str | os.PathLike, preprocessing: Mapping[str, Any], told: list[str] | None = None
+) -> np.ndarray:
     """One picture of any supported kind, treated as an import treated its pictures.
 
     Args:
         path: the picture's file, of any kind that `import_folder` reads.
         preprocessing: size, fit, colour (auto: all were grey) and window of an import, as
             `load_dataset("mine.npz").passport["preprocessing"]` holds them.
+        told: a list to which is added what was converted, beyond shrinking and padding.
 
     Returns:
         uint8 (C, size, size), bit for bit what an import makes of the same file.
@@ -91,7 +94,19 @@ def preprocess(path: str | os.PathLike, preprocessing: Mapping[str, Any]) -> np.
         raise ValueError(f"{path} cannot be used: {picture}.")
     if picture.pixels.ndim == 3 and how["colour"] == "auto":
         raise ValueError(f"{path} cannot be used: it is in colour, those of the import were grey.")
+    if told is not None:
+        told += _unusual(picture, how["colour"])
     return np.ascontiguousarray(np.moveaxis(np.atleast_3d(picture.pixels), -1, 0))
+
+
+def _unusual(picture: Picture, colour: str) -> list[str]:
+    """What was done to a picture that whoever reads the answer for it should know."""
+    found = [what for what in picture.done if not what.endswith(("averaged", "to a square"))]
+    if colour == "rgb" and (picture.pixels == picture.pixels[..., :1]).all():
+        found.append("grey made RGB")
+    if max(picture.shape) > 4 * min(picture.shape):
+        found.append(f"{picture.shape[0]} × {picture.shape[1]} px: a side over 4 times the other")
+    return found
 
 
 def read_picture(
@@ -116,6 +131,7 @@ def read_picture(
         pixels = np.asarray(image)
         if (pixels == pixels[..., :1]).all():
             image = image.getchannel(0)
+            done[:] = [what.replace("palette to RGB", "palette to grey") for what in done]
         elif colour == "grey":
             image = image.convert("L")
             done.append("colour to grey (luminance)")

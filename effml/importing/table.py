@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from effml.importing.delimited import read_csv
 from effml.importing.dicom import is_dicom
 from effml.importing.pictures import SUFFIXES
+from effml.importing.words import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,7 +105,8 @@ def rows_of(
     rows["file"] = [hits[0] if len(hits) == 1 else None for hits in means]
     rows = rows.dropna(subset="file")
     if len(twice := rows.file[rows.file.duplicated()].unique()):
-        said = f"The table has two rows or more for {', '.join(twice[:5])} ({len(twice)} files)"
+        some = f"{', '.join(twice[:5])} ({counted(len(twice), 'file')})"
+        said = f"The table has two rows or more for {some}"
         raise ValueError(f"{said}. Keep one each.")
     rows = filled(job, rows, needed | {"label", "group"} & set(rows)).fillna("")
     rows = rows.sort_values("file", ignore_index=True)

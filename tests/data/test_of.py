@@ -102,3 +102,12 @@ def test_images_of_any_layout_in_memory(tmp_path):
 def test_what_does_not_fit_is_refused_with_an_instruction(change, words):
     with pytest.raises(ValueError, match=words):
         Dataset.of(**{"images": GREY, "labels": HALF, **change})
+
+
+def test_images_on_two_sides_are_told_and_one_text_is_no_list_of_classes(capsys):
+    data = Dataset.of(GREY, HALF, test=(GREY[:4], HALF[:4]))
+    told = "4 of 4 images of test are in an earlier split too"
+    assert data.passport["duplicates"] == told and told in capsys.readouterr().err
+    assert Dataset.of(GREY, HALF, test=(255 - GREY, HALF)).passport["duplicates"] == "none"
+    with pytest.raises(ValueError, match="classes='ab' is one text: give a list"):
+        Dataset.of(GREY, HALF, classes="ab")

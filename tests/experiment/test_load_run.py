@@ -12,6 +12,7 @@ import effml
 from effml import Recipe, load_arrays, load_run, operating_point, run, sweep
 from effml.__main__ import main
 from effml.experiment import write
+from effml.experiment.predict_folder import COLUMNS
 
 QUICK = Recipe(model="mlp", epochs=1)
 DATA = effml.load_dataset("phantom-chest")
@@ -30,7 +31,7 @@ def reading(monkeypatch):
     """Stands for the import's way to read a picture: .npy files. What it was asked for."""
     asked = []
 
-    def preprocess(path, preprocessing):
+    def preprocess(path, preprocessing, told):
         asked.append(preprocessing)
         try:
             return np.load(path)
@@ -161,7 +162,7 @@ def test_a_folder_of_pictures_gets_its_answers(store, tmp_path, reading, capsys)
     columns = [f"probability of {name}" for name in DATA.classes]
     given = np.array([[float(row[column]) for column in columns] for row in rows], "float32")
     assert np.allclose(given, expected, atol=1e-6)
-    for column, aim in (("at Youden", "youden"), ("at sensitivity 0.95", "screening")):
+    for column, aim in ((column, aim) for aim, column in COLUMNS.items()):
         called = given[:, DATA.positive].astype(float) >= trained.thresholds[aim]
         assert 0 < called.sum() < 40
         assert [row[column] for row in rows] == [
@@ -181,7 +182,8 @@ def test_a_picture_that_cannot_be_used_has_its_reason_and_no_numbers(store, tmp_
     assert status == 1 and [bool(row["reason"]) for row in rows] == [False, False, True, True]
     assert "cannot be used" in rows[2]["reason"] and "(3, 28, 28)" in rows[3]["reason"]
     assert all(
-        not row["at Youden"] and not row["probability of " + DATA.classes[0]] for row in rows[2:]
+        not row[COLUMNS["youden"]] and not row["probability of " + DATA.classes[0]]
+        for row in rows[2:]
     )
     (tmp_path / "none").mkdir()
     where = ["--store", str(store), "--out", str(tmp_path / "q.csv")]
@@ -252,3 +254,64 @@ def test_several_classes_and_masks(tmp_path, reading):
     images = effml.load_dataset("phantom-wound").test.images[:2]
     assert load_run(record.run_id, tmp_path).predict(images).shape == (2, 28, 28)
     assert main(["predict", record.run_id, str(tmp_path / "in"), "--force", *map(str, where)]) == 2
+
+
+ODD = {  # what is put in a file that is 60 × 40 px, 8-bit grey unless it says otherwise
+    "plain": "",
+    "=deep": "to 8 bit: 0.5th to 99.5th percentile",
+    "two": "black and white to grey",
+    "clear": "alpha channel left out",
+    "tiny": "enlarged (Lanczos)",
+    "long": "a side over 4 times the other",
+}
+
+
+def test_a_conversion_stands_beside_the_answer_and_a_formula_is_marked(store, tmp_path, capsys):
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60), dtype=np.uint8)
+    odd = {"=deep": pixels * np.uint16(200), "two": pixels > 99, "tiny": pixels[:5, :5]}
+    odd |= {"clear": np.stack([pixels, pixels], 2), "long": pixels[:5].repeat(9, 1)}
+    (tmp_path / "in").mkdir()
+    for name in ODD:
+        Image.fromarray(odd.get(name, pixels)).save(tmp_path / "in" / f"{name}.png")
+    where = ("--out", tmp_path / "p.csv", "--store", store)
+    status, rows = predicted(QUICK.id, tmp_path / "in", *where)
+    notes = {row["file"].removesuffix(".png"): row["note"] for row in rows}
+    assert status == 0 and notes.keys() == {"'=deep", *ODD} - {"=deep"} and not notes["plain"]
+    assert all(words in notes[f"{chr(39) * (name[0] == '=')}{name}"] for name, words in ODD.items())
+    assert "1 file name(s) that a spreadsheet may run" in capsys.readouterr().err
+    skin = run(QUICK.but(data="phantom-skin"), store=tmp_path, keep_weights=True)
+    where = ("--out", tmp_path / "p.csv", "--store", tmp_path, "--force")
+    rows = predicted(skin.run_id, tmp_path / "in", *where)[1]
+    assert rows and all("grey made RGB" in row["note"] for row in rows)
+
+
+def test_what_is_asked_of_predict_and_load_run_is_checked(store, tmp_path, capsys):
+    picture = tmp_path / "a.png"
+    picture.write_bytes(b"x")
+    for words, said in (
+        (["", tmp_path, "--out", "p.csv"], "run_id is '': give record.run_id"),
+        ([QUICK.id, tmp_path, "--out", picture, "--force"], "a name that ends in .csv"),
+        ([QUICK.id, tmp_path, "--out", tmp_path / "p.csv"], f"outside of {tmp_path}"),
+    ):
+        assert main(["predict", *map(str, words), "--store", str(store)]) == 2
+        assert said in capsys.readouterr().err and picture.read_bytes() == b"x"
+    trained = load_run(QUICK.id, store)
+    for images in (str(picture), picture, []):
+        with pytest.raises(ValueError, match="give a list of one path or more"):
+            trained.predict(images)
+    assert trained.predict(DATA.test).shape == (len(DATA.test), 2)
+    with pytest.raises(ValueError, match="run_id is a Record: give record.run_id"):
+        load_run(effml.Record(QUICK), store)
+    with pytest.raises(ValueError, match="recipe is a dict: give effml.Recipe"):
+        run({"model": "mlp"})
+
+
+def test_run_prints_a_long_reason_whole(monkeypatch, tmp_path, capsys):
+    import pandas as pd
+
+    row = pd.DataFrame([{"status": "unsupported", "precision": "fp32", "reason": "why " * 99}])
+    monkeypatch.setattr("effml.__main__._swept", lambda *_: row)
+    monkeypatch.setattr("argparse.Namespace.failed", 1, raising=False)
+    assert main(["run"]) == 1 and "why " * 99 in capsys.readouterr().out

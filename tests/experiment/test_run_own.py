@@ -58,7 +58,22 @@ def test_a_copy_of_your_own_model_is_trained_and_comes_back_with_its_weights(tmp
     assert run(QUICK.but(seed=1), model=mine).test_auroc != record.test_auroc
     again = run(QUICK, model=mine, store=tmp_path)
     assert again.test_auroc == record.test_auroc
-    for model, words in ((None, "give one, as load_run"), (Net(3), "do not fit this model")):
+    for model, words in ((None, "give one as effml.load_run"), (Net(3), "do not fit this model")):
+        with pytest.raises(ValueError, match=words):
+            load_run(record.run_id, tmp_path, model=model)
+
+
+class Other(Net):
+    pass
+
+
+def test_another_forward_or_class_is_refused(tmp_path):
+    record = run(QUICK, model=Net(), store=tmp_path, keep_weights=True)
+    changed = type("Net", (Net,), {"forward": lambda self, x: Net.forward(self, x.abs())})
+    for model, words in (
+        (changed(), "its forward is another"),
+        (Other(), "own:Net, and model is a Other"),
+    ):
         with pytest.raises(ValueError, match=words):
             load_run(record.run_id, tmp_path, model=model)
 

@@ -318,3 +318,41 @@ def test_a_flat_folder_says_where_classes_come_from(folder):
         ValueError, match="name no two classes. Make a folder for each class, or give a table"
     ):
         take(folder)
+
+
+# what is said
+
+
+def test_what_is_not_known_is_not_said(folder):
+    draw(folder, ["a/{}.png", "b/{}.png"])
+    (folder / "a" / "broken.png").write_bytes(b"no picture")
+    out, names = folder.parent / "x.npz", [f"{'ab'[i % 2]}/{i}.png" for i in range(30)]
+    plan = import_folder(folder, out, dry_run=True, **ALONE)
+    assert plan["refused"] == [] and "No picture was opened" in plan["notes"][-1]
+    with pytest.raises(ValueError, match="Give a table with one .the patient."):
+        import_folder(folder, out)
+    (folder.parent / "only").mkdir()
+    put(folder.parent / "only" / "c" / "1.png", scene(1))
+    with pytest.raises(ValueError, match="Refused: none so far"):
+        import_folder(folder.parent / "only", out, **ALONE)
+    days = ["2024-02-01", "2023-05-06", "03/04/2024", "6.7.2024"]
+    rows = [["file", "label", "date"], *([n, n[0], days[i % 4]] for i, n in enumerate(names))]
+    passport, _ = take(folder, table=write_csv(folder.parent / "t.csv", rows))
+    assert passport["dates"] == "2023-05-06 to 2024-02-01"
+    put(folder / "x.png", scene(1))
+    (folder / "x.png").rename(folder / "a" / "x.dcm")
+    plan = import_folder(folder, out, dry_run=True, **(ALONE | {"split_by": "date"}))
+    assert "There is no date column" in plan["notes"][-1]
+    twice = write_csv(folder.parent / "t.csv", [*rows, rows[1]])
+    with pytest.raises(ValueError, match=r"two rows or more for a/0.png \(1 file\)"):
+        take(folder, table=twice)
+
+
+def test_a_palette_of_greys_becomes_grey(folder):
+    from PIL import Image
+
+    for i in range(30):
+        (folder / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        picture = Image.fromarray(scene(i, (16, 16))).convert("P")
+        picture.save(folder / "ab"[i % 2] / f"{i}.png")
+    assert take(folder)[0]["converted"] == "palette to grey (30×)"
