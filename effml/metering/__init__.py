@@ -86,9 +86,11 @@ def measure(device: str = "cpu") -> Iterator[Cost]:
     if cuda:
         import torch
 
-        if not torch.cuda.is_available():
-            raise ValueError(f"device={device!r}: torch sees no GPU here. Give device='cpu'.")
-        torch.cuda.synchronize()
+        try:
+            torch.cuda.synchronize()
+        except AssertionError as error:  # torch's, without CUDA
+            here = f"device={device!r}: torch has no CUDA here"
+            raise ValueError(f"{here}. Give device='cpu'.") from error
         marks = (torch.cuda.max_memory_allocated, torch.cuda.reset_peak_memory_stats)
     finish, peak, close = start(device, sources(device)), Peak(*marks), open_window()
     try:

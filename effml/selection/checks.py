@@ -41,9 +41,9 @@ def checked(select: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 def _overflowing(features: Any) -> int | None:
     for start in range(0, len(features), 8192):
-        part = as_float(features[start : start + 8192])
-        least, most = part.aminmax()
+        least, most = as_float(features[start : start + 8192]).aminmax()
         if not max(-least, most) <= LARGEST:  # nor is NaN
+            part = as_float(features[start : start + 8192])
             return start + int((part.abs() <= LARGEST).all(1).int().argmin())
     return None
 

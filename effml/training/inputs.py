@@ -42,15 +42,15 @@ def check_all_done(recipe: Recipe, teacher: nn.Module | None) -> None:
         raise ValueError(f"train does not go by {told} of the recipe: {advice}.")
 
 
-def check_model(model: Any, epochs: int) -> torch.device:
+def check_model(model: Any) -> torch.device:
     """The device of a model that can be trained; ValueError for others."""
     weight = first_weight(model)
     if weight.dtype == torch.float64:
         raise ValueError(
             "The weights are float64, and training would cut them. Give model.float()."
         )
-    if epochs and not any(p.requires_grad for p in model.parameters()):
-        advice = "Set requires_grad_(True) on the layers to train, or give epochs=0."
+    if not any(p.requires_grad for p in model.parameters()):
+        advice = "Set requires_grad_(True) on the layers to train."
         raise ValueError(f"All parameters are frozen: nothing can learn. {advice}")
     return weight.device
 

@@ -104,7 +104,7 @@ class Training:
     def __init__(
         self, model: nn.Module, data: Dataset, recipe: Recipe, sampler: Any, teacher: Any
     ) -> None:
-        target, device = target_of(data), str(check_model(model, recipe.epochs))
+        target, device = target_of(data), str(check_model(model))
         self.model, self.data, self.recipe, self.masks = model, data, recipe, target == "masks"
         self.number_format = arithmetic(recipe.precision, device)
         self.split, self.truth = data.train.to(device), getattr(data.train, target).to(device)

@@ -60,8 +60,8 @@ def predict(
         float32 (N, K); for segmentation float16 (N, H, W) or (N, D, H, W), of the structure.
 
     Raises:
-        ValueError: unknown task or precision, images of another form, or logits that do not fit
-            the task or are not finite.
+        ValueError: unknown task or precision, images or logits that do not fit.
+        Diverged: the outputs are not finite.
 
     Example:
         >>> test, net = effml.load_dataset("phantom-chest").test, effml.build_model("lenet5")
@@ -104,7 +104,7 @@ def _check_logits(logits: torch.Tensor, images: torch.Tensor, task: str) -> None
         raise ValueError(f"{task} needs logits {wanted}; the model gives {shape}: {advice}.")
     if not logits.isfinite().all():
         advice = "Give one whose training went well (lower learning_rate)."
-        raise ValueError(f"The model's outputs are not all finite numbers. {advice}")
+        raise Diverged(f"The model's outputs are not all finite numbers. {advice}")
 
 
 def _probabilities(logits: torch.Tensor, task: str) -> np.ndarray:
