@@ -126,7 +126,10 @@ def check_data(data: Dataset, recipe: Recipe) -> None:
     if axes == 3 and not masks:
         raise NotImplementedError(f"{data.name} holds volumes; classifiers so far take 2-D images.")
     if recipe.prune == "channels_taylor" and data.task == "multi-label":
-        raise ValueError(f"{data.name} has several labels an image, channels_taylor is for one.")
+        raise ValueError(
+            f"{data.name} has several labels an image, and channels_taylor is for one. Choose "
+            "prune='channels'."
+        )
     if height != width and not masks:
         raise ValueError(f"{data.name} has images of {height}×{width} px; give square ones.")
 

@@ -63,3 +63,10 @@ def _dtypes(things: Iterable[Any]) -> str:
         if torch.is_tensor(thing) and thing.numel() > 1:  # a step counter is no state to speak of
             sizes[str(thing.dtype).removeprefix("torch.")] += thing.numel()
     return "+".join(name for name, _ in sizes.most_common()) or "none"
+
+
+def zero_weights(model: nn.Module) -> int:
+    """How many weights (of two dimensions and more) are zero; 0 where it is less than a tenth."""
+    weights = [p.detach() for p in model.parameters() if p.ndim > 1]
+    zeros = sum(p.numel() - int(p.count_nonzero()) for p in weights)
+    return zeros if 10 * zeros >= sum(p.numel() for p in weights) else 0

@@ -16,7 +16,7 @@ from effml.precision import arithmetic
 from effml.recipe import Recipe
 from effml.training.augmentation import augment
 from effml.training.checkpoints import Checkpoint
-from effml.training.history import Diverged, History, Step, dtypes_in_memory
+from effml.training.history import Diverged, History, Step, dtypes_in_memory, zero_weights
 from effml.training.inputs import check_all_done, check_model, dataset_of, recipe_of, target_of
 from effml.training.losses import Teacher, distillation_loss, make_loss
 from effml.training.prediction import channels_last, forward, validate
@@ -133,6 +133,7 @@ class Training:
     def run(self, checkpoint: Checkpoint, after_step: OnStep, after_epoch: OnEpoch) -> History:
         """All epochs, from that of the checkpoint on; the model is left with its best weights."""
         recipe, history, model = self.recipe, self.history, self.model
+        zeros = zero_weights(model)
         for epoch in range(checkpoint.resume() + 1, recipe.epochs + 1):
             history.train_loss.append(self.epoch(epoch, after_step))
             if after_epoch:
@@ -150,6 +151,11 @@ class Training:
             kind = f"gradients in {self.number_format.products} overflowed in every step"
             history.notes.append(f"not trained: {kind}, and none was taken")
         model.load_state_dict(checkpoint.best or model.state_dict())
+        if (left := zero_weights(model)) < zeros / 2:
+            history.notes.append(
+                f"of {zeros} weights that were zero before training {left} are zero after it: what "
+                "magnitude pruning removed has grown back (training keeps no mask)"
+            )
         model.eval()
         checkpoint.remove()
         return history

@@ -684,7 +684,7 @@ def test_import_reports_what_was_made_and_what_is_next(tmp_path, capsys, monkeyp
     assert "refused       1; " in out and "(1×)" in out
     for wrong, words in (
         ("--columns=x", "give pairs"),
-        ("--fractions=a,b", "numbers separated by commas"),
+        ("--fractions=a,b", "give numbers, such as 0.7,0.1,0.2"),
     ):
         with pytest.raises(SystemExit):
             cli("import", "in", "out.npz", wrong)

@@ -142,7 +142,7 @@ def test_grand_is_refused_where_its_formula_is_not_exact():
     ):
         with pytest.raises(ValueError, match="Choose el2n, or a proxy"):
             check_linear(model, IMAGES)
-    with pytest.raises(ValueError, match="features='pixels' does not go with it"):
+    with pytest.raises(ValueError, match="give features='embedding'"):
         select(
             dots(), Recipe(selection="grand", proxy="mlp@1", features="pixels", train_fraction=0.1)
         )

@@ -187,3 +187,12 @@ def test_an_optimizer_without_state_trains(monkeypatch):
     history = train(Own(), dots(), epochs=1, optimizer="plain")
     assert history.steps and history.optimizer_state["bytes"] == 0
     assert history.dtypes["optimizer"] == "none"
+
+
+def test_weights_that_were_pruned_and_grew_back_are_said():
+    torch.manual_seed(0)
+    net, images = build_model("mlp"), torch.randint(0, 256, (40, 1, 28, 28), dtype=torch.uint8)
+    small, _ = effml.compress(net, "magnitude", 0.3, example=images[:1])
+    for model, said in ((small, True), (net, False)):
+        history = train(model, images, torch.arange(40) % 2, epochs=1, batch_size=20)
+        assert any("has grown back" in note for note in history.notes) is said
