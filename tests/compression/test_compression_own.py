@@ -218,4 +218,4 @@ def test_arrays_will_do_and_a_mixed_up_call_is_said(tmp_path):
     with pytest.raises(ValueError, match=r"the class Sequential. Give Sequential\(…\)"):
         load_compressed(path, model=torch.nn.Sequential)
     with pytest.raises(ValueError, match="a net of your own channels or svd"):
-        compress(torch.nn.ModuleList([net]), "merge", 0.5, example=images)
+        compress(torch.nn.Sequential(net), "merge", 0.5, example=images)
