@@ -191,6 +191,51 @@ MODELS = {
 SEGMENTING = ("unet", "unet3d")
 
 
+def first_weight(model: Any, what: str = "model") -> torch.Tensor:
+    """Its first parameter, which says where and in which type it computes. ValueError for what is
+    no model, or has no parameters."""
+    advice = "Give an nn.Module with weights, such as effml.build_model('lenet5')."
+    if not isinstance(model, nn.Module):
+        kind = f"the class {model.__name__}" if isinstance(model, type) else f"{model!r:.60}"
+        advice = f"Give {model.__name__}(…)." if isinstance(model, type) else advice
+        raise ValueError(f"{what} must be a model, got {kind}. {advice}")
+    if (weight := next(model.parameters(), None)) is None:
+        raise ValueError(f"{what}: {type(model).__name__} has no parameters. {advice}")
+    return weight
+
+
+def answer(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """What the model gives for a batch: one tensor. ValueError where it does not take the batch,
+    or gives something else."""
+    kind = type(model).__name__
+    try:
+        outputs = model(x)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # of many kinds: the model's own
+        given = f"{tuple(x.shape)}, {str(x.dtype).removeprefix('torch.')}"
+        raise ValueError(
+            f"{kind} does not take this batch ({given}); it says: {error}. Give images (N, C, H, "
+            "W) with as many channels and pixels as it was made for: images[:, None] adds a "
+            "channel, numpy.moveaxis(images, -1, 1) brings the last axis there."
+        ) from error
+    if not isinstance(outputs, torch.Tensor):
+        given = f"{kind} gives a {type(outputs).__name__}"
+        raise ValueError(f"{given}, not one tensor of logits. Wrap it so that it does.")
+    return outputs
+
+
+def as_input(batch: Any) -> torch.Tensor:
+    """A batch as models take it: images of uint8 normalised, as effml.data.normalize does."""
+    x = torch.as_tensor(batch)
+    if x.dtype == torch.uint8:
+        return x.div(127.5).sub_(1)
+    if x.ndim > 2 and not x.is_floating_point():
+        kind = str(x.dtype).removeprefix("torch.")
+        raise ValueError(f"Images are {kind}. Give uint8 from 0 to 255, or floats from −1 to 1.")
+    return x
+
+
 def count(model: nn.Module, example: torch.Tensor) -> dict[str, int]:
     """Parameters, those that are not zero, and MACs of one image (1, C, H, W)."""
     with torch.no_grad(), FlopCounterMode(display=False) as flops:
@@ -296,13 +341,10 @@ def _trace(model: nn.Module, example: torch.Tensor, heads: list[nn.Module]) -> S
         for layer in filter(_multiplies, model.modules()):
             hooks.append(layer.register_forward_hook(lambda layer, *_: called.append(layer)))
         hooks += [layer.register_forward_hook(cut) for layer in heads]
-        answer = model.requires_grad_(True)(x)
-        if not isinstance(answer, torch.Tensor):
-            kinds = f"{type(model).__name__} gives a {type(answer).__name__}"
-            raise ValueError(f"{kinds}, not one tensor of logits. Wrap it so that it does.")
-        parts = _reach(answer, [*outputs, *([x] if x.requires_grad else []), *parameters])
-        chained = any(_reach(given, outputs) for given in inputs)
-    found = {"answer": answer, "inputs": inputs, "outputs": outputs, "called": called}
+        given = answer(model.requires_grad_(True), x)
+        parts = _reach(given, [*outputs, *([x] if x.requires_grad else []), *parameters])
+        chained = any(_reach(seen, outputs) for seen in inputs)
+    found = {"answer": given, "inputs": inputs, "outputs": outputs, "called": called}
     beside = parts ^ {*outputs}  # also a head that has no part in the answer
     return SimpleNamespace(**found, beside=beside, chained=chained)
 
@@ -342,7 +384,7 @@ def embed(model: nn.Module, loader: Any) -> torch.Tensor:
     Args:
         model: Any module that gives one tensor and ends with a linear layer or a convolution.
         loader: A DataLoader or another iterable of batches: tensors, or tuples that begin with one;
-            or all inputs as one tensor or array. Images of uint8 are normalised to −1…1.
+            or all inputs as one tensor, array or Split. Images of uint8 are normalised to −1…1.
 
     Returns:
         Features (N, D) float32, on the CPU, in the order of the loader.
@@ -355,7 +397,7 @@ def embed(model: nn.Module, loader: Any) -> torch.Tensor:
         >>> effml.embed(effml.build_model("lenet5"), images[:20]).shape
         torch.Size([20, 84])
     """
-    weight, layers, seen, rows = next(model.parameters()), [], [], []
+    weight, layers, seen, rows = first_weight(model), [], [], []
 
     def note(layer: nn.Module, inputs: tuple) -> None:
         if not any(inputs[0] is one for one in seen):
@@ -368,7 +410,7 @@ def embed(model: nn.Module, loader: Any) -> torch.Tensor:
                 layers = _answering(model, x)
                 hooks += [layer.register_forward_pre_hook(note) for layer in layers]
             with torch.inference_mode():
-                if len(model(x)) != len(x):
+                if len(answer(model, x)) != len(x):
                     raise ValueError("Give batches, images (N, C, H, W), not single images.")
                 rows.append(torch.cat([h.reshape(len(x), -1) for h in seen], 1).float().cpu())
                 seen.clear()
@@ -379,6 +421,8 @@ def embed(model: nn.Module, loader: Any) -> torch.Tensor:
 
 def _batches(loader: Any, size: int = 512) -> Iterator[torch.Tensor]:
     """The inputs batch by batch, images of uint8 normalised."""
+    if not hasattr(loader, "__iter__"):
+        loader = getattr(loader, "images", loader)  # of a Split
     if hasattr(loader, "shape"):
         loader = torch.as_tensor(loader).split(size)
     for batch in loader:
@@ -387,8 +431,8 @@ def _batches(loader: Any, size: int = 512) -> Iterator[torch.Tensor]:
             got = f"shape {tuple(x.shape)}" if hasattr(x, "shape") else type(x).__name__
             kinds = "images (N, C, H, W) or rows (N, D), or a tuple that begins with them"
             raise ValueError(f"A batch is {kinds}; got {got}.")
-        x = torch.as_tensor(x)
-        yield x.div(127.5).sub_(1) if x.dtype == torch.uint8 else x  # as effml.data.normalize
+        if len(x):
+            yield as_input(x)
 
 
 def weights_bytes(model: nn.Module) -> bytes:

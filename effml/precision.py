@@ -20,6 +20,8 @@ from effml.metering import measure
 NO_BF16 = ("sse41", "avx", "avx2", "avx2_vnni", "avx2_vnni_2", "avx512_core", "avx512_core_vnni")
 """Values of ONEDNN_MAX_CPU_ISA under which bfloat16 is emulated, whatever the CPU can."""
 
+DEVICES = ("cpu", "cuda", "mps", "xpu", "meta")
+
 
 @dataclass(frozen=True)
 class Arithmetic:
@@ -95,8 +97,9 @@ def arithmetic(precision: str, device: str) -> Arithmetic:
         torch.bfloat16
     """
     if precision not in PRECISIONS:
-        machine.choose("precision", precision, ["auto", *PRECISIONS])
-        raise ValueError("'auto' is no number format: effml.native_precision() tells which it is.")
+        advice = "; for the faster on this machine give precision=effml.native_precision()"
+        machine.choose("precision", precision, PRECISIONS, advice)
+    machine.choose("device", f"{device}".partition(":")[0], DEVICES)
     return PRECISIONS[precision](device)
 
 

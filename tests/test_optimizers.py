@@ -276,3 +276,17 @@ def test_a_closure_is_called_with_gradients():
 
     losses = [optimizer.step(closure).item() for _ in range(5)]
     assert losses == sorted(losses, reverse=True) and losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "rate", "words"),
+    [
+        (None, -1, "learning_rate=-1 must be a number"),
+        (None, "a", "learning_rate='a' must be a number"),
+        (torch.nn.Linear(2, 2), 1e-3, r"give model.parameters\(\)"),
+    ],
+)
+def test_what_an_optimizer_cannot_use_is_said(parameters, rate, words):
+    for name in ("adam8bit", "adamw"):
+        with pytest.raises(ValueError, match=words):
+            make_optimizer(name, parameters or [torch.nn.Parameter(torch.ones(4))], rate)

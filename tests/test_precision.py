@@ -33,7 +33,7 @@ def test_fp16_on_a_cpu_is_refused_with_its_cost_and_scaled_on_a_gpu():
         record = run(Recipe(model="mlp", epochs=1, precision=name))
         assert record.status == "unsupported" and "500 times" in record.reason
     assert PRECISIONS["amp_fp16"]("cuda").scaled and not PRECISIONS["fp16"]("cuda").scaled
-    with pytest.raises(ValueError, match="Choose from: auto, fp32"):
+    with pytest.raises(ValueError, match="Choose from: fp32.*native_precision"):
         arithmetic("fp8", "cpu")
 
 
@@ -261,3 +261,8 @@ def test_notebook_30_draws_no_saving_from_an_emulated_format(monkeypatch, has):
         plt.close(figure)
     hollow = figures[0].axes[0].lines[1].get_markerfacecolor() == "none"
     assert len(figures) == 2 and hollow == (not has)
+
+
+def test_a_device_is_one_that_there_is():
+    with pytest.raises(ValueError, match="Unknown device 'gpu'. Choose from: cpu, cuda"):
+        arithmetic("fp32", "gpu")

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
@@ -107,12 +108,14 @@ def check_outputs(name: str, original: nn.Module, small: nn.Module, example: tor
 
 
 def _prepared(name: str, what: str, batch: Any, weight: torch.Tensor) -> torch.Tensor:
+    if isinstance(batch, numpy.ndarray) and batch.dtype.kind in "biuf":
+        batch = torch.from_numpy(batch)
     if not isinstance(batch, torch.Tensor) or batch.ndim < 2 or len(batch) == 0:
         got = f"shape {tuple(batch.shape)}" if hasattr(batch, "shape") else type(batch).__name__
         raise ValueError(
             f"{name}: {what} must be a batch as the model takes it, images (N, C, H, W), vectors "
             f"(N, D), sequences (N, T, D) or token ids (N, T); got {got}. Give "
-            "normalize(dataset.train.images[:1]), say."
+            "images[:1], say: a tensor or an array, of uint8 or −1 to 1."
         )
     if batch.dtype == torch.uint8:
         batch = normalize(batch)

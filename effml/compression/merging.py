@@ -218,7 +218,7 @@ def pairs(model: nn.Module, *, convolutions: bool) -> list[Pair]:
         raise ValueError(
             "Neurons are merged in a plain nn.Sequential of linear layers, convolutions, "
             f"activations and pooling, but {why}. Choose lenet5, lenet_srinivas, lenet300_100 or "
-            "mlp, or prune channels instead."
+            "mlp; for a net of your own channels or svd, which follow any forward."
         )
     found, both = [], [n for n, (_, layer) in enumerate(steps) if isinstance(layer, LAYERS)]
     for a, b in pairwise(both):

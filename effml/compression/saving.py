@@ -17,7 +17,7 @@ from effml.compression.compressor import Report, attention_scale, is_channels_la
 from effml.compression.dependencies import attentions
 from effml.compression.factorization import SCHEMES, factorable, two_layers
 from effml.machine import whole_file
-from effml.models import build_model
+from effml.models import build_model, first_weight
 
 FORMAT = "effml-compressed-1"
 BUILD = {"in_channels": 1, "classes": 2, "size": 28}  # what shapes a model of build_model
@@ -57,6 +57,7 @@ def save_compressed(
     """
     from safetensors.torch import save
 
+    first_weight(model, "model (the second argument, behind the path)")
     reports = [reports] if isinstance(reports, Report) else reports
     steps = [step if isinstance(step, dict) else _step(step, base) for step in reports]
     recipe = {"format": FORMAT, "base": base, "build": BUILD | build if base else build}
@@ -111,6 +112,8 @@ def load_with_recipe(
     """What `load_compressed` gives, and the recipe of it: `base`, `build` and `steps`."""
     from safetensors import safe_open
 
+    if model is not None:
+        first_weight(model)
     page, weights = _files(path)
     try:
         recipe = json.loads(page.read_bytes())

@@ -67,6 +67,12 @@ def compare_predictions(
     if len({*names, *COLUMNS}) != 2 + len(COLUMNS):
         raise ValueError(f"names={names!r}: give two names, none of {', '.join(COLUMNS)}.")
     task = task or _guessed(np.shape(p), np.asarray(labels))
+    for name, one in zip(names, (p, q)):
+        sums = np.sum(one, axis=1) if task != "multi-label" and np.ndim(one) == 2 else np.ones(1)
+        if np.shape(one)[1:] != (1,) and (off := abs(sums - 1) > 0.02).any():
+            row = f"add up to {sums[off.argmax()]:g} in row {off.argmax()}"
+            cure = "give the softmax of each image, or task='multi-label'"
+            raise ValueError(f"The probabilities of {name} {row}, not 1: {cure}.")
     how = {"task": task, "positive": positive}
     sheet = _sheet((p, q), labels, how, _each(threshold, task), names, margin, seed)
     table = pandas.DataFrame.from_dict(sheet, orient="index", columns=["a", "b", *COLUMNS])

@@ -5,16 +5,16 @@ from pathlib import Path
 from effml.experiment.prepare import Prepared
 from effml.metering import measure
 from effml.recipe import Record
-from effml.training import History, train
+from effml.training import History
 from effml.training.checkpoints import checkpoint_file
+from effml.training.loop import carry_out as train
 
 
 def fit(ready: Prepared, record: Record, store: Path | None) -> History:
     """Train the model in place. With a store an interrupted training goes on where it stopped."""
-    how = {"recipe": ready.recipe, "teacher": ready.teacher}
-    how["checkpoint"] = store and checkpoint_file(store, record)
+    how = {"teacher": ready.teacher, "checkpoint": store and checkpoint_file(store, record)}
     with measure(record.device) as cost:
-        history = train(ready.model, ready.data, **how)
+        history = train(ready.model, ready.data, ready.recipe, **how)
     state = history.optimizer_state
     known = cost.others_cpu == cost.others_cpu
     record.update(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from effml.machine import choose
 from effml.metering.carbon import co2e_g
 from effml.metering.counters import battery, nvml, rapl
 from effml.metering.declared import WATTS_PER_CPU, cpu_time, none, wattmeter, watts_per_cpu
@@ -71,6 +72,7 @@ def measure(device: str = "cpu") -> Iterator[Cost]:
         `reason`; `peak_memory_bytes`; `others_cpu`, the share of CPU time that others took.
 
     Raises:
+        ValueError: before the block, for a device that is not there.
         RuntimeError: before the block, if EFFML_METER or EFFML_WATTS_PER_CPU is wrong.
 
     Example:
@@ -79,11 +81,16 @@ def measure(device: str = "cpu") -> Iterator[Cost]:
         >>> cost.energy_low_j <= cost.energy_j <= cost.energy_high_j
         True
     """
-    cost, cuda, marks = Cost(), device.startswith("cuda"), ()
+    choose("device", f"{device}".partition(":")[0], ("cpu", "cuda"))
+    cost, cuda, marks = Cost(), device != "cpu", ()
     if cuda:
         import torch
 
-        torch.cuda.synchronize()
+        try:
+            torch.cuda.synchronize()
+        except AssertionError as error:  # torch's, without CUDA
+            here = f"device={device!r}: torch has no CUDA here"
+            raise ValueError(f"{here}. Give device='cpu'.") from error
         marks = (torch.cuda.max_memory_allocated, torch.cuda.reset_peak_memory_stats)
     finish, peak, close = start(device, sources(device)), Peak(*marks), open_window()
     try:

@@ -1,6 +1,8 @@
 """Optimisers by name, and what their state weighs in memory."""
 
+import math
 from collections.abc import Callable, Iterable
+from numbers import Real
 from typing import Any
 
 import torch
@@ -98,7 +100,7 @@ def make_optimizer(
         A torch.optim.Optimizer.
 
     Raises:
-        ValueError: unknown name.
+        ValueError: unknown name, or numbers or parameters that cannot be.
         ImportError: bitsandbytes is needed (on a GPU) and not installed.
 
     Example:
@@ -108,7 +110,12 @@ def make_optimizer(
         >>> net(torch.ones(1, 100)).sum().backward()
         >>> optimizer.step()
     """
-    optimizer = OPTIMIZERS[choose("optimizer", name, OPTIMIZERS)](parameters, learning_rate)
+    make = OPTIMIZERS[choose("optimizer", name, OPTIMIZERS)]
+    if isinstance(parameters, torch.nn.Module):
+        raise ValueError("parameters is a model: give model.parameters().")
+    if not isinstance(learning_rate, Real | torch.Tensor) or not 0 <= learning_rate < math.inf:
+        raise ValueError(f"learning_rate={learning_rate!r} must be a number from 0, 0.001, say.")
+    optimizer = make(parameters, learning_rate)
     for group in optimizer.param_groups if weight_decay >= 0 else ():
         group["weight_decay"] = weight_decay
     return optimizer

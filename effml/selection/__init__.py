@@ -3,6 +3,7 @@ k, and gives k indices in the order picked. Those that go by a proxy need `score
 largest first, or the proxy's probabilities, (N, K) or (N, E, K) over epochs."""
 
 from collections.abc import Callable
+from numbers import Integral, Real
 from typing import Any
 
 from torch import Tensor
@@ -64,8 +65,8 @@ def select(
         labels: class numbers (N,), or 0 and 1 (N, L); by default those of the loader.
         fraction: of the images to keep, above 0 and at most 1. Give this or `k`.
         k: the number of images to keep.
-        scores: (N,), the largest first, or probabilities (N, K), over epochs (N, E, K), for the
-            selectors that go by them; by default the model's.
+        scores: probabilities (N, K), over epochs (N, E, K), for the selectors that go by them; by
+            default the model's.
         seed: of what is drawn.
 
     Returns:
@@ -85,7 +86,11 @@ def select(
     features, labels, scores = gather(name, selector, features_or_model, data, labels, scores)
     if (fraction is None) == (k is None):
         raise ValueError("Give either fraction or k: how much to keep.")
-    if fraction is not None and not 0 < fraction <= 1:
-        raise ValueError(f"fraction={fraction} is the fraction kept: give more than 0, at most 1.")
+    if not isinstance(seed, Integral):
+        raise ValueError(f"seed={seed!r} must be a whole number.")
+    if fraction is not None and not (isinstance(fraction, Real) and 0 < fraction <= 1):
+        raise ValueError(
+            f"fraction={fraction!r} is the fraction kept: give more than 0, at most 1."
+        )
     k = max(1, round(fraction * len(features))) if k is None else k
     return selector(features, labels, k, seed=seed, scores=scores)

@@ -17,13 +17,15 @@ def checked(select: Callable[..., Tensor]) -> Callable[..., Tensor]:
     @functools.wraps(select)
     def wrapper(features, labels, k: int, *, seed: int = 0, scores=None) -> Tensor:
         n, shape = len(features), tuple(features.shape)
-        if isinstance(k, bool) or k not in range(1, n + 1):
+        if not n:
+            wrong = "there are no images. Give at least one"
+        elif isinstance(k, bool) or k not in range(1, n + 1):
             wrong = f"k={k} of {n} images cannot be selected. Give a whole number from 1 to {n}"
         elif len(shape) != 2 or not shape[1]:
             wrong = f"features have shape {shape}. Give (N, D): images.flatten(1), say"
         elif (row := _overflowing(features)) is not None:
             big = f"NaN, infinity or numbers beyond {LARGEST:g}, whose squares overflow"
-            wrong = f"features from row {row} on hold {big}. Leave these images out"
+            wrong = f"features of row {row} hold {big}. Leave such images out"
         elif labels is not None and len(labels) != n:
             wrong = f"{len(labels)} labels for {n} images. Give one label per image"
         elif getattr(select, "needs_scores", False):
@@ -41,7 +43,8 @@ def _overflowing(features: Any) -> int | None:
     for start in range(0, len(features), 8192):
         least, most = as_float(features[start : start + 8192]).aminmax()
         if not max(-least, most) <= LARGEST:  # nor is NaN
-            return start
+            part = as_float(features[start : start + 8192])
+            return start + int((part.abs() <= LARGEST).all(1).int().argmin())
     return None
 
 
@@ -72,7 +75,7 @@ def one_label(labels: Any) -> Tensor:
     if labels.ndim != 1 and labels.shape[1:] != (1,):
         raise ValueError(
             f"Labels {tuple(labels.shape)} are several an image. Choose a selection that does not "
-            "go by classes: random, kcenter, entropy, say."
+            "go by classes: random, kcenter, entropy, say; of one-hot rows give labels.argmax(1)."
         )
     return labels.reshape(-1).long()
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
-from effml.data import Split, normalize
-from effml.models import check_linear, embed, visiting
+from effml.data import Split
+from effml.models import answer, as_input, check_linear, embed, first_weight, visiting
 from effml.selection.checks import several
 
 
@@ -29,11 +29,18 @@ def gather(
         given = embed(model, batches) if by_features else batches.blank()
         labels = as_labels(batches.labels if labels is None else labels)
         if logits is not None:
+            if logits.ndim != 2 or logits.shape[1] < 2 and not several(labels):
+                shape = tuple(logits.shape)
+                raise ValueError(f"{name} needs two logits an image, (N, 2), or more; got {shape}.")
             scores = logits.sigmoid() if several(labels) else logits.softmax(1)
     elif data is not None:
         raise ValueError("data is for a model: give features alone, or a model and data.")
     labels = as_labels(labels)
     scores = None if scores is None else as_rows(scores, "scores", flat=False)
+    if scores is not None and scores.ndim == 1:
+        advice = "Of sigmoids p give numpy.stack([1 - p, p], 1)"
+        rank = "to go by numbers of your own, numpy.argsort(-scores)[:k]"
+        raise ValueError(f"{name} goes by probabilities (N, K), not (N,). {advice}; {rank}.")
     if given is not None:
         return as_rows(given, "features"), labels, scores
     known = labels if scores is None else scores
@@ -99,7 +106,7 @@ class Batches:
             if images.ndim == 3 and not self.whole:
                 raise ValueError("A batch is (N, C, H, W): stack single images to one tensor.")
             met += map(torch.as_tensor, rest[:1])
-            yield normalize(images) if images.dtype == torch.uint8 else images
+            yield as_input(images)
         self.labels, self.n = torch.cat(met) if met else None, n
 
     def blank(self) -> Tensor:
@@ -108,6 +115,6 @@ class Batches:
 
 def _logits(model: nn.Module, batches: Batches) -> Tensor:
     """The model's answers, (N, K) float32 on the CPU."""
-    weight = next(model.parameters())
+    weight = first_weight(model)
     with visiting(model), torch.inference_mode():
-        return torch.cat([model(batch.to(weight)).float().cpu() for batch in batches])
+        return torch.cat([answer(model, batch.to(weight)).float().cpu() for batch in batches])

@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import torch
 from torch import nn
 
 from effml.data import Dataset
+from effml.models import first_weight
 from effml.recipe import Recipe
 
 FIELDS = (
@@ -13,16 +15,44 @@ FIELDS = (
 ).split()
 """Fields of a recipe that a training goes by; the others belong to what is done before or after."""
 
+WORK = ("selection features proxy trainable prune merge factorize calibration_images").split()
+"""Fields of a recipe that ask for work before a training."""
+
 
 def recipe_of(recipe: Recipe | None, fields: dict[str, Any], teacher: nn.Module | None) -> Recipe:
     """The recipe, with these fields changed."""
     if foreign := [name for name in fields if name not in FIELDS]:
         menu = ", ".join(FIELDS)
         raise ValueError(f"train does not go by {', '.join(foreign)}. Choose from: {menu}")
+    if not isinstance(recipe, Recipe | None):
+        raise ValueError(f"recipe={recipe!r:.60} is no Recipe: give effml.Recipe(epochs=3), say.")
     recipe = recipe or Recipe()
     if fields and teacher is not None and recipe.teacher == "none":
         fields = fields | {"teacher": "given"}  # temperature and teacher_share serve one
     return recipe.but(**fields)
+
+
+def check_all_done(recipe: Recipe, teacher: nn.Module | None) -> None:
+    """ValueError for a recipe that asks for what a training does not do."""
+    undone = [name for name in WORK if name in recipe.changed]
+    undone += ["teacher"] if teacher is None and recipe.teacher != "none" else []
+    if undone:
+        advice = "effml.run does; here select, compress or freeze first, and give teacher=model"
+        told = ", ".join(f"{name}={getattr(recipe, name)!r}" for name in undone)
+        raise ValueError(f"train does not go by {told} of the recipe: {advice}.")
+
+
+def check_model(model: Any) -> torch.device:
+    """The device of a model that can be trained; ValueError for others."""
+    weight = first_weight(model)
+    if weight.dtype == torch.float64:
+        raise ValueError(
+            "The weights are float64, and training would cut them. Give model.float()."
+        )
+    if not any(p.requires_grad for p in model.parameters()):
+        advice = "Set requires_grad_(True) on the layers to train."
+        raise ValueError(f"All parameters are frozen: nothing can learn. {advice}")
+    return weight.device
 
 
 def dataset_of(data: Any, labels: Any, val: tuple[Any, Any] | None) -> Dataset:

@@ -17,7 +17,7 @@ from effml.recipe import Recipe
 from effml.training.augmentation import augment
 from effml.training.checkpoints import Checkpoint
 from effml.training.history import Diverged, History, Step, dtypes_in_memory, zero_weights
-from effml.training.inputs import dataset_of, recipe_of, target_of
+from effml.training.inputs import check_all_done, check_model, dataset_of, recipe_of, target_of
 from effml.training.losses import Teacher, distillation_loss, make_loss
 from effml.training.prediction import channels_last, forward, validate
 from effml.training.sampling import SAMPLERS, Uniform, gradient_norm
@@ -37,7 +37,7 @@ def train(
     recipe: Recipe | None = None,
     sampler: Uniform | str | None = None,
     teacher: nn.Module | None = None,
-    checkpoint: Path | None = None,
+    checkpoint: Path | str | None = None,
     after_step: OnStep = None,
     after_epoch: OnEpoch = None,
     **fields: Any,
@@ -77,6 +77,22 @@ def train(
     if isinstance(sampler, str):
         fields, sampler = fields | {"sampler": sampler}, None
     recipe, data = recipe_of(recipe, fields, teacher), dataset_of(data, labels, val)
+    check_all_done(recipe, teacher)
+    return carry_out(model, data, recipe, sampler, teacher, checkpoint, after_step, after_epoch)
+
+
+def carry_out(
+    model: Any,
+    data: Dataset,
+    recipe: Recipe,
+    sampler: Any = None,
+    teacher: Any = None,
+    checkpoint: Any = None,
+    after_step: OnStep = None,
+    after_epoch: OnEpoch = None,
+) -> History:
+    """`train` by a recipe whose other work is done."""
+    checkpoint = checkpoint and Path(checkpoint)
     with seeded(recipe.seed):
         training = Training(model, data, recipe, sampler, teacher)
         return training.run(Checkpoint(checkpoint, training), after_step, after_epoch)
@@ -88,7 +104,7 @@ class Training:
     def __init__(
         self, model: nn.Module, data: Dataset, recipe: Recipe, sampler: Any, teacher: Any
     ) -> None:
-        target, device = target_of(data), str(next(model.parameters()).device)
+        target, device = target_of(data), str(check_model(model))
         self.model, self.data, self.recipe, self.masks = model, data, recipe, target == "masks"
         self.number_format = arithmetic(recipe.precision, device)
         self.split, self.truth = data.train.to(device), getattr(data.train, target).to(device)

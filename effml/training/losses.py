@@ -1,6 +1,7 @@
 """What is minimised, by task, and how rare classes are weighted."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from functools import partial
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from effml.data import Dataset
+from effml.models import first_weight
 from effml.precision import Arithmetic
 from effml.recipe import Recipe
 from effml.training.prediction import channels_last, forward, logits_of
@@ -56,7 +58,7 @@ def distillation_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Te
 
 class Teacher:
     """Logits (B, K) of a trained model for a batch, from its index and images; computed once for
-    all images unless augmentation varies them."""
+    all images unless augmentation varies them, by a copy: the model is left as it is."""
 
     def __init__(
         self, model: nn.Module, data: Dataset, recipe: Recipe, number_format: Arithmetic
@@ -64,21 +66,29 @@ class Teacher:
         one_label = data.task in ("binary", "multi-class", "ordinal")
         if not one_label or recipe.sampler != "uniform":
             raise ValueError(
-                "Distillation needs one label an image and sampler=uniform; here the task is "
-                f"{data.task} and sampler={recipe.sampler!r}."
+                "Distillation needs one label an image and sampler='uniform'; here "
+                + (f"sampler={recipe.sampler!r}" if one_label else f"the task is {data.task}")
+                + (": leave sampler." if one_label else ": leave teacher.")
             )
-        model.to(number_format.device).eval().requires_grad_(False)
+        first_weight(model, "teacher")
+        model = deepcopy(model).to(number_format.device).eval().requires_grad_(False)
         self.model, self.number_format = number_format.prepare(channels_last(model)), number_format
-        self.logits: Tensor | None = None
+        self.logits, self.classes = None, len(data.classes)
         if recipe.augment == "none":
             logits = logits_of(model, data.train, number_format, data.task)
-            self.logits = logits.to(number_format.device)
+            self.logits = self._checked(logits).to(number_format.device)
 
     def __call__(self, index: Tensor, images: Tensor) -> Tensor:
         if self.logits is not None:
             return self.logits[index]
         with torch.no_grad():
-            return forward(self.model, images, self.number_format).float()
+            return self._checked(forward(self.model, images, self.number_format).float())
+
+    def _checked(self, logits: Tensor) -> Tensor:
+        if logits.shape[1:] != (self.classes,):
+            wanted = f"give one of these classes, with logits (N, {self.classes})"
+            raise ValueError(f"The teacher's logits are {tuple(logits.shape)}: {wanted}.")
+        return logits
 
 
 def soft_dice_loss(logits: Tensor, masks: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import nn
 from effml.data import Dataset, Split, normalize
 from effml.evaluation import TASKS, evaluate
 from effml.machine import choose
+from effml.models import answer, first_weight
 from effml.precision import Arithmetic, arithmetic
 from effml.training.history import Diverged
 
@@ -29,7 +31,7 @@ def channels_last(thing: Any) -> Any:
 def forward(model: nn.Module, images: torch.Tensor, number_format: Arithmetic) -> torch.Tensor:
     """Logits of uint8 images, as the model computes them in this number format."""
     with number_format.context():
-        return model(channels_last(number_format.cast(normalize(images))))
+        return answer(model, channels_last(number_format.cast(normalize(images))))
 
 
 def logits_of(model: nn.Module, split: Split, number_format: Arithmetic, task: str) -> torch.Tensor:
@@ -52,13 +54,14 @@ def predict(
         model: gives logits (N, K) for float images −1…1; for masks (N, 2, H, W) or (N, 2, D, H, W).
         images: a Split (`data.test`), or uint8 images (N, C, H, W), a tensor or an array.
         task: binary, multi-class, ordinal, multi-label or segmentation.
-        precision: a name of PRECISIONS.
+        precision: a name of PRECISIONS; weights of another type are converted in a copy.
 
     Returns:
         float32 (N, K); for segmentation float16 (N, H, W) or (N, D, H, W), of the structure.
 
     Raises:
-        ValueError: unknown task or precision, or images of another form.
+        ValueError: unknown task or precision, images or logits that do not fit.
+        Diverged: the outputs are not finite.
 
     Example:
         >>> test, net = effml.load_dataset("phantom-chest").test, effml.build_model("lenet5")
@@ -66,13 +69,42 @@ def predict(
         (5, 2)
     """
     if choose("task", task, TASKS + ("segmentation",)) and not isinstance(images, Split):
+        images = Split(_images(images))
+    weight = first_weight(model)
+    number_format = arithmetic(precision, str(weight.device))
+    model.eval()
+    if weight.dtype != getattr(torch, number_format.weights):
+        model = number_format.prepare(deepcopy(model))
+    logits = logits_of(model, images, number_format, task)
+    _check_logits(logits, images.images, task)
+    return _probabilities(logits, task)
+
+
+def _images(images: Any) -> torch.Tensor:
+    """Images as `predict` takes them; ValueError for others."""
+    try:
         images = torch.as_tensor(images)
-        if images.dtype != torch.uint8 or images.ndim not in (4, 5) or not len(images):
-            given = f"{str(images.dtype).removeprefix('torch.')} {tuple(images.shape)}"
-            raise ValueError(f"images must be uint8 (N, C, H, W), at least one; got {given}.")
-        images = Split(images)
-    number_format = arithmetic(precision, str(next(model.parameters()).device))
-    return _probabilities(logits_of(model, images, number_format, task), task)
+        given = f"{str(images.dtype).removeprefix('torch.')} {tuple(images.shape)}"
+    except (TypeError, ValueError, RuntimeError):  # torch's, for a loader, a path, a list of names
+        given = f"a {type(images).__name__}"
+    if "uint8 (" not in given or images.ndim not in (4, 5) or not len(images):
+        advice = "images[:, None] adds a channel; of a Dataset give a split, data.test, say"
+        raise ValueError(f"images must be uint8 (N, C, H, W), at least one; got {given}: {advice}.")
+    return images
+
+
+def _check_logits(logits: torch.Tensor, images: torch.Tensor, task: str) -> None:
+    shape, wanted = tuple(logits.shape), "(N, K), K above 1: of one logit the softmax is always 1"
+    fits = len(shape) == 2 and shape[1] > (0 if task == "multi-label" else 1)
+    if task == "segmentation":
+        wanted, fits = "(N, 2) and the sides of the images", shape[2:] == images.shape[2:]
+        fits = fits and shape[1] == 2
+    if not fits:
+        advice = "give a model that does, or the task it was trained for (multi-label: sigmoids)"
+        raise ValueError(f"{task} needs logits {wanted}; the model gives {shape}: {advice}.")
+    if not logits.isfinite().all():
+        advice = "Give one whose training went well (lower learning_rate)."
+        raise Diverged(f"The model's outputs are not all finite numbers. {advice}")
 
 
 def _probabilities(logits: torch.Tensor, task: str) -> np.ndarray:

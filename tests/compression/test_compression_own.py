@@ -202,3 +202,20 @@ def compressed_lenet():
 def test_faults_come_back_from_a_pickle(fault):
     again = pickle.loads(pickle.dumps(fault))
     assert (type(again), again.name, str(again)) == (type(fault), "a.b", str(fault))
+
+
+def test_arrays_will_do_and_a_mixed_up_call_is_said(tmp_path):
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 8), torch.nn.Linear(8, 2))
+    images = torch.randint(0, 256, (4, 1, 8, 8)).byte()
+    small, report = compress(
+        net, "svd_energy", 0.9, example=images[:1].numpy(), data=images.numpy()
+    )
+    same, _ = compress(net, "svd_energy", 0.9, example=images[:1], data=images)
+    assert all(map(torch.equal, small.state_dict().values(), same.state_dict().values()))
+    with pytest.raises(ValueError, match="second argument, behind the path.*must be a model"):
+        save_compressed(small, tmp_path / "b", report)
+    path = save_compressed(tmp_path / "b", small, report)
+    with pytest.raises(ValueError, match=r"the class Sequential. Give Sequential\(…\)"):
+        load_compressed(path, model=torch.nn.Sequential)
+    with pytest.raises(ValueError, match="a net of your own channels or svd"):
+        compress(torch.nn.Sequential(net), "merge", 0.5, example=images)

@@ -195,3 +195,9 @@ def test_models_of_other_classes_or_images_are_refused():
         effml.compare_predictions(p, wide, y, **how)
     with pytest.raises(ValueError, match="do not fit multi-class"):
         effml.compare_predictions(p, q[:-1], y, **how)
+
+
+def test_rows_that_do_not_add_up_to_1_are_refused():
+    p = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
+    with pytest.raises(ValueError, match="probabilities of small add up to 0.5 in row 0, not 1"):
+        effml.compare_predictions(p, p * 0.5, [0, 1, 1], positive=1, names=("big", "small"))

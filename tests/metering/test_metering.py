@@ -247,3 +247,14 @@ def test_the_estimate_needs_no_thread(monkeypatch):
     with measure() as cost:
         pass
     assert cost.energy_j > 0
+
+
+def test_a_device_is_one_that_there_is():
+    with pytest.raises(ValueError, match="Unknown device 'gpu'. Choose from: cpu, cuda"):
+        with measure("gpu"):
+            pass
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        with pytest.raises((ValueError, RuntimeError), match="no CUDA here|NVIDIA"):
+            with measure("cuda"):
+                pass

@@ -134,3 +134,22 @@ def test_it_selects_as_the_notebooks_do():
     seen = embed(model, data.train.images)
     right = SELECTORS["kmeans"](seen, None, 12, seed=0)
     assert torch.equal(effml.select("kmeans", model, data.train, fraction=0.2), right)
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"scores": [0.5, 0.99, 0.01], "k": 2}, r"entropy goes by prob.*numpy.stack\(\[1 - p, p\]"),
+        ({"scores": SCORES[:5], "fraction": "half"}, "fraction='half' is the fraction kept"),
+        ({"scores": SCORES[:5], "k": 2, "seed": "a"}, "seed='a' must be a whole number"),
+        ({"scores": torch.zeros(0, 2), "k": 1}, "no images. Give at least one"),
+    ],
+)
+def test_what_select_cannot_use_is_said(asked, words):
+    with pytest.raises(ValueError, match=words):
+        select("entropy", None, **asked)
+
+
+def test_of_one_hot_labels_the_class_numbers_are_asked():
+    with pytest.raises(ValueError, match=r"one-hot rows give labels.argmax\(1\)"):
+        select("class_balanced", None, labels=torch.eye(4, dtype=torch.long), k=2)
