@@ -105,8 +105,10 @@ def read_records(folder: str | os.PathLike) -> tuple[list[dict[str, Any]], int]:
                 row = json.loads(line)  # not pandas.read_json, which turns ids into floats
             except (ValueError, RecursionError):
                 row = None
+            if isinstance(row, dict):
+                row = {_NOW.get(name, name): value for name, value in row.items()}
             if _is_record(row):
-                rows.append({_NOW.get(name, name): value for name, value in row.items()})
+                rows.append(row)
             else:
                 unreadable += 1
     return rows, unreadable

@@ -10,7 +10,7 @@ import pytest
 
 from effml import recipe
 from effml.machine import import_timm
-from effml.recipe import COLUMNS, Recipe, Record
+from effml.recipe import COLUMNS, FORMER_NAMES, Recipe, Record
 
 IDS = {
     "r44136fa355": {},
@@ -95,6 +95,14 @@ def test_round_trips():
     assert Recipe.from_dict({**recipe.to_dict(), "test_auroc": 0.9}) == recipe
     assert Recipe.parse(["model=mlp", "selection=random", "train_fraction=0.5", "seed=3"]) == recipe
     assert recipe.but(seed=0).but(seed=3) == recipe
+    pruned = Recipe(prune="channels", channel_fraction=0.5, keep_unit="params")
+    former = pruned.to_dict()
+    for now, was in FORMER_NAMES.items():
+        former[was] = former.pop(now)
+    assert Recipe.from_dict(former) == pruned == Recipe.from_dict({**former, **pruned.to_dict()})
+
+
+KCENTER = {"selection": "kcenter", "train_fraction": 0.5}
 
 
 @pytest.mark.parametrize(
@@ -109,6 +117,15 @@ def test_round_trips():
         ({"model": ""}, "model=''"),
         ({"learning_rate": "fast"}, "fast"),
         ({"learning_rate": float("nan")}, "nan"),
+        ({"learning_rate": float("inf")}, "inf"),
+        ({"learning_rate": 0}, "above 0"),
+        ({"learning_rate": True}, "learning_rate=True"),
+        ({"model": "own:"}, "Unknown model"),
+        ({**KCENTER, "proxy": "own:Net"}, "Unknown proxy"),
+        ({**KCENTER, "proxy": "lenet5@x5"}, "Unknown proxy"),
+        ({**KCENTER, "selection": "none_per_class"}, "Unknown selection"),
+        ({**KCENTER, "features": "embedding"}, "that of a proxy"),
+        ({"teacher": "r1", "epochs": 0}, "no effect with epochs=0"),
         ({"train_fraction": 0.5}, "selection='none'"),
         ({"selection": "kcenter"}, "train_fraction=1.0"),
         ({"selection": "kcenter", "train_fraction": 0}, "above 0 and at most 1"),

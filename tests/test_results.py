@@ -270,6 +270,10 @@ def test_foreign_rows_are_counted_and_disturb_nobody(tmp_path):
     assert len(runs) == 2 and runs.attrs["unreadable"] == unreadable
     assert len(pending([Recipe(), Recipe(seed=2)], tmp_path, keep_weights=True)) == 2
     assert own_or_reference(tmp_path, lambda runs: runs[runs.seed == 1]).run_id.tolist() == ["r1"]
+    former = {**bare, "budget": "params", "scores": "pixels"}  # what these fields were once called
+    (tmp_path / "runs-c.jsonl").write_text(json.dumps(former))
+    named = [(row.get("keep_unit"), row.get("features")) for row in read_records(tmp_path)[0]]
+    assert ("params", "pixels") in named
 
 
 def here(seed, name="laptop", threads=2, run_id=None, score=0.8, **fields):

@@ -83,9 +83,9 @@ class Batches:
             raise ValueError("A model needs data: give images, or a loader of batches.")
         self.whole = isinstance(data, (DataLoader, np.ndarray, Tensor, Split))
         if isinstance(data, DataLoader) and not (
-            type(data.sampler) is SequentialSampler
+            type(getattr(data.batch_sampler, "sampler", data.sampler)) is SequentialSampler
             and type(data.batch_sampler) in (BatchSampler, type(None))
-            and not data.drop_last
+            and not getattr(data.batch_sampler, "drop_last", data.drop_last)
         ):
             need = "shuffle=False, drop_last=False and no sampler of its own"
             raise ValueError(f"Indices need a fixed order: give a DataLoader with {need}.")

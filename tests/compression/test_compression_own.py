@@ -168,7 +168,8 @@ def test_of_two_compressions_and_training_all_comes_back(tmp_path):
     small, third = compress(again, "magnitude", 0.5, example=x)  # steps stand for their reports
     file = save_compressed(tmp_path / "n", small, [*recipe["steps"], third])
     assert torch.equal(outputs(load_compressed(file, model=Residual()), x), outputs(small, x))
-    for wrong in ([first], [second, first], []):
+    bare = {key: value for key, value in recipe["steps"][0].items() if key != "shapes"}
+    for wrong in ([first], [second, first], [], [bare, recipe["steps"][1], third]):
         with pytest.raises(ValueError, match="does not fit together|at least one report"):
             save_compressed(tmp_path / "no", small, wrong)
     assert not [*tmp_path.glob("no*")]
@@ -185,6 +186,10 @@ def test_what_does_not_fit_an_own_recipe_is_an_instruction(tmp_path):
         load_compressed(file, model=small)
     with pytest.raises(ValueError, match="the Grouped given is not the one .*stem.weight is"):
         load_compressed(file, model=Grouped())
+    wider = Residual()
+    wider.register_buffer("more", torch.ones(2))
+    with pytest.raises(ValueError, match=r"more is \[2\] and not missing"):
+        load_compressed(file, model=wider)
     with pytest.raises(ValueError, match="no build arguments"):
         save_compressed(tmp_path / "m", small, report, classes=3)
     file = save_compressed(tmp_path / "b", *compressed_lenet(), base="lenet5")

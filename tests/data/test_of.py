@@ -37,6 +37,8 @@ def test_arrays_and_tensors_give_what_a_file_gives(tmp_path):
     assert one.passport["sha256"] == other.passport["sha256"]
     changed = Dataset.of(train[0], 1 - train[1], val=val, test=test)
     assert changed.passport["sha256"] != one.passport["sha256"] and changed.positive == 1
+    shapes = (6, 9, 10), (6, 10, 9)
+    assert len({Dataset.of(GREY.reshape(s), HALF).passport["sha256"] for s in shapes}) == 2
 
 
 def test_the_task_is_guessed_from_the_labels():
@@ -79,6 +81,7 @@ def test_images_of_any_layout_in_memory(tmp_path):
         ({"images": [[1, 2], [3, 4]]}, "Give uint8"),
         ({"images": GREY[:0]}, "at least one image"),
         ({"images": np.zeros((6, 9, 9, 3), np.uint8)}, "move colours from the last axis to axis 1"),
+        ({"images": np.zeros((6, 8, 9, 9), np.uint8)}, "C below 8"),
         ({"images": np.zeros((6, 9, 9, 9), np.uint8)}, r"volumes as \(N, 1, D, H, W\)"),
         ({"labels": HALF[:5]}, "5 rows for 6 images"),
         ({"labels": None}, "no rows for 6 images"),
@@ -94,6 +97,7 @@ def test_images_of_any_layout_in_memory(tmp_path):
         ({"task": "binay"}, "Choose from: binary, multi-class"),
         ({"task": "multi-label"}, "its labels are binary"),
         ({"task": "binary", "labels": np.arange(6) % 3}, "its labels are multi-class"),
+        ({"task": "ordinal", "labels": [[1, 1], [0, 1]] * 3}, "its labels are multi-label"),
         ({"positive": 2}, "must be 0 or 1"),
         ({"positive": "ill", "classes": ["no", "yes"]}, "Choose from: no, yes"),
         ({"positive": 1, "labels": np.arange(6) % 3}, "positive is for binary"),

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import math
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +11,10 @@ import numpy as np
 import pytest
 
 import effml
-from effml import Recipe, load_arrays, load_run, operating_point, run, sweep
+from effml import Recipe, evaluate, load_arrays, load_run, operating_point, run, sweep
 from effml.__main__ import main
 from effml.experiment import write
-from effml.experiment.predict_folder import COLUMNS
+from effml.experiment.predict_folder import COLUMNS, _answered
 
 QUICK = Recipe(model="mlp", epochs=1)
 DATA = effml.load_dataset("phantom-chest")
@@ -124,6 +126,13 @@ def test_weights_that_are_not_what_the_run_left_are_refused(tmp_path):
         load_run(other.run_id, tmp_path)
 
 
+def test_the_score_on_record_is_that_of_the_epoch_that_was_kept(tmp_path):
+    record = run(QUICK.but(epochs=3, learning_rate=0.1, seed=1), store=tmp_path, keep_weights=True)
+    scores = load_arrays(tmp_path, record.run_id)["val_score"]
+    assert record.best_epoch < 3 and record.val_score == record.val_auroc == max(scores)
+    assert scores[-1] < max(scores)
+
+
 def test_images_of_another_kind_are_refused(store):
     trained, images = load_run(QUICK.id, store), DATA.test.images[:2]
     for wrong in (images.float(), images[:, :, :20], images[0], images.repeat(1, 3, 1, 1)):
@@ -147,7 +156,8 @@ def predicted(*words):
         return status, list(csv.DictReader(file))
 
 
-def test_a_folder_of_pictures_gets_its_answers(store, tmp_path, reading, capsys):
+def test_a_folder_of_pictures_gets_its_answers(store, tmp_path, reading, capsys, monkeypatch):
+    monkeypatch.setattr(sys.modules["effml.experiment.predict_folder"], "BATCH", 16)
     files = pictures(tmp_path / "in", DATA.test.images[:40])
     trained = load_run(QUICK.id, store)
     out = tmp_path / "p.csv"
@@ -192,13 +202,31 @@ def test_a_picture_that_cannot_be_used_has_its_reason_and_no_numbers(store, tmp_
     assert not (tmp_path / "q.csv").exists()
 
 
+def test_an_answer_at_the_threshold_without_one_and_of_several_labels(store):
+    given = {"classes": ("no", "yes"), "positive": 0}
+    given["thresholds"] = {"youden": 0.25, "screening": math.nan}
+    binary = replace(load_run(QUICK.id, store), **given)
+    for p, answer in (([0.25, 0.75], "no"), ([0.2, 0.8], "yes")):
+        told = _answered(binary, np.float32(p))
+        assert (told["at Youden"], told["at sensitivity 0.95"]) == (answer, "")
+    several = replace(binary, task="multi-label", classes=("a", "b", "c"), positive=None)
+    assert _answered(several, np.float32([0.5, 0.45, 0.9]))["answer"] == "a; c"
+
+
 def test_the_preprocessing_of_an_import_comes_back(tmp_path, monkeypatch, reading, capsys):
-    imported = replace(DATA, passport={**DATA.passport, "preprocessing": HOW})
+    passport = {**DATA.passport, "preprocessing": HOW}
+    imported = replace(DATA, passport=passport, positive=0)  # as in BreastMNIST
     monkeypatch.setattr("effml.experiment.prepare.load_dataset", lambda *_, **__: imported)
     record = run(QUICK, store=tmp_path, keep_weights=True)
     card = json.loads((tmp_path / f"{record.run_id}.card.json").read_text(encoding="utf-8"))
     trained = load_run(record.run_id, tmp_path)
     assert trained.preprocessing == card["preprocessing"] == HOW
+    kept, how = load_arrays(tmp_path, record.run_id), {"task": "binary", "positive": 0}
+    scores = evaluate(kept["test_probabilities"], kept["test_labels"], **how)
+    assert record.test_sensitivity == scores.sensitivity and trained.positive == 0
+    for aim, threshold in trained.thresholds.items():
+        given = kept["val_probabilities"], kept["val_labels"]
+        assert threshold == operating_point(*given, positive=0, aim=aim).threshold
     trained.predict(pictures(tmp_path / "in", DATA.test.images[:3]))
     assert reading == [HOW] * 3
     predicted(record.run_id, tmp_path / "in", "--out", tmp_path / "p.csv", "--store", tmp_path)

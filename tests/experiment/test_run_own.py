@@ -52,10 +52,12 @@ def test_a_copy_of_your_own_model_is_trained_and_comes_back_with_its_weights(tmp
     assert record.model == "own:Net" and record.recipe_id == QUICK.but(model="own:Net").id
     assert record.weights_sha256 == hashlib.sha256(start).hexdigest()
     assert record.params == sum(p.numel() for p in mine.parameters())
-    trained, data = load_run(record.run_id, tmp_path, model=Net()), effml.load_dataset(QUICK.data)
+    trained, data = load_run(record.run_id, tmp_path, model=mine), effml.load_dataset(QUICK.data)
+    assert weights_bytes(mine) == start and mine.training
     kept = load_arrays(tmp_path, record.run_id)["test_probabilities"]
     assert np.array_equal(trained.predict(data.test.images), kept)
     assert run(QUICK.but(seed=1), model=mine).test_auroc != record.test_auroc
+    assert run(QUICK.but(epochs=0), model=Net().double()).status == "ok"
     again = run(QUICK, model=mine, store=tmp_path)
     assert again.test_auroc == record.test_auroc
     for model, words in ((None, "give one as effml.load_run"), (Net(3), "do not fit this model")):

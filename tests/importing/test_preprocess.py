@@ -108,6 +108,7 @@ def test_what_an_import_would_refuse_is_refused_with_the_reason(tmp_path):
         ({"fit": "crop"}, "Unknown fit 'crop'. Choose from: pad, stretch"),
         ({"colour": "blue"}, "Unknown colour 'blue'"),
         ({"window": [9, 1]}, "give .low, high. with low < high"),
+        ({"window": [9, 9]}, "give .low, high. with low < high"),
         ({"turn": 1}, "give size, fit, colour and window"),
     ],
 )

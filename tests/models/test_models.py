@@ -129,6 +129,16 @@ def test_every_model_can_be_pickled_copied_and_filled(name):
             assert torch.equal(again(batch), model(batch))
 
 
+class Twins(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = torch.nn.Linear(784, 2), torch.nn.Linear(784, 2)
+
+    def forward(self, x):
+        x = x.flatten(1)
+        return (self.a(x) + self.b(x)) / 2
+
+
 def test_embeddings_come_from_loaders_and_arrays_alike_and_leave_the_model_as_it_is():
     images = torch.randint(0, 256, (30, 1, 28, 28), dtype=torch.uint8)
     model = build_model("lenet5", seed=0).train()
@@ -149,6 +159,9 @@ def test_embeddings_come_from_loaders_and_arrays_alike_and_leave_the_model_as_it
     assert model.training and not model[7].training and not model[9].weight.requires_grad
     assert model[0].weight.requires_grad and all(p.grad is None for p in model.parameters())
     assert not any(m._forward_pre_hooks or m._forward_hooks for m in model.modules())
+    loose = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(0.9), torch.nn.Linear(784, 2))
+    assert torch.equal(embed(loose, images), x.flatten(1)) and loose.training
+    assert torch.equal(embed(Twins(), images), x.flatten(1))  # what both see, once
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,14 @@ whatever holds the data, and what is missing is said."""
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, TensorDataset
+from torch import nn
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    RandomSampler,
+    SequentialSampler,
+    TensorDataset,
+)
 
 import effml
 from effml import build_model, load_dataset, select
@@ -45,13 +52,14 @@ def test_features_are_not_needed_where_scores_or_labels_do(name):
 
 
 def loaders():
-    pairs = TensorDataset(IMAGES, LABELS)
+    """The labels in them are others: those that are given count."""
+    pairs = TensorDataset(IMAGES, LABELS.flip(0))
     yield IMAGES
     yield IMAGES.numpy()
     yield normalize(IMAGES)
     yield DataLoader(pairs, batch_size=7)
     yield (normalize(images) for images in IMAGES.split(11))
-    yield Split(IMAGES, LABELS)
+    yield Split(IMAGES, LABELS.flip(0))
 
 
 @pytest.mark.parametrize("name", ["kcenter", "entropy", "grand", "clean_per_class", "random"])
@@ -68,7 +76,8 @@ def test_a_model_is_looked_through_and_left_as_it_was(name):
     for data in loaders():
         assert torch.equal(select(name, model, data, labels=LABELS, k=6), right)
         assert model[1].training and not model[0].training
-    met = select(name, model, DataLoader(TensorDataset(IMAGES, LABELS), batch_size=7), k=6)
+    triples = TensorDataset(IMAGES, LABELS, LABELS.flip(0))
+    met = select(name, model, DataLoader(triples, batch_size=7), k=6)
     assert torch.equal(met, right)  # the labels are those of the loader
 
 
@@ -82,6 +91,21 @@ def test_several_labels_are_predicted_by_sigmoids_and_given_scores_spare_the_mod
     right = SELECTORS["el2n"](FEATURES, LABELS, 6, scores=SCORES)
     given = {"labels": LABELS, "scores": SCORES, "k": 6}
     assert torch.equal(select("el2n", model, IMAGES, **given), right)
+
+
+def test_a_model_answers_in_eval_mode_and_in_its_own_number_format():
+    model = nn.Sequential(nn.Flatten(), nn.Dropout(0.9), nn.Linear(784, 3)).double()
+    with torch.no_grad():
+        scores = model.eval()(normalize(IMAGES).double()).softmax(1).float()
+    right = SELECTORS["entropy"](FEATURES, None, 6, scores=scores)
+    assert torch.equal(select("entropy", model.train(), IMAGES, k=6), right) and model.training
+    with pytest.raises(ValueError, match="grand is exact for"):
+        select("grand", nn.Sequential(model, nn.Tanh()), IMAGES, labels=LABELS, k=6)
+
+
+@pytest.mark.parametrize("fraction, k", [(1, N), (0.24, 12), (0.01, 1)])
+def test_a_fraction_is_rounded_and_leaves_one_image_at_least(fraction, k):
+    assert len(select("random", FEATURES, fraction=fraction)) == k
 
 
 @pytest.mark.parametrize(
@@ -108,6 +132,7 @@ def test_several_labels_are_predicted_by_sigmoids_and_given_scores_spare_the_mod
         ("class_balanced", {}, "got no labels"),
         ("class_balanced", {"labels": ["a"] * N}, "whole numbers from 0"),
         ("class_balanced", {"labels": LABELS + 0.5}, "whole numbers from 0"),
+        ("class_balanced", {"labels": [0.5] + [1] * (N - 1)}, "whole numbers from 0"),
         ("class_balanced", {"labels": LABELS - 1}, "whole numbers from 0"),
         ("class_balanced", {"labels": LABELS[:5]}, "5 labels for 48 images"),
     ],
@@ -120,7 +145,16 @@ def test_what_is_missing_or_does_not_fit_is_an_instruction(name, given, words):
 
 def test_a_loader_without_a_fixed_order_is_refused():
     pairs, model = TensorDataset(IMAGES, LABELS), build_model("mlp", classes=3)
-    for how in ({"shuffle": True}, {"drop_last": True, "batch_size": 7}):
+    drawn = [
+        BatchSampler(RandomSampler(pairs), 7, False),
+        BatchSampler(SequentialSampler(pairs), 7, True),
+        [[1, 0], [2, 3]],
+    ]
+    for how in (
+        {"shuffle": True},
+        {"drop_last": True, "batch_size": 7},
+        *({"batch_sampler": sampler} for sampler in drawn),
+    ):
         with pytest.raises(ValueError, match="shuffle=False"):
             select("kcenter", model, DataLoader(pairs, **how), k=5)
     for data, words in ((None, "needs data"), (list(IMAGES), "stack single images")):

@@ -10,12 +10,13 @@ import torch
 
 import effml
 from effml import Recipe, build_model
+from effml.data import normalize
 from effml.optimizers import OPTIMIZERS, make_optimizer
 from effml.selection.inputs import Batches
 from effml.selection.proxy import ProxyView
 from effml.training import Step, train
 from effml.training.checkpoints import Checkpoint
-from effml.training.history import History
+from effml.training.history import History, zero_weights
 from effml.training.loop import Training
 from effml.training.sampling import SAMPLERS
 from effml.training.stopping import STOPPING
@@ -196,3 +197,42 @@ def test_weights_that_were_pruned_and_grew_back_are_said():
     for model, said in ((small, True), (net, False)):
         history = train(model, images, torch.arange(40) % 2, epochs=1, batch_size=20)
         assert any("has grown back" in note for note in history.notes) is said
+
+
+def test_few_zeros_and_those_that_stay_are_not_said():
+    layer = torch.nn.Linear(10, 10)
+    torch.nn.init.ones_(layer.weight), torch.nn.init.zeros_(layer.bias)
+    for few, told in ((9, 0), (10, 10)):  # a tenth; zeros of a bias do not count
+        layer.weight.data.view(-1)[:few] = 0
+        assert zero_weights(layer) == told
+    for left, said in ((400, False), (380, True)):  # of 784
+        model = Own()
+        rows = model.layer.weight.data
+        rows[0] = 0
+        history = train(
+            model,
+            dots().train.images,
+            dots().train.labels,
+            epochs=1,
+            after_step=lambda step: rows[0, :left].zero_(),
+        )
+        assert any("has grown back" in note for note in history.notes) is said
+
+
+def test_probabilities_are_those_of_eval_mode_in_the_order_of_the_images():
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(0.9), torch.nn.Linear(784, 2))
+    images = dots().train.images.repeat(4, 1, 1, 1)[:513]  # one more than a batch
+    with torch.no_grad():
+        logits = model.eval()(normalize(images))
+    for task, right in (("binary", logits.softmax(1)), ("multi-label", logits.sigmoid())):
+        found = effml.predict(model.train(), images, task=task)
+        assert not model.training and found.dtype == np.float32
+        assert np.allclose(found, right, atol=1e-6)
+    outlines = torch.nn.Conv2d(1, 2, 1)
+    with torch.no_grad():
+        right = outlines(normalize(images[:3])).softmax(1)[:, 1]
+    found = effml.predict(outlines, images[:3].numpy(), task="segmentation")
+    assert found.dtype == np.float16 and np.allclose(found, right, atol=2e-3)
+    for wrong in (normalize(images), images[:0], images[:, 0]):
+        with pytest.raises(ValueError, match="images must be uint8"):
+            effml.predict(model, wrong)
