@@ -208,7 +208,7 @@ def test_an_answer_at_the_threshold_without_one_and_of_several_labels(store):
     binary = replace(load_run(QUICK.id, store), **given)
     for p, answer in (([0.25, 0.75], "no"), ([0.2, 0.8], "yes")):
         told = _answered(binary, np.float32(p))
-        assert (told["at Youden"], told["at sensitivity 0.95"]) == (answer, "")
+        assert [told[COLUMNS[aim]] for aim in ("youden", "screening")] == [answer, ""]
     several = replace(binary, task="multi-label", classes=("a", "b", "c"), positive=None)
     assert _answered(several, np.float32([0.5, 0.45, 0.9]))["answer"] == "a; c"
 
