@@ -6,6 +6,7 @@
 import hashlib
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +77,9 @@ def _drawn(label: str, base: str, size: int, options: dict[str, float]) -> files
             np.save(folder / f"{key}.npy", values)
 
     if size <= 64:
-        try:
+        # no folder to write to, or a damaged file in it: drawn anew below, where wrong options are told
+        with suppress(OSError, EOFError, ValueError):
             return files.cached(label, fill, 0)
-        except (OSError, EOFError, ValueError):
-            pass  # no folder to write to, or a damaged file in it; wrong options are told below
     return make_phantom(base, size=size, **options)
 
 
