@@ -77,7 +77,7 @@ def _drawn(label: str, base: str, size: int, options: dict[str, float]) -> files
             np.save(folder / f"{key}.npy", values)
 
     if size <= 64:
-        # no folder to write to, or a damaged file in it: drawn anew below, where wrong options are told
+        # no folder to write to, or a damaged file in it; wrong options are told below
         with suppress(OSError, EOFError, ValueError):
             return files.cached(label, fill, 0)
     return make_phantom(base, size=size, **options)
