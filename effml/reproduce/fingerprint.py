@@ -1,0 +1,120 @@
+"""What a notebook depends on, as a number that changes with it: it then runs again."""
+
+import ast
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import effml
+from effml.reproduce import places
+from effml.reproduce.places import load
+from effml.reproduce.plan import Plan
+from effml.reproduce.sources import sources
+
+
+def fingerprint(plan: Plan) -> str:
+    """Changes with the notebook's cells and parameters, with the files of ours that it imports,
+    and with the data and the tables its parameters name."""
+    cells = [(cell["cell_type"], "".join(cell["source"])) for cell in load(plan.path)["cells"]]
+    files = [(path.name, _sha256(path.read_bytes())) for path in sources(plan.code)]
+    values = plan.values
+    return _sum([cells, plan.parameters, files, _data(values), _tables(values)])
+
+
+READERS = re.compile(r"\b(own_or_reference|load_runs|read_records)\b")
+
+
+def reads_records(plan: Plan) -> bool:
+    """Whether it looks into the store for records, and not only for those it asks `sweep` for."""
+    beside = (path for path in sources(plan.code) if path.is_relative_to(places.NOTEBOOKS))
+    return any(READERS.search(text) for text in (plan.code, *map(Path.read_text, beside)))
+
+
+def records_fingerprint(plan: Plan) -> str:
+    """Changes with the records that a notebook looks for in the store. The fields that it gives
+    `own_or_reference` say which; where reading its code cannot tell, these are all."""
+    if not reads_records(plan):
+        return ""
+    asked = asked_records(plan)
+    if asked is None:
+        paths = [p for f in (places.LOCAL, places.REFERENCE) for p in f.glob("runs-*.jsonl")]
+        return _sum([(path.name, path.stat().st_size) for path in sorted(paths)])
+    return _sum([_records(fields) for fields in asked])
+
+
+def asked_records(plan: Plan) -> list[dict[str, Any]] | None:
+    """The fields that each call of `own_or_reference` names; None where reading cannot tell."""
+    known = {"effml": effml, **plan.values}
+    try:
+        tree = ast.parse(plan.code)
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        calls = [c for c in calls if ast.unparse(c.func) == "effml.own_or_reference"]
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                known.pop(node.id, None)  # no longer what the parameter says
+        asked = [{w.arg: _value(w.value, known) for w in call.keywords} for call in calls]
+    except (SyntaxError, NameError, AttributeError, TypeError):
+        return None
+    plain = all([ast.unparse(place) for place in call.args] == ["store"] for call in calls)
+    # a function that picks them, another way to read them, or no field: these are all records
+    plain = plain and all(asked) and not any({"want", None} & {*fields} for fields in asked)
+    return asked if plain and len(calls) == len(READERS.findall(plan.code)) else None
+
+
+def _value(node: ast.expr, known: dict[str, Any]) -> Any:
+    """What stands behind a keyword: a literal, a parameter or a name of effml."""
+    return eval(ast.unparse(node), {"__builtins__": {}}, known)  # our own notebook's
+
+
+def _records(fields: dict[str, Any]) -> str:
+    try:
+        return effml.own_or_reference(places.LOCAL, **fields).to_json()
+    except FileNotFoundError:
+        return "none"
+
+
+def _data(values: dict[str, Any]) -> list[tuple[str, str]]:
+    """For each text among the parameters, which may be the name of a data set or a ladder of
+    such, what is at hand of it in the sizes asked for."""
+    from effml.data import at_hand
+    from effml.data import fingerprint as data_fingerprint
+
+    sizes = {size for size in _flat([values.get("size"), values.get("sizes")]) if size} or {28}
+    seen = []
+    for text in sorted({text for text in _flat([*values.values()]) if isinstance(text, str)}):
+        beside = places.NOTEBOOKS / text  # a path, as the notebook sees it
+        for size in sorted(sizes):
+            try:
+                name = at_hand(str(beside) if beside.is_file() else text, size=size)
+                seen.append((text, name, data_fingerprint(name, size=size)))
+            except OSError:  # no data set
+                continue
+            except ValueError as error:
+                seen.append((text, str(error)))
+    return seen
+
+
+def _flat(values: list[Any]) -> list[Any]:
+    """What is in lists, and in lists in them."""
+    return [x for v in values for x in (_flat(v) if isinstance(v, list) else [v])]
+
+
+def _tables(values: dict[str, Any]) -> list[tuple[str, str]]:
+    """The published tables where they are asked for, wherever `pepr` would look for them."""
+    from effml.data.places import folders
+
+    if "published" not in values.get("tables", ""):
+        return []
+    near = [p for f in folders() for p in (f / "pepr", f / "tables", f.parent / "tables")]
+    found = {path.resolve() for place in near for path in place.glob("*.csv")}
+    return sorted((path.name, _sha256(path.read_bytes())) for path in found)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _sum(seen: list[Any]) -> str:
+    return _sha256(json.dumps(seen).encode())
