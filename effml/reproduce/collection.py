@@ -32,8 +32,8 @@ def reproduce(profile: str = "laptop", only: Sequence[str] = ()) -> int:
         plan.fingerprint = fingerprint(plan)
         _compare(plan, out, state)
     _print_plan(plans, profile, at_once)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "log.txt").unlink(missing_ok=True)
+    if any(plan.status == "to run" for plan in plans):
+        (out / "log.txt").unlink(missing_ok=True)
     progress = Progress([plan for plan in plans if plan.status == "to run"], at_once)
     reading = [plan for plan in plans if reads_records(plan)]
     for part in ([plan for plan in plans if plan not in reading], reading):
@@ -41,7 +41,8 @@ def reproduce(profile: str = "laptop", only: Sequence[str] = ()) -> int:
             _compare(plan, out, state)
         todo = [plan for plan in part if plan.status == "to run"]
         later = [plan for plan in reading if plan not in part and plan.status == "to run"]
-        _run(todo, later, out, state, progress, at_once)
+        if todo:
+            _run(todo, later, out, state, progress, at_once)
     progress.bar.close()
     return _print_summary(plans, out, begun)
 
@@ -123,7 +124,9 @@ def _print_summary(plans: list[Plan], out: Path, begun: float) -> int:
     files = [path for path in [*out.rglob("*"), *places.LOCAL.glob("runs-*")] if path.is_file()]
     count = sum(path.stat().st_mtime >= begun for path in files)
     folder, store = (path.relative_to(places.ROOT) for path in (out, places.LOCAL))
-    print(f"{count} files written: notebooks, figures and log.txt in {folder}, records in {store}")
+    print(
+        f"Files written: {count}. Notebooks, figures and log.txt are in {folder}, records in {store}."
+    )
     for plan in plans:
         if plan.status.startswith("ok, but"):
             print(f"\n{plan.name}: {plan.status}")

@@ -4,7 +4,6 @@ import ast
 import hashlib
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import effml
@@ -28,8 +27,14 @@ READERS = re.compile(r"\b(own_or_reference|load_runs|read_records)\b")
 
 def reads_records(plan: Plan) -> bool:
     """Whether it looks into the store for records, and not only for those it asks `sweep` for."""
+    return _readers(plan) > 0
+
+
+def _readers(plan: Plan) -> int:
+    """How often its cells, and what it imports from beside it, name a function that reads them."""
     beside = (path for path in sources(plan.code) if path.is_relative_to(places.NOTEBOOKS))
-    return any(READERS.search(text) for text in (plan.code, *map(Path.read_text, beside)))
+    texts = [plan.code, *(path.read_text(encoding="utf-8") for path in beside)]
+    return sum(len(READERS.findall(text)) for text in texts)
 
 
 def records_fingerprint(plan: Plan) -> str:
@@ -60,7 +65,7 @@ def asked_records(plan: Plan) -> list[dict[str, Any]] | None:
     plain = all([ast.unparse(place) for place in call.args] == ["store"] for call in calls)
     # a function that picks them, another way to read them, or no field: these are all records
     plain = plain and all(asked) and not any({"want", None} & {*fields} for fields in asked)
-    return asked if plain and len(calls) == len(READERS.findall(plan.code)) else None
+    return asked if plain and len(calls) == _readers(plan) else None
 
 
 def _value(node: ast.expr, known: dict[str, Any]) -> Any:
@@ -68,11 +73,12 @@ def _value(node: ast.expr, known: dict[str, Any]) -> Any:
     return eval(ast.unparse(node), {"__builtins__": {}}, known)  # our own notebook's
 
 
-def _records(fields: dict[str, Any]) -> str:
+def _records(fields: dict[str, Any]) -> list[str]:
+    """The ids of the runs; a record is never changed."""
     try:
-        return effml.own_or_reference(places.LOCAL, **fields).to_json()
+        return effml.own_or_reference(places.LOCAL, **fields).run_id.astype(str).tolist()
     except FileNotFoundError:
-        return "none"
+        return []
 
 
 def _data(values: dict[str, Any]) -> list[tuple[str, str]]:

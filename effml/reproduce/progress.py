@@ -57,7 +57,7 @@ class Progress:
         self.begun, self.shown = time.time(), 0.0
         self.bar = tqdm(
             total=1.0,
-            bar_format="{desc} |{bar:20}| {postfix}",
+            bar_format="|{bar:20}| {desc}",
             disable=None,  # no bar where there is no terminal
             file=sys.stdout,
             dynamic_ncols=True,
@@ -65,20 +65,18 @@ class Progress:
         )
 
     def show(self, running: list[Execution], waiting: list[Plan]) -> None:
-        """Draw the bar anew, twice a second at most."""
-        if self.bar.disable or time.time() < self.shown + 0.5:
+        """Draw the bar anew."""
+        if self.bar.disable or time.time() < self.shown + 0.5:  # twice a second is enough
             return
         self.shown = time.time()
         minutes, runs = self._left(running, waiting)
         planned = sum(plan.cost["runs"] for plan in self.plans)
         past = (self.shown - self.begun) / 60
         self.bar.n = past / (past + minutes) if minutes else 1.0
-        names = " ".join(one.plan.name[:2] for one in running)
-        counts = (
-            f"notebooks {len(self.done)}/{len(self.plans)} ({names}), runs {runs}/{planned:.0f}"
-        )
-        self.bar.set_description_str(counts, refresh=False)
-        self.bar.set_postfix_str(f"{_told(minutes)} left")
+        told = f"notebooks {len(self.done)}/{len(self.plans)}"
+        told += f" (now {' and '.join(one.plan.name[:2] for one in running)})" if running else ""
+        told += f", runs {runs}/{planned:.0f}" if planned else ""
+        self.bar.set_description_str(f"{told}, {_told(minutes)} left")
 
     def ended(self, plan: Plan, running: list[Execution], waiting: list[Plan]) -> None:
         """Tell of a notebook that has ended: aloud where it failed or there is no bar."""

@@ -51,10 +51,10 @@ def _files(name: str) -> Iterator[Path]:
     for part in (first, *rest):
         place = place / part
         here = next(filter(Path.is_file, (place / "__init__.py", place.with_suffix(".py"))), None)
-        if here is None:  # a name inside the last module, or somebody else's package
-            return
-        if here != start:
+        if here and here != start:
             yield here
+        if not place.is_dir():  # a module, a name inside the last one, or somebody else's package
+            return
 
 
 @cache

@@ -9,9 +9,12 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from PIL import Image
 
 from effml import reproduce
+from effml.reproduce import collection, places
+from effml.reproduce.rewrite import _smaller
 
 PASSPORT = (
     "# 00 · x\n\n| | smoke | laptop | paper |\n|---|---|---|---|\n| minutes | 1 | 2 | 3 |\n"
+    "| minutes, AVX2 | 2 | 4 | 6 |\n"
     "| memory, MB | 1 | 1 | 1 |\n"
     "| runs | {runs} | {runs} | {runs} |\n| fetch, MB | 0 | 0 | 0 |"
 )
@@ -24,19 +27,20 @@ def house(tmp_path, monkeypatch):
         ("NOTEBOOKS", "notebooks"),
         ("LOCAL", "results/local"),
         ("SMOKE", "tests/smoke"),
+        ("REFERENCE", "results/reference"),
         ("ROOT", ""),
     ):
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
-        monkeypatch.setattr(reproduce, name, tmp_path / folder)
+        monkeypatch.setattr(places, name, tmp_path / folder)
     (tmp_path / "notebooks" / "profiles").mkdir()
     (tmp_path / "effml").mkdir()
     (tmp_path / "effml" / "a.py").write_text("x = 1")
 
-    def write(name, code, runs=1):
+    def write(name, code, runs=1, given=""):
         cells = [
             new_markdown_cell(PASSPORT.format(runs=runs)),
             new_code_cell(
-                'n: int = 1  # a number\nstore: str = "x"  # a folder',
+                f'n: int = 1  # a number\nstore: str = "x"  # a folder\n{given}',
                 metadata={"tags": ["parameters"]},
             ),
             new_code_cell(code),
@@ -53,37 +57,100 @@ def house(tmp_path, monkeypatch):
     return write
 
 
-def test_a_second_call_does_nothing_and_a_change_runs_again_what_depends_on_it(
-    house, monkeypatch, capsys
-):
-    ran = []
+class Ended:
+    """A notebook that ran well, in no time."""
 
-    def execute(path, out, parameters, *_):  # what runs is the subject here, not how
-        ran.append(path.stem)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_bytes(path.read_bytes())
+    log = None
+
+    def __init__(self, plan, out):
+        self.plan, self.out, self.begun, self.minutes = plan, out / plan.path.name, 0.0, 0.5
+        out.mkdir(parents=True, exist_ok=True)
+        self.out.write_bytes(plan.path.read_bytes())
+
+    def failure(self):
         return ""
 
-    def runs():
-        assert reproduce.reproduce("smoke") == 0
-        return [ran.pop(0) for _ in list(ran)]
 
-    monkeypatch.setattr(reproduce, "execute", execute)
-    house("00_a.ipynb", "1"), house("62_b.ipynb", "1", runs=0)
-    assert runs() == ["00_a", "62_b"]
+@pytest.fixture
+def ran(monkeypatch):
+    """The names of the notebooks that `reproduce` runs: what runs is the subject here, not how."""
+    names = []
+
+    def execute(plans, out, **_):
+        for number, plan in enumerate(plans, 1):
+            names.append(plan.name)
+            yield [Ended(plan, out)], [], plans[number:]
+
+    monkeypatch.setattr(collection, "execute", execute)
+
+    def call(*only):
+        names.clear()
+        assert reproduce.reproduce("smoke", only) == 0
+        return list(names)
+
+    return call
+
+
+def test_a_second_call_does_nothing_and_a_change_runs_again_what_depends_on_it(house, ran, capsys):
+    (house.root / "effml" / "b.py").write_text("from effml import a")
+    (house.root / "notebooks" / "own.py").write_text("y = 1")
+    (
+        house("00_a.ipynb", "import effml.b"),
+        house("70_c.ipynb", "1"),
+        house("71_d.ipynb", "import own"),
+    )
+    assert ran() == ["00_a", "70_c", "71_d"]
     out = capsys.readouterr().out
-    for text in ("2 of 2 notebooks to run", "00_a", "files written", "ok"):
+    for text in ("3 of 3 notebooks to run", "00_a", "Files written: 4. ", "ok"):
         assert text in out
-    assert runs() == [] and "0 of 2 notebooks" in capsys.readouterr().out
-    house("00_a.ipynb", "1  # changed")
-    assert runs() == ["00_a"]
-    house.profile("'62': {n: 5}")
-    assert runs() == ["62_b"]
-    (house.root / "results" / "local" / "runs-x.jsonl").write_text("{}\n")  # new records
-    assert runs() == ["62_b"]  # only the one that reads them
+    assert ".npz" not in out and len(out.splitlines()) < 15
+    assert ran() == [] and "0 of 3 notebooks" in capsys.readouterr().out
+    house("00_a.ipynb", "import effml.b  # changed")
+    assert ran() == ["00_a"]
+    house.profile("'70': {n: 5}")
+    assert ran() == ["70_c"]
+    (house.root / "results" / "local" / "runs-x.jsonl").write_text("{}\n")  # nobody reads records
+    assert ran() == []
     (house.root / "effml" / "a.py").write_text("x = 2")
-    assert runs() == ["00_a", "62_b"]
-    assert reproduce.reproduce("smoke", ["62"]) == 0 and not ran
+    assert ran() == ["00_a"]  # by way of b
+    (house.root / "notebooks" / "own.py").write_text("y = 2")
+    assert ran() == ["71_d"]
+    (house.root / "results" / "local" / "smoke" / "70_c.ipynb").unlink()
+    assert ran() == ["70_c"]
+
+
+RECORD = {"recipe_id": "r1", "run_id": "r1-1", "status": "ok", "data": "phantom-chest", "seed": 0}
+
+
+def write_record(folder, name, **fields):
+    line = json.dumps({**RECORD, "run_id": name, **fields})
+    (folder / f"runs-{name}.jsonl").write_text(line + "\n")
+
+
+@pytest.mark.parametrize(
+    "code, others_count",
+    [
+        ("runs = effml.own_or_reference(store, data=data, seed=[0, 1])", False),
+        ("runs = effml.own_or_reference(store, lambda runs: runs[runs.seed == 0])", True),
+        ("seed = 0\nruns = effml.own_or_reference(store, data=data, seed=seed)", True),
+        ("data = 'b'\nruns = effml.own_or_reference(store, data=data)", True),
+        ("runs = effml.load_runs(store)", True),
+        ("runs = effml.own_or_reference('elsewhere', data=data)", True),
+        ("asked = {'seed': 0}\nruns = effml.own_or_reference(store, **asked)", True),
+        ("import own\nruns = effml.own_or_reference(store, seed=0), own.more(store)", True),
+    ],
+)
+def test_records_count_only_for_a_notebook_that_reads_them(house, ran, code, others_count):
+    (house.root / "notebooks" / "own.py").write_text("from effml import load_runs as more")
+    store = house.root / "results" / "local"
+    house("62_a.ipynb", f"import effml\n{code}", given='data: str = "phantom-chest"  # a set')
+    house("70_b.ipynb", "1")
+    assert ran() == ["70_b", "62_a"]  # who reads records comes last
+    write_record(store, "r1-2", data="breastmnist", seed=7)
+    assert ran() == ["62_a"] * others_count
+    write_record(store, "r1-3")
+    assert ran() == ["62_a"]
+    assert ran() == []
 
 
 def test_a_failing_notebook_is_kept_its_cell_named_and_the_others_go_on(house, capsys):
@@ -145,7 +212,6 @@ def test_references_are_written_without_pictures_timings_or_progress(house):
 
 
 def test_pictures_are_stored_small_and_look_the_same():
-    _smaller = reproduce._smaller
     ramp = np.zeros((200, 300, 3), np.uint8)
     ramp[..., 0], ramp[..., 1] = np.linspace(0, 255, 300), np.linspace(0, 255, 200)[:, None]
     ramp[50:60] = 255
