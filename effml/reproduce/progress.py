@@ -84,7 +84,8 @@ class Progress:
         if plan.status == "ok" and not self.bar.disable:
             return
         minutes, _ = self._left(running, waiting)
-        told = f"[{len(self.done)}/{len(self.plans)}] {plan.name} {plan.status}"
+        first = plan.status.partition("\n")[0]  # an error may say more
+        told = f"[{len(self.done)}/{len(self.plans)}] {plan.name} {first}"
         self.bar.write(f"{told} · {plan.minutes:.1f} min · {_told(minutes)} left", sys.stdout)
         sys.stdout.flush()
 

@@ -9,7 +9,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from PIL import Image
 
 from effml import reproduce
-from effml.reproduce import collection, places
+from effml.reproduce import collection, execution, places, plan
 from effml.reproduce.rewrite import _smaller
 
 PASSPORT = (
@@ -60,12 +60,10 @@ def house(tmp_path, monkeypatch):
 class Ended:
     """A notebook that ran well, in no time."""
 
-    log = None
-
-    def __init__(self, plan, out):
-        self.plan, self.out, self.begun, self.minutes = plan, out / plan.path.name, 0.0, 0.5
+    def __init__(self, asked, out):
+        self.plan, self.out, self.begun, self.minutes = asked, out / asked.path.name, 0.0, 0.5
         out.mkdir(parents=True, exist_ok=True)
-        self.out.write_bytes(plan.path.read_bytes())
+        self.out.write_bytes(asked.path.read_bytes())
 
     def failure(self):
         return ""
@@ -77,9 +75,9 @@ def ran(monkeypatch):
     names = []
 
     def execute(plans, out, **_):
-        for number, plan in enumerate(plans, 1):
-            names.append(plan.name)
-            yield [Ended(plan, out)], [], plans[number:]
+        for number, asked in enumerate(plans, 1):
+            names.append(asked.name)
+            yield [Ended(asked, out)], [], plans[number:]
 
     monkeypatch.setattr(collection, "execute", execute)
 
@@ -157,7 +155,8 @@ def test_a_failing_notebook_is_kept_its_cell_named_and_the_others_go_on(house, c
     house("00_a.ipynb", "before = 1\n1 / 0"), house("62_b.ipynb", "print(n)")
     assert reproduce.reproduce("smoke") == 1
     out = capsys.readouterr().out
-    assert "00_a failed in cell 3 (before = 1): ZeroDivisionError" in out and "It is kept" in out
+    assert "00_a failed in cell 3 (before = 1): ZeroDivisionError" in out
+    assert "It is kept, with the error, as results/local/smoke/00_a.ipynb; what it printed" in out
     kept = json.loads((house.root / "results" / "local" / "smoke" / "00_a.ipynb").read_text())
     assert any(
         o.get("ename") == "ZeroDivisionError"
@@ -167,6 +166,68 @@ def test_a_failing_notebook_is_kept_its_cell_named_and_the_others_go_on(house, c
     assert (house.root / "results" / "local" / "smoke" / "62_b.ipynb").exists()
     house("00_a.ipynb", "fine = 1")
     assert reproduce.reproduce("smoke") == 0
+
+
+def test_two_run_at_a_time_share_the_cores_and_print_into_the_log(house, monkeypatch, capfd):
+    """Each of the two waits for the other: one after another neither would end well."""
+    monkeypatch.setattr(collection, "cores", lambda: 2)
+    monkeypatch.setattr(execution, "cores", lambda: 6)
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    wait = (
+        "import os, sys, time\nfrom pathlib import Path\nPath('{0}').touch()\n"
+        "print('heard of {0}', file=sys.stderr); os.system('echo written by {0}')\n"
+        "assert os.environ['OMP_NUM_THREADS'] == '3'\nend = time.time() + 60\n"
+        "while not Path('{1}').exists():\n    assert time.time() < end\n    time.sleep(0.01)"
+    )
+    house("00_a.ipynb", wait.format("a", "b")), house("10_b.ipynb", wait.format("b", "a"))
+    assert reproduce.reproduce("smoke") == 0
+    shown = "".join(capfd.readouterr())
+    assert "two at a time" in shown and "[2/2]" in shown
+    assert "heard" not in shown and "written" not in shown and "WARNING" not in shown
+    log = (house.root / "results" / "local" / "smoke" / "log.txt").read_text()
+    assert "heard of a" in log and "heard of b" in log and log.count("===") == 2
+    assert not list((house.root / "results" / "local" / "smoke").glob("*.log"))
+
+
+def test_two_at_a_time_only_where_there_is_memory_for_both(house, monkeypatch):
+    house("00_a.ipynb", "1"), house("10_b.ipynb", "1")
+    both = reproduce.make_plan("smoke")
+    one = execution.Execution(both[0], house.root, house.root, None, 0.0)
+    for gigabytes, fits in (("0.0021", True), ("0.0019", False)):  # 1 MB each
+        monkeypatch.setenv("EFFML_MEMORY_GB", gigabytes)
+        assert execution._fits(both[1], [one]) == fits and execution._fits(both[1], [])
+
+
+def test_an_interrupted_collection_leaves_no_process_and_its_log(house, monkeypatch):
+    house("00_a.ipynb", "import sys, time\nprint('so far', file=sys.stderr)\ntime.sleep(600)")
+
+    def interrupt(self, running, waiting):
+        if running and b"so far" in running[0].log.read_bytes():
+            left.extend(running)
+            raise KeyboardInterrupt
+
+    left = []
+    monkeypatch.setattr(collection.Progress, "show", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        reproduce.reproduce("smoke")
+    assert left[0].process.poll() is not None
+    assert "so far" in (house.root / "results" / "local" / "smoke" / "log.txt").read_text()
+    assert json.loads((house.root / "results/local/smoke/state.json").read_text()) == {}
+
+
+@pytest.mark.parametrize(
+    "flags, minutes",
+    [("avx2 avx512f", 4), ("avx2 avx512_bf16", 2), ("amx_bf16", 2), ("asimd bf16", 2), ("", 4)],
+)
+def test_the_passport_tells_the_minutes_of_a_cpu_like_this_one(house, monkeypatch, flags, minutes):
+    house("00_a.ipynb", "1")
+    path = house.root / "notebooks" / "00_a.ipynb"
+    monkeypatch.setattr(plan, "cpu", lambda: ("some CPU", flags))
+    told = reproduce.passport(path, "laptop")
+    assert told == {"minutes": minutes, "memory": 1, "runs": 1, "fetch": 0}
+    path.write_text(path.read_text().replace("minutes, AVX2", "hours"))
+    with pytest.raises(ValueError, match="in the rows `minutes`, `minutes, AVX2`, `memory, MB`"):
+        reproduce.passport(path, "laptop")
 
 
 def test_parameters_and_claims_reach_the_summary_and_unknown_parameters_are_refused(house, capsys):
