@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from base64 import b64decode, b64encode
 from io import BytesIO
 
@@ -270,6 +272,13 @@ def test_references_are_written_without_pictures_timings_or_progress(house):
         "picture",
     }
     assert "image/png" not in json.dumps(book)
+
+
+def test_the_grammar_of_web_addresses_is_not_built():
+    """It takes 1.5 s in each process that reads a notebook; lark builds it."""
+    code = "from effml.reproduce.rewrite import without_iri_grammar as fast\nfast()\n"
+    code += "import sys, papermill\nassert 'jsonschema' in sys.modules\nassert 'lark' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_pictures_are_stored_small_and_look_the_same():
