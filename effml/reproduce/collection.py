@@ -12,7 +12,7 @@ from typing import Any
 
 from effml.reproduce import places
 from effml.reproduce.execution import Execution, cores, execute
-from effml.reproduce.fingerprint import fingerprint, reads_records, records_fingerprint
+from effml.reproduce.fingerprint import fingerprint, in_turn, records_fingerprint
 from effml.reproduce.places import load
 from effml.reproduce.plan import Plan, make_plan
 from effml.reproduce.progress import Progress
@@ -35,14 +35,11 @@ def reproduce(profile: str = "laptop", only: Sequence[str] = ()) -> int:
     if any(plan.status == "to run" for plan in plans):
         (out / "log.txt").unlink(missing_ok=True)
     progress = Progress([plan for plan in plans if plan.status == "to run"], at_once)
-    reading = [plan for plan in plans if reads_records(plan)]
-    for part in ([plan for plan in plans if plan not in reading], reading):
-        for plan in part:  # the notebooks before it may have written what this one reads
-            _compare(plan, out, state)
-        todo = [plan for plan in part if plan.status == "to run"]
-        later = [plan for plan in reading if plan not in part and plan.status == "to run"]
-        if todo:
-            _run(todo, later, out, state, progress, at_once)
+    first, reading = in_turn(plans)
+    _run(first, reading, out, state, progress)
+    for plan in reading:  # the notebooks before it may have written what this one reads
+        _compare(plan, out, state)
+    _run(reading, [], out, state, progress)
     progress.bar.close()
     return _print_summary(plans, out, begun)
 
@@ -60,19 +57,18 @@ def _compare(plan: Plan, out: Path, state: dict[str, Any]) -> None:
 
 
 def _run(
-    todo: list[Plan],
-    later: list[Plan],
-    out: Path,
-    state: dict[str, Any],
-    progress: Progress,
-    at_once: int,
+    plans: list[Plan], later: list[Plan], out: Path, state: dict[str, Any], progress: Progress
 ) -> None:
-    """Run notebooks; until its good end each counts as not done."""
+    """Run those notebooks that are not up to date; until its good end each counts as not done."""
+    todo, later = ([plan for plan in some if plan.status == "to run"] for some in (plans, later))
+    if not todo:
+        return
+    progress.plans += [plan for plan in todo if plan not in progress.plans]
     for plan in todo:
         state.get(plan.name, {}).pop("fingerprint", None)
     save_file(out / "state.json", json.dumps(state).encode())
     where = {"store": places.LOCAL, "figures": out / "figures"}
-    with closing(execute(todo, out, **where, at_once=at_once)) as steps:
+    with closing(execute(todo, out, **where, at_once=progress.at_once)) as steps:
         for ended, running, waiting in steps:
             for one in ended:
                 _finish(one, state)

@@ -25,6 +25,12 @@ def fingerprint(plan: Plan) -> str:
 READERS = re.compile(r"\b(own_or_reference|load_runs|read_records)\b")
 
 
+def in_turn(plans: list[Plan]) -> tuple[list[Plan], list[Plan]]:
+    """The notebooks that may run first, and those which read what these write."""
+    reading = [plan for plan in plans if reads_records(plan)]
+    return [plan for plan in plans if plan not in reading], reading
+
+
 def reads_records(plan: Plan) -> bool:
     """Whether it looks into the store for records, and not only for those it asks `sweep` for."""
     return _readers(plan) > 0
@@ -60,7 +66,7 @@ def asked_records(plan: Plan) -> list[dict[str, Any]] | None:
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                 known.pop(node.id, None)  # no longer what the parameter says
         asked = [{w.arg: _value(w.value, known) for w in call.keywords} for call in calls]
-    except (SyntaxError, NameError, AttributeError, TypeError):
+    except Exception:  # no Python, or a name that only the running notebook knows
         return None
     plain = all([ast.unparse(place) for place in call.args] == ["store"] for call in calls)
     # a function that picks them, another way to read them, or no field: these are all records

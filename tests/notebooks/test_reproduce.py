@@ -185,7 +185,7 @@ def test_two_run_at_a_time_share_the_cores_and_print_into_the_log(house, monkeyp
     assert reproduce.reproduce("smoke") == 0
     shown = "".join(capfd.readouterr())
     assert "two at a time" in shown and "[2/2]" in shown
-    assert "heard" not in shown and "written" not in shown and "WARNING" not in shown
+    assert "heard" not in shown and "written by" not in shown and "WARNING" not in shown
     log = (house.root / "results" / "local" / "smoke" / "log.txt").read_text()
     assert "heard of a" in log and "heard of b" in log and log.count("===") == 2
     assert not list((house.root / "results" / "local" / "smoke").glob("*.log"))
@@ -260,8 +260,12 @@ def test_references_are_written_without_pictures_timings_or_progress(house):
     house(
         "00_a.ipynb",
         "import sys, matplotlib.pyplot as plt\nprint('out'); print('progress', file=sys.stderr)\n"
-        "plt.plot([1]);\nplt.show()",
+        "plt.plot([1]);\nplt.show()\nimport pathlib\n(pathlib.Path(store) / 'x').touch()",
     )
+    reads = (
+        "import pathlib\nassert (pathlib.Path(store) / 'x').exists()  # as effml.load_runs would"
+    )
+    house("62_b.ipynb", reads, runs=0)  # not before the other has ended
     assert reproduce.rewrite_smoke_reference() == 0
     book = json.loads((house.root / "tests" / "smoke" / "00_a.ipynb").read_text())
     code = [cell for cell in book["cells"] if cell["cell_type"] == "code"]
