@@ -120,9 +120,8 @@ def _print_summary(plans: list[Plan], out: Path, begun: float) -> int:
     files = [path for path in [*out.rglob("*"), *places.LOCAL.glob("runs-*")] if path.is_file()]
     count = sum(path.stat().st_mtime >= begun for path in files)
     folder, store = (path.relative_to(places.ROOT) for path in (out, places.LOCAL))
-    print(
-        f"Files written: {count}. Notebooks, figures and log.txt are in {folder}, records in {store}."
-    )
+    print(f"Files written: {count}. Notebooks, figures and log.txt are in {folder}", end=", ")
+    print(f"records in {store}.")
     for plan in plans:
         if plan.status.startswith("ok, but"):
             print(f"\n{plan.name}: {plan.status}")
