@@ -4,6 +4,8 @@ import ast
 import hashlib
 import json
 import re
+from contextlib import chdir
+from itertools import product
 from typing import Any
 
 import effml
@@ -88,19 +90,19 @@ def _records(fields: dict[str, Any]) -> list[str]:
 
 
 def _data(values: dict[str, Any]) -> list[tuple[str, str]]:
-    """For each text among the parameters, which may be the name of a data set or a ladder of
-    such, what is at hand of it in the sizes asked for."""
+    """For each text among the parameters, which may be the name of a data set, a path or a ladder
+    of such, what is at hand of it in the sizes asked for."""
     from effml.data import at_hand
     from effml.data import fingerprint as data_fingerprint
 
     sizes = {size for size in _flat([values.get("size"), values.get("sizes")]) if size} or {28}
+    texts = {text for text in _flat([*values.values()]) if isinstance(text, str)}
     seen = []
-    for text in sorted({text for text in _flat([*values.values()]) if isinstance(text, str)}):
-        beside = places.NOTEBOOKS / text  # a path, as the notebook sees it
-        for size in sorted(sizes):
+    with chdir(places.NOTEBOOKS):  # paths are as the notebook sees them
+        for text, size in product(sorted(texts), sorted(sizes)):
             try:
-                name = at_hand(str(beside) if beside.is_file() else text, size=size)
-                seen.append((text, name, data_fingerprint(name, size=size)))
+                name = at_hand(text, size=size)
+                seen.append((name, data_fingerprint(name, size=size)))
             except OSError:  # no data set
                 continue
             except ValueError as error:

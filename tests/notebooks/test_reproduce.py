@@ -119,6 +119,25 @@ def test_a_second_call_does_nothing_and_a_change_runs_again_what_depends_on_it(h
     assert ran() == ["70_c"]
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        'own: list = ["nothing", ["mine.npz|phantom-chest"]]  # a path, as the notebook sees it',
+        'tables: str = "published|phantom"  # the tables of PePR',
+    ],
+)
+def test_other_data_or_tables_run_again_what_names_them(house, ran, monkeypatch, given):
+    monkeypatch.setenv("EFFML_DATA", str(house.root))
+    (house.root / "pepr").mkdir()
+    house("00_a.ipynb", "1", given=given), house("70_b.ipynb", "1")
+    assert ran() == ["00_a", "70_b"]
+    for content in (b"one", b"two"):  # the second changes neither name nor size
+        for path in (house.root / "notebooks" / "mine.npz", house.root / "pepr" / "all.csv"):
+            path.write_bytes(content)
+        assert ran() == ["00_a"]
+        assert ran() == []
+
+
 RECORD = {"recipe_id": "r1", "run_id": "r1-1", "status": "ok", "data": "phantom-chest", "seed": 0}
 
 
