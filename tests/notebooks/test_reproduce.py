@@ -141,6 +141,18 @@ def test_other_data_or_tables_run_again_what_names_them(house, ran, monkeypatch,
 RECORD = {"recipe_id": "r1", "run_id": "r1-1", "status": "ok", "data": "phantom-chest", "seed": 0}
 
 
+@pytest.mark.parametrize("status, again", [("failed", True), ("unsupported", False)])
+def test_a_run_that_failed_is_told_and_tried_again_unless_it_must_fail(
+    house, ran, monkeypatch, capsys, status, again
+):
+    house("00_a.ipynb", "1")
+    lost = {"status": status, "reason": "no luck", "finished_utc": "9999-01-01T00:00:00.000+00:00"}
+    write_record(house.root / "results" / "local", "r1-1", **lost)
+    assert ran() == ["00_a"]
+    assert "00_a: ok, but 1 runs failed meanwhile, the first: no luck" in capsys.readouterr().out
+    assert ran() == ["00_a"] * again
+
+
 def write_record(folder, name, **fields):
     line = json.dumps({**RECORD, "run_id": name, **fields})
     (folder / f"runs-{name}.jsonl").write_text(line + "\n")
@@ -174,6 +186,7 @@ def test_records_count_only_for_a_notebook_that_reads_them(house, ran, code, oth
 
 def test_a_failing_notebook_is_kept_its_cell_named_and_the_others_go_on(house, capsys):
     house("00_a.ipynb", "before = 1\n1 / 0"), house("62_b.ipynb", "print(n)")
+    house("70_c.ipynb", "import os\nos._exit(3)")
     assert reproduce.reproduce("smoke") == 1
     out = capsys.readouterr().out
     assert "00_a failed in cell 3 (before = 1): ZeroDivisionError" in out
@@ -185,7 +198,10 @@ def test_a_failing_notebook_is_kept_its_cell_named_and_the_others_go_on(house, c
         for o in cell.get("outputs", [])
     )
     assert (house.root / "results" / "local" / "smoke" / "62_b.ipynb").exists()
-    house("00_a.ipynb", "fine = 1")
+    assert "70_c failed: its process ended with exit status 1; see its log" in out
+    log = (house.root / "results" / "local" / "smoke" / "log.txt").read_text()
+    assert "DeadKernelError" in log.partition("=== 70_c")[2]
+    house("00_a.ipynb", "fine = 1"), house("70_c.ipynb", "fine = 1")
     assert reproduce.reproduce("smoke") == 0
 
 
