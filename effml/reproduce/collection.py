@@ -36,11 +36,16 @@ def reproduce(profile: str = "laptop", only: Sequence[str] = ()) -> int:
         (out / "log.txt").unlink(missing_ok=True)
     progress = Progress([plan for plan in plans if plan.status == "to run"], at_once)
     first, reading = in_turn(plans)
-    _run(first, reading, out, state, progress)
-    for plan in reading:  # the notebooks before it may have written what this one reads
-        _compare(plan, out, state)
-    _run(reading, [], out, state, progress)
-    progress.bar.close()
+    try:
+        _run(first, reading, out, state, progress)
+        for plan in reading:  # the notebooks before it may have written what this one reads
+            _compare(plan, out, state)
+        _run(reading, [], out, state, progress)
+    except KeyboardInterrupt:
+        print("\nInterrupted. What has ended stays, runs too: the next call goes on from there.")
+        return 1
+    finally:
+        progress.bar.close()
     return _print_summary(plans, out, begun)
 
 
