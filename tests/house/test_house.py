@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FLOORS = [
     ("recipe", "machine"),
     ("phantoms", "data", "importing", "models", "metering", "evaluation", "pepr", "results"),
-    ("compression", "precision", "optimizers"),
+    ("compression", "convolutions", "precision", "optimizers"),
     ("training",),
     ("selection",),
     ("experiment",),
@@ -44,6 +44,7 @@ TORCH_ROOMS = (
     "precision",
     "optimizers",
     "compression",
+    "convolutions",
     "selection",
     "training",
     "experiment",
@@ -170,7 +171,7 @@ def test_canaries_force_numerics_to_be_raised(tmp_path):
         ],
         tmp_path,
     )
-    assert effml.NUMERICS == 2
+    assert effml.NUMERICS == 3
     assert runs.test_auroc.tolist() == pytest.approx([0.5780, 0.6864, 0.4743], abs=0.02)
 
 
