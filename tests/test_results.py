@@ -215,6 +215,7 @@ def test_the_readme_and_the_command_line_say_what_was_emulated(monkeypatch, tmp_
     )
     told = capsys.readouterr().out
     assert "amp_bf16 (emulated)" in told and "asked for; emulated" in told
+    assert max(map(len, told.splitlines())) <= 100
 
 
 def test_the_cost_of_a_training_that_was_interrupted_is_unknown_not_small(monkeypatch):
