@@ -7,6 +7,7 @@ import pytest
 from effml.__main__ import main
 from effml.machine import ROOT
 from effml.printing import entry, table
+from effml.results import load_runs
 
 
 def test_a_table_fits_and_loses_no_word():
@@ -83,8 +84,6 @@ LONG = "pneumoniamnist_reordered"
         ["data", "list"],
         ["data", "verify", "--dry-run"],
         ["energy"],
-        ["doctor"],
-        ["sweep", "data=nowhere", "model=mobilenetv2_050", "--store", "s"],
     ],
     ids=" ".join,
 )
@@ -93,7 +92,18 @@ def test_other_commands_fit_too(words, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("EFFML_DATA", str(tmp_path))
     for name in (LONG, "malaria_28"):
         (tmp_path / f"{name}.npz").write_bytes(b"")
-    main(words)
+    assert main(words) == 0
     said = capsys.readouterr().out
     assert said and max(map(len, said.splitlines())) <= 100
-    assert words[0] != "sweep" or "phantom-wound" in said  # a reason is whole
+
+
+def test_a_sweep_says_the_whole_reason_of_each_run_that_failed(monkeypatch, capsys):
+    runs = load_runs(ROOT / "results" / "reference").head(3)
+    runs = runs.assign(reason=["because " * 60, "of this", None], precision_emulated=1)
+    monkeypatch.setattr("effml.__main__._swept", lambda *_: runs)
+    monkeypatch.setattr("argparse.Namespace.failed", 1, raising=False)
+    assert main(["sweep", "seed=0,1"]) == 1
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= 100 and "(emulated)" in said
+    assert said.split().count("because") == 60
+    assert f"\n{runs.recipe_id[1]} of this\n" in said

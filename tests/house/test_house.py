@@ -264,3 +264,4 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
     done = subprocess.run(process, capture_output=True, text=True)
     assert done.returncode == 0
     assert "cpu_flags" in done.stdout and "native precision" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 100
