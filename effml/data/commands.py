@@ -65,10 +65,14 @@ def _list(given: argparse.Namespace) -> int:
     for path, name, _, file in sorted(found, key=lambda one: one[1]):
         if file is None:
             source, licence = origin(name)
-            rows.append([name, source.partition(",")[0], None, "", path, licence, "nothing"])
+            rows.append([name, source.partition(",")[0], None, "", path.name, licence, "nothing"])
     print(table(dict(zip([*heads, f"to get, {given.size} px"], zip(*rows)))))
     looked = ", ".join(map(str, folders(given.root)))
-    print(entry("Looked in", f"{looked}. To check the files: python -m effml data verify", 10))
+    print(
+        entry(
+            "Looked in", f"{looked}. Where each lies, and checked: python -m effml data verify", 10
+        )
+    )
     return 0
 
 

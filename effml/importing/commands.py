@@ -10,7 +10,6 @@ from typing import Any
 
 from effml.importing.importer import import_folder
 from effml.importing.words import at_a_shell, dashed, typed
-from effml.printing import entry
 
 _EPILOG = "Write a window that starts below zero with =, as in --window=-600,1500."
 _TOLD = ("positive", "masks", "groups", "dates", "columns", "split", "converted", "duplicates")
@@ -45,11 +44,10 @@ def main(given: argparse.Namespace) -> int:
         plan = "passport" not in report  # a dry run
         told = report if plan else _understood(report)
         told = {name: _text(value) for name, value in told.items() if name == "refused" or value}
-        print("\n".join(entry(name, typed(text), 14) for name, text in told.items()))
+        print("\n".join(f"{name:14}{typed(text)}" for name, text in told.items()))
     if not plan:
         out = Path(given.out)
-        size = f"{out.stat().st_size / 1e6:.1f} MB"
-        print(entry("written", f"{size} in {out}, the report beside it", 14))
+        print(f"{'written':14}{out.stat().st_size / 1e6:.1f} MB in {out}, the report beside it")
         if {"train", "test"} <= report["passport"]["counts"].keys():
             print(f"{'next':14}python -m effml run {shlex.quote(f'data={out}')}")
     return 0
