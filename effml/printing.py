@@ -12,7 +12,14 @@ WIDTH = 100
 
 
 class _Words(TextWrapper):
-    """Breaks at spaces, and in names behind - _ / (but leaves `energy_j` and `CIFAR-10` whole)."""
+    """Breaks at spaces alone."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, break_long_words=False, break_on_hyphens=False)
+
+
+class _Parts(_Words):
+    """Breaks also in names, behind - _ / (but leaves `energy_j` and `CIFAR-10` whole)."""
 
     wordsep_simple_re = re.compile(r"(\s+|(?<=\w[_/-])(?=\w{3}))")
 
@@ -37,36 +44,52 @@ def table(columns: Mapping[str, Iterable[Any]], under: Sequence[str] = ()) -> st
     values = [list(column) for column in columns.values()]
     numbers = [all(isinstance(value, Real | None) for value in column) for column in values]
     cells = [[_cell(x, right) for x in column] for column, right in zip(values, numbers)]
-    widths, gap = _widths(list(columns), cells, numbers)
-    lines, last = [], ""
-    for row, above in zip_longest([[*columns], *zip(*cells)], ["", *under], fillvalue=""):
-        if above != last:
-            lines.append(above)
+    for words, gap in ((_Words, 2), (_Parts, 2), (_Parts, 1)):  # names are broken where they must
+        widths = _widths([*columns], cells, numbers, words, gap)
+        if sum(widths) + gap * (len(widths) - 1) <= WIDTH:
+            break
+    lines, last = _lines([*columns], widths, numbers, _Parts, gap), ""
+    for row, above in zip_longest(zip(*cells), under):
+        lines += [above] if above and above != last else []
         last = above
-        for line in zip_longest(*map(_parts, row, widths), fillvalue=""):
-            fields = zip(line, numbers, widths)
-            placed = (f"{text:{'>' if right else '<'}{width}}" for text, right, width in fields)
-            lines.append((" " * gap).join(placed).rstrip())
+        lines += _lines(row, widths, numbers, words, gap)
     return "\n".join(lines)
 
 
-def _widths(heads: list[str], cells: list[list[str]], numbers: list[bool]) -> tuple[list[int], int]:
-    """Of each column, and the gap between them. Where not all fits, the column gives way that is
-    widest for what it holds; numbers are never broken."""
+def _lines(
+    row: Sequence[str], widths: list[int], numbers: list[bool], words: type[_Words], gap: int
+) -> list[str]:
+    """The lines of a row; each of its cells may take several."""
+    parts, lines = (words(width).wrap(cell) for cell, width in zip(row, widths)), []
+    for line in zip_longest(*parts, fillvalue=""):
+        fields = zip(line, numbers, widths)
+        placed = (f"{text:{'>' if right else '<'}{width}}" for text, right, width in fields)
+        lines.append((" " * gap).join(placed).rstrip())
+    return lines
+
+
+def _widths(
+    heads: list[str],
+    cells: list[list[str]],
+    numbers: list[bool],
+    words: type[_Words],
+    gap: int,
+) -> list[int]:
+    """Of each column. Where not all fits, the column gives way that is widest for what it holds;
+    numbers are never broken."""
     least, widths = [], []
     for head, column, number in zip(heads, cells, numbers):
-        longest = max(map(len, column), default=0)
-        part = longest if number else max(map(_longest_part, column), default=0)
-        least.append(max(_longest_part(head), part))
-        widths.append(max(_longest_part(head), longest))
+        head, longest = _longest(head, _Parts), max(map(len, column), default=0)
+        part = longest if number else max((_longest(cell, words) for cell in column), default=0)
+        least.append(max(head, part))
+        widths.append(max(head, longest))
     letters = [sum(map(len, column)) for column in cells]
-    gap = 2 if sum(least) + 2 * (len(least) - 1) <= WIDTH else 1
     while sum(widths) + gap * (len(widths) - 1) > WIDTH:
         wide = [i for i, width in enumerate(widths) if width > least[i]]
         if not wide:
             break
         widths[min(wide, key=lambda i: letters[i] / widths[i] ** 2)] -= 1
-    return widths, gap
+    return widths
 
 
 def _cell(value: Any, number: bool) -> str:
@@ -79,9 +102,5 @@ def _cell(value: Any, number: bool) -> str:
     return f"{value:.0f}" if abs(value) >= 100 or value.is_integer() else f"{value:.3g}"
 
 
-def _parts(text: str, width: int) -> list[str]:
-    return _Words(width, break_long_words=False, break_on_hyphens=False).wrap(text) or [""]
-
-
-def _longest_part(text: str) -> int:
-    return max(map(len, _parts(text, 1)))
+def _longest(text: str, words: type[_Words]) -> int:
+    return max(map(len, words(1).wrap(text)), default=0)

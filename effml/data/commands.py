@@ -59,20 +59,18 @@ def _list(given: argparse.Namespace) -> int:
             if all((name, size, Path(file.path).name) in here for file in files):
                 whole.append(size)
         if given.size in one.files:
-            get = "nothing" if given.size in whole else megabytes(one.files[given.size])
+            most = megabytes(one.files[given.size]).removeprefix("at most ")
+            get = "nothing" if given.size in whole else most
         sizes, at_hand = (" ".join(map(str, some)) for some in (one.files, whole))
         rows.append([name, one.shows, one.images, sizes, at_hand or "no", one.licence, get])
-    for path, name, _, file in sorted(found, key=lambda one: one[1]):
+    for _, name, _, file in sorted(found, key=lambda one: one[1]):
         if file is None:
             source, licence = origin(name)
-            rows.append([name, source.partition(",")[0], None, "", path.name, licence, "nothing"])
-    print(table(dict(zip([*heads, f"to get, {given.size} px"], zip(*rows)))))
+            rows.append([name, source.partition(",")[0], None, "", "yes", licence, "nothing"])
+    print(table(dict(zip([*heads, f"at most to get, {given.size} px"], zip(*rows)))))
     looked = ", ".join(map(str, folders(given.root)))
-    print(
-        entry(
-            "Looked in", f"{looked}. Where each lies, and checked: python -m effml data verify", 10
-        )
-    )
+    print(entry("Looked in", looked, 10))
+    print("Where each file lies, and whether it is whole: python -m effml data verify")
     return 0
 
 
