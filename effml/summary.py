@@ -139,7 +139,10 @@ def _computed(row: dict[str, Any]) -> str:
     emulated = " (emulated)" if row.get("precision_emulated") == 1 else ""
     threads, machine = _count(row, "threads_used"), row.get("device_name", row.get("device"))
     told = f"in {row['precision_used']}{emulated}, {row.get('precision_why', 'unknown why')};"
-    return f"{told} {threads} threads of {machine}, torch {row.get('torch', 'unknown')}"
+    told += f" {threads} threads of {machine}, torch {row.get('torch', 'unknown')}"
+    ways = [pair.partition("=")[2] for pair in row.get("convolutions_used", "library").split()]
+    ours, all_ = sum("p" in way for way in ways), sum(map(bool, ways))
+    return told + (f"; {ours} of {all_} convolution shapes by effml's algorithms" if all_ else "")
 
 
 def _next(row: dict[str, Any], store: str) -> str:

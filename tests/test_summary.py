@@ -176,3 +176,13 @@ def test_amounts_have_three_digits_and_a_prefix():
         (0.0, "0 s"),
     ):
         assert told(record(train_seconds=seconds))["training"].startswith(f"{words}, ")
+
+
+def test_the_convolutions_are_counted():
+    for used, words in (
+        ("a=ppp b=lll c?=p d=llp", "; 3 of 4 convolution shapes by effml's algorithms"),
+        ("library", ""),
+        (None, ""),
+    ):
+        computed = told(record(convolutions_used=used))["computed"]
+        assert computed == told(record())["computed"] + words
