@@ -38,6 +38,7 @@ _ROOMS = {
     "save_compressed": "compression",
     "load_compressed": "compression",
     "compare": "comparison",
+    "fast_convolutions": "convolutions",
     "OPTIMIZERS": "optimizers",
     "make_optimizer": "optimizers",
     "PRECISIONS": "precision",

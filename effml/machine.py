@@ -1,6 +1,7 @@
 """What this machine is and may do: the torchvision cure, the network, memory, the CPU, provenance.
 Nothing here runs at import."""
 
+import hashlib
 import importlib
 import os
 import platform
@@ -168,6 +169,14 @@ def provenance() -> dict[str, str | None]:
         "effml": effml.__version__,
         "git_commit": git_commit(),
     }
+
+
+def cache_file(name: str, *depends: str) -> Path:
+    """A JSON file in `EFFML_CACHE`, else ~/.cache/effml, for what was measured once under what it
+    `depends` on. A copy of the folder on another machine is of no use, and does no harm."""
+    folder = Path(os.environ.get("EFFML_CACHE") or "~/.cache/effml").expanduser()
+    digest = hashlib.sha256(" ".join(depends).encode()).hexdigest()[:12]
+    return folder / f"{name}-{digest}.json"
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """Number formats of training and inference: what is asked, what this machine can do, and why."""
 
-import hashlib
 import json
 import os
 import time
@@ -8,7 +7,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -168,9 +166,8 @@ def probe(device: str = "cpu") -> float | None:
     2 s); None where other programs took more than a tenth of the CPU. Remembered by CPU flags (GPU
     name), torch version and threads in `EFFML_CACHE`, else ~/.cache/effml."""
     where = torch.cuda.get_device_name() if device == "cuda" else " ".join(cpu())
-    key = f"{where} {torch.__version__} {torch.get_num_threads()}".encode()
-    folder = Path(os.environ.get("EFFML_CACHE") or "~/.cache/effml").expanduser()
-    file = folder / f"probe-{device}-{hashlib.sha256(key).hexdigest()[:12]}.json"
+    threads = str(torch.get_num_threads())
+    file = machine.cache_file(f"probe-{device}", where, torch.__version__, threads)
     with suppress(OSError, ValueError, TypeError):
         return float(json.loads(file.read_text()))
     with measure() as cost:
@@ -179,7 +176,7 @@ def probe(device: str = "cpu") -> float | None:
         return None
     gain = seconds["fp32"] / seconds["amp_bf16"]
     with suppress(OSError):  # nowhere to remember it
-        folder.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(round(gain, 3)))
     return gain
 

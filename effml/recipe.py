@@ -17,7 +17,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any, Self
 
-NUMERICS = 2
+NUMERICS = 3
 """Raised by hand when a change of effml may change results: older runs are then done again."""
 
 FORMER_NAMES = {"features": "scores", "keep_unit": "budget"}
@@ -141,6 +141,13 @@ AUGMENTATIONS = Menu("training.augmentation.AUGMENTATIONS")
 CLASS_WEIGHTS = Menu("training.losses.CLASS_WEIGHTS")
 OPTIMIZERS = Menu("optimizers.OPTIMIZERS")
 PRECISIONS = Menu("precision.PRECISIONS", ("auto",))
+CONVOLUTIONS = Range(
+    "auto (the fastest for each shape), library (torch's), or a record's convolutions_used",
+    lambda text: (
+        text in ("auto", "library")
+        or all(re.fullmatch(r"\S+=[lp]+", pair) for pair in text.split())
+    ),
+)
 
 
 def field(default: Any, meaning: str, values: Any = None) -> Any:
@@ -188,6 +195,7 @@ class Recipe:
     teacher_share: float = field(0.9, "share of the loss that is the teacher's", SHARE)
     optimizer: str = field("adamw", "what takes the steps", OPTIMIZERS)
     precision: str = field("fp32", "number format; auto: fp32 or amp_bf16, the faster", PRECISIONS)
+    convolutions: str = field("auto", "algorithms of training, last bits differ", CONVOLUTIONS)
     activation_bits: int = field(32, "bits of the activations (32 alone is built yet)", BITS)
     gradient_bits: int = field(32, "bits of the gradients (32 alone is built yet)", BITS)
     bit_schedule: str = field("constant", "how bits change during training (not built yet)")
@@ -451,6 +459,7 @@ COLUMNS: dict[str, str] = {
     "device": "cpu or cuda",
     "precision_used": "what really ran",
     "precision_why": "why it was used",
+    "convolutions_used": "the algorithm of each shape in training, see effml.fast_convolutions",
     "precision_emulated": "1 if this hardware emulates it: time and energy then show no saving",
     "threads_used": "CPU threads",
     "device_name": "CPU or GPU model",

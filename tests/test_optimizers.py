@@ -290,3 +290,31 @@ def test_what_an_optimizer_cannot_use_is_said(parameters, rate, words):
     for name in ("adam8bit", "adamw"):
         with pytest.raises(ValueError, match=words):
             make_optimizer(name, parameters or [torch.nn.Parameter(torch.ones(4))], rate)
+
+
+def test_adamw_is_torchs_fused_one_to_the_bit_and_copies_no_gradient_that_lies_channels_last():
+    last = torch.channels_last
+    pairs = []
+    for make in (make_optimizer, None):
+        parameters = tensors(
+            sizes=((8, 16, 3, 3), (8, 16, 3, 3), (8, 16, 1, 1), (5000,), (8, 1, 3, 3))
+        )
+        parameters[0].data = parameters[0].data.to(memory_format=last)
+        parameters[2].data = parameters[2].data.to(memory_format=last)
+        fused = torch.optim.AdamW(parameters, lr=1e-3, fused=True)
+        pairs.append((make("adamw", parameters, 1e-3) if make else fused, parameters))
+    draws = [torch.Generator().manual_seed(1) for _ in pairs]
+    for step in range(4):
+        for draw, (optimizer, parameters) in zip(draws, pairs):
+            for p in parameters[: 3 + step]:  # the last ones begin later
+                p.grad = torch.empty_like(p).copy_(torch.randn(p.shape, generator=draw))
+            optimizer.step()
+    (ours, mine), (torchs, theirs) = pairs
+    for a, b in zip(mine, theirs):
+        assert torch.equal(a, b) and a.stride() == b.stride()
+        for name, value in torchs.state[b].items():
+            assert torch.equal(ours.state[a][name], value)
+            assert ours.state[a][name].stride() == value.stride()
+    with torch.profiler.profile() as seen:
+        ours.step()
+    assert not [event.name for event in seen.events() if event.name == "aten::clone"]

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from effml.convolutions import text
 from effml.experiment.prepare import Prepared
 from effml.metering import measure
 from effml.recipe import Record
@@ -19,6 +20,7 @@ def fit(ready: Prepared, record: Record, store: Path | None) -> History:
     known = cost.others_cpu == cost.others_cpu
     record.update(
         {f"{name}_dtype": dtype for name, dtype in history.dtypes.items()},
+        convolutions_used=text(ready.convolutions | history.convolutions),
         best_epoch=history.best_epoch,
         epochs_run=len(history.train_loss),
         resumed_epoch=history.resumed_epoch,

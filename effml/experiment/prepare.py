@@ -32,7 +32,7 @@ NOT_BUILT = ("activation_bits", "gradient_bits", "bit_schedule", "runtime")
 @dataclass(kw_only=True)
 class Prepared:
     """What training needs: `recipe` with the precision that is used, `steps` of compression of an
-    earlier run, `reports` of this one."""
+    earlier run, `reports` of this one, `convolutions` of the proxy."""
 
     recipe: Recipe
     data: Dataset
@@ -42,6 +42,7 @@ class Prepared:
     steps: list[dict[str, Any]] = field(default_factory=list)
     reports: list[Report] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    convolutions: dict[str, str] = field(default_factory=dict)
 
 
 def settle(recipe: Recipe, record: Record, device: str) -> None:
@@ -81,9 +82,9 @@ def prepare(recipe: Recipe, record: Record, store: Path | None, own: nn.Module |
         passport = data.passport
         record.update(data_sha256=passport["sha256"], data_phantom=int(passport["phantom"]))
         check_data(data, recipe)
-        notes, chosen = [passport.get("labels")], None
+        notes, chosen, convolutions = [passport.get("labels")], None, {}
         if recipe.selection != "none":
-            chosen = select_images(data, recipe, device=record.device)
+            chosen, convolutions = select_images(data, recipe, device=record.device)
             whole, data = data, data.only(chosen)
             notes += lost_classes(whole, data)
         weights, _ = ancestor(recipe.weights, store)
@@ -108,6 +109,7 @@ def prepare(recipe: Recipe, record: Record, store: Path | None, own: nn.Module |
         chosen=chosen,
         steps=steps,
         reports=reports,
+        convolutions=convolutions,
         notes=notes + [note for report in reports for note in report.notes],
     )
 

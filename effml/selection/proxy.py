@@ -1,6 +1,6 @@
 """Small models that select images on behalf of the model to be trained, or raw pixels instead."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -17,15 +17,19 @@ EPOCHS = 5  # of a proxy whose recipe does not say
 @dataclass(kw_only=True)
 class ProxyView:
     """`features` (N, D); `predictions`, the proxy's probabilities after each epoch, (N, E, K), or
-    None."""
+    None; `convolutions` of its training (see History)."""
 
     features: Tensor
     predictions: Tensor | None = None
+    convolutions: dict[str, str] = field(default_factory=dict)
 
 
-def select_images(data: Dataset, recipe: Recipe, *, device: str = "cpu") -> Tensor:
-    """Indices of the training images that the recipe keeps, in the order picked; a proxy computes
-    on `device`. ValueError for what does not fit together."""
+def select_images(
+    data: Dataset, recipe: Recipe, *, device: str = "cpu"
+) -> tuple[Tensor, dict[str, str]]:
+    """Indices of the training images that the recipe keeps, in the order picked, and the
+    convolutions of a proxy, which computes on `device`. ValueError for what does not fit
+    together."""
     selector = get_selector(recipe.selection)
     needs = hasattr(selector, "needs_scores")
     features = getattr(selector, "needs_features", True)
@@ -40,7 +44,8 @@ def select_images(data: Dataset, recipe: Recipe, *, device: str = "cpu") -> Tens
     seen = view(data, recipe, device=device, **what)
     k = max(1, round(recipe.train_fraction * len(data.train)))
     scores = seen.predictions if needs else None
-    return selector(seen.features, data.train.labels, k, seed=recipe.seed, scores=scores)
+    chosen = selector(seen.features, data.train.labels, k, seed=recipe.seed, scores=scores)
+    return chosen, seen.convolutions
 
 
 def view(
@@ -64,18 +69,21 @@ def view(
     if linear:
         check_linear(model, normalize(images[:1]))
     history: list[Tensor] = []
+    convolutions: dict[str, str] = {}
 
     def note() -> None:
         found = predict(model, data.train, task=data.task, precision=recipe.precision)
         history.append(torch.from_numpy(found))
 
     if epochs:
-        shared = ("precision", "batch_size", "learning_rate", "seed")
+        shared = ("precision", "convolutions", "batch_size", "learning_rate", "seed")
         asked = {field: getattr(recipe, field) for field in shared}
         asked = Recipe(model=name, epochs=epochs, **asked)
-        train(model, data, recipe=asked, after_epoch=note if predictions else None)
+        told = train(model, data, recipe=asked, after_epoch=note if predictions else None)
+        convolutions = told.convolutions
     features = images.flatten(1)
     if embedding and recipe.features != "pixels":
         parts = (slice(start, start + 512) for start in range(0, len(images), 512))
         features = embed(model, map(data.train.take, parts))
-    return ProxyView(features=features, predictions=torch.stack(history, 1) if history else None)
+    seen = torch.stack(history, 1) if history else None
+    return ProxyView(features=features, predictions=seen, convolutions=convolutions)

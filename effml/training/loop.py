@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from effml.convolutions import fast_convolutions
 from effml.data import Dataset
 from effml.machine import seeded
 from effml.optimizers import make_optimizer, state_report
@@ -133,18 +134,19 @@ class Training:
     def run(self, checkpoint: Checkpoint, after_step: OnStep, after_epoch: OnEpoch) -> History:
         """All epochs, from that of the checkpoint on; the model is left with its best weights."""
         recipe, history, model = self.recipe, self.history, self.model
-        zeros = zero_weights(model)
-        for epoch in range(checkpoint.resume() + 1, recipe.epochs + 1):
-            history.train_loss.append(self.epoch(epoch, after_step))
-            if after_epoch:
-                after_epoch()
-            if self.stopping.better(self.validate()):
-                history.best_epoch = epoch
-                checkpoint.best = {name: t.clone() for name, t in model.state_dict().items()}
-            if self.stopping.enough():
-                history.notes += _why(epoch, recipe, history.val_score)
-                break
-            checkpoint.save(epoch)
+        zeros, first = zero_weights(model), checkpoint.resume() + 1
+        with fast_convolutions(model, recipe.convolutions, history.convolutions):
+            for epoch in range(first, recipe.epochs + 1):
+                history.train_loss.append(self.epoch(epoch, after_step))
+                if after_epoch:
+                    after_epoch()
+                if self.stopping.better(self.validate()):
+                    history.best_epoch = epoch
+                    checkpoint.best = {n: t.clone() for n, t in model.state_dict().items()}
+                if self.stopping.enough():
+                    history.notes += _why(epoch, recipe, history.val_score)
+                    break
+                checkpoint.save(epoch)
         if not recipe.epochs:
             self.validate("Nothing was trained: the weights themselves are at fault.")
         elif not history.steps:

@@ -157,4 +157,4 @@ def test_a_proxy_gives_embeddings_in_every_precision(precision):
         train_fraction=0.1,
         precision=precision,
     )
-    assert len(set(select(dots(), recipe).tolist())) == 14
+    assert len(set(select(dots(), recipe)[0].tolist())) == 14

@@ -11,7 +11,7 @@ from effml.data import Dataset, Split, normalize
 from effml.models import build_model, embed
 from effml.precision import Arithmetic
 from effml.selection import SELECTORS, proxy
-from effml.training import loop, train
+from effml.training import History, loop, train
 from effml.training.sampling import Importance
 from test_training import dots
 
@@ -45,9 +45,12 @@ def test_steps_that_the_loss_scale_skips_end_no_run(monkeypatch, optimizer):
 
 def test_a_proxy_trains_on_the_device_of_the_run(monkeypatch):
     seen = []
-    monkeypatch.setattr(
-        proxy, "train", lambda model, data, **_: seen.append(next(model.parameters()).device.type)
-    )
+
+    def device_of(model, data, **_):
+        seen.append(next(model.parameters()).device.type)
+        return History()
+
+    monkeypatch.setattr(proxy, "train", device_of)
     recipe = Recipe(selection="kmeans", features="pixels", proxy="mlp@1", train_fraction=0.1)
     for device in ("meta", "cpu"):
         proxy.select_images(dots(), recipe, device=device)
@@ -55,7 +58,7 @@ def test_a_proxy_trains_on_the_device_of_the_run(monkeypatch):
     asked = []
     monkeypatch.setattr(
         "effml.experiment.prepare.select_images",
-        lambda data, recipe, **others: asked.append(others) or torch.arange(64),
+        lambda data, recipe, **others: asked.append(others) or (torch.arange(64), {}),
     )
     record = run(Recipe(model="mlp", epochs=0, selection="random", train_fraction=0.1))
     assert asked == [{"device": record.device}] and record.train_n == 64
@@ -89,9 +92,12 @@ def test_a_selection_sees_what_it_goes_by(monkeypatch, selection, embedding, pre
 @pytest.mark.parametrize("how, epochs", [("", [5]), ("@2", [2]), ("@0", [])])
 def test_a_proxy_is_trained_for_what_its_name_says(monkeypatch, how, epochs):
     seen = []
-    monkeypatch.setattr(
-        proxy, "train", lambda *_, recipe, **more: seen.append((recipe, more["after_epoch"]))
-    )
+
+    def asked_for(*_, recipe, after_epoch):
+        seen.append((recipe, after_epoch))
+        return History()
+
+    monkeypatch.setattr(proxy, "train", asked_for)
     fields = {"batch_size": 8, "learning_rate": 0.5, "seed": 3, "precision": "bf16"}
     chosen = {"selection": "kmeans", "train_fraction": 0.1, "proxy": f"mlp{how}"}
     proxy.view(dots(), Recipe(**chosen, **fields), predictions=False)
@@ -122,9 +128,8 @@ def test_a_selection_begins_at_the_seed_of_the_recipe_and_keeps_its_fraction():
     data = dots()
     pixels, labels = data.train.images.flatten(1), data.train.labels
     for seed, fraction, k in ((3, 0.1, 14), (4, 0.5, 72), (5, 0.001, 1)):
-        kept = proxy.select_images(
-            data, Recipe(selection="random", train_fraction=fraction, seed=seed)
-        )
+        asked = Recipe(selection="random", train_fraction=fraction, seed=seed)
+        kept, _ = proxy.select_images(data, asked)
         assert torch.equal(kept, SELECTORS["random"](pixels, labels, k, seed=seed))
 
 
