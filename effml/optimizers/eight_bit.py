@@ -7,12 +7,14 @@ a time. The paper's codes are looked up in a table; arithmetic ones are several 
   mantissa, counted from `base`: uint8, steps of 6 to 12 %, down to 2**-32 of the largest v of the
   block. v changes by 0.1 % a step, so the point of rounding moves from step to step: on average v
   is right.
-- m, the mean of gradients, is seldom more than a few sqrt(v). Its code is m / root(v) / `scale`:
-  int8, linear, the largest of the block at 127, so that the step m / sqrt(v) is kept to 0.4 %. The
-  root is rough (half the bits of a float), but widening multiplies by what narrowing divided by.
+- m, the mean of gradients, is seldom more than a few sqrt(v). Its code is m / root(v), linear in
+  256 steps from the smallest to the largest of the block, so that the step m / sqrt(v) is kept to
+  0.4 %. The root is rough (half the bits of a float), but widening multiplies by what narrowing
+  divided by. torch packs and unpacks such rows, code and scale together, for embedding tables.
 """
 
-import functools
+import itertools
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -28,12 +30,15 @@ CHUNK = 2**19
 _SHIFT = 20  # bits of mantissa that v goes without
 _SPAN = 255 << _SHIFT  # between the smallest and the largest v of a block, in float32 bits
 _TINY = 0x0DA24260  # 1e-30 in float32 bits: v is never less. Its root, 1e-15, vanishes beside eps
-_PARTS = "exp_avg", "exp_avg_sq", "scale", "base"
-_Tensors = list[Tensor]
+_PARTS = "exp_avg", "exp_avg_sq", "base"
+_pack = torch.ops.quantized.embedding_bag_byte_prepack.default
+_unpack = torch.ops.quantized.embedding_bag_byte_unpack.default
+
+_Row = tuple[Tensor, Tensor, dict[str, Any]]  # a parameter, its gradient, its state
 
 
 class Adam8bit(torch.optim.Optimizer):
-    """AdamW, and with `weight_decay` 0 Adam, in 2.03 bytes of state per parameter; 8 in tensors of
+    """AdamW, and with `weight_decay` 0 Adam, in 2.05 bytes of state per parameter; 8 in tensors of
     fewer than SMALLEST. Gradients more than 65 536 times smaller than the largest of their block
     move their weights less than in Adam. The arithmetic is float32, whatever the parameters are. A
     saved state continues exactly. ValueError for sparse gradients and complex parameters."""
@@ -57,10 +62,15 @@ class Adam8bit(torch.optim.Optimizer):
                 loss = closure()
         for group in self.param_groups:
             ready = [p for p in group["params"] if p.grad is not None]
+            fresh = {p: _start(p) for p in ready if not self.state[p]}
+            self.state |= fresh
+            _lay_side_by_side(fresh.values())
+            alike = defaultdict(list)
             for p in ready:
-                self.state[p] = self.state[p] or _start(p)
-            for device in {p.device for p in ready}:
-                _step([(p, self.state[p]) for p in ready if p.device == device], group)
+                self.state[p]["step"] += 1
+                alike[p.device, self.state[p]["step"]].append((p, self.state[p]))
+            for pairs in alike.values():
+                _step(pairs, group)
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -70,46 +80,88 @@ class Adam8bit(torch.optim.Optimizer):
         for number, p in zip(numbers, (p for group in self.param_groups for p in group["params"])):
             if saved := state_dict["state"].get(number):
                 self.state[p] |= {n: saved[n].to(p.device, copy=True) for n in _PARTS if n in saved}
+        _lay_side_by_side(self.state.values())
 
 
 def _start(p: Tensor) -> dict[str, Any]:
     """Zero moments in the order (`layout`, strides) in which the values of `p` lie in memory."""
     if p.grad.is_sparse or p.is_complex():
         raise ValueError("8-bit Adam takes no complex parameters and needs sparse=False.")
-    n, rows, device = p.numel(), -(-p.numel() // BLOCK), p.device
-    codes = (torch.float32,) * 2 if n < SMALLEST else (torch.int8, torch.uint8)
-    state = {"step": torch.zeros((), device=device), "layout": torch.empty_like(p).stride()}
-    for name, dtype in zip(_PARTS, codes):
-        state[name] = torch.zeros(n, dtype=dtype, device=device)
-    if n >= SMALLEST:
-        state["scale"] = torch.zeros(rows, 1, device=device)
-        state["base"] = torch.full((rows, 1), _TINY, dtype=torch.int32, device=device)
+    n, rows = p.numel(), -(-p.numel() // BLOCK)
+    state: dict[str, Any] = {"step": 0, "layout": torch.empty_like(p).stride()}
+    if n < SMALLEST:
+        return state | {name: torch.zeros(n, device=p.device) for name in _PARTS[:2]}
+    state["exp_avg"] = _pack(torch.zeros(rows, BLOCK, device=p.device))
+    state["exp_avg_sq"] = torch.zeros(rows, BLOCK, dtype=torch.uint8, device=p.device)
+    state["base"] = torch.full((rows, 1), _TINY, dtype=torch.int32, device=p.device)
     return state
 
 
+def _lay_side_by_side(states: Iterable[dict[str, Any]]) -> None:
+    """The codes of all in one tensor, of which each state keeps its rows: one operation for all."""
+    alike = defaultdict(list)
+    for state in states:
+        if "base" in state:
+            alike[state["base"].device].append(state)
+    for name, group in itertools.product(_PARTS, alike.values()):
+        parts = [state[name] for state in group]
+        for state, part in zip(group, torch.cat(parts).split([len(part) for part in parts])):
+            state[name] = part
+
+
 def _step(pairs: list[tuple[Tensor, dict[str, Any]]], group: dict[str, Any]) -> None:
-    """One step of these parameters, each with its state, all on one device."""
+    """One step of these parameters, each with its state: on one device, all as old."""
+    device, age = pairs[0][0].device, pairs[0][1]["step"]
     given = {name: group[name] for name in ("lr", "weight_decay", "eps")}
     given |= zip(("beta1", "beta2"), group["betas"])
-    kernel = functools.partial(torch._fused_adamw_, **given, amsgrad=False, maximize=False)
-    torch._foreach_add_([state["step"] for _, state in pairs], 1)
-    work = torch.empty(3, CHUNK, device=pairs[0][0].device)
-    plain, coded = [], []
-    for p, state in pairs:
-        new, grad = _laid(p, state["layout"]), _laid(p.grad, state["layout"])
-        row = [t.as_strided((p.numel(),), (1,)) for t in (new, grad)]
-        row += [state[name] for name in _PARTS if name in state]
-        (coded if "scale" in state else plain).append((row, state["step"], p, new))
+    now = torch.tensor(float(age), device=device)
+
+    def adam(params: Any, grads: Any, m: Any, v: Any) -> None:
+        ages = [now] * len(params)
+        torch._fused_adamw_(params, grads, m, v, [], ages, **given, amsgrad=False, maximize=False)
+
+    laid = [(_laid(p, s["layout"]), _laid(p.grad, s["layout"]), s) for p, s in pairs]
+    plain = [(p, g, s["exp_avg"], s["exp_avg_sq"]) for p, g, s in laid if "base" not in s]
     if plain:
-        kernel(*map(list, zip(*[row for row, *_ in plain])), [], [step for _, step, *_ in plain])
-    chunks = _chunks([(row, step) for row, step, *_ in coded])
-    for params, grads, m, v, scale, base, steps in chunks:
-        wide = _widen(m, v, scale, base, work)
-        kernel(params, grads, *wide, [], steps)
-        _narrow(m, v, scale, base, wide, work, _dither(int(steps[0])))
-    for _, _, p, new in plain + coded:
+        adam(*zip(*plain))
+    for run in _runs([row for row in laid if "base" in row[2]]):
+        _advance(run, adam, _dither(age))
+    for (p, _), (new, *_) in zip(pairs, laid):
         if new is not p:
             p.copy_(new)
+
+
+def _runs(rows: list[_Row]) -> list[list[_Row]]:
+    """Those whose codes lie side by side, together."""
+    runs: list[list[_Row]] = []
+    for row in rows:
+        pairs = [(runs[-1][-1][2][name], row[2][name]) for name in _PARTS] if runs else []
+        if pairs and all(a.data_ptr() + a.nbytes == b.data_ptr() for a, b in pairs):
+            runs[-1].append(row)
+        else:
+            runs.append([row])
+    return runs
+
+
+def _advance(run: list[_Row], adam: Callable[..., None], dither: int) -> None:
+    """One step of parameters whose codes lie side by side."""
+    params, grads, states = zip(*run)
+    n = sum(len(state["base"]) for state in states)
+    codes = [states[0][name] for name in _PARTS]
+    codes = [part.as_strided((n, part.shape[1]), part.stride()) for part in codes]
+    work = torch.empty(2, min(CHUNK // BLOCK, n), BLOCK, device=params[0].device)
+    start = 0
+    for pieces, gradients, sizes in _chunks(zip(params, grads)):
+        rows = slice(start, start + sum(sizes) // BLOCK)
+        start = rows.stop
+        m, v, base = (part[rows] for part in codes)
+        second, root = work[:, : len(m)]
+        first = _widen(m, v, base, second, root)
+        wide = [moment.view(-1).split(sizes) for moment in (first, second)]
+        if any(sizes[1::2]):
+            torch._foreach_zero_(wide[0][1::2])  # what fills up a last block stays 0
+        adam(pieces, gradients, *(parts[::2] for parts in wide))
+        _narrow(m, v, base, first, second, root, dither)
 
 
 def _laid(t: Tensor, layout: tuple[int, ...]) -> Tensor:
@@ -119,22 +171,26 @@ def _laid(t: Tensor, layout: tuple[int, ...]) -> Tensor:
     return torch.empty_strided(t.shape, layout, dtype=torch.float32, device=t.device).copy_(t)
 
 
-def _chunks(rows: list[tuple[_Tensors, Tensor]]) -> Iterator[tuple[_Tensors, ...]]:
-    """Whole tensors or pieces of them, each beginning a block, as many as fill a chunk."""
-    pieces, room = [], CHUNK
-    for row, step in rows:
-        start, n = 0, row[0].numel()
-        while start < n:
-            stop = min(n, start + room)
-            blocks = slice(start // BLOCK, -(-stop // BLOCK))
-            pieces.append([t[start:stop] for t in row[:4]] + [t[blocks] for t in row[4:]] + [step])
-            room -= BLOCK * (blocks.stop - blocks.start)
-            start = stop
+def _chunks(pairs: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Any, Any, list[int]]]:
+    """Parameters and gradients, whole or in pieces that begin a block, as many as fill a chunk. And
+    how many values each piece has, and its last block lacks, in turn."""
+    pieces, sizes, room = [], [], CHUNK
+    for pair in pairs:
+        while pair:
+            n, rest = pair[0].numel(), None
+            if n > room:
+                flat = [t.as_strided((n,), (1,)) for t in pair]
+                pair, rest = [t[:room] for t in flat], [t[room:] for t in flat]
+                n = room
+            pieces.append(pair)
+            sizes += n, -n % BLOCK
+            room -= n + sizes[-1]
             if not room:
-                yield tuple(map(list, zip(*pieces)))
-                pieces, room = [], CHUNK
+                yield *zip(*pieces), sizes
+                pieces, sizes, room = [], [], CHUNK
+            pair = rest
     if pieces:
-        yield tuple(map(list, zip(*pieces)))
+        yield *zip(*pieces), sizes
 
 
 def _dither(step: int) -> int:
@@ -143,46 +199,22 @@ def _dither(step: int) -> int:
     return step * 648055 & (1 << _SHIFT) - 1
 
 
-def _widen(
-    m: _Tensors, v: _Tensors, scale: _Tensors, base: _Tensors, work: Tensor
-) -> tuple[_Tensors, _Tensors]:
-    """The moments in float32, as views of `work`, in which each tensor begins a block."""
-    pairs = [(len(code), BLOCK * len(rows) - len(code)) for code, rows in zip(m, scale)]
-    sizes = [size for pair in pairs for size in pair]
-    if any(sizes[1::2]):
-        work[:2, : sum(sizes)].zero_()  # what fills up a last block must not count in its scale
-    wide = tuple(list(row.split(sizes)[::2]) for row in work[:2, : sum(sizes)])
-    torch._foreach_copy_(wide[0], m)
-    torch._foreach_copy_([x.view(torch.int32) for x in wide[1]], v)
-    first, second, root = work[:, : sum(sizes)].view(3, -1, BLOCK)
+def _widen(m: Tensor, v: Tensor, base: Tensor, second: Tensor, root: Tensor) -> Tensor:
+    """The moments in float32, a block a row: v in `second`, m as it returns. `root` is lent."""
     bits = second.view(torch.int32)
-    torch.add(torch.cat(base), bits, alpha=1 << _SHIFT, out=bits)
+    bits.copy_(v)
+    torch.add(base, bits, alpha=1 << _SHIFT, out=bits)
     torch.bitwise_right_shift(bits, 1, out=root.view(torch.int32))
-    first.mul_(torch.cat(scale)).mul_(root)
-    return wide
+    return _unpack(m).mul_(root)
 
 
 def _narrow(
-    m: _Tensors,
-    v: _Tensors,
-    scale: _Tensors,
-    base: _Tensors,
-    wide: tuple[_Tensors, _Tensors],
-    work: Tensor,
-    dither: int,
+    m: Tensor, v: Tensor, base: Tensor, first: Tensor, second: Tensor, root: Tensor, dither: int
 ) -> None:
-    """The codes of `wide`, which lies in `work`, into the first four."""
-    lengths = [len(rows) for rows in scale]
-    first, second, root = work[:, : BLOCK * sum(lengths)].view(3, -1, BLOCK)
+    """The codes, in `m`, `v` and `base`, of the moments `first` and `second`, a block a row."""
     bits = second.view(torch.int32)
     torch.bitwise_right_shift(bits, 1, out=root.view(torch.int32))
-    first.div_(root)
-    units = torch.maximum(first.amax(1, keepdim=True), -first.amin(1, keepdim=True))
-    units.div_(127).clamp_(min=1e-30)
-    first.mul_(units.reciprocal()).round_()
-    floors = second.amax(1, keepdim=True).view(torch.int32).sub_(_SPAN).clamp_(min=_TINY)
-    bits.sub_(floors - dither).bitwise_right_shift_(_SHIFT).clamp_(min=0)
-    torch._foreach_copy_(m, wide[0])
-    torch._foreach_copy_(v, [x.view(torch.int32) for x in wide[1]])
-    torch._foreach_copy_(scale, list(units.split(lengths)))
-    torch._foreach_copy_(base, list(floors.split(lengths)))
+    m.copy_(_pack(first.div_(root)))
+    torch.amax(bits, 1, keepdim=True, out=base)
+    base.sub_(_SPAN).clamp_(min=_TINY)
+    v.copy_(bits.sub_(base - dither).bitwise_right_shift_(_SHIFT).clamp_(min=0))
