@@ -15,7 +15,7 @@ a time. The paper's codes are looked up in a table; arithmetic ones are several 
 
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -34,6 +34,7 @@ _PARTS = "exp_avg", "exp_avg_sq", "base"
 _pack = torch.ops.quantized.embedding_bag_byte_prepack.default
 _unpack = torch.ops.quantized.embedding_bag_byte_unpack.default
 
+_Pair = tuple[Tensor, Tensor]  # a parameter and its gradient
 _Row = tuple[Tensor, Tensor, dict[str, Any]]  # a parameter, its gradient, its state
 
 
@@ -61,16 +62,17 @@ class Adam8bit(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            ready = [p for p in group["params"] if p.grad is not None]
-            fresh = {p: _start(p) for p in ready if not self.state[p]}
-            self.state |= fresh
-            _lay_side_by_side(fresh.values())
+            pairs = [(p, self.state[p]) for p in group["params"] if p.grad is not None]
+            fresh = [(p, state) for p, state in pairs if not state]
+            for p, state in fresh:
+                state.update(_start(p))
+            _lay_side_by_side(state for _, state in fresh)
             alike = defaultdict(list)
-            for p in ready:
-                self.state[p]["step"] += 1
-                alike[p.device, self.state[p]["step"]].append((p, self.state[p]))
-            for pairs in alike.values():
-                _step(pairs, group)
+            for p, state in pairs:
+                state["step"] += 1
+                alike[p.device, state["step"]].append((p, state))
+            for together in alike.values():
+                _step(together, group)
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -151,17 +153,26 @@ def _advance(run: list[_Row], adam: Callable[..., None], dither: int) -> None:
     codes = [part.as_strided((n, part.shape[1]), part.stride()) for part in codes]
     work = torch.empty(2, min(CHUNK // BLOCK, n), BLOCK, device=params[0].device)
     start = 0
-    for pieces, gradients, sizes in _chunks(zip(params, grads)):
-        rows = slice(start, start + sum(sizes) // BLOCK)
+    for pieces, gradients in _chunks(zip(params, grads)):
+        sizes = [piece.numel() for piece in pieces]
+        rows = slice(start, start + sum(-(-size // BLOCK) for size in sizes))
         start = rows.stop
         m, v, base = (part[rows] for part in codes)
         second, root = work[:, : len(m)]
         first = _widen(m, v, base, second, root)
-        wide = [moment.view(-1).split(sizes) for moment in (first, second)]
-        if any(sizes[1::2]):
-            torch._foreach_zero_(wide[0][1::2])  # what fills up a last block stays 0
-        adam(pieces, gradients, *(parts[::2] for parts in wide))
+        (means, gaps), (squares, _) = _values(first, sizes), _values(second, sizes)
+        if gaps:
+            torch._foreach_zero_(gaps)  # so that they do not count in the scale of their block
+        adam(pieces, gradients, means, squares)
         _narrow(m, v, base, first, second, root, dither)
+
+
+def _values(blocks: Tensor, sizes: list[int]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    """Those of each tensor of a chunk, and what fills up the last block of each."""
+    if not any(size % BLOCK for size in sizes):
+        return blocks.view(-1).split(sizes), ()
+    parts = blocks.view(-1).split([part for size in sizes for part in (size, -size % BLOCK)])
+    return parts[::2], parts[1::2]
 
 
 def _laid(t: Tensor, layout: tuple[int, ...]) -> Tensor:
@@ -171,26 +182,24 @@ def _laid(t: Tensor, layout: tuple[int, ...]) -> Tensor:
     return torch.empty_strided(t.shape, layout, dtype=torch.float32, device=t.device).copy_(t)
 
 
-def _chunks(pairs: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Any, Any, list[int]]]:
-    """Parameters and gradients, whole or in pieces that begin a block, as many as fill a chunk. And
-    how many values each piece has, and its last block lacks, in turn."""
-    pieces, sizes, room = [], [], CHUNK
-    for pair in pairs:
-        while pair:
-            n, rest = pair[0].numel(), None
-            if n > room:
-                flat = [t.as_strided((n,), (1,)) for t in pair]
-                pair, rest = [t[:room] for t in flat], [t[room:] for t in flat]
-                n = room
-            pieces.append(pair)
-            sizes += n, -n % BLOCK
-            room -= n + sizes[-1]
-            if not room:
-                yield *zip(*pieces), sizes
-                pieces, sizes, room = [], [], CHUNK
-            pair = rest
+def _chunks(pairs: Iterable[_Pair]) -> Iterator[tuple[Sequence[Tensor], Sequence[Tensor]]]:
+    """Parameters and gradients, whole or in pieces that begin a block, as many as fill a chunk."""
+    pieces, room = [], CHUNK
+    for p, grad in pairs:
+        n = p.numel()
+        if n > room:
+            p, grad = (t.as_strided((n,), (1,)) for t in (p, grad))
+        while n > room:
+            yield zip(*pieces, (p[:room], grad[:room]))
+            p, grad, n = p[room:], grad[room:], n - room
+            pieces, room = [], CHUNK
+        pieces.append((p, grad))
+        room -= -(-n // BLOCK) * BLOCK
+        if not room:
+            yield zip(*pieces)
+            pieces, room = [], CHUNK
     if pieces:
-        yield *zip(*pieces), sizes
+        yield zip(*pieces)
 
 
 def _dither(step: int) -> int:
@@ -214,7 +223,7 @@ def _narrow(
     """The codes, in `m`, `v` and `base`, of the moments `first` and `second`, a block a row."""
     bits = second.view(torch.int32)
     torch.bitwise_right_shift(bits, 1, out=root.view(torch.int32))
-    m.copy_(_pack(first.div_(root)))
     torch.amax(bits, 1, keepdim=True, out=base)
     base.sub_(_SPAN).clamp_(min=_TINY)
     v.copy_(bits.sub_(base - dither).bitwise_right_shift_(_SHIFT).clamp_(min=0))
+    m.copy_(_pack(first.div_(root)))
