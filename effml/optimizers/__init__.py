@@ -156,7 +156,7 @@ def state_report(optimizer: Optimizer) -> dict[str, Any]:
         name = str(v.dtype).removeprefix("torch.")
         dtypes[name] = dtypes.get(name, 0) + v.untyped_storage().nbytes()
     one_byte = {
-        p: any(v.element_size() == 1 and v.numel() == p.numel() for v in kept[p]) for p in kept
+        p: any(v.element_size() == 1 and v.numel() >= p.numel() for v in kept[p]) for p in kept
     }
     parameters, total = sum(p.numel() for p in kept), sum(dtypes.values())
     return {
