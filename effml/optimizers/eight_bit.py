@@ -12,7 +12,7 @@ a time. The paper's codes are looked up in a table; arithmetic ones are several 
   0.4 %. The root is rough (half the bits of a float), but widening multiplies by what narrowing
   divided by. torch packs and unpacks such rows, code and scale together, for embedding tables.
 
-A step takes 1.5 to 2.2 times as long as the fused AdamW's (two cores, AVX2). That kernel alone, on
+A step takes 1.3 to 2.2 times as long as the fused AdamW's (two cores, AVX2). That kernel alone, on
 moments that lie in the cache, takes half of AdamW's time; widening and narrowing are 17 passes more
 over a chunk, 40 to 100 ps a value each, and every operation costs 3 to 4 us to begin: a chunk that
 fits the cache of a core (2**17) is a third slower than this one. float8 and sqrt, which could save
