@@ -129,10 +129,11 @@ def _step(pairs: list[tuple[Tensor, dict[str, Any]]], group: dict[str, Any]) -> 
         torch._fused_adamw_(params, grads, m, v, [], ages, **given, amsgrad=False, maximize=False)
 
     laid = [(_laid(p, s["layout"]), _laid(p.grad, s["layout"]), s) for p, s in pairs]
-    plain = [(p, g, s["exp_avg"], s["exp_avg_sq"]) for p, g, s in laid if "base" not in s]
+    rows = [(_flat(p), _flat(g), s) for p, g, s in laid]
+    plain = [(p, g, s["exp_avg"], s["exp_avg_sq"]) for p, g, s in rows if "base" not in s]
     if plain:
         adam(*zip(*plain))
-    for run in _runs([row for row in laid if "base" in row[2]]):
+    for run in _runs([row for row in rows if "base" in row[2]]):
         _advance(run, adam, _dither(age))
     for (p, _), (new, *_) in zip(pairs, laid):
         if new is not p:
@@ -186,6 +187,11 @@ def _laid(t: Tensor, layout: tuple[int, ...]) -> Tensor:
     if t.dtype == torch.float32 and t.stride() == layout:
         return t
     return torch.empty_strided(t.shape, layout, dtype=torch.float32, device=t.device).copy_(t)
+
+
+def _flat(t: Tensor) -> Tensor:
+    """The values in the order of memory, since the kernel copies what lies channels last."""
+    return t if t.is_contiguous() else t.as_strided((t.numel(),), (1,))
 
 
 def _chunks(pairs: Iterable[_Pair]) -> Iterator[tuple[Sequence[Tensor], Sequence[Tensor]]]:
