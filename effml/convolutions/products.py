@@ -145,5 +145,5 @@ def _new(x: Tensor, w: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def lies_last(t: Tensor) -> bool:
-    """Whether it is laid channels last, which strides tell also where one pixel leaves no choice."""
+    """Whether it is laid channels last, as the strides say even of a map of one pixel."""
     return t.stride(1) == 1 and t.stride(3) == t.shape[1]

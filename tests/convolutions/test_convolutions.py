@@ -206,8 +206,9 @@ def test_the_faster_is_taken_by_the_best_of_three_turns(monkeypatch):
 
         return work
 
-    assert choosing.faster(lasting(3.0), lasting(1.0))  # clear after one turn
-    assert not choosing.faster(lasting(1.0), lasting(3.0))
+    assert choosing.faster(lasting(3.0, 3.0), lasting(1.0, 90.0))  # clear after two turns
+    assert not choosing.faster(lasting(1.0, 1.0), lasting(3.0, 3.0))
+    assert not choosing.faster(lasting(200.0, 1.0), lasting(3.0, 3.0))  # it was stopped once
     assert choosing.faster(lasting(1.1, 1.1, 1.1), lasting(2.0, 1.0, 1.5))
     assert not choosing.faster(lasting(1.1, 1.0, 1.1), lasting(1.0, 0.96, 1.0))  # by a hair
 

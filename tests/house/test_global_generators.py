@@ -52,12 +52,20 @@ def loaded():
         effml.load_run(run.run_id, store).predict(DATA.val.images[:3])
 
 
+def convolved():
+    with seeded(0):
+        net = torch.nn.Conv2d(16, 16, 1)
+    with effml.fast_convolutions(net):
+        net(torch.ones(2, 16, 2, 2)).sum().backward()
+
+
 def masks():
     both = (np.arange(4 * 64).reshape(4, 8, 8) % 3 == 0).astype(np.uint8)
     return effml.evaluate_masks(both.astype(np.float16), both)
 
 
 CALLS = {
+    "fast_convolutions": convolved,
     "Recipe": lambda: Recipe(seed=3),
     "Dataset": lambda: DATA.only(torch.arange(3)),
     "Split": lambda: DATA.train.take(torch.arange(3)),
