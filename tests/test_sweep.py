@@ -302,7 +302,7 @@ def test_a_run_killed_by_the_system_is_a_record(monkeypatch):
     monkeypatch.setattr(
         server.select,
         "select",
-        lambda r, w, x, real=server.select.select: real([r[0], reading], w, x),
+        lambda r, w, x, t, real=server.select.select: real([r[0], reading], w, x, t),
     )
     monkeypatch.setattr(server, "_done", lambda line: os.kill(os.getpid(), signal.SIGKILL))
     answer = server._forked(job)

@@ -14,6 +14,7 @@ from effml import machine
 from effml.experiment import assess, fit, prepare, write
 from effml.experiment.failure import now, reason_of, status_of
 from effml.experiment.trained_model import TrainedModel, load_run
+from effml.metering.waiting import Waiting
 from effml.recipe import NUMERICS, Recipe, Record
 from effml.training.checkpoints import checkpoint_file
 
@@ -68,9 +69,11 @@ def run(
     threads = torch.get_num_threads()
     try:
         prepare.settle(recipe, record, device)
-        ready = prepare.prepare(recipe, record, store, model)
-        history = fit.fit(ready, record, store)
-        arrays = assess.assess(ready, history, record)
+        with Waiting(record.threads_used) as waiting:
+            ready = prepare.prepare(recipe, record, store, model)
+            history = fit.fit(ready, record, store)
+            arrays = assess.assess(ready, history, record)
+        record.update(waiting=waiting.way)
         if store is not None:
             write.write(ready, arrays, record, store, keep_weights)
         record.update(status="ok")
