@@ -17,6 +17,7 @@ BENCHES = (
     "metering",
     "selection",
     "compression",
+    "neighbours",
 )
 
 if __name__ == "__main__":
