@@ -6,7 +6,7 @@ import signal
 import tempfile
 import time
 from contextlib import suppress
-from typing import Any, Self
+from typing import Self
 
 SLICE_S = 0.2  # ResNet-18 and LeNet-5: 1.6 to 2 times as long as alone; at 0.05 s up to 2.3
 POLL_S = 0.002
@@ -34,12 +34,8 @@ class Turns:
         self.stood_s, self._since = 0.0, None  # seconds it stood still; when that began
 
     def __enter__(self) -> Self:
-        if self.needed:  # the locks are those of one user and these CPUs
-            cpus = sum(1 << cpu for cpu in os.sched_getaffinity(0))
-            name = os.path.join(tempfile.gettempdir(), f"effml-{os.getuid()}-{cpus:x}")
-            how = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            self._turn, self._queue = (os.open(f"{name}-{x}", how, 0o600) for x in ("turn", "next"))
-            self._queued = False
+        if self.needed:
+            (self._turn, self._queue), self._queued = open_locks(), False
             self._stop()
         return self
 
@@ -78,6 +74,14 @@ class Turns:
             self._since = None
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGCONT)
+
+
+def open_locks() -> tuple[int, int]:
+    """Files for who has the turn and for who is next, of one user and these CPUs."""
+    cpus = sum(1 << cpu for cpu in os.sched_getaffinity(0))
+    name = os.path.join(tempfile.gettempdir(), f"effml-{os.getuid()}-{cpus:x}")
+    how = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.open(f"{name}-turn", how, 0o600), os.open(f"{name}-next", how, 0o600)
 
 
 def _lock(file: int) -> bool:

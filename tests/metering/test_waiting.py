@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from effml import Recipe, run
 from effml.metering import waiting
 
 
@@ -22,8 +21,12 @@ def others(monkeypatch):
     monkeypatch.setattr(waiting, "STEP_S", step)
 
     def opened():
-        seconds = step * (20 if told.stood else 1)
-        return lambda: SimpleNamespace(seconds=seconds, own=0, busy=told.share * seconds * cpus)
+        def close():
+            stood, share = told.stood, told.share
+            seconds = step * (20 if stood else 1)
+            return SimpleNamespace(seconds=seconds, own=0, busy=share * seconds * cpus)
+
+        return close
 
     monkeypatch.setattr(waiting, "open_window", opened)
     return told
@@ -35,7 +38,7 @@ class Library:
     def __init__(self):
         self.teams = []
 
-    def GOMP_parallel(self, function, data, threads, flags):  # noqa: N802
+    def GOMP_parallel(self, function, data, threads, flags):
         self.teams.append(threads.value)
 
 
@@ -56,7 +59,7 @@ def test_threads_sleep_while_others_are_busy_and_spin_again(others, monkeypatch)
     with waiting.Waiting(max(cpus, 2)) as ours:
         time.sleep(0.1)
         assert ours.way == "spin" and not library.teams
-        others.share, others.stood = 0.9, True  # in the other's turn nothing is concluded
+        others.stood, others.share = True, 0.9  # in the other's turn nothing is concluded
         time.sleep(0.1)
         assert ours.way == "spin"
         others.stood = False
@@ -82,6 +85,8 @@ def test_what_the_user_set_stands_and_one_thread_waits_for_nobody(others, monkey
 
 
 def test_the_record_of_each_run_says_how_its_threads_waited(others):
+    from effml import Recipe, run
+
     recipe = Recipe(model="mlp", data="phantom-chest", epochs=1)
     found = []
     for threads, share in ((2, 0.9), (2, 0.0), (1, 0.9)):
