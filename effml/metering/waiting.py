@@ -37,13 +37,15 @@ class Waiting:
     """
 
     def __init__(self, threads: int) -> None:
-        self.cpus, self._gomp = os.cpu_count() or 1, None
-        self._team = self.cpus + 2 - threads  # with `threads` one more than there are CPUs
+        self._gomp, self._cpus, self._team = None, {0}, 2
         asked = [f"{name}={os.environ[name]}" for name in SETTINGS if os.environ.get(name)]
         self.way: str | None = " ".join(asked) or None
         if threads > 1 and not asked:
             with suppress(OSError, AttributeError):  # another library, or Windows
                 self._gomp = ctypes.CDLL("libgomp.so.1", mode=os.RTLD_NOLOAD)
+                self._cpus = os.sched_getaffinity(0)
+                # with `threads` one more than there are CPUs
+                self._team = max(len(self._cpus) + 2 - threads, 2)
                 self.way = "spin"
 
     def __enter__(self) -> Self:
@@ -61,12 +63,12 @@ class Waiting:
     def _watch(self) -> None:
         others, spare = 0.0, None
         while not self._over.is_set():
-            close = open_window()
+            close = open_window(self._cpus)
             self._over.wait(STEP_S)
             window = close()
             if window.seconds > 1.5 * STEP_S:
                 continue  # this process stood still in the meantime: it was another run's turn
-            now = (window.busy - window.own) / max(window.seconds * self.cpus, 1e-9)
+            now = (window.busy - window.own) / max(window.seconds * len(self._cpus), 1e-9)
             others += 0.3 * (now - others)
             if spare is None and others > BUSY:
                 spare, self.way = threading.Event(), "sleep"
@@ -80,5 +82,5 @@ class Waiting:
     def _hold(self, until: threading.Event) -> None:
         """A team, which lasts as long as the thread that made it: each member frees nothing."""
         nothing = ctypes.cast(ctypes.CDLL(None).free, ctypes.c_void_p)
-        self._gomp.GOMP_parallel(nothing, None, ctypes.c_uint(max(self._team, 2)), ctypes.c_uint(0))
+        self._gomp.GOMP_parallel(nothing, None, ctypes.c_uint(self._team), ctypes.c_uint(0))
         until.wait()
