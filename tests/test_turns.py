@@ -10,8 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
+import pandas
 import pytest
 
+from effml.metering.waiting import SETTINGS
 from effml.sweeping import executors
 
 pytestmark = pytest.mark.skipif(not executors.FORKS, reason="turns are for Linux")
@@ -91,20 +93,29 @@ def test_what_fits_side_by_side_or_is_on_a_gpu_takes_no_turns(sleepers, monkeypa
         assert none.next() is None and not stopped(sleepers[0])
 
 
-def test_a_run_that_waited_says_so_and_its_numbers_are_the_same(tmp_path, monkeypatch):
+@pytest.fixture
+def own_server(monkeypatch, tmp_path):
+    """A server whose locks no other test has."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(executors, "_idle", [])
+    yield
+    executors.close_servers()
+
+
+def test_a_run_that_waited_says_so_and_its_numbers_are_the_same(tmp_path, monkeypatch, own_server):
     """The choice is each run's own: the same server did a run of one thread before."""
     from effml import Recipe, sweep
     from effml.sweeping.turns import open_locks
 
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    monkeypatch.setattr(executors, "_idle", [])
+    for name in SETTINGS:
+        monkeypatch.delenv(name, raising=False)
     base = Recipe(model="mlp", data="phantom-chest", epochs=1)
     full = base.but(threads=len(os.sched_getaffinity(0)) + 1)
     turn, queue = open_locks()
     fcntl.flock(turn, fcntl.LOCK_EX)  # as another run has it
     one = sweep([base.but(threads=1)], tmp_path / "a").iloc[0]
-    assert one.turns_seconds == 0 and not one.waiting == one.waiting
+    assert one.turns_seconds == 0 and pandas.isna(one.waiting)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(sweep, [full], tmp_path / "a")
         end = time.monotonic() + 60
@@ -116,9 +127,8 @@ def test_a_run_that_waited_says_so_and_its_numbers_are_the_same(tmp_path, monkey
         row = waiting.result(timeout=120).iloc[0]
     os.close(turn), os.close(queue)
     alone = sweep([full], tmp_path / "b").iloc[0]
-    executors.close_servers()
-    assert row.status == "ok" and row.turns_seconds > 0.3 > alone.turns_seconds
-    assert row.test_auroc == alone.test_auroc and row.waiting == alone.waiting != one.waiting
+    assert row.status == "ok" and row.turns_seconds > 0.3
+    assert row.test_auroc == alone.test_auroc and row.waiting in ("spin", "sleep")
 
 
 def _free(lock):
