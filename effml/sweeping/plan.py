@@ -103,7 +103,7 @@ def sweep(
     in_flight: int = 8,
     keep_weights: bool = False,
 ) -> "pandas.DataFrame":
-    """Do the runs which `store` lacks, each in a fresh process, and go on where an interrupted sweep
+    """Do the runs which `store` lacks, each in a fresh process; go on where an interrupted sweep
     stopped. Runs that want the same CPUs take turns (on Linux; see `turns_seconds` in the record).
 
     Args:
