@@ -1,7 +1,8 @@
 """Neighbours: two sweeps at once, each beside the other and alone, and a sweep beside a program that
 is always busy. Each sweeps one run at a time from a process of its own, as a notebook does.
 
-Medians of three; the aim is for two sweeps. Beside the busy program threads sleep, which is told.
+Medians of three; the aim is for two sweeps, and the shorter of two runs has the other beside it all
+the time. How the threads waited beside the busy program is told in brackets.
 """
 
 import json
