@@ -12,7 +12,7 @@ CPU     := https://download.pytorch.org/whl/cpu
 
 .PHONY: help env reproduce test lab bench notebooks smoke-reference doctor clean
 help:
-	@echo "make reproduce [PROFILE=smoke|laptop|paper] [ONLY=00,62]   run the notebooks; tables and figures in results/local"
+	@echo "make reproduce [PROFILE=smoke|laptop|paper] [ONLY=00,62]   run the notebooks; tables, figures and log.txt in results/local"
 	@echo "make test                                                  run the tests (about 5 minutes)"
 	@echo "make lab                                                   open the notebooks in JupyterLab"
 	@echo "make doctor | bench | notebooks | smoke-reference | env | clean"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from effml.machine import choose, print_anything
+from effml.printing import entry, table
 
 if TYPE_CHECKING:
     import pandas
@@ -20,12 +21,13 @@ KEEP = (
     "--keep-weights",
     {"action": "store_true", "help": "for predict, and for runs that build on these"},
 )
+ALL = ("--all", {"action": "store_true", "help": "print the whole record, not its summary"})
 
 COMMANDS: dict[str, tuple[str, list[tuple[str, dict[str, Any]]]]] = {
     "reproduce": ("run the notebooks of a profile", [ONLY, PROFILE]),
     "notebooks": ("run the laptop profile and store its outputs in notebooks/", [ONLY]),
     "smoke-reference": ("run the smoke profile and store its outputs in tests/smoke/", [ONLY]),
-    "run": ("one run, such as: run model=resnet18 epochs=3", [FIELDS, STORE, DEVICE, KEEP]),
+    "run": ("one run, such as: run model=resnet18 epochs=3", [FIELDS, STORE, DEVICE, KEEP, ALL]),
     "sweep": (
         "many runs: give a field several values, such as: sweep model=lenet5,mlp seed=0,1,2",
         [FIELDS, STORE, DEVICE, KEEP],
@@ -67,18 +69,12 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _parser(words: list[str]) -> argparse.Namespace:
-    from effml.data import commands as data_commands
-    from effml.importing import commands as import_commands
-    from effml.metering import commands as energy_commands
-    from effml.recipe import explain_fields
-
     parser = argparse.ArgumentParser(
         prog="python -m effml", description="Efficient deep learning for medical imaging."
     )
     menu = parser.add_subparsers(dest="command", required=True, metavar="command")
-    subs = {}
     for name, (text, options) in COMMANDS.items():
-        subs[name] = sub = menu.add_parser(name, help=text, description=text)
+        sub = menu.add_parser(name, help=text, description=text)
         sub.set_defaults(do=globals().get(f"_{name.replace('-', '_')}"))
         sub.formatter_class = argparse.ArgumentDefaultsHelpFormatter
         for option, how in options:
@@ -86,11 +82,29 @@ def _parser(words: list[str]) -> argparse.Namespace:
         if FIELDS in options:
             sub.formatter_class = argparse.RawDescriptionHelpFormatter
             if name in words:  # it opens the menus
+                from effml.recipe import explain_fields
+
                 sub.epilog = f"fields, their defaults and what they may be:\n{explain_fields()}"
-    import_commands.add(data_commands.add(subs["data"]))
-    energy_commands.add(subs["energy"])
-    subs["energy"].set_defaults(do=energy_commands.main)
+        if name in words and name in _ACTIONS:  # their rooms take a quarter of a second to import
+            _ACTIONS[name](sub)
     return parser.parse_args(words)
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    from effml.data import commands
+    from effml.importing import commands as import_commands
+
+    import_commands.add(commands.add(parser))
+
+
+def _add_energy(parser: argparse.ArgumentParser) -> None:
+    from effml.metering import commands
+
+    commands.add(parser)
+    parser.set_defaults(do=commands.main)
+
+
+_ACTIONS = {"data": _add_data, "energy": _add_energy}
 
 
 def _reproduce(given: argparse.Namespace) -> int:
@@ -109,9 +123,11 @@ _notebooks = _smoke_reference = _reproduce
 
 def _run(given: argparse.Namespace) -> int:
     from effml.recipe import Recipe
+    from effml.summary import summary
 
-    told = _swept([Recipe.parse(given.fields)], given).iloc[0].dropna()
-    print("\n".join(f"{name:28}{value}" for name, value in told.items()))  # whole
+    told = _swept([Recipe.parse(given.fields)], given).iloc[0].dropna().to_dict()
+    lines = [entry(name, value, 28) for name, value in told.items()]
+    print("\n".join(lines if given.all else summary(told, given.store)))
     return given.failed
 
 
@@ -120,22 +136,29 @@ def _sweep(given: argparse.Namespace) -> int:
     from effml.sweeping import grid
 
     pairs = (word.partition("=")[::2] for word in given.fields)
-    table = _swept(grid(Recipe(), **{name: _values(values) for name, values in pairs}), given)
+    runs = _swept(grid(Recipe(), **{name: _values(values) for name, values in pairs}), given)
     columns = "recipe_id data model precision seed status".split()
-    columns += [*_scores(table), "train_seconds", "reason"]
-    print(table[columns].to_string(index=False, max_colwidth=60))
+    print(_as_table(runs, [*columns, *_scores(runs), "train_seconds"]))
+    for run in runs[runs.reason.notna()].itertuples():
+        print(entry(run.recipe_id, run.reason))
     return given.failed
 
 
 def _swept(recipes: list, given: argparse.Namespace) -> "pandas.DataFrame":
     """The table of a sweep; `given.failed` is 1 where a run is not ok."""
-    from effml.results import precision_label
     from effml.sweeping import sweep
 
     how = {"device": given.device, "keep_weights": given.keep_weights}
-    table = sweep(recipes, given.store, **how)
-    given.failed = int((table.status != "ok").any())
-    return table.assign(precision=precision_label(table))
+    runs = sweep(recipes, given.store, **how)
+    given.failed = int((runs.status != "ok").any())
+    return runs
+
+
+def _as_table(runs: "pandas.DataFrame", columns: list[str]) -> str:
+    """Columns of runs, as people read them."""
+    from effml.results import precision_label
+
+    return table(runs.assign(precision=precision_label(runs))[columns].to_dict("list"))
 
 
 def _values(text: str) -> list[str]:
@@ -156,16 +179,17 @@ def _scores(runs: "pandas.DataFrame") -> list[str]:
 
 
 def _show(given: argparse.Namespace) -> int:
-    from effml.results import load_runs, precision_label
+    from effml.results import load_runs
 
     if not Path(given.store).is_dir():
         advice = "Run something first, or give --store results/reference."
         raise FileNotFoundError(f"There is no store {given.store}. {advice}")
     runs = load_runs(given.store)
     columns = "recipe_id data model precision seed epochs status".split()
-    columns += [*_scores(runs), "train_seconds", "train_energy_j", "shared"]
+    columns += [*_scores(runs), "train_seconds", "train_energy_j"]
+    columns += ["shared"] * bool((runs.shared == 1).any())
     columns = [choose("column", name, runs) for name in given.columns or columns]
-    print(runs.assign(precision=precision_label(runs))[columns].to_string(index=False))
+    print(_as_table(runs, columns))
     print(f"{len(runs)} runs, {runs.attrs['unreadable']} unreadable lines")
     return 0
 
@@ -192,10 +216,10 @@ def _readme(given: argparse.Namespace) -> int:
     path = ROOT / "README.md"
     text = path.read_text(encoding="utf-8")
     tables = {"results": render_results(ROOT / "results" / "reference"), "claims": render_claims()}
-    for name, table in tables.items():
+    for name, rows in tables.items():
         before, _, rest = text.partition(f"<!-- {name} -->\n")
         _, _, after = rest.partition(f"<!-- /{name} -->")
-        text = f"{before}<!-- {name} -->\n{table}<!-- /{name} -->{after}"
+        text = f"{before}<!-- {name} -->\n{rows}<!-- /{name} -->{after}"
     path.write_text(text, encoding="utf-8")
     return 0
 
@@ -237,7 +261,7 @@ def _doctor(given: argparse.Namespace) -> int:
         except ValueError as error:
             advice.append(str(error))
     for name, value in facts.items():
-        print(f"{name:26}{'unknown' if value is None else value}")
+        print(entry(name, "unknown" if value is None else value, 26))
     print("", *(advice or ["Nothing stands in the way."]), sep="\n")
     return 1 if advice else 0
 

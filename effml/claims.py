@@ -10,6 +10,7 @@ import numpy as np
 import pandas
 
 from effml.machine import ROOT, choose
+from effml.printing import table as as_table
 from effml.results import CLAIMS_TYPE, claims_in, interval
 
 VERDICTS = ("agrees", "differs", "inconclusive", "not testable here")
@@ -100,7 +101,7 @@ def report(ours: Ours | None = None) -> None:
     from IPython.display import display
 
     if ours is None:
-        print(reported().round(3).to_string(index=False))
+        print(_printed(reported()))
         return
     table, book = verdicts(ours), ledger().set_index("id")
     if not table.note.any():
@@ -110,6 +111,15 @@ def report(ours: Ours | None = None) -> None:
     shown.insert(0, "statement", told)
     texts = {"text/plain": shown.to_string(), "text/html": shown.to_html()}
     display({**texts, CLAIMS_TYPE: json.loads(table.to_json(orient="records"))}, raw=True)
+
+
+def _printed(claims: pandas.DataFrame) -> str:
+    """A table of `reported` for people, by paper."""
+    claims = claims.sort_values(
+        "paper", kind="stable", key=lambda papers: pandas.factorize(papers)[0]
+    )
+    names = ["claim", "statement", "theirs", "ours", "verdict", "notebook"]
+    return as_table(claims[names].to_dict("list"), under=claims.paper)
 
 
 def _compare(

@@ -14,7 +14,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from effml.machine import ROOT, sync_folder, whole_file
+from effml.machine import ROOT, choose, sync_folder, whole_file
 from effml.recipe import COLUMNS, FORMER_NAMES, Recipe, Record
 
 if TYPE_CHECKING:
@@ -158,28 +158,37 @@ def load_runs(folder: str | os.PathLike) -> "pandas.DataFrame":
 
 
 def own_or_reference(
-    store: str | os.PathLike, want: Callable[["pandas.DataFrame"], "pandas.DataFrame"]
+    store: str | os.PathLike,
+    want: Callable[["pandas.DataFrame"], "pandas.DataFrame"] | None = None,
+    **fields: Any,
 ) -> "pandas.DataFrame":
-    """The `ok` runs that `want` picks from `store`, or else from results/reference.
+    """The `ok` runs of your own that are asked for, or else those in results/reference.
 
     Args:
         store: Your folder of runs.
-        want: Takes a table of `load_runs` and returns the rows of interest.
+        want: Takes a table of `load_runs` and returns the rows of interest. Default: all.
+        fields: Columns, each with its value or a list of those it may have. A notebook that names
+            its runs by fields alone is not run again by `make reproduce` when others are added.
 
     Returns:
         These rows; `.attrs["whose"]` is "yours" or "reference".
 
     Raises:
         FileNotFoundError: Neither has any.
+        ValueError: A field is no column.
 
     Example:
-        >>> runs = effml.own_or_reference("no-such-folder", lambda runs: runs[runs.seed == 0])
-        >>> runs.attrs["whose"]
-        'reference'
+        >>> runs = effml.own_or_reference("no-such-folder", model=["resnet18"], seed=0)
+        >>> runs.attrs["whose"], runs.seed.unique().tolist()
+        ('reference', [0])
     """
     for whose, folder in (("yours", Path(store)), ("reference", ROOT / "results" / "reference")):
         runs = load_runs(folder)
-        chosen = want(runs[runs.status == "ok"])
+        chosen = runs[runs.status == "ok"]
+        for name, value in fields.items():
+            values = value if isinstance(value, (list, tuple)) else [value]
+            chosen = chosen[chosen[choose("column", name, runs)].isin(values)]
+        chosen = want(chosen) if want else chosen
         if len(chosen):
             chosen.attrs["whose"] = whose
             return chosen

@@ -140,6 +140,28 @@ def test_own_runs_come_before_the_reference(tmp_path, monkeypatch):
         own_or_reference(tmp_path / "mine", lambda runs: runs[runs.seed == 5])
 
 
+def test_own_or_reference_picks_by_fields(tmp_path, monkeypatch):
+    for folder, seeds in (("results/reference", (0, 1)), ("mine", (1, 2, 3))):
+        with RecordWriter(tmp_path / folder) as writer:
+            for seed in seeds:
+                writer.append(record(seed))
+    monkeypatch.setattr("effml.results.ROOT", tmp_path)
+    for fields, whose, seeds in (
+        ({"seed": 2}, "yours", [2]),
+        ({"seed": [0, 1]}, "yours", [1]),
+        ({"seed": (0,)}, "reference", [0]),
+        ({"seed": [1, 3], "data": "phantom-chest"}, "yours", [1, 3]),
+        ({}, "yours", [1, 2, 3]),
+        ({"want": lambda runs: runs[runs.seed > 1], "seed": [1, 2]}, "yours", [2]),
+    ):
+        runs = own_or_reference(tmp_path / "mine", **fields)
+        assert (runs.attrs["whose"], sorted(runs.seed)) == (whose, seeds)
+    with pytest.raises(FileNotFoundError):
+        own_or_reference(tmp_path / "mine", seed=2, data="another")
+    with pytest.raises(ValueError, match="Unknown column 'sede'. Choose from: .*seed"):
+        own_or_reference(tmp_path / "mine", sede=2)
+
+
 def test_arrays_stand_beside_the_records_whole(tmp_path):
     save_arrays(tmp_path, "r1-ab", {"p": np.arange(3.0)})
     assert load_arrays(tmp_path, "r1-ab")["p"].tolist() == [0, 1, 2]
@@ -209,12 +231,13 @@ def test_the_readme_and_the_command_line_say_what_was_emulated(monkeypatch, tmp_
         writer.append(effml.run(Recipe(model="mlp", epochs=0, precision="amp_bf16"), device="cpu"))
     assert "| amp_bf16 (emulated) |" in render_results(tmp_path)
     assert main(["show", "--store", str(tmp_path)]) == 0
-    assert "amp_bf16 (emulated)" in capsys.readouterr().out
+    assert "(emulated)" in capsys.readouterr().out
     assert (
         main(["run", "model=mlp", "epochs=0", "precision=amp_bf16", "--store", str(tmp_path)]) == 0
     )
     told = capsys.readouterr().out
     assert "amp_bf16 (emulated)" in told and "asked for; emulated" in told
+    assert max(map(len, told.splitlines())) <= 100
 
 
 def test_the_cost_of_a_training_that_was_interrupted_is_unknown_not_small(monkeypatch):

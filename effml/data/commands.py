@@ -12,6 +12,7 @@ from effml.data.fetch import fetch, local_files, megabytes, missing
 from effml.data.load import is_phantom
 from effml.data.places import advice, digest, folders, valid
 from effml.phantoms import PHANTOMS
+from effml.printing import entry, table
 
 _CLASS = """This machine serves its files to a whole class by
   python -m http.server 8000 --directory data
@@ -47,7 +48,7 @@ def add(parser: argparse.ArgumentParser) -> Any:
 def _list(given: argparse.Namespace) -> int:
     """every set by name, which of its sizes are here, and how many MB it may take to get one"""
     found = list(_found(given.root))
-    rows = [["name", "shows", "images", "px", "at hand", "licence", f"to get, {given.size} px"]]
+    heads, rows = ["name", "shows", "images", "px", "at hand", "licence"], []
     for name, phantom in PHANTOMS.items():
         images, licence = sum(phantom.counts), "Apache-2.0, simulated"
         rows.append([name, phantom.modality, images, "any ≥ 16", "always", licence, "nothing"])
@@ -58,18 +59,18 @@ def _list(given: argparse.Namespace) -> int:
             if all((name, size, Path(file.path).name) in here for file in files):
                 whole.append(size)
         if given.size in one.files:
-            get = "nothing" if given.size in whole else megabytes(one.files[given.size])
+            most = megabytes(one.files[given.size]).removeprefix("at most ")
+            get = "nothing" if given.size in whole else most
         sizes, at_hand = (" ".join(map(str, some)) for some in (one.files, whole))
         rows.append([name, one.shows, one.images, sizes, at_hand or "no", one.licence, get])
-    for path, name, _, file in sorted(found, key=lambda one: one[1]):
+    for _, name, _, file in sorted(found, key=lambda one: one[1]):
         if file is None:
             source, licence = origin(name)
-            rows.append([name, source.partition(",")[0], "", "", path, licence, "nothing"])
-    rows = [[str(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    print("\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows))
+            rows.append([name, source.partition(",")[0], None, "", "yes", licence, "nothing"])
+    print(table(dict(zip([*heads, f"at most to get, {given.size} px"], zip(*rows)))))
     looked = ", ".join(map(str, folders(given.root)))
-    print(f"Looked in {looked}. To check the files: python -m effml data verify")
+    print(entry("Looked in", looked, 10))
+    print("Where each file lies, and whether it is whole: python -m effml data verify")
     return 0
 
 

@@ -14,6 +14,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 
 from effml.data.catalogue import remote_files
 from effml.data.places import digest
@@ -77,21 +78,25 @@ def cached(label: str, fill: Callable[[Path], None], size: int) -> Arrays:
             raise NoRoom(
                 f"{label} takes {size / 1e9:.1f} GB, more than is free in {cache}: set EFFML_CACHE."
             )
-        with tempfile.TemporaryDirectory(dir=cache, ignore_cleanup_errors=True) as temporary:
-            filled = Path(temporary) / "filled"
-            filled.mkdir()
-            fill(filled)
-            try:
-                os.rename(filled, folder)
-            except OSError:
-                if not folder.is_dir():  # another process was faster: its folder is as good
-                    raise
+        # the second of two processes waits for what the first is writing
+        with FileLock(cache / f".{label}.lock"):
+            if not folder.is_dir():
+                _filled(folder, fill)
     files = {file: file.stat().st_size for file in sorted(folder.glob("*.npy"))}
     large = sum(files.values()) > _memory() / 3
     return {  # "c": a user who writes to the images changes a private page, not the cache
         file.stem: np.load(file, mmap_mode="c" if large and size > 1e6 else None)
         for file, size in files.items()
     }
+
+
+def _filled(folder: Path, fill: Callable[[Path], None]) -> None:
+    """`folder` with what `fill` writes, which appears whole or not at all."""
+    with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as temporary:
+        filled = Path(temporary) / "filled"
+        filled.mkdir()
+        fill(filled)
+        os.rename(filled, folder)
 
 
 def _unpack(path: Path, folder: Path) -> None:

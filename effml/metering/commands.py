@@ -11,6 +11,7 @@ from effml import machine
 from effml.metering import METERS, sources, start
 from effml.metering.declared import calibration, calibration_file
 from effml.metering.window import Energy, Window, open_window
+from effml.printing import entry
 
 _BELOW = """\
 Close other programs. Without options this measures, for 10 s, what the counters show when nothing
@@ -58,7 +59,7 @@ def _words(energy: Energy, window: Window) -> str:
 
 def _show(given: argparse.Namespace) -> int:
     for name, text in facts().items():
-        print(f"{name:24}{text}")
+        print(entry(name, text, 24))
     return 0
 
 

@@ -1,7 +1,7 @@
 """Optimisers by name, and what their state weighs in memory."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Real
 from typing import Any
 
@@ -16,7 +16,7 @@ Parameters = Iterable[torch.nn.Parameter]
 
 def _adamw(parameters: Parameters, learning_rate: float) -> Optimizer:
     """AdamW (Loshchilov & Hutter 2019), fused: the strong fp32 baseline."""
-    return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01, fused=True)
+    return AdamW(parameters, lr=learning_rate, weight_decay=0.01, fused=True)
 
 
 def _adam(parameters: Parameters, learning_rate: float) -> Optimizer:
@@ -27,6 +27,27 @@ def _adam(parameters: Parameters, learning_rate: float) -> Optimizer:
 def _sgd(parameters: Parameters, learning_rate: float) -> Optimizer:
     """Stochastic gradient descent with momentum 0.9, fused, without weight decay."""
     return SGD(parameters, lr=learning_rate, momentum=0.9, fused=True)
+
+
+class AdamW(torch.optim.AdamW):
+    """torch's, which on a CPU copies every gradient that lies channels last at each step. Here its
+    kernel gets the values in the order in which they lie in memory: the same numbers."""
+
+    def _init_group(self, group: dict[str, Any], *lists: list[torch.Tensor]) -> bool:
+        found = super()._init_group(group, *lists)
+        tensors = lists[:4]  # parameters, gradients, means, means of squares
+        for i, parts in enumerate(zip(*tensors)):
+            if parts[0].device.type == "cpu" and _one_order(parts):
+                for one, part in zip(tensors, parts):
+                    one[i] = part.as_strided((part.numel(),), (1,))
+        return found
+
+
+def _one_order(tensors: Sequence[torch.Tensor]) -> bool:
+    """Whether all lie channels last, without gaps."""
+    last, strides = torch.channels_last, {t.stride() for t in tensors}
+    plain = len(strides) == 1 and tensors[0].ndim == 4 and not tensors[0].is_contiguous()
+    return plain and all(t.is_contiguous(memory_format=last) for t in tensors)
 
 
 class SGD(torch.optim.SGD):
@@ -135,7 +156,7 @@ def state_report(optimizer: Optimizer) -> dict[str, Any]:
         name = str(v.dtype).removeprefix("torch.")
         dtypes[name] = dtypes.get(name, 0) + v.untyped_storage().nbytes()
     one_byte = {
-        p: any(v.element_size() == 1 and v.numel() == p.numel() for v in kept[p]) for p in kept
+        p: any(v.element_size() == 1 and v.numel() >= p.numel() for v in kept[p]) for p in kept
     }
     parameters, total = sum(p.numel() for p in kept), sum(dtypes.values())
     return {

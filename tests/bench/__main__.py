@@ -1,4 +1,5 @@
 """`make bench`: effml beside its peers, in one process, interleaved, as ratios of medians. Numbers, not tests.
+A machine that others use meanwhile is marked: ratios taken there are none.
 
 python -m tests.bench            all of them
 python -m tests.bench data       only those about data
@@ -7,6 +8,8 @@ python -m tests.bench data       only those about data
 import importlib
 import sys
 from pathlib import Path
+
+from tests.bench.common import machine_in_words, watched
 
 BENCHES = (
     "training",
@@ -27,5 +30,6 @@ if __name__ == "__main__":
     for name in sys.argv[1:] or BENCHES:
         if name not in BENCHES:
             sys.exit(f"Unknown bench {name!r}. Choose from: {', '.join(BENCHES)}")
-        print(f"— {name} —", flush=True)
-        importlib.import_module(f"tests.bench.{name}").main()
+        work = importlib.import_module(f"tests.bench.{name}").main
+        print(f"— {name} —\n{machine_in_words()}", flush=True)
+        watched(work)

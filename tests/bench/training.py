@@ -21,6 +21,7 @@ from torchvision import transforms  # noqa: E402
 from effml import Recipe, build_model, grid, load_dataset, native_precision, run, sweep  # noqa: E402
 from effml.data import Dataset, Split, at_hand, normalize  # noqa: E402
 from effml.training import train  # noqa: E402
+from tests.bench import convolutions  # noqa: E402
 from tests.bench.common import compare, time_of  # noqa: E402
 
 
@@ -83,7 +84,11 @@ def main() -> None:
         7,
         60,
     )
-    cases = [("lenet5", "fp32", part, 9, 3.0), ("resnet18_medmnist", "fp32", small, 5, 1.1)]
+    cases = [
+        ("lenet5", "fp32", part, 9, 3.0),
+        ("resnet18_medmnist", "fp32", small, 5, 1.1),
+        ("resnet18", "fp32", small, 5, 2.5),
+    ]
     if native_precision() == "amp_bf16":
         cases.append(("resnet18_medmnist", "amp_bf16", small, 5, 2.2))
     for model, precision, subset, repeats, aim in cases:
@@ -99,6 +104,7 @@ def main() -> None:
             repeats,
             aim,
         )
+    convolutions.main()
     recipes = grid(Recipe(model="mlp", epochs=1), seed=range(20))
     with tempfile.TemporaryDirectory() as store:
         sweep(recipes[:1], store)  # starts the server: once a session

@@ -1,4 +1,7 @@
 import hashlib
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -6,7 +9,7 @@ import torch
 
 from conftest import real
 from effml import at_hand, load_dataset
-from effml.data import catalogue, fingerprint, load, normalize
+from effml.data import catalogue, files, fingerprint, load, normalize
 from effml.phantoms import make_phantom
 
 
@@ -258,6 +261,24 @@ def test_a_phantom_is_drawn_once_and_again_if_what_is_kept_is_damaged(tmp_path, 
     (tmp_path / "file").touch()
     monkeypatch.setenv("EFFML_CACHE", str(tmp_path / "file"))  # no folder can be made there
     assert torch.equal(load_dataset(name).train.images, first.train.images) and len(drawn) == 3
+
+
+def test_two_at_once_draw_a_phantom_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("EFFML_CACHE", str(tmp_path))
+    started, drawn = threading.Barrier(2, timeout=60), []
+
+    def fill(folder):
+        drawn.append(folder)
+        time.sleep(0.3)  # the other comes meanwhile
+        np.save(folder / "a.npy", np.arange(3))
+
+    def ask(_):
+        started.wait()
+        return files.cached("phantom-x", fill, 0)["a"].tolist()
+
+    with ThreadPoolExecutor(2) as both:
+        assert list(both.map(ask, range(2))) == [[0, 1, 2]] * 2
+    assert len(drawn) == 1
 
 
 def test_phantoms_take_options_in_their_name():

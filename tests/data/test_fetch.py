@@ -591,7 +591,7 @@ def test_list_says_what_there_is_what_is_here_and_what_it_would_cost(server, nam
     text = capsys.readouterr().out
     rows = {line.split()[0]: line for line in text.splitlines()}
     assert "always" in rows["phantom-chest"]
-    assert "ours.npz" in rows["ours"]
+    assert " yes " in rows["ours"]
     assert " no " in rows["mnist"]
     assert (
         " ".join(rows["tinymnist"].split())
@@ -599,7 +599,7 @@ def test_list_says_what_there_is_what_is_here_and_what_it_would_cost(server, nam
     )
     assert cli("list", "--size", 64) == 0 and not server.asked
     rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
-    assert rows["tinymnist"].endswith("at most 1.6 MB") and rows["mnist"].endswith("no such size")
+    assert rows["tinymnist"].endswith(" 1.6 MB") and rows["mnist"].endswith("no such size")
 
 
 def test_get_names_the_mb_first_and_goes_on_with_the_others(server, named, capsys):

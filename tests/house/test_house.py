@@ -16,14 +16,14 @@ from effml.sweeping import sweep
 
 ROOT = Path(__file__).resolve().parents[2]
 FLOORS = [
-    ("recipe", "machine"),
+    ("recipe", "machine", "printing"),
     ("phantoms", "data", "importing", "models", "metering", "evaluation", "pepr", "results"),
     ("compression", "convolutions", "precision", "optimizers"),
     ("training",),
     ("selection",),
     ("experiment",),
     ("sweeping",),
-    ("claims", "comparison", "figures", "notebook", "reproduce"),
+    ("claims", "comparison", "figures", "notebook", "reproduce", "summary"),
     ("__main__",),
 ]
 STEPS = ("phantoms", "data", "importing")  # of one floor: each may use those before it
@@ -38,6 +38,8 @@ TORCH_FREE = (
     "comparison",
     "figures",
     "notebook",
+    "printing",
+    "summary",
 )
 TORCH_ROOMS = (
     "models",
@@ -251,7 +253,8 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
     assert status == 0 and out.count(" ok ") == 2, error
     asked = {r.id for r in grid(Recipe(model="mlp", epochs=1), seed=[0, 1])}
     assert asked == set(load_runs(tmp_path / "s").recipe_id)
-    assert "test_auroc" in call("run", "model=mlp", "epochs=1", "--store", "s")[1]
+    assert "AUROC 0." in call("run", "model=mlp", "epochs=1", "--store", "s")[1]
+    assert "test_auroc  " in call("run", "model=mlp", "epochs=1", "--store", "s", "--all")[1]
     assert "2 runs, 0 unreadable" in call("show", "--store", "s")[1]
     status, _, error = call("show", "no_column", "--store", "s")
     assert status == 2 and "Choose from" in error
@@ -262,3 +265,4 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
     done = subprocess.run(process, capture_output=True, text=True)
     assert done.returncode == 0
     assert "cpu_flags" in done.stdout and "native precision" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 100

@@ -111,7 +111,7 @@ def test_smoke_outputs_are_what_the_current_cells_give(name, tmp_path):
     path = os.pathsep.join(map(str, [*without, ROOT / "tests", os.environ["PYTHONPATH"]]))
     environment = {**os.environ, "EFFML_FIGURES": str(tmp_path / "figures"), "PYTHONPATH": path}
     environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # half a second for each notebook
-    plugins = "-p nbval.plugin -p nbval_tolerance --nbval --nbval-current-env"
+    plugins = "-p nbval_tolerance -p nbval.plugin --nbval --nbval-current-env"
     words = f"-m pytest -q -c {os.devnull} {plugins}"
     books = [str(book) for book in sorted(tmp_path.glob("*.ipynb"))]
     command = [sys.executable, *words.split(), "--rootdir", str(tmp_path), *books]

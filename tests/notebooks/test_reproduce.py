@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from base64 import b64decode, b64encode
 from io import BytesIO
 
@@ -9,9 +11,12 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from PIL import Image
 
 from effml import reproduce
+from effml.reproduce import collection, execution, places, plan
+from effml.reproduce.rewrite import _smaller
 
 PASSPORT = (
     "# 00 · x\n\n| | smoke | laptop | paper |\n|---|---|---|---|\n| minutes | 1 | 2 | 3 |\n"
+    "| minutes, AVX2 | 2 | 4 | 6 |\n"
     "| memory, MB | 1 | 1 | 1 |\n"
     "| runs | {runs} | {runs} | {runs} |\n| fetch, MB | 0 | 0 | 0 |"
 )
@@ -24,19 +29,20 @@ def house(tmp_path, monkeypatch):
         ("NOTEBOOKS", "notebooks"),
         ("LOCAL", "results/local"),
         ("SMOKE", "tests/smoke"),
+        ("REFERENCE", "results/reference"),
         ("ROOT", ""),
     ):
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
-        monkeypatch.setattr(reproduce, name, tmp_path / folder)
+        monkeypatch.setattr(places, name, tmp_path / folder)
     (tmp_path / "notebooks" / "profiles").mkdir()
     (tmp_path / "effml").mkdir()
     (tmp_path / "effml" / "a.py").write_text("x = 1")
 
-    def write(name, code, runs=1):
+    def write(name, code, runs=1, given=""):
         cells = [
             new_markdown_cell(PASSPORT.format(runs=runs)),
             new_code_cell(
-                'n: int = 1  # a number\nstore: str = "x"  # a folder',
+                f'n: int = 1  # a number\nstore: str = "x"  # a folder\n{given}',
                 metadata={"tags": ["parameters"]},
             ),
             new_code_cell(code),
@@ -53,44 +59,138 @@ def house(tmp_path, monkeypatch):
     return write
 
 
-def test_a_second_call_does_nothing_and_a_change_runs_again_what_depends_on_it(
-    house, monkeypatch, capsys
-):
-    ran = []
+class Ended:
+    """A notebook that ran well, in no time."""
 
-    def execute(path, out, parameters, *_):  # what runs is the subject here, not how
-        ran.append(path.stem)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_bytes(path.read_bytes())
+    def __init__(self, asked, out):
+        self.plan, self.out, self.begun, self.minutes = asked, out / asked.path.name, 0.0, 0.5
+        out.mkdir(parents=True, exist_ok=True)
+        self.out.write_bytes(asked.path.read_bytes())
+
+    def failure(self):
         return ""
 
-    def runs():
-        assert reproduce.reproduce("smoke") == 0
-        return [ran.pop(0) for _ in list(ran)]
 
-    monkeypatch.setattr(reproduce, "execute", execute)
-    house("00_a.ipynb", "1"), house("62_b.ipynb", "1", runs=0)
-    assert runs() == ["00_a", "62_b"]
+@pytest.fixture
+def ran(monkeypatch):
+    """The names of the notebooks that `reproduce` runs: what runs is the subject here, not how."""
+    names = []
+
+    def execute(plans, out, **_):
+        for number, asked in enumerate(plans, 1):
+            names.append(asked.name)
+            yield [Ended(asked, out)], [], plans[number:]
+
+    monkeypatch.setattr(collection, "execute", execute)
+
+    def call(*only):
+        names.clear()
+        assert reproduce.reproduce("smoke", only) == 0
+        return list(names)
+
+    return call
+
+
+def test_a_second_call_does_nothing_and_a_change_runs_again_what_depends_on_it(house, ran, capsys):
+    (house.root / "effml" / "b.py").write_text("from effml import a")
+    (house.root / "notebooks" / "own.py").write_text("y = 1")
+    (
+        house("00_a.ipynb", "import effml.b"),
+        house("70_c.ipynb", "1"),
+        house("71_d.ipynb", "import own"),
+    )
+    assert ran() == ["00_a", "70_c", "71_d"]
     out = capsys.readouterr().out
-    for text in ("2 of 2 notebooks to run", "00_a", "files written", "ok"):
+    for text in ("3 of 3 notebooks to run", "00_a", "Files written: 4. ", "ok"):
         assert text in out
-    assert runs() == [] and "0 of 2 notebooks" in capsys.readouterr().out
-    house("00_a.ipynb", "1  # changed")
-    assert runs() == ["00_a"]
-    house.profile("'62': {n: 5}")
-    assert runs() == ["62_b"]
-    (house.root / "results" / "local" / "runs-x.jsonl").write_text("{}\n")  # new records
-    assert runs() == ["62_b"]  # only the one that reads them
+    assert ".npz" not in out and len(out.splitlines()) < 15
+    assert ran() == [] and "0 of 3 notebooks" in capsys.readouterr().out
+    house("00_a.ipynb", "import effml.b  # changed")
+    assert ran() == ["00_a"]
+    house.profile("'70': {n: 5}")
+    assert ran() == ["70_c"]
+    (house.root / "results" / "local" / "runs-x.jsonl").write_text("{}\n")  # nobody reads records
+    assert ran() == []
     (house.root / "effml" / "a.py").write_text("x = 2")
-    assert runs() == ["00_a", "62_b"]
-    assert reproduce.reproduce("smoke", ["62"]) == 0 and not ran
+    assert ran() == ["00_a"]  # by way of b
+    (house.root / "notebooks" / "own.py").write_text("y = 2")
+    assert ran() == ["71_d"]
+    (house.root / "results" / "local" / "smoke" / "70_c.ipynb").unlink()
+    assert ran() == ["70_c"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        'own: list = ["nothing", ["mine.npz|phantom-chest"]]  # a path, as the notebook sees it',
+        'tables: str = "published|phantom"  # the tables of PePR',
+    ],
+)
+def test_other_data_or_tables_run_again_what_names_them(house, ran, monkeypatch, given):
+    monkeypatch.setenv("EFFML_DATA", str(house.root))
+    (house.root / "pepr").mkdir()
+    house("00_a.ipynb", "1", given=given), house("70_b.ipynb", "1")
+    assert ran() == ["00_a", "70_b"]
+    for content in (b"one", b"two"):  # the second changes neither name nor size
+        for path in (house.root / "notebooks" / "mine.npz", house.root / "pepr" / "all.csv"):
+            path.write_bytes(content)
+        assert ran() == ["00_a"]
+        assert ran() == []
+
+
+RECORD = {"recipe_id": "r1", "run_id": "r1-1", "status": "ok", "data": "phantom-chest", "seed": 0}
+
+
+@pytest.mark.parametrize("status, again", [("failed", True), ("unsupported", False)])
+def test_a_run_that_failed_is_told_and_tried_again_unless_it_must_fail(
+    house, ran, monkeypatch, capsys, status, again
+):
+    house("00_a.ipynb", "1")
+    lost = {"status": status, "reason": "no luck", "finished_utc": "9999-01-01T00:00:00.000+00:00"}
+    write_record(house.root / "results" / "local", "r1-1", **lost)
+    assert ran() == ["00_a"]
+    assert "00_a: ok, but 1 runs failed meanwhile, the first: no luck" in capsys.readouterr().out
+    assert ran() == ["00_a"] * again
+
+
+def write_record(folder, name, **fields):
+    line = json.dumps({**RECORD, "run_id": name, **fields})
+    (folder / f"runs-{name}.jsonl").write_text(line + "\n")
+
+
+@pytest.mark.parametrize(
+    "code, others_count",
+    [
+        ("runs = effml.own_or_reference(store, data=data, seed=[0, 1])", False),
+        ("runs = effml.own_or_reference(store, lambda runs: runs[runs.seed == 0])", True),
+        ("seed = 0\nruns = effml.own_or_reference(store, data=data, seed=seed)", True),
+        ("data = 'b'\nruns = effml.own_or_reference(store, data=data)", True),
+        ("runs = effml.load_runs(store)", True),
+        ("runs = effml.own_or_reference('elsewhere', data=data)", True),
+        ("asked = {'seed': 0}\nruns = effml.own_or_reference(store, **asked)", True),
+        ("import own\nruns = effml.own_or_reference(store, seed=0), own.more(store)", True),
+    ],
+)
+def test_records_count_only_for_a_notebook_that_reads_them(house, ran, code, others_count):
+    (house.root / "notebooks" / "own.py").write_text("from effml import load_runs as more")
+    store = house.root / "results" / "local"
+    house("62_a.ipynb", f"import effml\n{code}", given='data: str = "phantom-chest"  # a set')
+    house("70_b.ipynb", "1")
+    assert ran() == ["70_b", "62_a"]  # who reads records comes last
+    write_record(store, "r1-2", data="breastmnist", seed=7)
+    assert ran() == ["62_a"] * others_count
+    write_record(store, "r1-3")
+    assert ran() == ["62_a"]
+    assert ran() == []
 
 
 def test_a_failing_notebook_is_kept_its_cell_named_and_the_others_go_on(house, capsys):
     house("00_a.ipynb", "before = 1\n1 / 0"), house("62_b.ipynb", "print(n)")
+    house("70_c.ipynb", "import os\nos._exit(3)")
     assert reproduce.reproduce("smoke") == 1
     out = capsys.readouterr().out
-    assert "00_a failed in cell 3 (before = 1): ZeroDivisionError" in out and "It is kept" in out
+    assert "00_a failed in cell 3 (before = 1): ZeroDivisionError" in out
+    assert "It is kept, with the error, as results/local/smoke/00_a.ipynb; what it printed" in out
     kept = json.loads((house.root / "results" / "local" / "smoke" / "00_a.ipynb").read_text())
     assert any(
         o.get("ename") == "ZeroDivisionError"
@@ -98,8 +198,73 @@ def test_a_failing_notebook_is_kept_its_cell_named_and_the_others_go_on(house, c
         for o in cell.get("outputs", [])
     )
     assert (house.root / "results" / "local" / "smoke" / "62_b.ipynb").exists()
-    house("00_a.ipynb", "fine = 1")
+    assert "70_c failed: its process ended with exit status 1; see its log" in out
+    log = (house.root / "results" / "local" / "smoke" / "log.txt").read_text()
+    assert "DeadKernelError" in log.partition("=== 70_c")[2]
+    house("00_a.ipynb", "fine = 1"), house("70_c.ipynb", "fine = 1")
     assert reproduce.reproduce("smoke") == 0
+
+
+def test_two_run_at_a_time_share_the_cores_and_print_into_the_log(house, monkeypatch, capfd):
+    """Each of the two waits for the other: one after another neither would end well."""
+    monkeypatch.setattr(collection, "cores", lambda: 2)
+    monkeypatch.setattr(execution, "cores", lambda: 6)
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    wait = (
+        "import os, sys, time\nfrom pathlib import Path\nPath('{0}').touch()\n"
+        "print('heard of {0}', file=sys.stderr); os.system('echo written by {0}')\n"
+        "assert os.environ['OMP_NUM_THREADS'] == '3'\nend = time.time() + 60\n"
+        "while not Path('{1}').exists():\n    assert time.time() < end\n    time.sleep(0.01)"
+    )
+    house("00_a.ipynb", wait.format("a", "b")), house("10_b.ipynb", wait.format("b", "a"))
+    assert reproduce.reproduce("smoke") == 0
+    shown = "".join(capfd.readouterr())
+    assert "two at a time" in shown and "[2/2]" in shown
+    assert "heard" not in shown and "written by" not in shown and "WARNING" not in shown
+    log = (house.root / "results" / "local" / "smoke" / "log.txt").read_text()
+    assert "heard of a" in log and "heard of b" in log and log.count("===") == 2
+    assert not list((house.root / "results" / "local" / "smoke").glob("*.log"))
+
+
+def test_two_at_a_time_only_where_there_is_memory_for_both(house, monkeypatch):
+    house("00_a.ipynb", "1"), house("10_b.ipynb", "1")
+    both = reproduce.make_plan("smoke")
+    one = execution.Execution(both[0], house.root, house.root, None, 0.0)
+    for gigabytes, fits in (("0.0021", True), ("0.0019", False)):  # 1 MB each
+        monkeypatch.setenv("EFFML_MEMORY_GB", gigabytes)
+        assert execution._fits(both[1], [one]) == fits and execution._fits(both[1], [])
+
+
+def test_an_interrupted_collection_leaves_no_process_and_its_log(house, monkeypatch, capsys):
+    house("00_a.ipynb", "import sys, time\nprint('so far', file=sys.stderr)\ntime.sleep(600)")
+
+    def interrupt(self, running, waiting):
+        if running and b"so far" in running[0].log.read_bytes():
+            left.extend(running)
+            raise KeyboardInterrupt
+
+    left = []
+    monkeypatch.setattr(collection.Progress, "show", interrupt)
+    assert reproduce.reproduce("smoke") == 1
+    assert "the next call goes on" in capsys.readouterr().out
+    assert left[0].process.poll() is not None
+    assert "so far" in (house.root / "results" / "local" / "smoke" / "log.txt").read_text()
+    assert json.loads((house.root / "results/local/smoke/state.json").read_text()) == {}
+
+
+@pytest.mark.parametrize(
+    "flags, minutes",
+    [("avx2 avx512f", 4), ("avx2 avx512_bf16", 2), ("amx_bf16", 2), ("asimd bf16", 2), ("", 4)],
+)
+def test_the_passport_tells_the_minutes_of_a_cpu_like_this_one(house, monkeypatch, flags, minutes):
+    house("00_a.ipynb", "1")
+    path = house.root / "notebooks" / "00_a.ipynb"
+    monkeypatch.setattr(plan, "cpu", lambda: ("some CPU", flags))
+    told = reproduce.passport(path, "laptop")
+    assert told == {"minutes": minutes, "memory": 1, "runs": 1, "fetch": 0}
+    path.write_text(path.read_text().replace("minutes, AVX2", "hours"))
+    with pytest.raises(ValueError, match="in the rows `minutes`, `minutes, AVX2`, `memory, MB`"):
+        reproduce.passport(path, "laptop")
 
 
 def test_parameters_and_claims_reach_the_summary_and_unknown_parameters_are_refused(house, capsys):
@@ -130,8 +295,12 @@ def test_references_are_written_without_pictures_timings_or_progress(house):
     house(
         "00_a.ipynb",
         "import sys, matplotlib.pyplot as plt\nprint('out'); print('progress', file=sys.stderr)\n"
-        "plt.plot([1]);\nplt.show()",
+        "plt.plot([1]);\nplt.show()\nimport pathlib\n(pathlib.Path(store) / 'x').touch()",
     )
+    reads = (
+        "import pathlib\nassert (pathlib.Path(store) / 'x').exists()  # as effml.load_runs would"
+    )
+    house("62_b.ipynb", reads, runs=0)  # not before the other has ended
     assert reproduce.rewrite_smoke_reference() == 0
     book = json.loads((house.root / "tests" / "smoke" / "00_a.ipynb").read_text())
     code = [cell for cell in book["cells"] if cell["cell_type"] == "code"]
@@ -144,8 +313,14 @@ def test_references_are_written_without_pictures_timings_or_progress(house):
     assert "image/png" not in json.dumps(book)
 
 
+def test_the_grammar_of_web_addresses_is_not_built():
+    """It takes 1.5 s in each process that reads a notebook; lark builds it."""
+    code = "from effml.reproduce.rewrite import without_iri_grammar as fast\nfast()\n"
+    code += "import sys, papermill\nassert 'jsonschema' in sys.modules\nassert 'lark' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_pictures_are_stored_small_and_look_the_same():
-    _smaller = reproduce._smaller
     ramp = np.zeros((200, 300, 3), np.uint8)
     ramp[..., 0], ramp[..., 1] = np.linspace(0, 255, 300), np.linspace(0, 255, 200)[:, None]
     ramp[50:60] = 255
