@@ -462,6 +462,9 @@ COLUMNS: dict[str, str] = {
     "convolutions_used": "the algorithm of each shape in training, see effml.fast_convolutions",
     "precision_emulated": "1 if this hardware emulates it: time and energy then show no saving",
     "threads_used": "CPU threads",
+    "waiting": "how they wait for each other: spin, or sleep once others keep the CPUs busy, or "
+    "the setting that you gave; none: one thread",
+    "turns_seconds": "of the run, in which it stood still while another of effml's had the CPUs",
     "device_name": "CPU or GPU model",
     "cpu_flags": "instruction sets that matter here",
     **dict.fromkeys(("platform", "python", "torch", "timm", "effml"), ""),

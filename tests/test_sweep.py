@@ -302,7 +302,7 @@ def test_a_run_killed_by_the_system_is_a_record(monkeypatch):
     monkeypatch.setattr(
         server.select,
         "select",
-        lambda r, w, x, real=server.select.select: real([r[0], reading], w, x),
+        lambda r, w, x, t, real=server.select.select: real([r[0], reading], w, x, t),
     )
     monkeypatch.setattr(server, "_done", lambda line: os.kill(os.getpid(), signal.SIGKILL))
     answer = server._forked(job)
@@ -333,10 +333,13 @@ def test_a_strategy_that_only_the_asker_has_is_told_and_asked_again(tmp_path, mo
     assert "effml.run" in row.reason and pending([recipe], tmp_path) == [recipe]
 
 
-def test_threads_spin_less_beside_a_busy_program_and_what_the_user_set_stays(monkeypatch):
+def test_where_there_is_no_fork_threads_sleep_beside_a_busy_program(monkeypatch):
     from types import SimpleNamespace
 
-    for others, expected in ((0.4, {"GOMP_SPINCOUNT": "300"}), (0.1, {}), (float("nan"), {})):
+    assert not executors.FORKS or executors._waits() == {}  # the fork decides itself
+    monkeypatch.setattr(executors, "FORKS", False)
+    passive = {"OMP_WAIT_POLICY": "passive"}
+    for others, expected in ((0.4, passive), (0.1, {}), (float("nan"), {})):
         cost = contextlib.nullcontext(SimpleNamespace(others_cpu=others))
         monkeypatch.setattr(executors, "measure", lambda cost=cost: cost)
         assert executors._waits() == expected

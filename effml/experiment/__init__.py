@@ -6,6 +6,7 @@ import secrets
 import traceback
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,6 +15,7 @@ from effml import machine
 from effml.experiment import assess, fit, prepare, write
 from effml.experiment.failure import now, reason_of, status_of
 from effml.experiment.trained_model import TrainedModel, load_run
+from effml.metering.waiting import Waiting
 from effml.recipe import NUMERICS, Recipe, Record
 from effml.training.checkpoints import checkpoint_file
 
@@ -68,9 +70,7 @@ def run(
     threads = torch.get_num_threads()
     try:
         prepare.settle(recipe, record, device)
-        ready = prepare.prepare(recipe, record, store, model)
-        history = fit.fit(ready, record, store)
-        arrays = assess.assess(ready, history, record)
+        ready, arrays = _work(recipe, record, store, model)
         if store is not None:
             write.write(ready, arrays, record, store, keep_weights)
         record.update(status="ok")
@@ -80,6 +80,18 @@ def run(
         torch.set_num_threads(threads)
     record.update(finished_utc=now())
     return record
+
+
+def _work(
+    recipe: Recipe, record: Record, store: Path | None, model: nn.Module | None
+) -> tuple[prepare.Prepared, dict[str, Any]]:
+    """All that takes long."""
+    with Waiting(record.threads_used) as waiting:
+        ready = prepare.prepare(recipe, record, store, model)
+        history = fit.fit(ready, record, store)
+        arrays = assess.assess(ready, history, record)
+    record.update(waiting=waiting.way)
+    return ready, arrays
 
 
 def _failed(error: Exception, record: Record, store: Path | None) -> None:

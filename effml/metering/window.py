@@ -3,8 +3,9 @@
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,14 @@ class Window:
         return self.own / max(self.everyone, 1e-9)
 
 
-def open_window() -> Callable[[], Window]:
-    """Begin a window; calling what this returns ends it."""
-    busy, own, start = machine_cpu_seconds(), own_cpu_seconds(), time.perf_counter()
+def open_window(cpus: Collection[int] | None = None) -> Callable[[], Window]:
+    """Begin a window; calling what this returns ends it. Other programs count on these CPUs."""
+    everyone = partial(machine_cpu_seconds, cpus) if cpus else machine_cpu_seconds
+    busy, own, start = everyone(), own_cpu_seconds(), time.perf_counter()
     return lambda: Window(
         seconds=time.perf_counter() - start,
         own=own_cpu_seconds() - own,
-        busy=machine_cpu_seconds() - busy,
+        busy=everyone() - busy,
     )
 
 
@@ -39,12 +41,14 @@ def own_cpu_seconds() -> float:
     return time.process_time() + times.children_user + times.children_system
 
 
-def machine_cpu_seconds() -> float:
-    """Busy seconds of all CPUs since boot, with time that a hypervisor took."""
+def machine_cpu_seconds(cpus: Collection[int] | None = None) -> float:
+    """Busy seconds of all CPUs, or of these, since boot, with time that a hypervisor took."""
     import psutil
 
-    times, busy = psutil.cpu_times(), ("user", "nice", "system", "irq", "softirq", "steal")
-    return sum(getattr(times, name, 0.0) for name in busy)  # Windows and macOS have fewer
+    busy = ("user", "nice", "system", "irq", "softirq", "steal")  # Windows and macOS have fewer
+    each = psutil.cpu_times(percpu=True) if cpus else [psutil.cpu_times()]
+    counted = each if cpus is None else [times for cpu, times in enumerate(each) if cpu in cpus]
+    return sum(getattr(times, name, 0.0) for times in counted for name in busy)
 
 
 def slept_seconds() -> float:

@@ -103,8 +103,8 @@ def sweep(
     in_flight: int = 8,
     keep_weights: bool = False,
 ) -> "pandas.DataFrame":
-    """Do the runs which `store` does not hold yet, each in a fresh process. Each record is on disk
-    before the next is waited for: an interrupted sweep goes on where it stopped.
+    """Do the runs which `store` lacks, each in a fresh process; go on where an interrupted sweep
+    stopped. Runs that want the same CPUs take turns (on Linux; see `turns_seconds` in the record).
 
     Args:
         recipes: What to do.

@@ -43,23 +43,30 @@ def _import_all() -> None:
 
 def _forked(line: str) -> dict[str, Any]:
     """The record of one job, done in a fork; what killed the fork, if something did."""
+    from effml.sweeping.turns import Turns  # needs what Windows has not
+
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         _child(line, writing)
     os.close(writing)
     answer, chunk = b"", b"-"
-    while chunk:
-        if reading not in select.select([reading, 0], [], [])[0]:
-            # no job comes before this one's answer, so standard input has ended: the asker is gone
-            os.kill(child, signal.SIGKILL)
-            os._exit(1)
-        chunk = os.read(reading, 1 << 16)
-        answer += chunk
+    with Turns(child, _takes_turns(line)) as turns:
+        while chunk:
+            ready = select.select([reading, 0], [], [], turns.next())[0]
+            if not ready:
+                continue
+            if reading not in ready:
+                # no job comes before this one's answer, so standard input has ended: the asker is
+                # gone
+                os.kill(child, signal.SIGKILL)
+                os._exit(1)
+            chunk = os.read(reading, 1 << 16)
+            answer += chunk
     os.close(reading)
     _, status = os.waitpid(child, 0)
     if status == 0:
-        return json.loads(answer)
+        return json.loads(answer) | {"turns_seconds": turns.stood_s}
     code = os.waitstatus_to_exitcode(status)
     reason = f"The process ended with exit status {code} and no record."
     if code < 0:
@@ -67,6 +74,18 @@ def _forked(line: str) -> dict[str, Any]:
     if code == -signal.SIGKILL:
         reason += " If memory ran out, use a smaller batch_size, size or model."
     return {"status": "failed", "reason": f"{reason} The next sweep does it again."}
+
+
+def _takes_turns(line: str) -> bool:
+    from effml.sweeping.turns import needs_turns
+
+    job = json.loads(line)
+    threads = job["recipe"].get("threads")
+    if not threads:
+        import torch
+
+        threads = torch.get_num_threads()
+    return needs_turns(threads, job.get("device", "auto"))
 
 
 def _child(line: str, writing: int) -> None:

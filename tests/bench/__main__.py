@@ -20,6 +20,7 @@ BENCHES = (
     "metering",
     "selection",
     "compression",
+    "neighbours",
 )
 
 if __name__ == "__main__":

@@ -235,6 +235,8 @@ def test_busy_seconds_are_those_of_the_system():
         user, nice, system, _, _, irq, softirq, steal = map(int, file.readline().split()[1:9])
     ticks = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
     assert window.machine_cpu_seconds() == pytest.approx(ticks, abs=5)
+    each = [window.machine_cpu_seconds({cpu}) for cpu in range(os.cpu_count())]
+    assert all(each) and sum(each) == pytest.approx(ticks, abs=5)
 
 
 def test_all_sources_have_the_names_that_are_tried_and_the_last_always_works():
