@@ -55,8 +55,9 @@ class Execution:
             asked = signal.SIGTERM if os.name == "nt" else signal.SIGINT  # ends its kernel too
             self.process.send_signal(asked)
             with suppress(subprocess.TimeoutExpired):
-                self.process.wait(timeout=10)
+                self.process.wait(timeout=30)
             self.process.kill()
+            self.process.wait()
         with open(self.log.with_name("log.txt"), "ab") as log:
             log.write(f"=== {self.plan.name}\n".encode() + self.log.read_bytes())
         self.log.unlink()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from effml.convolutions import fast_convolutions
 from effml.data import Dataset
 from effml.machine import seeded
+from effml.metering.waiting import Waiting
 from effml.optimizers import make_optimizer, state_report
 from effml.precision import arithmetic
 from effml.recipe import Recipe
@@ -79,7 +80,9 @@ def train(
         fields, sampler = fields | {"sampler": sampler}, None
     recipe, data = recipe_of(recipe, fields, teacher), dataset_of(data, labels, val)
     check_all_done(recipe, teacher)
-    return carry_out(model, data, recipe, sampler, teacher, checkpoint, after_step, after_epoch)
+    how = sampler, teacher, checkpoint, after_step, after_epoch
+    with Waiting(torch.get_num_threads()):
+        return carry_out(model, data, recipe, *how)
 
 
 def carry_out(

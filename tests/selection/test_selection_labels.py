@@ -111,7 +111,7 @@ def test_what_are_no_probabilities_of_these_labels_is_an_instruction():
 
 def test_a_proxy_of_several_labels_selects_by_their_entropy(tmp_path):
     data = dots(task="multi-label")
-    kept = select(data, Recipe(selection="entropy", proxy="mlp@1", train_fraction=0.1))
+    kept, _ = select(data, Recipe(selection="entropy", proxy="mlp@1", train_fraction=0.1))
     assert len(set(kept.tolist())) == 14
 
 

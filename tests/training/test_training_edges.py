@@ -2,6 +2,7 @@
 scores, patience."""
 
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -222,3 +223,12 @@ def test_patience_counts_epochs_that_are_no_better(
     history = train(build_model("mlp"), dots(), recipe=recipe)
     assert (len(history.val_score), history.best_epoch) == (epochs, kept)
     assert (words in history.notes[0]) if words else not history.notes
+
+
+def test_training_waits_as_a_run_does(monkeypatch):
+    asked = []
+    monkeypatch.setattr(loop, "Waiting", lambda threads: asked.append(threads) or nullcontext())
+    images = torch.randint(0, 256, (8, 1, 8, 8), dtype=torch.uint8)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2))
+    train(net, images, torch.arange(8) % 2, epochs=1)
+    assert asked == [torch.get_num_threads()]
