@@ -139,9 +139,8 @@ def _at(pixels: Tensor, where: int | slice) -> Tensor:
 def _new(x: Tensor, w: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Memory for the output in the layout that the library would give it."""
     last = lies_last(x) or lies_last(w)
-    return torch.empty(
-        shape, memory_format=torch.channels_last if last else torch.contiguous_format
-    )
+    layout = torch.channels_last if last else torch.contiguous_format
+    return torch.empty(shape, dtype=x.dtype, memory_format=layout)
 
 
 def lies_last(t: Tensor) -> bool:

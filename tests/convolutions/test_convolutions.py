@@ -311,6 +311,19 @@ def test_only_the_gradients_that_are_wanted_are_made(monkeypatch):
         assert all(p.grad is not None for p in net.parameters() if p.requires_grad)
 
 
+def test_the_default_dtype_of_the_caller_changes_nothing(monkeypatch):
+    always(monkeypatch)
+    net, x = pointwise()
+    expected = net(x)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with fast_convolutions(net):
+            found = net(x)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found.dtype == torch.float32 and torch.allclose(found, expected, atol=1e-5)
+
+
 def test_in_place_layers_may_follow(monkeypatch):
     always(monkeypatch)
     net, x = pointwise()
