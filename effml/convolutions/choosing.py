@@ -76,7 +76,7 @@ def _instructions() -> str:
 def can_choose(x: Tensor, w: Tensor, where: Geometry, groups: int) -> bool:
     """Whether there is another way than the library's, which may be the faster."""
     plain = x.dtype is w.dtype is torch.float32 and x.layout is torch.strided
-    if not plain or x.device.type != "cpu" or x.ndim != 4 or w.device != x.device or not len(x):
+    if not plain or x.device.type != "cpu" or w.device != x.device or not len(x):
         return False
     high, wide = where.sides
     if high * wide > MOST_PIXELS or min(ours.axes(where)[0]) < 1:
