@@ -21,8 +21,9 @@ __all__ = ["fast_convolutions"]
 def fast_convolutions(
     model: nn.Module, choices: str = "auto", made: dict[str, str] | None = None
 ) -> Iterator[dict[str, str]]:
-    """Inside, the float32 convolutions (`nn.Conv2d`) of `model` go the fastest exact way on this
-    CPU; outputs and gradients differ from the library's by round-off. `effml.train` does this.
+    """Inside, the convolutions (`nn.Conv2d`) of `model` go the fastest exact way on this CPU;
+    outputs and gradients differ from the library's by round-off. `effml.train` does this. In
+    bfloat16 (also by autocast) only work without sums of rounded numbers can go another way.
 
     Args:
         model: any module; it is changed in nothing that stays.
@@ -88,19 +89,26 @@ def _convolve(
     bias: Tensor | None,
 ) -> Tensor:
     """What `module._conv_forward` does."""
-    if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+    if torch.compiler.is_compiling():
         return nn.Conv2d._conv_forward(module, x, w, bias)
+    cast = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
     learns = torch.is_grad_enabled() and (x.requires_grad or w.requires_grad)
     key = x.shape, x.dtype, x.device, x.is_contiguous(), w.shape, module.stride, module.padding
-    key += module.dilation, module.groups, w.is_contiguous(), learns
+    key += module.dilation, module.groups, w.is_contiguous(), learns, cast
     if key not in ways:
-        ways[key] = _look(module, chooser, x, w, learns)
+        ways[key] = _look(module, chooser, _cast(x, cast), _cast(w, cast), learns)
     if ways[key] is None:
         return nn.Conv2d._conv_forward(module, x, w, bias)
     where, way = ways[key]
+    x, w, bias = _cast(x, cast), _cast(w, cast), bias if bias is None else _cast(bias, cast)
     if not learns:
         return ours.forward(x, w, bias, where)
     return _Convolution.apply(x, w, bias, where, module.groups, way)
+
+
+def _cast(t: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """As autocast does it."""
+    return t.to(dtype) if dtype and t.dtype is torch.float32 else t
 
 
 def _look(

@@ -21,6 +21,7 @@ LIBRARY, OURS = "l", "p"
 _WAYS = {*map("".join, product(LIBRARY + OURS, repeat=PARTS)), LIBRARY, OURS}
 MOST_PRODUCTS, MOST_PIXELS, FEWEST_CHANNELS = 48, 64, 8
 """Beyond these ours was never the faster, so nothing is measured."""
+DTYPES = torch.float32, torch.bfloat16
 GAIN = 1.05
 """Ours is taken only if it is so many times as fast."""
 
@@ -51,7 +52,10 @@ class Choices:
                 way = self.known.get(name)
             if way is None and not self.fixed:
                 way = self.measured[name] = measure(x, w, where, groups, learns)
-            self.made[name] = way if way and len(way) == len(plain) else plain
+            way = way if way and len(way) == len(plain) else plain
+            can = can_be_ours(where, groups, x.dtype)
+            ways = (letter if ours_can else LIBRARY for letter, ours_can in zip(way, can))
+            self.made[name] = "".join(ways)
         return self.made[name]
 
     def remember(self) -> None:
@@ -75,7 +79,7 @@ def _instructions() -> str:
 
 def can_choose(x: Tensor, w: Tensor, where: Geometry, groups: int) -> bool:
     """Whether there is another way than the library's, which may be the faster."""
-    plain = x.dtype is w.dtype is torch.float32 and x.layout is torch.strided
+    plain = x.dtype is w.dtype and x.dtype in DTYPES and x.layout is torch.strided
     if not plain or x.device.type != "cpu" or w.device != x.device or not len(x):
         return False
     high, wide = where.sides
@@ -87,6 +91,14 @@ def can_choose(x: Tensor, w: Tensor, where: Geometry, groups: int) -> bool:
     return groups == len(w) == x.shape[1]
 
 
+def can_be_ours(where: Geometry, groups: int, dtype: torch.dtype) -> tuple[bool, bool, bool]:
+    """Whether ours can do each part. Sums of bfloat16 numbers round at every step, so in it each
+    number must come from one product."""
+    if groups > 1:
+        return False, False, dtype is torch.float32
+    return (True, True, True) if dtype is torch.float32 else ours.one_product_each(where)
+
+
 def shape_name(x: Tensor, w: Tensor, where: Geometry, learns: bool) -> str:
     """Such as 128x512x1x1*512x512x3x3/1x1+1x1: batch (up to a power of two), channels and sides;
     weights; stride; padding; what is unusual behind it. Without gradients it ends in `?`."""
@@ -95,6 +107,7 @@ def shape_name(x: Tensor, w: Tensor, where: Geometry, learns: bool) -> str:
     images, weights, stride, padding, dilation = ("x".join(map(str, size)) for size in sizes)
     name = f"{images}*{weights}/{stride}+{padding}"
     name += f"@{dilation}" if where.dilation != (1, 1) else ""
+    name += "" if x.dtype is torch.float32 else ":bfloat16"
     layouts = "".join("l" if ours.lies_last(t) else "f" for t in (x, w))
     return name + ("" if layouts == "ll" else f"!{layouts}") + ("" if learns else "?")
 
@@ -116,8 +129,8 @@ def measure(x: Tensor, w: Tensor, where: Geometry, groups: int, learns: bool) ->
             lambda: ours.weight_gradient(g, x, w, where, groups),
         )
         parts = range(PARTS if learns else 1)
-        exists = [groups == 1 or part == 2 for part in parts]
-        better = [exists[part] and faster(theirs[part], mine[part]) for part in parts]
+        can = can_be_ours(where, groups, x.dtype)
+        better = [can[part] and faster(theirs[part], mine[part]) for part in parts]
     return "".join(OURS if ours_is else LIBRARY for ours_is in better)
 
 

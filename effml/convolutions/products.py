@@ -76,6 +76,16 @@ def products(where: Geometry) -> list[tuple[int, int, int | slice, int | slice]]
     return found
 
 
+@lru_cache(maxsize=4096)
+def one_product_each(where: Geometry) -> tuple[bool, bool, bool]:
+    """Whether each output, each input and each weight is the result of one product alone."""
+    rows, columns, outputs, inputs = zip(*products(where)) if products(where) else ([],) * 4
+    targets = [*map(str, outputs)], [*map(str, inputs)], [*zip(rows, columns)]
+    alone = [len({*some}) == len(some) for some in targets]
+    whole = len(targets[0]) > 1 and str(WHOLE) in targets[0]  # beside others, which it joins too
+    return alone[0] and not whole, alone[1] and not whole, alone[2]
+
+
 def forward(x: Tensor, w: Tensor, bias: Tensor | None, where: Geometry) -> Tensor:
     """The convolution of `x` (N, C, H, W) with `w` (K, C, …), as one product per tap and pixel."""
     sides, _, _ = axes(where)

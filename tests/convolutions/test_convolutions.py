@@ -238,6 +238,61 @@ class Scaled(nn.Conv2d):
         return super()._conv_forward(x, 2 * w, bias)
 
 
+@pytest.mark.parametrize("autocast", [True, False])
+@pytest.mark.parametrize("kernel, stride, side", [(3, 1, 1), (3, 2, 2), (3, 1, 2), (1, 1, 2)])
+def test_in_bfloat16_the_error_is_the_librarys(monkeypatch, autocast, kernel, stride, side):
+    always(monkeypatch)
+    torch.manual_seed(0)
+    layer, x = nn.Conv2d(32, 32, kernel, stride, kernel // 2), torch.randn(16, 32, side, side)
+    layer, x = (t if autocast else t.bfloat16() for t in (layer, x))
+    g = torch.randn(layer(x).shape)
+    low = torch.autocast("cpu", torch.bfloat16, enabled=autocast)
+    rounded = copy.deepcopy(layer).bfloat16().double()
+    exact = results(rounded, x.bfloat16().double(), g.bfloat16().double())
+    with low:
+        theirs = results(layer, x, g)
+    layer.zero_grad()
+    with fast_convolutions(layer) as made, low:
+        found = results(layer, x, g)
+    letters = "".join(made.values())
+    assert letters == {(3, 1, 2): "lll", (3, 2, 2): "lpp"}.get((kernel, stride, side), "ppp")
+    for name, value in exact.items():
+        size = value.norm()
+        ours, library = ((one[name].double() - value).norm() / size for one in (found, theirs))
+        assert ours < 1.1 * library + 1e-3 and found[name].dtype == theirs[name].dtype, name
+
+
+def test_what_is_timed_are_two_ways_of_the_same_part(monkeypatch):
+    seen = []
+
+    def faster(theirs, mine):
+        ours = [one for one in (mine(),)]
+        other = theirs()
+        other = next(t for t in other if t is not None) if isinstance(other, tuple) else other
+        seen.append(torch.allclose(ours[0], other, rtol=1e-3, atol=1e-3))
+        return True
+
+    monkeypatch.setattr(choosing, "faster", faster)
+    for groups, way in ((1, "ppp"), (16, "llp")):
+        torch.manual_seed(0)
+        net, x = nn.Conv2d(16, 16, 3, padding=1, groups=groups), torch.randn(4, 16, 2, 2)
+        with fast_convolutions(net) as made:
+            net(x)
+        assert [*made.values()] == [way]
+    assert seen == [True] * 4
+
+
+def test_names_tell_shapes_apart():
+    kinds = [{}, {"stride": 2}, {"padding": 1}, {"dilation": 2}]
+    names = set()
+    for how in kinds:
+        net = nn.Conv2d(16, 16, 3, **{"padding": 2} | how)
+        with fast_convolutions(net) as made:
+            net(torch.randn(4, 16, 2, 2))
+        names |= made.keys()
+    assert len(names) == len(kinds)
+
+
 def test_what_is_no_plain_float32_convolution_is_left_to_the_library(monkeypatch):
     always(monkeypatch)
     cases = [
@@ -247,7 +302,9 @@ def test_what_is_no_plain_float32_convolution_is_left_to_the_library(monkeypatch
         (nn.Conv2d(8, 8, 3, padding="same"), torch.randn(2, 8, 2, 2)),
         (nn.Conv2d(8, 8, 1), torch.randn(8, 2, 2)),
         (nn.Conv2d(8, 8, 1).double(), torch.randn(2, 8, 2, 2).double()),
-        (nn.Conv2d(8, 8, 1).bfloat16(), torch.randn(2, 8, 2, 2).bfloat16()),
+        (nn.Conv2d(8, 8, 1).half(), torch.randn(2, 8, 2, 2).half()),
+        (nn.Conv2d(8, 8, 3, padding=1).bfloat16(), torch.randn(2, 8, 3, 3).bfloat16()),
+        (nn.Conv2d(8, 8, 3, padding=1, groups=8).bfloat16(), torch.randn(2, 8, 1, 1).bfloat16()),
         (nn.Conv2d(16, 32, 1, groups=16), torch.randn(2, 16, 2, 2)),
         (nn.Conv2d(8, 8, 1), torch.randn(2, 8, 40, 40)),
         (nn.Conv2d(8, 8, 1), torch.randn(0, 8, 2, 2)),
@@ -260,8 +317,11 @@ def test_what_is_no_plain_float32_convolution_is_left_to_the_library(monkeypatch
             found = layer(x)
         assert torch.equal(found, expected) and {*"".join(made.values())} <= {"l"}, layer
     net, x = pointwise()
+    with fast_convolutions(net) as made, torch.autocast("cpu", torch.float16):
+        assert net(x).dtype == torch.float16
     with fast_convolutions(net) as made, torch.autocast("cpu", torch.bfloat16):
-        assert net(x).dtype == torch.bfloat16
+        with pytest.raises(RuntimeError, match="type"):  # autocast leaves float64 alone
+            net(x.double())
     assert made == {}
     with fast_convolutions(net) as made, pytest.raises(RuntimeError, match="channels"):
         net(torch.randn(4, 5, 2, 2))
@@ -305,9 +365,10 @@ def test_only_the_gradients_that_are_wanted_are_made(monkeypatch):
     for frozen in ("weight", "bias"):
         net, x = pointwise()
         getattr(net, frozen).requires_grad_(False)
+        x.requires_grad_()
         with fast_convolutions(net):
             net(x).sum().backward()
-        assert getattr(net, frozen).grad is None
+        assert getattr(net, frozen).grad is None and x.grad is not None
         assert all(p.grad is not None for p in net.parameters() if p.requires_grad)
 
 
