@@ -67,6 +67,6 @@ def main() -> None:
             f"{name}, {side} px, batch {batch}",
             lambda: plain_epoch(theirs, data, batch),
             lambda: our_epoch(own, data, recipe),
-            7,
+            5,
             aim,
         )

@@ -282,6 +282,20 @@ def test_what_is_timed_are_two_ways_of_the_same_part(monkeypatch):
     assert seen == [True] * 4
 
 
+def test_layers_of_the_same_sizes_that_move_otherwise_are_not_mixed_up(monkeypatch):
+    always(monkeypatch)
+    torch.manual_seed(0)
+    moves = [{}, {"stride": 2}, {"stride": (1, 2)}, {"dilation": 2}, {"padding": 1}]
+    moves += [{"padding": (2, 1)}, {"dilation": (1, 2)}, {"bias": False}]
+    layers = nn.ModuleList(nn.Conv2d(16, 16, 3, **{"padding": 2} | how) for how in moves)
+    x = torch.randn(4, 16, 2, 2)
+    expected = [layer(x) for layer in layers]
+    with fast_convolutions(layers) as made:
+        for layer, right in zip([*layers, *layers], expected * 2):
+            assert torch.allclose(layer(x), right, rtol=1e-4, atol=1e-4)
+    assert {*made.values()} == {"ppp"}
+
+
 def test_names_tell_shapes_apart():
     kinds = [{}, {"stride": 2}, {"padding": 1}, {"dilation": 2}]
     names = set()
