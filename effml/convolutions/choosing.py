@@ -23,7 +23,9 @@ MOST_PRODUCTS, MOST_PIXELS, FEWEST_CHANNELS = 100, 64, 8
 """Beyond these ours was never the faster, so nothing is measured."""
 DTYPES = torch.float32, torch.bfloat16
 GAIN = 1.05
-"""Ours is taken only if it is so many times as fast."""
+"""Ours is taken for a part only if it is so many times as fast, …"""
+CALL_S = 1e-4
+"""… and only if it spares in all more than a function of Python's costs in torch's autograd."""
 
 
 def library(g: Tensor, x: Tensor, w: Tensor, where: Geometry, groups: int, *mask: bool) -> Any:
@@ -130,13 +132,15 @@ def measure(x: Tensor, w: Tensor, where: Geometry, groups: int, learns: bool) ->
         )
         parts = range(PARTS if learns else 1)
         can = can_be_ours(where, groups, x.dtype)
-        better = [can[part] and faster(theirs[part], mine[part]) for part in parts]
-    return "".join(OURS if ours_is else LIBRARY for ours_is in better)
+        spared = [seconds_spared(theirs[part], mine[part]) if can[part] else 0.0 for part in parts]
+    if sum(spared) < (CALL_S if learns else CALL_S / 5):
+        return LIBRARY * len(parts)
+    return "".join(OURS if gain else LIBRARY for gain in spared)
 
 
-def faster(theirs: Callable[[], Any], mine: Callable[[], Any]) -> bool:
-    """Whether `mine` takes less time by GAIN: the best of three, by turns. Two turns are enough
-    where the difference is large; one is not, since the process may have had to wait in it."""
+def seconds_spared(theirs: Callable[[], Any], mine: Callable[[], Any]) -> float:
+    """What `mine` takes less, by the best of three, by turns; 0 where that is not GAIN. Two turns
+    are enough where the difference is large; one is not, since the process may have had to wait."""
     best = [float("inf"), float("inf")]
     mine(), theirs()  # the first call prepares what the later ones find
     for turn in range(3):
@@ -146,4 +150,4 @@ def faster(theirs: Callable[[], Any], mine: Callable[[], Any]) -> bool:
             best[which] = min(best[which], time.perf_counter() - start)
         if turn == 1 and not 0.5 < best[0] / best[1] < 2:
             break
-    return best[0] > GAIN * best[1]
+    return best[0] - best[1] if best[0] > GAIN * best[1] else 0.0

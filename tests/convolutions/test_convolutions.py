@@ -224,11 +224,31 @@ def test_the_faster_is_taken_by_the_best_of_three_turns(monkeypatch):
 
         return work
 
-    assert choosing.faster(lasting(3.0, 3.0), lasting(1.0, 90.0))  # clear after two turns
-    assert not choosing.faster(lasting(1.0, 1.0), lasting(3.0, 3.0))
-    assert not choosing.faster(lasting(200.0, 1.0), lasting(3.0, 3.0))  # it was stopped once
-    assert choosing.faster(lasting(1.1, 1.1, 1.1), lasting(2.0, 1.0, 1.5))
-    assert not choosing.faster(lasting(1.1, 1.0, 1.1), lasting(1.0, 0.96, 1.0))  # by a hair
+    spared = choosing.seconds_spared
+    assert spared(lasting(3.0, 3.0), lasting(1.0, 90.0)) == pytest.approx(2)  # clear after two
+    assert spared(lasting(1.0, 1.0), lasting(3.0, 3.0)) == 0
+    assert spared(lasting(200.0, 1.0), lasting(3.0, 3.0)) == 0  # it was stopped once
+    assert spared(lasting(1.1, 1.1, 1.1), lasting(2.0, 1.0, 1.5)) == pytest.approx(0.1)
+    assert spared(lasting(1.1, 1.0, 1.1), lasting(1.0, 0.96, 1.0)) == 0  # by a hair
+
+
+@pytest.mark.parametrize(
+    "gains, train, predict",
+    [
+        ([9e-5, 0.0, 9e-5], "plp", "p"),
+        ([5e-5, 0.0, 4e-5], "lll", "p"),  # a function of Python's would cost more
+        ([1e-5, 0.0, 0.0], "lll", "l"),
+        ([0.0, 0.0, 1.0], "llp", "l"),
+    ],
+)
+def test_ours_must_spare_more_than_its_call_costs(monkeypatch, gains, train, predict):
+    for learns, expected in ((True, train), (False, predict)):
+        left = iter(gains)
+        monkeypatch.setattr(choosing, "seconds_spared", lambda theirs, mine: next(left))
+        net, x = pointwise()
+        with fast_convolutions(net) as made, torch.set_grad_enabled(learns):
+            net(x)
+        assert [*made.values()] == [expected]
 
 
 class Scaled(nn.Conv2d):
@@ -265,14 +285,14 @@ def test_in_bfloat16_the_error_is_the_librarys(monkeypatch, autocast, kernel, st
 def test_what_is_timed_are_two_ways_of_the_same_part(monkeypatch):
     seen = []
 
-    def faster(theirs, mine):
+    def spared(theirs, mine):
         ours = [one for one in (mine(),)]
         other = theirs()
         other = next(t for t in other if t is not None) if isinstance(other, tuple) else other
         seen.append(torch.allclose(ours[0], other, rtol=1e-3, atol=1e-3))
-        return True
+        return 1.0
 
-    monkeypatch.setattr(choosing, "faster", faster)
+    monkeypatch.setattr(choosing, "seconds_spared", spared)
     for groups, way in ((1, "ppp"), (16, "llp")):
         torch.manual_seed(0)
         net, x = nn.Conv2d(16, 16, 3, padding=1, groups=groups), torch.randn(4, 16, 2, 2)
