@@ -35,7 +35,7 @@ def compare(
     spread = {who: f"{min(values):.3f}–{max(values):.3f}" for who, values in times.items()}
     print(
         f"{name:44} peer {medians['peer']:7.3f} s ({spread['peer']})  ours {medians['ours']:7.3f} s ({spread['ours']})  "
-        f"{medians['peer'] / medians['ours']:6.1f}× (aim {target:g}×)",
+        f"{medians['peer'] / medians['ours']:6.2f}× (aim {target:g}×)",
         flush=True,
     )
 
