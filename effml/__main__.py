@@ -4,10 +4,11 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from effml.machine import choose, print_anything
-from effml.printing import entry, table
+from effml.printing import WIDTH, entry, table
 
 if TYPE_CHECKING:
     import pandas
@@ -64,7 +65,13 @@ def main(words: list[str] | None = None) -> int:
         advice = f"{sys.executable} is not the Python of effml: use .venv/bin/python, or make env."
         print(f"effml: {error}. {advice}", file=sys.stderr)
     except (ValueError, OSError) as error:
-        print(f"effml: {error}", file=sys.stderr)
+        told = f"effml: {error}"
+        print(told if "\n" in told else fill(told, WIDTH, break_long_words=False), file=sys.stderr)
+    except KeyboardInterrupt:
+        print(
+            "\neffml: interrupted. Finished runs stay; the same command goes on.", file=sys.stderr
+        )
+        return 130
     return 2
 
 
@@ -136,9 +143,11 @@ def _sweep(given: argparse.Namespace) -> int:
     from effml.sweeping import grid
 
     pairs = (word.partition("=")[::2] for word in given.fields)
-    runs = _swept(grid(Recipe(), **{name: _values(values) for name, values in pairs}), given)
-    columns = "recipe_id data model precision seed status".split()
-    print(_as_table(runs, [*columns, *_scores(runs), "train_seconds"]))
+    axes = {name: _values(values) for name, values in pairs}
+    runs = _swept(grid(Recipe(), **axes), given)
+    columns = "recipe_id data model precision seed".split()
+    columns += [name for name, values in axes.items() if len(values) > 1 and name not in columns]
+    print(_as_table(runs, [*columns, "status", *_scores(runs), "train_seconds"]))
     for run in runs[runs.reason.notna()].itertuples():
         print(entry(run.recipe_id, run.reason))
     return given.failed

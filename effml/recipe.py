@@ -141,11 +141,11 @@ AUGMENTATIONS = Menu("training.augmentation.AUGMENTATIONS")
 CLASS_WEIGHTS = Menu("training.losses.CLASS_WEIGHTS")
 OPTIMIZERS = Menu("optimizers.OPTIMIZERS")
 PRECISIONS = Menu("precision.PRECISIONS", ("auto",))
+_CHOICE = r"(\d+x){3}\d+\*(\d+x){3}\d+/\S*([^?\s=]=[lp]{3}|\?=[lp])"
 CONVOLUTIONS = Range(
     "auto (the fastest for each shape), library (torch's), or a record's convolutions_used",
     lambda text: (
-        text in ("auto", "library")
-        or all(re.fullmatch(r"\S+=[lp]+", pair) for pair in text.split())
+        text in ("auto", "library") or bool(re.fullmatch(rf"{_CHOICE}( {_CHOICE})*", text))
     ),
 )
 
@@ -464,7 +464,8 @@ COLUMNS: dict[str, str] = {
     "threads_used": "CPU threads",
     "waiting": "how they wait for each other: spin, or sleep once others keep the CPUs busy, or "
     "the setting that you gave; none: one thread",
-    "turns_seconds": "of the run, in which it stood still while another of effml's had the CPUs",
+    "turns_seconds": "of the run, in which it stood still while another of effml's had the CPUs; "
+    "its other seconds contain them",
     "device_name": "CPU or GPU model",
     "cpu_flags": "instruction sets that matter here",
     **dict.fromkeys(("platform", "python", "torch", "timm", "effml"), ""),

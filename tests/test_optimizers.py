@@ -345,3 +345,20 @@ def test_adamw_is_torchs_fused_one_to_the_bit_and_copies_no_gradient_that_lies_c
     with torch.profiler.profile() as seen:
         ours.step()
     assert not [event.name for event in seen.events() if event.name == "aten::clone"]
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
+def test_a_gradient_that_is_laid_otherwise_is_taken_rightly(name):
+    torch.manual_seed(0)
+    start, gradient = torch.randn(8, 6), torch.randn(8, 6)
+    found = []
+    for g in (gradient, gradient.t().contiguous().t()):
+        p = torch.nn.Parameter(start.clone())
+        optimizer = make_optimizer(name, [p], 0.1)
+        for _ in range(2):
+            p.grad = g.clone(memory_format=torch.preserve_format)
+            optimizer.step()
+        found.append(p.detach())
+    assert torch.equal(*found)
+    with pytest.raises(ValueError, match="weight_decay=nan"):
+        make_optimizer(name, [p], 0.1, math.nan)

@@ -107,3 +107,22 @@ def test_a_sweep_says_the_whole_reason_of_each_run_that_failed(monkeypatch, caps
     assert max(map(len, said.splitlines())) <= 100 and "(emulated)" in said
     assert said.split().count("because") == 60
     assert f"\n{runs.recipe_id[1]} of this\n" in said
+
+
+def test_an_interrupted_command_says_what_stays(monkeypatch, capsys):
+    from effml import __main__ as commands
+
+    def interrupted(given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "_show", interrupted)
+    assert commands.main(["show"]) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+
+
+def test_a_mistake_is_told_in_lines_that_fit(capsys):
+    from effml.__main__ import main
+
+    assert main(["run", "lr=1e9"]) == 2
+    told = capsys.readouterr().err
+    assert "Choose from" in told and max(map(len, told.splitlines())) <= 100

@@ -9,17 +9,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from effml.convolutions import products as ours
 from effml.convolutions.choosing import LIBRARY, Choices, can_choose, library
 from effml.convolutions.products import Geometry
+from effml.recipe import CONVOLUTIONS
 
 __all__ = ["fast_convolutions"]
 
 
 @contextmanager
 def fast_convolutions(
-    model: nn.Module, choices: str = "auto", made: dict[str, str] | None = None
+    model: nn.Module, choices: str | dict[str, str] = "auto", made: dict[str, str] | None = None
 ) -> Iterator[dict[str, str]]:
     """Inside, the convolutions (`nn.Conv2d`) of `model` go the fastest exact way on this CPU;
     outputs and gradients differ from the library's by round-off. `effml.train` does this. In
@@ -29,7 +31,8 @@ def fast_convolutions(
         model: any module; it is changed in nothing that stays.
         choices: auto: measured when a shape is met first (milliseconds; remembered in
             `EFFML_CACHE`, else ~/.cache/effml, by CPU, torch version and threads); library: all as
-            torch does it; or the text of earlier choices, to repeat them exactly.
+            torch does it; or earlier choices, to repeat them exactly: what a block gave, or the
+            column `convolutions_used` of a record (`name=way name=way`).
         made: a dict of earlier choices, which are kept; what is chosen is added to it.
 
     Yields:
@@ -45,16 +48,16 @@ def fast_convolutions(
         >>> with effml.fast_convolutions(net, "library"):
         ...     net(torch.ones(8, 64, 1, 1)).sum().backward()
     """
-    check(choices)
+    choices = choices if isinstance(choices, str) else text(choices)
     made = {} if made is None else made
+    check(choices), check(text(made))
     if choices == "library":
         yield made
         return
     chooser, changed, ways = Choices(choices, made), [], {}
     for module in model.modules():
-        plain = isinstance(module, nn.Conv2d) and "_conv_forward" not in vars(module)
-        if plain and type(module)._conv_forward is nn.Conv2d._conv_forward:
-            module._conv_forward = partial(_convolve, module, chooser, ways)
+        if isinstance(module, nn.Conv2d) and _is_plain(module):
+            module._conv_forward = _Chosen(module, chooser, ways)
             changed.append(module)
     try:
         yield made
@@ -66,44 +69,59 @@ def fast_convolutions(
 
 def check(choices: str) -> None:
     """ValueError for what is neither auto nor library nor a text of choices."""
-    if choices not in ("auto", "library"):
-        pairs = [pair.split("=") for pair in choices.split()]
-        if not pairs or any(len(pair) != 2 or not {*pair[1]} <= {*"lp"} for pair in pairs):
-            raise ValueError(
-                f"Unknown choices {choices[:40]!r}. Choose from: auto, library, or the text of "
-                "earlier choices, such as convolutions_used of a record."
-            )
+    if choices not in CONVOLUTIONS:
+        raise ValueError(f"Unknown choices {choices[:40]!r}. Choose from: {CONVOLUTIONS}")
 
 
 def text(made: dict[str, str]) -> str:
     """Choices as one line, which `fast_convolutions` takes; library where nothing was to choose."""
+    if not isinstance(made, dict):
+        advice = "give a text, or the dict of earlier choices"
+        raise ValueError(f"Choices are a {type(made).__name__}: {advice}.")
     return " ".join(f"{name}={way}" for name, way in made.items()) or "library"
 
 
-def _convolve(
-    module: nn.Conv2d,
-    chooser: Choices,
-    ways: dict[Any, Any],
-    x: Tensor,
-    w: Tensor,
-    bias: Tensor | None,
-) -> Tensor:
-    """What `module._conv_forward` does."""
-    if torch.compiler.is_compiling():
-        return nn.Conv2d._conv_forward(module, x, w, bias)
-    cast = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
-    learns = torch.is_grad_enabled() and (x.requires_grad or w.requires_grad)
-    key = x.shape, x.dtype, x.device, x.is_contiguous(), w.shape, module.stride, module.padding
-    key += module.dilation, module.groups, w.is_contiguous(), learns, cast
-    if key not in ways:
-        ways[key] = _look(module, chooser, _cast(x, cast), _cast(w, cast), learns)
-    if ways[key] is None:
-        return nn.Conv2d._conv_forward(module, x, w, bias)
-    where, way = ways[key]
-    x, w, bias = _cast(x, cast), _cast(w, cast), bias if bias is None else _cast(bias, cast)
-    if not learns:
-        return ours.forward(x, w, bias, where)
-    return _Convolution.apply(x, w, bias, where, module.groups, way)
+def _is_plain(module: nn.Conv2d) -> bool:
+    """Whether the forward is torch's own, and nobody has put another in its place."""
+    own = vars(module).get("_conv_forward")
+    copied = getattr(own, "func", None) is nn.Conv2d._conv_forward  # see _Chosen.__reduce__
+    return (own is None or copied) and type(module)._conv_forward is nn.Conv2d._conv_forward
+
+
+class _Chosen:
+    """The forward of `module`, by the ways that are chosen."""
+
+    def __init__(self, module: nn.Conv2d, chooser: Choices, ways: dict[Any, Any]) -> None:
+        self.module, self.chooser, self.ways = module, chooser, ways
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy and a file of the model hold torch's own."""
+        return partial, (nn.Conv2d._conv_forward, self.module)
+
+    def __call__(self, x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
+        module, ways = self.module, self.ways
+        if _transformed():
+            return nn.Conv2d._conv_forward(module, x, w, bias)
+        cast = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
+        learns = torch.is_grad_enabled() and (x.requires_grad or w.requires_grad)
+        key = x.shape, x.dtype, x.device, x.is_contiguous(), w.shape, module.stride, module.padding
+        key += module.dilation, module.groups, w.is_contiguous(), learns, cast
+        if key not in ways:
+            ways[key] = _look(module, self.chooser, _cast(x, cast), _cast(w, cast), learns)
+        if ways[key] is None:
+            return nn.Conv2d._conv_forward(module, x, w, bias)
+        where, way = ways[key]
+        x, w, bias = _cast(x, cast), _cast(w, cast), bias if bias is None else _cast(bias, cast)
+        if not learns:
+            return ours.forward(x, w, bias, where)
+        return _Convolution.apply(x, w, bias, where, module.groups, way)
+
+
+def _transformed() -> bool:
+    """Whether torch traces, maps or differentiates the function itself: it knows its own best."""
+    inside = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    inside = inside or forward_ad._current_level >= 0
+    return inside or torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def _cast(t: Tensor, dtype: torch.dtype | None) -> Tensor:

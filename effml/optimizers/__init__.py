@@ -21,7 +21,7 @@ def _adamw(parameters: Parameters, learning_rate: float) -> Optimizer:
 
 def _adam(parameters: Parameters, learning_rate: float) -> Optimizer:
     """Adam (Kingma & Ba 2015), fused, without weight decay."""
-    return torch.optim.Adam(parameters, lr=learning_rate, fused=True)
+    return Adam(parameters, lr=learning_rate, fused=True)
 
 
 def _sgd(parameters: Parameters, learning_rate: float) -> Optimizer:
@@ -29,28 +29,49 @@ def _sgd(parameters: Parameters, learning_rate: float) -> Optimizer:
     return SGD(parameters, lr=learning_rate, momentum=0.9, fused=True)
 
 
-class AdamW(torch.optim.AdamW):
+class _Laid:
+    """A fused optimizer of torch: its kernels read gradients in the order in which their parameter
+    lies in memory. One that was set by hand in another is laid so first; torch would take it
+    wrongly, without a word."""
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for p in (p for group in self.param_groups for p in group["params"]):
+            if p.grad is not None and p.grad.stride() != p.stride():
+                p.grad = torch.empty_like(p).copy_(p.grad)
+        super().step()
+        return loss
+
+
+class Adam(_Laid, torch.optim.Adam):
+    """torch's."""
+
+
+class AdamW(_Laid, torch.optim.AdamW):
     """torch's, which on a CPU copies every gradient that lies channels last at each step. Here its
     kernel gets the values in the order in which they lie in memory: the same numbers."""
 
     def _init_group(self, group: dict[str, Any], *lists: list[torch.Tensor]) -> bool:
         found = super()._init_group(group, *lists)
-        tensors = lists[:4]  # parameters, gradients, means, means of squares
-        for i, parts in enumerate(zip(*tensors)):
-            if parts[0].device.type == "cpu" and _one_order(parts):
-                for one, part in zip(tensors, parts):
-                    one[i] = part.as_strided((part.numel(),), (1,))
+        for i, p in enumerate(lists[0]):
+            if p.ndim == 4 and p.device.type == "cpu" and not p.is_contiguous():
+                parts = [one[i] for one in lists[:4]]  # itself, gradient, mean, mean of squares
+                if _one_order(parts):
+                    for one, part in zip(lists, parts):
+                        one[i] = part.as_strided((part.numel(),), (1,))
         return found
 
 
 def _one_order(tensors: Sequence[torch.Tensor]) -> bool:
     """Whether all lie channels last, without gaps."""
-    last, strides = torch.channels_last, {t.stride() for t in tensors}
-    plain = len(strides) == 1 and tensors[0].ndim == 4 and not tensors[0].is_contiguous()
-    return plain and all(t.is_contiguous(memory_format=last) for t in tensors)
+    last = torch.channels_last
+    return len({t.stride() for t in tensors}) == 1 and tensors[0].is_contiguous(memory_format=last)
 
 
-class SGD(torch.optim.SGD):
+class SGD(_Laid, torch.optim.SGD):
     """torch's, whose momentum begins at 0. The fused one takes memory as it finds it, and keeps
     that where the loss scale skips the first step."""
 
@@ -112,8 +133,7 @@ def make_optimizer(
 
     Args:
         name: a name of OPTIMIZERS.
-        parameters: tensors, or param groups as torch takes them. Fused adamw, adam and sgd take a
-            gradient that is set by hand in the memory format of its parameter only.
+        parameters: tensors, or param groups as torch takes them.
         learning_rate: the step size.
         weight_decay: 0 or more; below 0 means the optimizer's own (0.01 for AdamW, else none).
 
@@ -136,6 +156,8 @@ def make_optimizer(
         raise ValueError("parameters is a model: give model.parameters().")
     if not isinstance(learning_rate, Real | torch.Tensor) or not 0 <= learning_rate < math.inf:
         raise ValueError(f"learning_rate={learning_rate!r} must be a number from 0, 0.001, say.")
+    if not isinstance(weight_decay, Real) or math.isnan(weight_decay):
+        raise ValueError(f"weight_decay={weight_decay!r} must be a number, 0.01, say.")
     optimizer = make(parameters, learning_rate)
     for group in optimizer.param_groups if weight_decay >= 0 else ():
         group["weight_decay"] = weight_decay

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from functools import cache
 from itertools import product
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from effml.data import fingerprint
@@ -215,7 +216,7 @@ def _words(record: Record) -> str:
     what = f"{record.model} on {record.data}, {record.precision}, seed {record.seed}"
     what = f"{what}: {record.status}"
     if record.status != "ok":
-        return f"{what} ({str(record.reason).partition(chr(10))[0]})"
+        return f"{what} ({shorten(str(record.reason), max(98 - len(what), 20), placeholder=' …')})"
     name = "AUROC" if record.test_dice is None else "Dice"
     score, seconds = record.get(f"test_{name.lower()}"), record.train_seconds
     seconds = "training time unknown" if seconds is None else f"{seconds:.0f} s"

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from effml.convolutions import text
 from effml.data import Dataset
 from effml.models import first_weight
 from effml.recipe import Recipe
@@ -24,6 +25,8 @@ def recipe_of(recipe: Recipe | None, fields: dict[str, Any], teacher: nn.Module 
     if foreign := [name for name in fields if name not in FIELDS]:
         menu = ", ".join(FIELDS)
         raise ValueError(f"train does not go by {', '.join(foreign)}. Choose from: {menu}")
+    if isinstance(fields.get("convolutions"), dict):  # as a History has them
+        fields = fields | {"convolutions": text(fields["convolutions"])}
     if not isinstance(recipe, Recipe | None):
         raise ValueError(f"recipe={recipe!r:.60} is no Recipe: give effml.Recipe(epochs=3), say.")
     recipe = recipe or Recipe()

@@ -7,6 +7,7 @@ import pickle
 import pytest
 import torch
 from torch import nn
+from torch.autograd import forward_ad
 
 import effml
 from effml import Recipe, fast_convolutions, run
@@ -206,10 +207,27 @@ def test_choices_can_be_repeated_and_what_they_do_not_name_goes_by_the_library(m
     with fast_convolutions(net, "library") as none:
         net(x)
     assert none == {} and text(none) == "library"
-    for wrong in ("fast", "a=b", "a=ppp b", "", "a=p=p"):
-        with pytest.raises(ValueError, match="Choose from: auto, library"):
-            with fast_convolutions(net, wrong):
+    (name,) = made
+    with fast_convolutions(net, made) as same:  # as the block gave them
+        net(x)
+    assert same == made
+    wrong = ["fast", "a=b", "x=ppp", "", "=", f"{name}=pp", f"{name}=pppp", f"{name}?=ppp"]
+    for choices in [*wrong, f"{name}=ppp ", f"{name}=ppp b", {name: "zzz"}]:
+        with pytest.raises(ValueError, match="Choose from: auto"):
+            with fast_convolutions(net, choices):
                 pass
+    for kind in (None, 3, ["auto"]):
+        with pytest.raises(ValueError, match="give a text, or the dict"):
+            with fast_convolutions(net, kind):
+                pass
+    for given in ({name: "pp"}, {name: 1}, {"x": "ppp"}):
+        with pytest.raises(ValueError, match="Choose from: auto"):
+            with fast_convolutions(net, made=given):
+                pass
+    depthwise, y = nn.Conv2d(16, 16, 3, padding=1, groups=16), torch.randn(4, 16, 2, 2)
+    with fast_convolutions(depthwise, {"4x16x2x2*16x1x3x3/1x1+1x1!ff": "ppp"}) as ways:
+        assert torch.allclose(depthwise(y), nn.Conv2d.forward(depthwise, y))
+    assert [*ways.values()] == ["llp"]  # there is no other way for the other parts
 
 
 def test_the_faster_is_taken_by_the_best_of_three_turns(monkeypatch):
@@ -375,8 +393,37 @@ def test_a_model_is_as_before_afterwards_and_can_be_copied_inside(monkeypatch):
         with torch.no_grad():
             twin.weight.zero_(), twin.bias.zero_()
         assert net(x).any() and not twin(x).any()
-        pickle.loads(pickle.dumps(net))
+        for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):  # torch's own forward
+            torch.jit.trace(other, x, check_trace=False)
+            assert torch.equal(other(x), torch.conv2d(x, net.weight, net.bias))
+        assert b"effml" not in pickle.dumps(net)
     assert inner == {} and len(made) >= 1 and set(vars(net)) == before
+    with fast_convolutions(twin) as later:  # a copy is trained the same way
+        twin(x)
+    assert later
+
+
+def test_what_torch_transforms_goes_by_the_library(monkeypatch):
+    always(monkeypatch)
+    net, x = pointwise()
+    weights = dict(net.named_parameters())
+
+    def loss(weights, x):
+        return torch.func.functional_call(net, weights, (x,)).square().sum()
+
+    def direction():
+        with forward_ad.dual_level():
+            y = net(forward_ad.make_dual(x, torch.ones_like(x)))
+            return forward_ad.unpack_dual(y).tangent
+
+    several = torch.randn(3, *x.shape)
+    expected = torch.func.grad(loss)(weights, x), torch.vmap(net)(several), direction()
+    with fast_convolutions(net) as made:
+        found = torch.func.grad(loss)(weights, x), torch.vmap(net)(several), direction()
+        traced = torch.jit.trace(net, x, check_trace=False)
+    assert made == {} and torch.allclose(traced(x), net(x), atol=1e-5)
+    assert torch.allclose(found[0]["weight"], expected[0]["weight"], rtol=1e-4, atol=1e-4)
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(found[1:], expected[1:]))
 
 
 def test_gradients_of_gradients_are_the_librarys(monkeypatch):
@@ -445,6 +492,10 @@ def test_training_goes_the_ways_and_says_which(monkeypatch):
     for choices in ("auto", "library"):
         told[choices] = train(deep(), images, torch.arange(64) % 2, convolutions=choices, **how)
     assert "ppp" in told["auto"].convolutions.values() and not told["library"].convolutions
+    again = train(
+        deep(), images, torch.arange(64) % 2, convolutions=told["auto"].convolutions, **how
+    )
+    assert again.train_loss == told["auto"].train_loss
     for name in ("train_loss", "val_loss"):
         ours, theirs = (getattr(history, name) for history in told.values())
         assert ours == pytest.approx(theirs, rel=1e-3)
