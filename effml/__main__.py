@@ -4,11 +4,10 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from effml.machine import choose, print_anything
-from effml.printing import WIDTH, entry, table
+from effml.printing import entry, table
 
 if TYPE_CHECKING:
     import pandas
@@ -65,8 +64,7 @@ def main(words: list[str] | None = None) -> int:
         advice = f"{sys.executable} is not the Python of effml: use .venv/bin/python, or make env."
         print(f"effml: {error}. {advice}", file=sys.stderr)
     except (ValueError, OSError) as error:
-        told = f"effml: {error}"
-        print(told if "\n" in told else fill(told, WIDTH, break_long_words=False), file=sys.stderr)
+        print(f"effml: {error}", file=sys.stderr)  # in one line: names and commands stay whole
     except KeyboardInterrupt:
         print(
             "\neffml: interrupted. Finished runs stay; the same command goes on.", file=sys.stderr

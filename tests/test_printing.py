@@ -118,11 +118,3 @@ def test_an_interrupted_command_says_what_stays(monkeypatch, capsys):
     monkeypatch.setattr(commands, "_show", interrupted)
     assert commands.main(["show"]) == 130
     assert "the same command goes on" in capsys.readouterr().err
-
-
-def test_a_mistake_is_told_in_lines_that_fit(capsys):
-    from effml.__main__ import main
-
-    assert main(["run", "lr=1e9"]) == 2
-    told = capsys.readouterr().err
-    assert "Choose from" in told and max(map(len, told.splitlines())) <= 100
