@@ -104,8 +104,9 @@ class _Chosen:
             return nn.Conv2d._conv_forward(module, x, w, bias)
         cast = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
         learns = torch.is_grad_enabled() and (x.requires_grad or w.requires_grad)
-        key = x.shape, x.dtype, x.device, x.is_contiguous(), w.shape, module.stride, module.padding
-        key += module.dilation, module.groups, w.is_contiguous(), learns, cast
+        key = x.shape, x.dtype, x.device, x.layout, x.is_contiguous(), learns, cast
+        key += w.shape, w.dtype, w.is_contiguous(), module.stride, module.padding
+        key += module.padding_mode, module.dilation, module.groups
         if key not in ways:
             ways[key] = _look(module, self.chooser, _cast(x, cast), _cast(w, cast), learns)
         if ways[key] is None:

@@ -325,6 +325,7 @@ def test_layers_of_the_same_sizes_that_move_otherwise_are_not_mixed_up(monkeypat
     torch.manual_seed(0)
     moves = [{}, {"stride": 2}, {"stride": (1, 2)}, {"dilation": 2}, {"padding": 1}]
     moves += [{"padding": (2, 1)}, {"dilation": (1, 2)}, {"bias": False}]
+    moves += [{"padding_mode": "circular"}]  # the library's, after its twin was met
     layers = nn.ModuleList(nn.Conv2d(16, 16, 3, **{"padding": 2} | how) for how in moves)
     x = torch.randn(4, 16, 2, 2)
     expected = [layer(x) for layer in layers]
