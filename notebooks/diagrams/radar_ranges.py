@@ -4,7 +4,10 @@ from matplotlib.figure import Figure
 
 from diagrams import arrow, canvas, circle, text
 
-RANGES = {"the paper's range\n0.9 × smallest … largest": (0.846, 0.95), "chance … perfect": (0.5, 1)}
+RANGES = {
+    "the paper's range\n0.9 × smallest … largest": (0.846, 0.95),
+    "chance … perfect": (0.5, 1),
+}
 VALUES = (0.94, 0.95)
 
 
