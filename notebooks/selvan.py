@@ -28,7 +28,7 @@ def radars(
     """
     polar = {"projection": "polar", "theta_offset": np.pi / 2, "theta_direction": -1}
     figure, axes = subplots(
-        1, len(ranges), width=3.75 * len(ranges), height=3.6, subplot_kw=polar, squeeze=False
+        1, len(ranges), width=4.2 * len(ranges), height=3.6, subplot_kw=polar, squeeze=False
     )
     for one, (title, reach) in zip(axes[0], ranges.items()):
         _radar(one, table, reach, labels)
