@@ -17,7 +17,9 @@ def draw() -> Figure:
     arrow(axes, (2.6, 1.5), (3.3, 1.5), "repair")
     arrow(axes, (4.3, 1.5), (5.05, 1.5))
     arrow(axes, (0.6, 1.75), (5.7, 1.75), connectionstyle="arc3,rad=-0.12")
-    text(axes, 2.1, 0.98, "is it k / images?\ndoes E / time make sense?\njoined by name?", fontsize=7)
+    text(
+        axes, 2.1, 0.98, "is it k / images?\ndoes E / time make sense?\njoined by name?", fontsize=7
+    )
     arrow(axes, (3.8, 1.25), (3.8, 0.45))
     arrow(axes, (3.8, 0.45), (2.1, 0.45))
     arrow(axes, (2.1, 0.45), (2.1, 0.7))
