@@ -13,7 +13,7 @@ def draw() -> Figure:
     figure, axes = canvas(6.5, 2.0)
     for high in SMALL:
         for low in LARGE:
-            colour = COLOURS[5] if high > low else COLOURS[4]
+            colour = COLOURS[0] if high > low else COLOURS[1]
             axes.plot([1.2, 3.0], [high, low], color=colour, linewidth=1.2)
     axes.plot([1.2] * len(SMALL), SMALL, "o", color="0.25")
     axes.plot([3.0] * len(LARGE), LARGE, "o", color="0.25")
@@ -21,6 +21,6 @@ def draw() -> Figure:
     text(axes, 3.0, 1.85, "large models")
     text(axes, 0.5, 1.1, "PePR-E", rotation=90)
     text(axes, 5.0, 1.35, "5 pairs: the small one is higher", color=COLOURS[0])
-    text(axes, 5.0, 1.05, "1 pair: the large one is higher", color="#9a6700")
+    text(axes, 5.0, 1.05, "1 pair: the large one is higher", color=COLOURS[1])
     text(axes, 5.0, 0.65, "δ = (5 − 1) / 6 = 0.67", weight="bold")
     return figure
