@@ -22,9 +22,9 @@ def _net(axes: Axes, left: float, outgoing: tuple[str, ...], title: str) -> None
         colour = {"colour": "#D55E00"} if alike else {}
         for of in INPUTS:
             arrow(axes, (left + 0.16, of), (left + 0.84, y), **colour)
-        end = left + 2, OUTPUT + (y - OUTPUT) / 6
+        end = left + 2, OUTPUT + (y - OUTPUT) / 7
         arrow(axes, (left + 1.16, y), (end[0] - 0.17, end[1]), **colour)
-        text(axes, left + 1.5, y + (0.2 if y >= OUTPUT else -0.16) * 0.9, label)
+        text(axes, left + 1.5, y + (0.18 if y >= OUTPUT else -0.14), label)
         circle(axes, left + 1, y, colour=1 if alike else "0.93")
     for y in INPUTS:
         circle(axes, left, y)
