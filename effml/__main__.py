@@ -222,7 +222,8 @@ def _readme(given: argparse.Namespace) -> int:
 
     path = ROOT / "README.md"
     text = path.read_text(encoding="utf-8")
-    tables = {"results": render_results(ROOT / "results" / "reference"), "claims": render_claims()}
+    runs = ROOT / "results" / "reference" / "runs-00.jsonl"
+    tables = {"results": render_results(runs), "claims": render_claims()}
     for name, rows in tables.items():
         before, _, rest = text.partition(f"<!-- {name} -->\n")
         _, _, after = rest.partition(f"<!-- /{name} -->")

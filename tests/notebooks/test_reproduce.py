@@ -331,3 +331,30 @@ def test_pictures_are_stored_small_and_look_the_same():
     assert len(small) < len(buffer.getvalue()) / 3
     assert abs(shown - ramp).mean() < 12
     assert (shown[55] > 240).all()
+
+
+def test_laptop_outputs_leave_a_reference_that_the_profile_reference_reads(house, capsys):
+    """The notebook computes once; then only what was kept is read, also where it would differ."""
+    code = (
+        "import effml, os, pandas\n"
+        "where = os.environ.get('EFFML_REFERENCE', 'nowhere')\n"
+        "print(n, effml.kept('00-n', lambda: pandas.DataFrame({'x': [n / 3]})).x.item())\n"
+        "print(effml.at_hand('phantom-chest'), 'reads' if where != 'nowhere' else 'computes')"
+    )
+    house("00_a.ipynb", code)
+    assert reproduce.rewrite_notebooks() == 0
+    reference = house.root / "results" / "reference"
+    assert (reference / "00-n.csv").read_text() == "# index: \nx\n0.3333333333333333\n"
+    assert json.loads((reference / "answers.json").read_text()) == {
+        "phantom-chest at 28 px": "phantom-chest"
+    }
+    (reference / "00-n.csv").write_text("# index: \nx\n42.0\n")
+    assert reproduce.reproduce("reference") == 0
+    assert "two at a time, at most 0 runs" in capsys.readouterr().out
+    shown = (house.root / "results" / "local" / "reference" / "00_a.ipynb").read_text()
+    assert "1 42.0" in shown and "phantom-chest reads" in shown
+    assert reproduce.reproduce("reference") == 0
+    assert "0 of 1 notebooks to run" in capsys.readouterr().out
+    (reference / "00-n.csv").write_text("# index: \nx\n43.0\n")  # made anew: read again
+    assert reproduce.reproduce("reference") == 0
+    assert "1 43.0" in (house.root / "results" / "local" / "reference" / "00_a.ipynb").read_text()
