@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+import time
 from base64 import b64decode, b64encode
 from io import BytesIO
 
@@ -250,6 +251,27 @@ def test_an_interrupted_collection_leaves_no_process_and_its_log(house, monkeypa
     assert left[0].process.poll() is not None
     assert "so far" in (house.root / "results" / "local" / "smoke" / "log.txt").read_text()
     assert json.loads((house.root / "results/local/smoke/state.json").read_text()) == {}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals")
+def test_a_collection_that_is_told_to_end_ends_its_notebooks_too(tmp_path):
+    """`kill`, a batch system or a shutdown; as a job of a shell, which ignores Ctrl-C."""
+    import psutil
+
+    code = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+    code += "import sys\nfrom effml.__main__ import main\nsys.exit(main(sys.argv[1:]))"
+    words = ["reproduce", "--profile", "smoke", "--only", "00"]
+    code = (
+        f"from effml.reproduce import places\nplaces.LOCAL = places.Path({str(tmp_path)!r})\n{code}"
+    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    asked = subprocess.Popen([sys.executable, "-c", code, *words], **pipes)
+    whole = psutil.Process(asked.pid)
+    while len(family := whole.children(recursive=True)) < 2:  # the notebook's process and kernel
+        time.sleep(0.05)
+    asked.terminate()
+    assert "Interrupted" in asked.communicate(timeout=60)[0]
+    assert not psutil.wait_procs(family, timeout=10)[1]
 
 
 @pytest.mark.parametrize(
