@@ -7,7 +7,7 @@ from matplotlib.patches import Rectangle
 from diagrams import COLOURS, INK, arrow, box, canvas, circle, text
 
 SIDE = 0.15
-GROUPS = {"shared": (COLOURS[0], (1, 2, 3), 6), "inner": (COLOURS[1], (0, 2, 5, 7), 8)}
+GROUPS = {"shared": (COLOURS[2], (1, 2, 3), 6), "inner": (COLOURS[3], (0, 2, 5, 7), 8)}
 
 
 def channels(axes: Axes, x: float, group: str) -> None:
@@ -39,7 +39,7 @@ def draw() -> Figure:
     axes.plot([1.8, 1.8, 5.32], [1.68, 2.1, 2.1], color=INK, linewidth=1)
     arrow(axes, (5.32, 2.1), (5.32, 1.34))
     text(axes, 3.5, 2.25, "residual connection: the stem's outputs are added to those of b")
-    told = "blue: one group, since added channels must match; three of six stay everywhere"
-    text(axes, 3.6, 0.38, told, color=COLOURS[0])
-    text(axes, 3.6, 0.16, "orange: a group of its own, inside the branch", color=COLOURS[1])
+    told = "green: one group, since added channels must match; three of six stay everywhere"
+    text(axes, 3.6, 0.38, told, color=COLOURS[2])
+    text(axes, 3.6, 0.16, "pink: a group of its own, inside the branch", color=COLOURS[3])
     return figure
