@@ -80,7 +80,7 @@ def test_the_results_have_seven_columns_and_the_answer_its_numbers(folder):
     store = folder / "runs-00.jsonl"
     lines = render_results(store).splitlines()
     assert {line.count(" | ") for line in lines[:4]} == {6}
-    assert "0.951 [0.949, 0.953]" in lines[3] and "20.0 [20.0, 20.0]" in lines[3]
+    assert "0.951 [0.949, 0.953]" in lines[4] and "20.0 [20.0, 20.0]" in lines[4]
     answer = render_answer(store)
     assert "4,708 images" in answer and ": 10 times as long. With four times the passes" in answer
     assert "0.951 [0.949, 0.953] in 20 s" in answer
