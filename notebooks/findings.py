@@ -105,7 +105,7 @@ def _saved(factors: Mapping[str, float]) -> str:
         told.append(
             f"{near} × {sign} {SAVINGS[name]}" if near != "1.0" else f"{SAVINGS[name]} as before"
         )
-    return ", ".join(told)
+    return ", ".join(told) or "nothing: equal steps"
 
 
 def _table(lines: list[list[str]]) -> str:
@@ -208,9 +208,10 @@ FINDINGS = [
         where=RATE,
     ),
     Finding(
-        "ImageNet weights, 105 images, equal steps",
+        "ImageNet weights, 105 images",
         "13",
         "few labels, and a net that does not learn alone",
+        saves=(),
         arm={"weights": "imagenet", "trainable": "all"},
         reference={"weights": "random"},
         where={"model": "mobilenetv2_100", "train_fraction": 0.1},

@@ -11,7 +11,10 @@ from effml.seeds import interval
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "results" / "reference"
-NOT_COMPARED = ("precision", "convolutions", "seed", "epochs", "batch_size", "learning_rate")
+NOT_COMPARED = (
+    *("precision", "convolutions", "seed", "epochs", "batch_size", "learning_rate", "schedule"),
+    "augment",
+)
 """Fields in which two notebooks may differ and still say the same of a model."""
 
 MARGIN = 0.03
