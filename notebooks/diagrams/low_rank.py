@@ -30,7 +30,7 @@ def draw() -> Figure:
         (0.35, "spatial", "3 × 1, to r channels", "1 × 3, to O channels"),
     ):
         text(axes, 0.45, y, name)
-        arrow(axes, (0.9, y), (1.5, y), "I channels" * (y > 0.5))
+        arrow(axes, (0.9, y), (1.5, y), "I" * (y > 0.5))
         box(axes, 2.4, y, first, width=1.7, height=0.4, colour=0)
         arrow(axes, (3.3, y), (3.9, y), "r" * (y > 0.5))
         box(axes, 4.8, y, second, width=1.7, height=0.4, colour=1)
