@@ -37,6 +37,7 @@ def folder(tmp_path):
     rows = [row(s, 0.95 + 0.001 * s, 0.60, 20.0, 400, model="resnet18") for s in (0, 1, 2)]
     rows += [row(s, 0.93 + 0.002 * s, 0.64, 2.0, model="lenet5") for s in (2, 0, 1)]
     rows.append(row(7, 0.99, 0.99, 2.0, model="lenet5"))  # has no partner
+    rows += [row(s, 0.94, 0.6, 8.0, model="lenet5", epochs=40) for s in (0, 1)]
     rows.append({**row(0, 0.5, 0.5, 9.0, model="lenet5"), "status": "failed", "run_id": "f"})
     (tmp_path / "runs-00.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
     return tmp_path
@@ -49,6 +50,7 @@ SMALL = Finding(
     saves=("train_seconds", "params"),
     arm={"model": "lenet5"},
     reference={"model": ["resnet18", "resnet34"]},
+    where={"epochs": 10},
 )
 
 
@@ -66,7 +68,8 @@ def test_a_finding_is_the_paired_difference_of_two_arms(folder):
 
 
 def test_what_costs_more_says_so_and_an_arm_that_is_not_there_is_an_error(folder):
-    turned = Finding("x", "00", "never", arm=SMALL.reference, reference=SMALL.arm)
+    sides = {"arm": SMALL.reference, "reference": SMALL.arm, "where": SMALL.where}
+    turned = Finding("x", "00", "never", **sides)
     assert "10 × *more* training time" in render_findings([turned], folder)
     for wrong in ({"model": "mlp"}, {"model": ["lenet5", "resnet18"]}):
         with pytest.raises(ValueError, match=r"x \(00\): .* runs, . seeds in common"):
@@ -77,9 +80,9 @@ def test_the_results_have_seven_columns_and_the_answer_its_numbers(folder):
     store = folder / "runs-00.jsonl"
     lines = render_results(store).splitlines()
     assert {line.count(" | ") for line in lines[:4]} == {6}
-    assert "0.951 [0.949, 0.953]" in lines[3] and "20.0 [20.0, 20.0]" in lines[3]
+    assert "0.951 [0.949, 0.953]" in lines[4] and "20.0 [20.0, 20.0]" in lines[4]
     answer = render_answer(store)
-    assert "4,708 images" in answer and "(10 times as long)" in answer
+    assert "4,708 images" in answer and ": 10 times as long. With four times the passes" in answer
     assert "0.951 [0.949, 0.953] in 20 s" in answer
 
 
