@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,9 +11,10 @@ import pandas
 
 from effml.machine import ROOT, choose
 from effml.printing import table as as_table
-from effml.results import CLAIMS_TYPE, claims_in, interval
+from effml.results import CLAIMS_TYPE, claims_in
+from effml.seeds import MOST, interval, seeds_needed
 
-VERDICTS = ("agrees", "differs", "inconclusive", "not testable here")
+VERDICTS = ("agrees", "better than claimed", "differs", "inconclusive", "not testable here")
 
 
 class Estimate(NamedTuple):
@@ -29,23 +30,28 @@ Ours = Mapping[str, Sequence[float] | Estimate]
 
 
 def ledger() -> pandas.DataFrame:
-    """Every claim: id, paper, place, statement, metric, theirs, tolerance, relation.
+    """Every claim: id, paper, place, statement, metric, theirs, tolerance, relation, better, kind.
 
     The tolerance is the difference that would not matter. The relation is `=`, which an empty cell
-    means, or `>`: the claim is that something is larger than `theirs`.
+    means, or `>`: the claim is that something is larger than `theirs`. Better is `higher` or
+    `lower` where more, or less, than is claimed is better, else empty. The kind is `conclusion`,
+    which an empty cell means, or `number`: a value that is printed in the paper.
     """
-    book = pandas.read_csv(Path(__file__).with_name("claims.csv"))
-    return book.assign(relation=book.relation.fillna("="))
+    book = pandas.read_csv(Path(__file__).with_name("claims.csv"), dtype={"better": str})
+    filled = {"relation": "=", "better": "", "kind": "conclusion"}
+    return book.assign(**{name: book[name].fillna(value) for name, value in filled.items()})
 
 
 def verdicts(ours: Ours) -> pandas.DataFrame:
     """Ours, theirs, difference and verdict for each claim id of `ours` (see `report`).
 
-    Three verdicts, as in equivalence testing: our 95 % interval of the mean (Student's t over the
-    seeds) lies inside theirs ± tolerance: `agrees`; outside: `differs`; across an edge:
-    `inconclusive`. One seed has no interval and is inconclusive at best, and so are seeds of which
-    one gave no number: `note` counts them. Where the relation is `>`, all above theirs + tolerance
-    stands in the place of theirs ± tolerance.
+    As in equivalence testing: our 95 % interval of the mean (Student's t over the seeds) lies
+    inside theirs ± tolerance: `agrees`; outside: `differs`; across an edge: `inconclusive`, and
+    `needed` says how many seeds would decide, were mean and spread to stay (of an Estimate: how
+    many times as many cases). Where one side is better, only the other edge counts: all beyond
+    theirs ± tolerance on the better side is `better than claimed`. One seed has no interval and is
+    inconclusive at best, and so are seeds of which one gave no number: `note` counts them. Where
+    the relation is `>`, all above theirs + tolerance stands in the place of theirs ± tolerance.
     """
     book = ledger().set_index("id")
     claims = {name: book.loc[choose("claim", name, book.index)] for name in ours}
@@ -55,23 +61,34 @@ def verdicts(ours: Ours) -> pandas.DataFrame:
 def reported(folder: str | os.PathLike = ROOT / "notebooks") -> pandas.DataFrame:
     """The ledger with the verdicts that the executed notebooks of a folder hold.
 
-    Columns: claim, paper, statement, theirs, ours, verdict, notebook. The verdict is `not reported`
+    Columns: claim, paper, kind, statement, theirs, ours, verdict, needed, notebook. The verdict is `not reported`
     where no notebook has one; of several notebooks the last in order counts.
     """
     found = {}
     for path in sorted(Path(folder).glob("*.ipynb")):
         for claim in claims_in(json.loads(path.read_text(encoding="utf-8"))):
-            found[claim["claim"]] = claim["ours"], claim["verdict"], path.name[:2]
-    table = ledger().rename(columns={"id": "claim"})[["claim", "paper", "statement", "theirs"]]
-    rows = [found.get(claim, (None, "not reported", "")) for claim in table.claim]
-    theirs = pandas.DataFrame(rows, columns=["ours", "verdict", "notebook"])
+            said = claim["ours"], claim["verdict"], claim.get("needed", ""), path.name[:2]
+            found[claim["claim"]] = said
+    names = ["claim", "paper", "kind", "statement", "theirs"]
+    table = ledger().rename(columns={"id": "claim"})[names]
+    rows = [found.get(claim, (None, "not reported", "", "")) for claim in table.claim]
+    theirs = pandas.DataFrame(rows, columns=["ours", "verdict", "needed", "notebook"])
     return table.join(theirs.astype({"ours": float}))
 
 
 def render_claims(folder: str | os.PathLike = ROOT / "notebooks") -> str:
-    """How many claims of each paper have which verdict, as the Markdown table of the README."""
+    """How many claims of each paper have which verdict, as the Markdown table of the README. Where
+    a paper has conclusions and printed numbers, these are counted apart."""
     table, columns = reported(folder), [*VERDICTS, "not reported"]
-    counts = pandas.crosstab(table.paper, table.verdict).reindex(columns=columns, fill_value=0)
+    both = table.groupby("paper").kind.transform("nunique") > 1
+    told = (
+        table.paper
+        + ", "
+        + table.kind.map({"conclusion": "conclusions", "number": "printed numbers"})
+    )
+    counts = pandas.crosstab(table.paper.where(~both, told), table.verdict).reindex(
+        columns=columns, fill_value=0
+    )
     counts = counts.loc[:, (counts > 0).any() | counts.columns.isin(VERDICTS)]
     rows = [[row[0], *map(str, row[1:])] for row in counts.itertuples()]
     total = ["all", *(f"**{count}**" for count in counts.sum())]
@@ -104,13 +121,18 @@ def report(ours: Ours | None = None) -> None:
         print(_printed(reported()))
         return
     table, book = verdicts(ours), ledger().set_index("id")
-    if not table.note.any():
-        del table["note"]
-    shown = table.set_index("claim").round(3).drop(columns="tolerance")
+    table = table.drop(columns=[name for name in ("note", "needed") if not table[name].any()])
+    shown = table.set_index("claim").round(3)
+    shown["ours"] = [_told(*row) for row in shown[["ours", "low", "high"]].itertuples(index=False)]
+    shown = shown.drop(columns=["low", "high", "tolerance"])
     told = [f"{book.paper[name]}: {book.statement[name]}" for name in table.claim]
     shown.insert(0, "statement", told)
     texts = {"text/plain": shown.to_string(), "text/html": shown.to_html()}
     display({**texts, CLAIMS_TYPE: json.loads(table.to_json(orient="records"))}, raw=True)
+
+
+def _told(value: float, low: float, high: float) -> str:
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]" if low == low else f"{value:.3f}"
 
 
 def _printed(claims: pandas.DataFrame) -> str:
@@ -130,17 +152,52 @@ def _compare(
     values = asked[np.isfinite(asked)]
     lost = len(asked) - len(values)
     mean, low, high = given if estimate else interval(values)
-    bottom, top = claim.theirs - claim.tolerance, claim.theirs + claim.tolerance
-    if claim.relation == ">":
-        bottom, top = top, np.inf
-    verdict = "inconclusive"
+    bottom, top, beyond = _edges(claim)
+    verdict, needed = "inconclusive", ""
     if not len(values):
         verdict = "not testable here"
     elif not lost:  # where some are lost, those that are left may be the lucky ones
         inside, outside = bottom <= low and high <= top, high < bottom or low > top
         verdict = "agrees" if inside else "differs" if outside else verdict
+        verdict = "better than claimed" if inside and beyond(low, high) else verdict
+        if verdict == "inconclusive":
+            needed = _needed(None if estimate else values, (mean, low, high), (bottom, top))
     row = {"claim": name, "ours": mean, "low": low, "high": high}
     row |= {"seeds": 0 if estimate else len(values), "theirs": claim.theirs}
     row |= {"difference": mean - claim.theirs, "tolerance": claim.tolerance, "verdict": verdict}
+    row["needed"] = needed
     note = f"{lost} of {len(asked)} seeds are NaN" if lost and not estimate else ""
     return {**row, "note": note}
+
+
+def _edges(claim: pandas.Series) -> tuple[float, float, Callable[[float, float], bool]]:
+    """From where to where our interval agrees, and whether it is better than was claimed."""
+    bottom, top = claim.theirs - claim.tolerance, claim.theirs + claim.tolerance
+    if claim.relation == ">":
+        return top, np.inf, lambda low, high: False
+    if claim.better == "higher":
+        return bottom, np.inf, lambda low, high: low > top
+    if claim.better == "lower":
+        return -np.inf, top, lambda low, high: high < bottom
+    return bottom, top, lambda low, high: False
+
+
+def _needed(
+    values: np.ndarray | None, ours: tuple[float, float, float], edges: tuple[float, float]
+) -> str:
+    """What it would take to get our interval off the edge."""
+    mean, low, high = ours
+    room = min(abs(mean - edge) for edge in edges if np.isfinite(edge))
+    room = room if room > 1e-12 else 0.0
+    if values is not None:
+        n = seeds_needed(values.std(ddof=1), room) if len(values) > 1 and room else None
+        return (
+            "more than one seed"
+            if len(values) < 2
+            else f"{n} seeds"
+            if n and n < MOST
+            else f"more than {MOST} seeds"
+            if n
+            else "no number"
+        )
+    return f"{((high - low) / 2 / room) ** 2:.2g} times the cases" if room else "no number"

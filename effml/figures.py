@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas
@@ -20,8 +20,70 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = "osD^vPX"
 STYLE = {
     **{"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True},
-    **{"grid.alpha": 0.3, "legend.frameon": False, "figure.dpi": 110},
+    **{"grid.alpha": 0.3, "legend.frameon": False, "figure.dpi": 110, "axes.axisbelow": True},
+    **{"axes.titlesize": 9, "figure.titlesize": 10, "lines.linewidth": 1.2, "errorbar.capsize": 3},
 }
+LEAST_DPI = 110
+
+
+def subplots(
+    rows: int = 1, columns: int = 1, *, width: float = 7.5, height: float = 3.4, **more: Any
+) -> "tuple[Figure, Any]":
+    """A figure in the house style, which matplotlib keeps from then on.
+
+    Args:
+        rows: of axes.
+        columns: of axes.
+        width: of the figure in inches; a notebook shows it at 110 pixels an inch.
+        height: of the figure in inches.
+        more: what `matplotlib.pyplot.subplots` takes, such as `sharey=True`.
+
+    Returns:
+        The figure, and its axes: one, or an array of them.
+
+    Example:
+        >>> figure, axes = effml.figures.subplots(1, 2, sharey=True)
+        >>> len(axes), figure.get_dpi()
+        (2, 110.0)
+    """
+    import matplotlib.pyplot as plt
+
+    plt.rcParams.update(STYLE)
+    more = {"layout": "constrained", **more}
+    return plt.subplots(rows, columns, figsize=(width, height), **more)
+
+
+def label_lines(axes: "Axes", *, gap: float = 1.1) -> None:
+    """Write each line's label at its right end in its colour, in place of a legend.
+
+    Args:
+        axes: with lines or error bars that have labels. Set scales and limits before.
+        gap: least distance between two labels, in heights of a line of text: labels that would
+            cover each other are moved apart.
+
+    Returns:
+        Nothing: `axes` is changed.
+
+    Example:
+        >>> figure, axes = effml.figures.subplots()
+        >>> lines = axes.plot([0, 1], [0, 1], label="up") + axes.plot([0, 1], [1, 0], label="down")
+        >>> effml.figures.label_lines(axes)
+        >>> sorted(text.get_text() for text in axes.texts)
+        ['down', 'up']
+    """
+    handles = zip(*axes.get_legend_handles_labels())
+    lines = [(getattr(handle, "lines", [handle])[0], label) for handle, label in handles]
+    ends = sorted((line.get_xydata()[np.isfinite(line.get_ydata().astype(float))][-1].tolist(), i)
+                  for i, (line, _) in enumerate(lines))  # fmt: skip
+    points = {i: axes.transData.transform(end) for end, i in ends}
+    step, below = gap * 9 * axes.figure.dpi / 72, -np.inf
+    for i in sorted(points, key=lambda i: points[i][1]):
+        (line, label), (x, y) = lines[i], points[i]
+        below = max(y, below + step)
+        offset = (6, (below - y) * 72 / axes.figure.dpi)
+        place = {"xytext": offset, "textcoords": "offset points", "va": "center"}
+        end = axes.transData.inverted().transform((x, y))
+        axes.annotate(label, end, **place, color=line.get_color(), annotation_clip=False)
 
 
 def tradeoff(
@@ -127,8 +189,8 @@ def save_figure(
     figure: "Figure",
     name: str,
     *,
-    data: pandas.DataFrame,
     alt: str,
+    data: pandas.DataFrame | None = None,
     folder: str | os.PathLike | None = None,
 ) -> None:
     """Write a figure and the numbers it was drawn from, show it with its alt text, and close it.
@@ -136,13 +198,14 @@ def save_figure(
     Args:
         figure: of matplotlib.
         name: of the files, `name`.png and `name`.csv.
-        data: what was drawn.
         alt: what the picture shows, for those who cannot see it.
+        data: what was drawn; without it (a diagram has none) no numbers are written.
         folder: where to write; by default the environment variable EFFML_FIGURES (which
             `make reproduce` sets), else results/local/figures.
 
     Returns:
-        Nothing: two files are written, and a notebook shows the picture.
+        Nothing: the files are written, and a notebook shows the picture, at 110 pixels an inch or
+        more.
 
     Example:
         >>> import matplotlib.pyplot as plt, pandas
@@ -159,6 +222,8 @@ def save_figure(
     folder = Path(folder or default)
     folder.mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / f"{name}.png", dpi=200, metadata={"Description": alt})
-    data.to_csv(folder / f"{name}.csv")
+    if data is not None:
+        data.to_csv(folder / f"{name}.csv")
+    figure.set_dpi(max(figure.get_dpi(), LEAST_DPI))
     display(figure, metadata={"image/png": {"alt": alt}})
     plt.close(figure)

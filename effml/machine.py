@@ -3,13 +3,14 @@ Nothing here runs at import."""
 
 import hashlib
 import importlib
+import json
 import os
 import platform
 import secrets
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -82,6 +83,49 @@ def seeded(seed: int) -> Iterator[None]:
         if gpus:
             torch.cuda.manual_seed_all(seed)
         yield
+
+
+def reference_folder() -> Path | None:
+    """The folder that `make reproduce PROFILE=reference` reads instead of computing, if it does."""
+    return Path(given) if (given := os.environ.get("EFFML_REFERENCE")) else None
+
+
+def keep_folder() -> Path | None:
+    """Where a notebook leaves what the reference profile will read, if that is being made."""
+    return Path(given) if (given := os.environ.get("EFFML_KEEP")) else None
+
+
+def answer(question: str, find: Callable[[], str]) -> str:
+    """What `find` says of this machine, where it decides which runs a notebook asks for. In the
+    reference profile: what it said where the reference was made."""
+    if (folder := reference_folder()) is not None:
+        return _answers(folder).get(question) or find()
+    said = find()
+    if (folder := keep_folder()) is not None:
+        told = _answers(folder) | {question: said}
+        with whole_file(folder / ANSWERS) as partial:
+            partial.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    return said
+
+
+ANSWERS = "answers.json"
+
+
+def _answers(folder: Path) -> dict[str, str]:
+    file = folder / ANSWERS
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def imagenet_file(model: str) -> Path | None:
+    """`model`.safetensors, or `model`.….safetensors, in a folder `weights` in or beside
+    `EFFML_DATA`: ImageNet weights that need no network."""
+    if not (given := os.environ.get("EFFML_DATA")):
+        return None
+    given = Path(given).expanduser()
+    data = given if given.is_dir() else ROOT / given  # notebooks run in their own folder
+    folders = (data / "weights", data.parent / "weights")
+    files = (file for folder in folders for file in sorted(folder.glob(f"{model}.*safetensors")))
+    return next(files, None)
 
 
 def offline() -> bool:

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from effml.machine import choose, import_timm, offline, reachable, seeded
+from effml.machine import choose, imagenet_file, import_timm, offline, reachable, seeded
 
 
 class WeightsUnavailable(RuntimeError):
@@ -37,8 +37,9 @@ def build_model(
         in_channels: Channels of the images (N, in_channels, size, size).
         classes: Number of outputs.
         size: Pixels of a side.
-        weights: "random" (drawn from `seed`), "imagenet" (timm's own, from its cache or the
-            network) or a .safetensors file; a head of another width is drawn anew.
+        weights: "random" (drawn from `seed`), "imagenet" (`name`.….safetensors in a folder
+            `weights` in or beside EFFML_DATA, else timm's own, from its cache or the network) or a
+            .safetensors file; a head of another width is drawn anew.
         seed: Default: that of the caller's torch.manual_seed, or 0 where there was none.
 
     Returns:
@@ -83,6 +84,8 @@ def _timms(name: str, in_channels: int, classes: int, size: int, weights: str) -
     if made_for and made_for.fixed_input_size and made_for.input_size[-1] != size:
         fit["img_size"] = size
     model = timm.create_model(name, **fit)
+    if weights == "imagenet":
+        weights = str(imagenet_file(name) or weights)
     if weights == "random" or weights != "imagenet" and _load_file(model, weights):
         return model
     source = {"pretrained_cfg_overlay": {"file": weights}} if weights != "imagenet" else {}

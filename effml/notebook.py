@@ -1,11 +1,15 @@
-"""What notebooks show: the real source, passports, sliders, and checks of exercises."""
+"""What notebooks show: the real source, passports, tables that are kept, sliders, and checks of
+exercises."""
 
 import inspect
 import os
 from collections.abc import Callable
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import pandas
+
+from effml.machine import keep_folder, reference_folder, whole_file
 
 if TYPE_CHECKING:
     from effml.data import Dataset
@@ -51,6 +55,50 @@ def data_passport(data: "Dataset") -> pandas.DataFrame:
         return f"{value:.3f}" if isinstance(value, float) else str(value)
 
     return pandas.DataFrame({"": {key: text(value) for key, value in data.passport.items()}})
+
+
+def kept(name: str, make: Callable[[], pandas.DataFrame]) -> pandas.DataFrame:
+    """A table that a notebook computes from images or times, and that its readers need not.
+
+    Args:
+        name: the notebook's number and what it holds, such as `"13-area"`.
+        make: computes the table: numbers and text. Its index is kept where it has a name.
+
+    Returns:
+        The table. In the reference profile it is read from results/reference, and `make` is not
+        called; else it is computed. What is read is what was computed, to the last digit.
+
+    Raises:
+        FileNotFoundError: the reference does not hold it.
+
+    Example:
+        >>> import pandas
+        >>> effml.kept("00-squares", lambda: pandas.DataFrame({"n": [1, 2], "square": [1, 4]}))
+           n  square
+        0  1       1
+        1  2       4
+    """
+    if (folder := reference_folder()) is not None:
+        file = folder / f"{name}.csv"
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"{file} is not there. Run the notebook in the profile laptop, which computes it."
+            )
+        return _as_kept(file.read_text(encoding="utf-8"))
+    table = make()
+    levels = [level for level in table.index.names if level is not None]
+    text = f"# index: {', '.join(map(str, levels))}\n" + table.to_csv(index=bool(levels))
+    if (folder := keep_folder()) is not None:
+        with whole_file(folder / f"{name}.csv") as partial:
+            partial.write_text(text, encoding="utf-8")
+    return _as_kept(text)
+
+
+def _as_kept(text: str) -> pandas.DataFrame:
+    first, _, rows = text.partition("\n")
+    levels = [name for name in first.removeprefix("# index: ").split(", ") if name]
+    table = pandas.read_csv(StringIO(rows), float_precision="round_trip")
+    return table.set_index(levels) if levels else table
 
 
 def live(draw: Callable[..., Any], **controls: tuple[float, float, float] | list) -> Any:

@@ -158,7 +158,8 @@ def native_precision(device: str = "auto") -> str:
         True
     """
     there = device != "cpu" and torch.cuda.is_available()
-    return choose("auto", "cuda" if there else "cpu")[0]
+    where = "cuda" if there else "cpu"
+    return machine.answer("native precision", lambda: choose("auto", where)[0])
 
 
 def probe(device: str = "cpu") -> float | None:

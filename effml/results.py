@@ -14,8 +14,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from effml.machine import ROOT, choose, sync_folder, whole_file
+from effml.machine import ROOT, choose, imagenet_file, sync_folder, whole_file
 from effml.recipe import COLUMNS, FORMER_NAMES, Recipe, Record
+from effml.seeds import interval
 
 if TYPE_CHECKING:
     import pandas
@@ -93,6 +94,20 @@ def plain_row(record: Record) -> dict[str, Any]:
     """A record as JSON can hold it: plain Python values, and None for what is not finite."""
     values = ((name, x.item() if hasattr(x, "item") else x) for name, x in record.items())
     return {n: None if isinstance(x, float) and not math.isfinite(x) else x for n, x in values}
+
+
+def copy_records(run_ids: Sequence[str], store: str | os.PathLike, folder: Path) -> None:
+    """Put these records of a store into the file that notebooks leave for the reference profile,
+    each once."""
+    file, known = folder / ASKED, {row["run_id"] for row in read_records(folder)[0]}
+    rows = [row for row in read_records(store)[0] if row.get("run_id") in {*run_ids} - known]
+    lines = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(file, "a", encoding="utf-8") as stream:
+        stream.write(lines)
+
+
+ASKED = "runs-asked.jsonl"
 
 
 def read_records(folder: str | os.PathLike) -> tuple[list[dict[str, Any]], int]:
@@ -206,9 +221,14 @@ CARD = ".card.json"
 """Behind a run id: what `effml.load_run` needs to know beside the weights that the run left."""
 
 
-def weights_sha256(asked: str, store: Path | None, rows: Rows | None = None) -> str | None:
+def weights_sha256(
+    asked: str, store: Path | None, rows: Rows | None = None, model: str = ""
+) -> str | None:
     """SHA-256 of the file that a recipe's `weights` or `teacher` stands for now; None for what is
-    no file. `rows`: the records of the store, if they are read already."""
+    no file. `rows`: the records of the store, if they are read already; `model`: whose ImageNet
+    weights are asked for."""
+    if asked == "imagenet" and model and (file := imagenet_file(model)):
+        return file_sha256(file)
     if asked in NO_RUN:
         return None
     kept = find_run(asked, store, rows)[0]
@@ -419,19 +439,6 @@ def of_each_seed(runs: "pandas.DataFrame", column: str) -> "pandas.Series":
         return runs[column]
     values = runs[column].astype(float).groupby(runs.seed)
     return values.agg(lambda of_one: of_one.mean(skipna=False))
-
-
-def interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean and its 95 % interval (Student's t), NaN for fewer than two values."""
-    import numpy as np
-
-    values = np.asarray(values, dtype=float)
-    if len(values) < 2:
-        return (float(values[0]) if len(values) else np.nan), np.nan, np.nan
-    from scipy.stats import t
-
-    half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
-    return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
 
 
 def _mean(runs: "pandas.DataFrame", column: str, digits: int = 3) -> str:

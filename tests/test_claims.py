@@ -15,13 +15,14 @@ def test_three_verdicts_and_none():
     """Theirs 0.901 ± 0.010."""
     assert verdict([0.900, 0.901, 0.902]).verdict == "agrees"
     assert verdict([0.850, 0.851, 0.852]).verdict == "differs"
-    assert verdict([0.950, 0.951, 0.952]).verdict == "differs"
+    assert verdict([0.950, 0.951, 0.952]).verdict == "better than claimed"
     assert verdict([0.880, 0.900, 0.920]).verdict == "inconclusive"
     assert verdict([0.901]).verdict == "inconclusive"
     empty = verdict([])
     assert empty.verdict == "not testable here" and np.isnan(empty.ours)
     assert verdict([0.9, np.nan, 0.902]).seeds == 2
-    assert {"agrees", "differs", "inconclusive", "not testable here"} == set(VERDICTS)
+    menu = {"agrees", "better than claimed", "differs", "inconclusive", "not testable here"}
+    assert menu == set(VERDICTS)
 
 
 def test_the_interval_is_students():
@@ -36,6 +37,8 @@ def test_the_interval_is_students():
 def test_the_ledger_is_whole():
     book = ledger()
     assert book.id.is_unique and book.notna().all().all() and (book.tolerance >= 0).all()
+    assert set(book.better) == {"higher", "lower", ""}
+    assert set(book.kind) == {"conclusion", "number"}
     assert set(book.relation) <= {"=", ">"} and (book.tolerance[book.relation == "="] > 0).all()
     assert {"medmnist-pneumonia-auroc", "medmnist-breast-accuracy"} <= set(book.id)
     with pytest.raises(ValueError, match="Unknown claim 'x'. Choose from: medmnist"):
@@ -48,6 +51,49 @@ def test_an_estimate_brings_its_own_interval():
     exact = verdict(Estimate(0.850, 0.850, 0.850))
     assert exact.verdict == "differs" and exact.seeds == 0 and exact.ours == exact.low == 0.850
     assert verdict(Estimate(np.nan, np.nan, np.nan)).verdict == "not testable here"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.884, 0.889, "differs"),
+        (0.885, 0.892, "inconclusive"),
+        (0.893, 0.905, "agrees"),
+        (0.893, 0.940, "agrees"),  # who claims 0.901 claims no more than that
+        (0.912, 0.940, "better than claimed"),
+    ],
+)
+def test_one_side_may_be_better(low, high, expected):
+    """Theirs 0.901 ± 0.010, higher is better; and the mirror, 8-bit moments, where lower is."""
+    assert verdict(Estimate((low + high) / 2, low, high)).verdict == expected
+    low, high = (0.25 - (x - 0.901) * 3 for x in (high, low))
+    mirrored = Estimate((low + high) / 2, low, high)
+    assert verdict(mirrored, "eight-bit-adam-bytes").verdict == expected
+
+
+def test_what_would_decide_is_told():
+    """Theirs 0.901 ± 0.010; 0.896 has room 0.005 to the lower edge."""
+    values = [0.886, 0.896, 0.906]
+    row = verdict(values)
+    n = int(row.needed.removesuffix(" seeds"))
+    sd = np.std(values, ddof=1)
+    half = [stats.t.ppf(0.975, m - 1) * sd / m**0.5 for m in (n - 1, n)]
+    assert half[1] <= 0.005 < half[0]
+    assert verdict(Estimate(0.896, 0.886, 0.906)).needed == "4 times the cases"
+    assert verdict([0.9]).needed == "more than one seed"
+    assert verdict([0.900, 0.901, 0.902]).needed == "" == verdict([]).needed
+    assert verdict([0.890, 0.89200001]).needed == "more than 10000 seeds"
+    assert verdict(Estimate(0.891, 0.890, 0.892)).needed == "no number"
+
+
+def test_conclusions_and_printed_numbers_are_counted_apart(tmp_path):
+    from effml.claims import render_claims
+
+    rows = [line.split(" | ") for line in render_claims(tmp_path).splitlines()]
+    counts = {row[0].removeprefix("| "): row[-1].removesuffix(" |") for row in rows}
+    kinds = ledger()[ledger().paper == "PePR (Selvan 2024)"].kind.value_counts()
+    assert counts["PePR (Selvan 2024), conclusions"] == str(kinds["conclusion"])
+    assert counts["PePR (Selvan 2024), printed numbers"] == str(kinds["number"])
 
 
 def test_a_claim_may_be_a_direction():
@@ -63,7 +109,7 @@ def test_a_claim_may_be_a_direction():
 
 @pytest.mark.parametrize("turned", [False, True])
 def test_the_ledger_counts_what_notebooks_reported_and_what_none_did(tmp_path, monkeypatch, turned):
-    from effml.claims import VERDICTS, ledger, render_claims, reported
+    from effml.claims import ledger, render_claims, reported
     from effml.results import CLAIMS_TYPE
 
     first, second = ledger().id[:2]
@@ -79,8 +125,7 @@ def test_the_ledger_counts_what_notebooks_reported_and_what_none_did(tmp_path, m
     assert table.notebook[first] == "20"
     assert table.verdict[second] == "not reported" and table.ours.isna()[second]
     last = render_claims(tmp_path).strip().splitlines()[-1]
-    assert last == f"| all | **0** | **1** | **0** | **0** | **{len(ledger()) - 1}** |"
-    assert len(VERDICTS) == 4
+    assert last == f"| all | **0** | **0** | **1** | **0** | **0** | **{len(ledger()) - 1}** |"
 
 
 def test_seeds_without_a_number_leave_a_word():

@@ -17,6 +17,7 @@ from effml.data.assemble import assemble
 from effml.data.catalogue import PublicSet, known, origin
 from effml.data.dataset import Dataset
 from effml.data.places import digest, find, valid
+from effml.machine import answer
 from effml.phantoms import DRAWING, PHANTOMS, make_phantom, phantom_options
 
 
@@ -112,6 +113,10 @@ def at_hand(ladder: str, *, size: int = 28, root: str | os.PathLike | None = Non
     """
     if Path(ladder).is_file():
         return ladder
+    return answer(f"{ladder} at {size} px", lambda: _first(ladder, size, root))
+
+
+def _first(ladder: str, size: int, root: str | os.PathLike | None) -> str:
     names = [name.strip() for name in ladder.split("|") if name.strip()]
     if not names:
         raise ValueError("The ladder is empty. Give names such as 'pneumoniamnist|phantom-chest'.")

@@ -72,7 +72,7 @@ def prepare(recipe: Recipe, record: Record, store: Path | None, own: nn.Module |
     """Load the data and select from them; build the model, or copy your own, and compress it."""
     if own is None and recipe.model.startswith("own:"):
         raise ValueError(f"{recipe.model} is your own model: effml.run(recipe, model=…) takes it.")
-    start = sha256(recipe.weights, store)
+    start = sha256(recipe.weights, store, model=recipe.model)
     if own is not None:
         start = hashlib.sha256(weights_bytes(own)).hexdigest()
     record.update(weights_sha256=start, teacher_sha256=sha256(recipe.teacher, store))

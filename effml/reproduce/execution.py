@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from effml.machine import available_memory_bytes
+from effml.reproduce import places
 from effml.reproduce.places import load, tags
 from effml.reproduce.plan import Plan, declared_parameters
 
@@ -69,10 +70,17 @@ def cores() -> int:
 
 
 def execute(
-    plans: Sequence[Plan], out: Path, *, store: Path, figures: Path, at_once: int = 1
+    plans: Sequence[Plan],
+    out: Path,
+    *,
+    store: Path,
+    figures: Path,
+    at_once: int = 1,
+    keep: Path | None = None,
 ) -> Iterator[tuple[list[Execution], list[Execution], list[Plan]]]:
     """Run notebooks in their order, up to `at_once` at a time where memory allows, which then share
-    the cores; write them to `out`, their records to `store`, their figures to `figures`.
+    the cores; write them to `out`, their records to `store`, their figures to `figures`, and what
+    the reference profile will read to a folder for each in `keep`.
 
     Some times a second it yields those that ended since, those that run and those that wait.
     """
@@ -81,10 +89,14 @@ def execute(
     if at_once > 1:
         environment["OMP_NUM_THREADS"] = str(max(1, cores() // at_once))
     environment |= os.environ | {"EFFML_FIGURES": str(figures)}
+    if any(plan.reads for plan in plans):
+        environment["EFFML_REFERENCE"] = str(places.REFERENCE)
     try:
         while waiting or running:
             while waiting and len(running) < at_once and _fits(waiting[0], running):
-                running.append(_start(waiting.pop(0), out, store, environment))
+                plan = waiting.pop(0)
+                kept = {"EFFML_KEEP": str(keep / plan.path.name[:2])} if keep else {}
+                running.append(_start(plan, out, store, environment | kept))
             ended = [one for one in running if one.process.poll() is not None]
             running = [one for one in running if one not in ended]
             for one in ended:

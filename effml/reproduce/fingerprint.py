@@ -20,8 +20,15 @@ def fingerprint(plan: Plan) -> str:
     and with the data and the tables its parameters name."""
     cells = [(cell["cell_type"], "".join(cell["source"])) for cell in load(plan.path)["cells"]]
     files = [(path.name, _sha256(path.read_bytes())) for path in sources(plan.code)]
-    values = plan.values
-    return _sum([cells, plan.parameters, files, _data(values), _tables(values)])
+    values, seen = plan.values, [cells, plan.parameters, files]
+    seen += [_reference()] if plan.reads else [_data(values)]
+    return _sum([*seen, _tables(values)])
+
+
+def _reference() -> list[tuple[str, str]]:
+    """What the reference profile reads."""
+    paths = sorted(path for path in places.REFERENCE.iterdir() if path.is_file())
+    return [(path.name, _sha256(path.read_bytes())) for path in paths]
 
 
 READERS = re.compile(r"\b(own_or_reference|load_runs|read_records)\b")

@@ -10,7 +10,15 @@ from effml.machine import BF16, choose, cpu
 from effml.reproduce import places
 from effml.reproduce.places import load, tags
 
-PROFILES = ("smoke", "laptop", "paper")
+PASSPORT = ("smoke", "laptop", "paper")
+"""Profiles that compute, in the order of a passport's columns."""
+
+PROFILES = (*PASSPORT, "reference")
+"""`reference` takes the parameters of `laptop` and reads the committed records and tables."""
+
+READING = {"minutes": 0.15, "runs": 0.0, "fetch": 0.0}
+"""What a notebook costs that only reads."""
+
 COSTS = ("minutes", "memory", "runs", "fetch")  # of the passport: memory and fetch in MB
 MINUTES = ("minutes", "minutes, AVX2")
 """Rows of the passport: on a CPU with bfloat16 arithmetic, as servers have, and on any other."""
@@ -23,6 +31,7 @@ class Plan:
     path: Path
     parameters: dict[str, Any]  # those the profile overrides
     cost: dict[str, float]  # by COSTS, as the passport tells them
+    reads: bool = False  # the reference instead of computing
     predicted: float = 0.0  # minutes: those it took here before, else the passport's
     fingerprint: str = ""
     status: str = "to run"
@@ -56,7 +65,11 @@ def make_plan(profile: str, only: Sequence[str] = ()) -> list[Plan]:
         choose("notebook", number, paths)
     overrides = _overrides(profile, {n: declared_parameters(path) for n, path in paths.items()})
     costs = {n: passport(path, profile) for n, path in paths.items() if not only or n in only}
-    return [Plan(paths[n], overrides[n], cost, cost["minutes"]) for n, cost in costs.items()]
+    how = {"reads": profile == "reference"}
+    plans = [Plan(paths[n], overrides[n], cost, **how) for n, cost in costs.items()]
+    for plan in plans:
+        plan.predicted = plan.cost["minutes"]
+    return plans
 
 
 def declared_parameters(path: Path) -> dict[str, Any]:
@@ -100,11 +113,13 @@ def passport(path: Path, profile: str) -> dict[str, float]:
     asked = (*MINUTES, "memory, MB", "runs", "fetch, MB")
     try:
         every = {name: [float(cell) for cell in rows[name]] for name in asked}
-        told = {name: values[PROFILES.index(profile)] for name, values in every.items()}
+        place = PASSPORT.index("laptop" if profile == "reference" else profile)
+        told = {name: values[place] for name, values in every.items()}
     except (KeyError, IndexError, ValueError):
         raise ValueError(
             f"{path.name} must open with a passport: a table with a number for smoke, laptop and "
             f"paper in the rows {', '.join(f'`{name}`' for name in asked)}."
         ) from None
     here = told[MINUTES[not BF16 & {*cpu()[1].split()}]]
-    return dict(zip(COSTS, (here, told["memory, MB"], told["runs"], told["fetch, MB"])))
+    cost = dict(zip(COSTS, (here, told["memory, MB"], told["runs"], told["fetch, MB"])))
+    return cost | READING if profile == "reference" else cost

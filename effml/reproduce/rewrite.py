@@ -1,5 +1,6 @@
 """Executed notebooks as they are committed: laptop outputs for readers, smoke outputs for tests."""
 
+import json
 import os
 import shutil
 import sys
@@ -10,11 +11,13 @@ from contextlib import closing
 from io import BytesIO
 from pathlib import Path
 
+from effml.machine import ANSWERS
 from effml.reproduce import places
 from effml.reproduce.execution import cores, execute
 from effml.reproduce.fingerprint import in_turn
-from effml.reproduce.places import tags
+from effml.reproduce.places import load, tags
 from effml.reproduce.plan import Plan, make_plan
+from effml.results import ASKED, save_file
 
 
 def rewrite_notebooks(only: Sequence[str] = ()) -> int:
@@ -38,7 +41,7 @@ def _rewrite(
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch)
-        where = {"store": store, "figures": store / "figures"}
+        where = {"store": store, "figures": store / "figures", "keep": out / "keep"}
         for part in in_turn(plans):
             with closing(execute(part, out, **where, at_once=at_once)) as steps:
                 for one in (one for ended, *_ in steps for one in ended):
@@ -49,8 +52,27 @@ def _rewrite(
                         return 1
                     shutil.copy(one.out, folder / one.out.name)
                     _tidy(folder / one.out.name, pictures)
+                    if pictures:
+                        keep_reference(one.plan.path.name[:2], out / "keep", places.REFERENCE)
                     print(f"{one.plan.name} {one.minutes:.1f} min", flush=True)
     return 0
+
+
+def keep_reference(number: str, kept: Path, reference: Path) -> None:
+    """Put the records, tables and answers that a notebook left in `kept` into the reference, in
+    place of those it left before."""
+    reference.mkdir(parents=True, exist_ok=True)
+    names = f"runs-{number}.jsonl", f"{number}-*.csv"
+    for old in (path for name in names for path in reference.glob(name)):
+        old.unlink()
+    answers = {}
+    for file in sorted((kept / number).glob("*")):
+        if file.name == ANSWERS:
+            answers = load(file)
+        else:
+            shutil.copy(file, reference / (names[0] if file.name == ASKED else file.name))
+    told = load(reference / ANSWERS) | answers
+    save_file(reference / ANSWERS, (json.dumps(told, indent=1, sort_keys=True) + "\n").encode())
 
 
 def without_iri_grammar() -> None:

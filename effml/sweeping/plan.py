@@ -13,9 +13,16 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from effml.data import fingerprint
-from effml.machine import cpu
+from effml.machine import cpu, keep_folder, reference_folder
 from effml.recipe import NUMERICS, Recipe, Record
-from effml.results import RecordWriter, left_weights, load_runs, read_records, weights_sha256
+from effml.results import (
+    RecordWriter,
+    copy_records,
+    left_weights,
+    load_runs,
+    read_records,
+    weights_sha256,
+)
 from effml.sweeping.executors import Here, run_fresh
 
 if TYPE_CHECKING:
@@ -80,11 +87,11 @@ def _current(
 ) -> dict[str, tuple[Recipe, dict[str, Any]]]:
     """By id each recipe and what a record of it would hold in SAME and FILES, were it made now."""
     rows, device = rows or read_records(store)[0], _device(device)
-    sha256 = cache(lambda asked: weights_sha256(asked, Path(store), rows))
+    sha256 = cache(lambda asked, model="": weights_sha256(asked, Path(store), rows, model))
     now = {}
     for recipe in recipes:
         key = dict(zip(SAME, (recipe.id, _sha256(recipe), device, NUMERICS)))
-        files = dict(zip(FILES, (sha256(recipe.weights), sha256(recipe.teacher))))
+        files = dict(zip(FILES, (sha256(recipe.weights, recipe.model), sha256(recipe.teacher))))
         now[recipe.id] = recipe, key | files
     return now
 
@@ -117,7 +124,8 @@ def sweep(
         keep_weights: Write the weights there too, for `load_run` and runs that build on them.
 
     Returns:
-        A row per recipe in the order given, also of those that failed: see status and reason.
+        A row per recipe in the order given, also of those that failed: see status and reason. In
+        the reference profile of `make reproduce` nothing is run: own runs, else the reference's.
 
     Raises:
         ValueError: A recipe is of a model of your own.
@@ -134,6 +142,8 @@ def sweep(
             f"{own[0]} is your own model, which a fresh process does not have: "
             "effml.run(recipe, model=…) takes it."
         )
+    if (reference := reference_folder()) is not None:
+        return _kept_rows(recipes, store, reference)
     todo = pending(recipes, store, device=device, keep_weights=keep_weights)
     folder = Path(store).resolve()
     if todo:  # a store that cannot be written to must not cost a training first
@@ -154,7 +164,41 @@ def sweep(
             writer.append(record)
             left = f"{(time.monotonic() - started) / done * (len(todo) - done) / 60:.1f} min left"
             print(f"[{done}/{len(todo)}] {_words(record)} · {left}", file=sys.stderr, flush=True)
-    return _rows(recipes, folder, device)
+    rows = _rows(recipes, folder, device)
+    if (kept := keep_folder()) is not None:
+        copy_records(rows.run_id, folder, kept)
+    return rows
+
+
+def _kept_rows(
+    recipes: list[Recipe], store: str | os.PathLike, reference: Path
+) -> "pandas.DataFrame":
+    """The reference's rows; where the store has an `ok` run of the same recipe on the same data,
+    that one stands in its place."""
+    import pandas
+
+    given = load_runs(reference)
+    columns, given = list(given), given.drop_duplicates("recipe_id", keep="last")
+    ids, given = [recipe.id for recipe in recipes], given.set_index("recipe_id", drop=False)
+    if lacking := [recipe for recipe in recipes if recipe.id not in given.index]:
+        raise ValueError(
+            f"{reference} lacks {len(lacking)} of these {len(recipes)} runs, the first: "
+            f"{lacking[0].changed}. Run the notebook in the profile laptop, which does them."
+        )
+    own = load_runs(store)
+    own = own[(own.status == "ok") & (own.numerics == NUMERICS) & own.recipe_id.isin(ids)]
+    own = own[own.data_sha256 == own.recipe_id.map(given.data_sha256)]
+    own = own.drop_duplicates("recipe_id", keep="last").set_index("recipe_id", drop=False)
+    print(_whose(len(own), len({*ids}), given.loc[ids]), file=sys.stderr)
+    rest = given[~given.index.isin(own.index)]
+    rows = pandas.concat([rest, own]) if len(own) else rest
+    return rows.loc[ids].reset_index(drop=True).reindex(columns=columns)
+
+
+def _whose(own: int, runs: int, given: "pandas.DataFrame") -> str:
+    machines = ", ".join(given.device_name.dropna().unique())
+    told = f"{runs - own} of {runs} runs are read from the reference, made on: {machines}"
+    return told + (f"; {own} are your own: compare no seconds between machines" if own else "")
 
 
 def _records(

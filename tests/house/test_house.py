@@ -16,7 +16,7 @@ from effml.sweeping import sweep
 
 ROOT = Path(__file__).resolve().parents[2]
 FLOORS = [
-    ("recipe", "machine", "printing"),
+    ("recipe", "machine", "printing", "seeds"),
     ("phantoms", "data", "importing", "models", "metering", "evaluation", "pepr", "results"),
     ("compression", "convolutions", "precision", "optimizers"),
     ("training",),
@@ -39,6 +39,7 @@ TORCH_FREE = (
     "figures",
     "notebook",
     "printing",
+    "seeds",
     "summary",
 )
 TORCH_ROOMS = (

@@ -1,0 +1,173 @@
+"""What several seeds say together: means with intervals, paired differences, how many it takes."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas
+
+CONFIDENCE = 0.95
+MOST = 10_000
+"""`seeds_needed` does not look further."""
+
+
+def interval(
+    values: Sequence[float], *, confidence: float = CONFIDENCE
+) -> tuple[float, float, float]:
+    """Mean and its interval (Student's t, 95 %), NaN for fewer than two values."""
+    values = np.asarray(values, dtype=float)
+    if len(values) < 2:
+        return (float(values[0]) if len(values) else np.nan), np.nan, np.nan
+    half = _quantile(confidence, len(values)) * values.std(ddof=1) / len(values) ** 0.5
+    return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
+
+
+def spread(values: Sequence[float], digits: int = 2, *, top: float = math.inf) -> str:
+    """Mean and 95 % interval (Student's t) as text.
+
+    Args:
+        values: one for each seed.
+        digits: decimals.
+        top: the largest possible value; the interval is cut to 0…top where all values lie in it.
+
+    Returns:
+        The mean and, in brackets, the interval; of one value the value alone.
+
+    Example:
+        >>> effml.spread([0.84, 0.85, 0.86], top=1)
+        '0.85 [0.83, 0.87]'
+    """
+    found = interval(values)
+    if len(values) and 0 <= min(values) and max(values) <= top:
+        found = tuple(x if x != x else min(max(x, 0.0), top) for x in found)
+    mean, low, high = (f"{x:.{digits}f}" for x in found)
+    return mean if low == "nan" else f"{mean} [{low}, {high}]"
+
+
+def seeds_needed(sd: float, room: float) -> int:
+    """How many seeds make the 95 % interval of a mean at most `room` wide to each side.
+
+    Choose `room` before you look: the tolerance of a claim, or the difference that would matter. Of
+    paired differences, give their standard deviation, from a few pilot seeds.
+
+    Args:
+        sd: standard deviation between seeds.
+        room: half width of the interval, in the same unit.
+
+    Returns:
+        The smallest n with t(0.975, n − 1) · sd / √n ≤ room, from 2 on; 10000 where no smaller
+        one will do.
+
+    Raises:
+        ValueError: `room` is not above 0, or `sd` is negative or unknown.
+
+    Example:
+        >>> effml.seeds_needed(0.01, room=0.01)
+        7
+    """
+    if not room > 0 or not 0 <= sd < math.inf:
+        raise ValueError(f"Give room above 0 and sd from 0 on; got room={room}, sd={sd}.")
+    enough = (n for n in range(2, MOST) if _quantile(CONFIDENCE, n) * sd / n**0.5 <= room)
+    return next(enough, MOST)
+
+
+def paired_differences(
+    runs: "pandas.DataFrame",
+    column: str,
+    *,
+    arm: str,
+    reference: str,
+    within: Sequence[str] = (),
+    pair: str = "seed",
+    corrected: bool = True,
+) -> "pandas.DataFrame":
+    """How far each arm is from the reference arm: the same seed in both makes a pair.
+
+    Args:
+        runs: a row for each run; those that failed left out.
+        column: what is compared, such as `test_auroc`.
+        arm: the column that names the arms.
+        reference: the arm that the others are compared with.
+        within: columns inside which arms are compared, such as a data set or a fraction.
+        pair: the column that says which run belongs to which.
+        corrected: widen the intervals so that all of them hold together (Bonferroni), and correct p
+            (Holm). Without it the table is exploratory.
+
+    Returns:
+        A row for each of `within` and each other arm: difference (arm − reference), low, high, n
+        pairs, p (paired t test) and sure: whether 0 lies outside the interval.
+
+    Raises:
+        ValueError: there is no such arm, a run lacks its partner, or two runs claim one place.
+
+    Example:
+        >>> import pandas
+        >>> rows = [("a", 0, 0.80), ("a", 1, 0.82), ("b", 0, 0.90), ("b", 1, 0.93)]
+        >>> runs = pandas.DataFrame(rows, columns=["arm", "seed", "test_auroc"])
+        >>> effml.paired_differences(runs, "test_auroc", arm="arm", reference="a").n.tolist()
+        [2]
+    """
+    import pandas
+
+    names = list(dict.fromkeys(runs[arm]))
+    if reference not in names:
+        raise ValueError(
+            f"No run has {arm}={reference!r}. Choose from: {', '.join(map(str, names))}"
+        )
+    within = [within] if isinstance(within, str) else list(within)
+    rows, values = [], []
+    for place, group in runs.groupby(within, sort=False) if within else [((), runs)]:
+        table = _by_pair(group, column, arm, pair)
+        for name in table.columns.drop(reference):
+            values.append((table[name] - table[reference]).to_numpy())
+            rows.append([*place, name])
+    confidence = 1 - (1 - CONFIDENCE) / (len(rows) if corrected else 1)
+    found = [[*interval(one, confidence=confidence), len(one), _p(one)] for one in values]
+    found = pandas.DataFrame(found, columns=["difference", "low", "high", "n", "p"])
+    if corrected:
+        found["p"] = _holm(found.p.to_numpy())
+    found["sure"] = (found.low > 0) | (found.high < 0)
+    index = pandas.DataFrame(rows, columns=[*within, arm])
+    return found.set_index(pandas.MultiIndex.from_frame(index) if within else index[arm])
+
+
+def _by_pair(group: "pandas.DataFrame", column: str, arm: str, pair: str) -> "pandas.DataFrame":
+    """A row for each pair, a column for each arm."""
+    twice = group[group.duplicated([arm, pair])]
+    if len(twice):
+        told = f"{arm}={twice[arm].iloc[0]} and {pair}={twice[pair].iloc[0]}"
+        raise ValueError(f"Two runs have {told}: name what tells them apart in `within`.")
+    table = group.pivot(index=pair, columns=arm, values=column)[list(dict.fromkeys(group[arm]))]
+    if table.isna().any(axis=None):
+        lacking = table.isna().stack()
+        where, name = lacking.index[lacking.to_numpy()][0]
+        raise ValueError(f"{arm}={name} has no {column} for {pair}={where}: pairs need both.")
+    return table.astype(float)
+
+
+def _quantile(confidence: float, n: int) -> float:
+    from scipy.stats import t
+
+    return float(t.ppf((1 + confidence) / 2, n - 1))
+
+
+def _p(differences: np.ndarray) -> float:
+    from scipy.stats import ttest_1samp
+
+    if len(differences) < 2:
+        return math.nan
+    if not differences.std():  # the t statistic would be 0/0 or infinite
+        return float(not differences.any())
+    return float(ttest_1samp(differences, 0).pvalue)
+
+
+def _holm(p: np.ndarray) -> np.ndarray:
+    """p values that hold for all comparisons together (Holm 1979)."""
+    order = np.argsort(p)
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    corrected = np.empty_like(p)
+    corrected[order] = np.minimum(stepped, 1)
+    return corrected

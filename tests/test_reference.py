@@ -1,0 +1,155 @@
+"""What a notebook leaves for the reference profile, and that this profile only reads it."""
+
+import json
+
+import numpy as np
+import pandas
+import pytest
+
+import effml
+from effml import Recipe, grid, kept, machine, sweep
+from effml.reproduce.rewrite import keep_reference
+
+ASKED = grid(Recipe(model="mlp", epochs=1, batch_size=400), seed=[0, 1])
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A store with three runs, of which a notebook asks for two, and the reference made of it."""
+    folder = tmp_path_factory.mktemp("made")
+    store, keep, reference = folder / "store", folder / "keep", folder / "reference"
+    sweep([ASKED[0].but(seed=7)], store)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EFFML_KEEP", str(keep / "13"))
+        first = sweep(ASKED, store)
+        sweep(ASKED[:1], store)
+        effml.at_hand("no-such-set|phantom-chest", size=28)
+        kept("13-table", table)
+    keep_reference("13", keep, reference)
+    return store, reference, first
+
+
+def table():
+    index = pandas.MultiIndex.from_tuples([("a", 0.1), ("b", 0.2)], names=["start", "fraction"])
+    values = {"x": [1 / 3, np.nan], "n": [7, 8], "told": ["0.5 [0.4, 0.6]", "007"]}
+    return pandas.DataFrame(values, index=index)
+
+
+@pytest.fixture
+def reading(made, monkeypatch):
+    monkeypatch.setenv("EFFML_REFERENCE", str(made[1]))
+    monkeypatch.setattr("effml.sweeping.plan.run_fresh", None)  # nothing may run
+    return made
+
+
+def test_the_reference_holds_what_the_notebook_asked_for_once(made):
+    lines = (made[1] / "runs-13.jsonl").read_text().splitlines()
+    assert sorted(json.loads(line)["seed"] for line in lines) == [0, 1]
+    names = {path.name for path in made[1].iterdir()}
+    assert names == {"runs-13.jsonl", "13-table.csv", "answers.json"}
+
+
+def test_a_sweep_reads_and_gives_the_same_rows(reading, tmp_path, capsys):
+    _, _, first = reading
+    read = sweep([*reversed(ASKED), ASKED[0]], tmp_path / "empty")
+    assert read.recipe_id.tolist() == [ASKED[1].id, ASKED[0].id, ASKED[0].id]
+    assert read.run_id.tolist() == [*reversed(first.run_id), first.run_id[0]]
+    for name in ("test_auroc", "train_seconds", "params", "seed", "data", "status"):
+        assert read[name].tolist()[:2] == first[name].tolist()[::-1], name
+    assert "2 of 2 runs are read from the reference, made on: " in capsys.readouterr().err
+    assert not (tmp_path / "empty").exists()
+
+
+def test_own_runs_take_the_place_of_the_references_one_by_one(reading, tmp_path, capsys):
+    store, reference, first = reading
+    row = json.loads((reference / "runs-13.jsonl").read_text().splitlines()[0])
+    where = first.run_id.tolist().index(row["run_id"])
+    mine = {**row, "run_id": "mine", "test_auroc": 0.123}
+    (tmp_path / "runs-x.jsonl").write_text(json.dumps(mine) + "\n")
+    read = sweep(ASKED, tmp_path)
+    assert read.run_id[where] == "mine" and read.run_id[1 - where] == first.run_id[1 - where]
+    assert "1 of 2 runs are read from the reference" in (said := capsys.readouterr().err)
+    assert "1 are your own: compare no seconds between machines" in said
+    for wrong in ({"data_sha256": "other"}, {"status": "failed"}, {"numerics": 0}):
+        (tmp_path / "runs-x.jsonl").write_text(json.dumps(mine | wrong) + "\n")
+        assert "mine" not in sweep(ASKED, tmp_path).run_id.tolist(), wrong
+
+
+def test_a_run_that_the_reference_lacks_is_an_error_and_is_not_done(reading, tmp_path):
+    with pytest.raises(ValueError, match="lacks 1 of these 3 runs, the first: .*'seed': 7"):
+        sweep([*ASKED, ASKED[0].but(seed=7)], tmp_path)
+
+
+def test_a_kept_table_is_read_and_not_computed(reading):
+    read = kept("13-table", None)
+    pandas.testing.assert_frame_equal(read, table(), check_exact=True)
+    with pytest.raises(FileNotFoundError, match="13-other.csv is not there. Run the notebook in"):
+        kept("13-other", table)
+
+
+def test_what_is_kept_is_what_is_computed(tmp_path, monkeypatch):
+    pandas.testing.assert_frame_equal(kept("13-table", table), table(), check_exact=True)
+    plain = pandas.DataFrame({"x": [0.1, 0.2]})
+    pandas.testing.assert_frame_equal(kept("13-plain", lambda: plain), plain)
+    monkeypatch.setenv("EFFML_KEEP", str(tmp_path))
+    kept("13-plain", lambda: plain)
+    assert (tmp_path / "13-plain.csv").read_text().splitlines()[1:] == ["x", "0.1", "0.2"]
+
+
+def test_answers_of_the_machine_are_those_of_the_reference(reading, monkeypatch):
+    monkeypatch.setattr("effml.data.load._first", lambda *a: "another")
+    assert effml.at_hand("no-such-set|phantom-chest") == "phantom-chest"
+    assert effml.at_hand("unknown|ladder") == "another"
+    assert machine.answer("never asked", lambda: "here") == "here"
+    monkeypatch.delenv("EFFML_REFERENCE")
+    assert effml.at_hand("no-such-set|phantom-chest") == "another"
+
+
+def test_a_notebook_made_anew_replaces_what_it_left(made, tmp_path):
+    reference = tmp_path / "reference"
+    reference.mkdir()
+    for name in ("runs-13.jsonl", "13-old.csv", "runs-20.jsonl", "20-t.csv"):
+        (reference / name).write_text("old")
+    (reference / "answers.json").write_text('{"a": "1", "b": "2"}')
+    (tmp_path / "13").mkdir()
+    (tmp_path / "13" / "answers.json").write_text('{"b": "3"}')
+    (tmp_path / "13" / "13-new.csv").write_text("new")
+    keep_reference("13", tmp_path, reference)
+    left = {path.name: path.read_text() for path in reference.iterdir()}
+    assert json.loads(left.pop("answers.json")) == {"a": "1", "b": "3"}
+    assert left == {"runs-20.jsonl": "old", "20-t.csv": "old", "13-new.csv": "new"}
+
+
+def test_imagenet_weights_beside_the_data_are_found(tmp_path, monkeypatch):
+    data, weights = tmp_path / "data", tmp_path / "weights"
+    data.mkdir()
+    weights.mkdir()
+    (weights / "mobilenetv2_100.x.safetensors").touch()
+    (weights / "mobilenetv2_100d.safetensors").touch()
+    monkeypatch.setenv("EFFML_DATA", str(data))
+    assert machine.imagenet_file("mobilenetv2_100").name == "mobilenetv2_100.x.safetensors"
+    assert machine.imagenet_file("mobilenetv2") is None
+    (data / "weights").mkdir()
+    (data / "weights" / "mobilenetv2_100.safetensors").touch()
+    assert machine.imagenet_file("mobilenetv2_100").parent == data / "weights"
+    monkeypatch.delenv("EFFML_DATA")
+    assert machine.imagenet_file("mobilenetv2_100") is None
+
+
+def test_the_weights_that_imagenet_stood_for_are_on_record_and_another_file_is_another_run(
+    tmp_path, monkeypatch
+):
+    from effml.models import build_model, weights_bytes
+    from effml.sweeping import pending
+
+    (tmp_path / "weights").mkdir()
+    monkeypatch.setenv("EFFML_DATA", str(tmp_path))
+    file = tmp_path / "weights" / "mobilenetv2_050.x.safetensors"
+    file.write_bytes(weights_bytes(build_model("mobilenetv2_050", classes=2, size=28, seed=5)))
+    recipe = Recipe(model="mobilenetv2_050", weights="imagenet", epochs=0)
+    row = sweep([recipe], tmp_path / "store").iloc[0]
+    assert row.status == "ok" and row.weights == "imagenet", row.reason
+    assert len(row.weights_sha256) == 64
+    assert pending([recipe], tmp_path / "store") == []
+    file.write_bytes(weights_bytes(build_model("mobilenetv2_050", classes=2, size=28, seed=6)))
+    assert pending([recipe], tmp_path / "store") == [recipe]

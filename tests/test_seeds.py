@@ -1,0 +1,96 @@
+"""Means, intervals, paired differences and numbers of seeds, against scipy and brute force."""
+
+import numpy as np
+import pandas
+import pytest
+from scipy import stats
+
+from effml import paired_differences, seeds_needed, spread
+from effml.seeds import interval
+
+
+def test_spread_tells_the_mean_and_students_interval():
+    values = [0.84, 0.85, 0.89]
+    low, high = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
+    assert spread(values, 4) == f"{np.mean(values):.4f} [{low:.4f}, {high:.4f}]"
+    assert spread([0.9]) == "0.90" and spread([]) == "nan"
+    assert spread([0.9, 1.0], top=1).endswith(", 1.00]")
+    assert spread([-0.5, 0.5]).startswith("0.00 [-6.")  # no cut where values lie outside
+    assert interval(values, confidence=0.9) != interval(values)
+
+
+@pytest.mark.parametrize(("sd", "room"), [(0.01, 0.01), (0.02, 0.005), (1.0, 0.9)])
+def test_seeds_needed_is_the_least_number_that_is_enough(sd, room):
+    n = seeds_needed(sd, room)
+    enough = [stats.t.ppf(0.975, m - 1) * sd / m**0.5 <= room for m in (n - 1, n) if m > 1]
+    assert enough[-1] and not any(enough[:-1])
+
+
+def test_seeds_needed_has_ends_and_refuses():
+    assert seeds_needed(0, 0.01) == 2 and seeds_needed(1, 1e-6) == 10_000
+    for sd, room in ((0.1, 0), (0.1, -1), (-0.1, 1), (float("nan"), 1), (0.1, float("nan"))):
+        with pytest.raises(ValueError, match="Give room above 0 and sd from 0 on"):
+            seeds_needed(sd, room)
+
+
+@pytest.fixture
+def runs():
+    rng, rows = np.random.default_rng(0), []
+    for data in ("x", "y"):
+        for seed in rng.permutation(5):
+            base = rng.normal(0.8, 0.1)
+            for arm, gain in (("a", 0), ("b", 0.1), ("c", 0.001)):
+                rows.append((data, arm, seed, base + gain + rng.normal(0, 0.01)))
+    table = pandas.DataFrame(rows, columns=["data", "arm", "seed", "test_auroc"])
+    return table.sample(frac=1, random_state=0)
+
+
+def test_paired_differences_are_those_of_a_paired_t_test(runs):
+    how = {"arm": "arm", "reference": "a", "within": ["data"]}
+    table = paired_differences(runs, "test_auroc", **how, corrected=False)
+    wide = runs.pivot(index=["data", "seed"], columns="arm", values="test_auroc")
+    for (data, arm), row in table.iterrows():
+        a, b = wide.loc[data, "a"], wide.loc[data, arm]
+        want = stats.ttest_rel(b, a)
+        low, high = want.confidence_interval()
+        assert (row.difference, row.low, row.high) == pytest.approx(((b - a).mean(), low, high))
+        assert row.p == pytest.approx(want.pvalue) and row.n == 5
+        assert row.sure == (low > 0 or high < 0)
+    assert table.sure.tolist().count(True) >= 2
+
+
+def test_correction_is_bonferronis_for_intervals_and_holms_for_p(runs):
+    how = {"arm": "arm", "reference": "a", "within": "data"}
+    plain = paired_differences(runs, "test_auroc", **how, corrected=False)
+    both = paired_differences(runs, "test_auroc", **how)
+    factor = stats.t.ppf(1 - 0.025 / 4, 4) / stats.t.ppf(0.975, 4)
+    assert (both.high - both.low).to_numpy() == pytest.approx(factor * (plain.high - plain.low))
+    p = np.sort(plain.p)
+    holm = np.minimum(np.maximum.accumulate(p * [4, 3, 2, 1]), 1)
+    assert np.sort(both.p) == pytest.approx(holm)
+    assert both.difference.equals(plain.difference)
+
+
+def test_paired_differences_of_one_seed_and_of_equal_runs():
+    rows = [("a", 0, 0.5), ("b", 0, 0.5), ("a", 1, 0.6), ("b", 1, 0.6)]
+    runs = pandas.DataFrame(rows, columns=["arm", "seed", "score"])
+    how = {"arm": "arm", "reference": "a"}
+    row = paired_differences(runs, "score", **how).iloc[0]
+    assert (row.difference, row.p, row.sure) == (0, 1, False)
+    one = paired_differences(runs[runs.seed == 0], "score", **how).iloc[0]
+    assert np.isnan(one.low) and np.isnan(one.p) and not one.sure
+
+
+def test_paired_differences_refuse_what_has_no_partner(runs):
+    how = {"arm": "arm", "reference": "a"}
+    with pytest.raises(ValueError, match="No run has arm='z'. Choose from: "):
+        paired_differences(runs, "test_auroc", arm="arm", reference="z")
+    with pytest.raises(ValueError, match="Two runs have arm=.* name what tells them apart"):
+        paired_differences(runs, "test_auroc", **how)
+    one = runs[runs.data == "x"]
+    lost = one[~((one.arm == "b") & (one.seed == 3))]
+    with pytest.raises(ValueError, match="arm=b has no test_auroc for seed=3: pairs need both"):
+        paired_differences(lost, "test_auroc", **how)
+    failed = one.assign(test_auroc=one.test_auroc.where(one.seed != 2))
+    with pytest.raises(ValueError, match="for seed=2: pairs need both"):
+        paired_differences(failed, "test_auroc", **how)
