@@ -12,7 +12,7 @@ CPU     := https://download.pytorch.org/whl/cpu
 
 .PHONY: help env reproduce test lab bench notebooks smoke-reference doctor clean
 help:
-	@echo "make reproduce [PROFILE=smoke|laptop|paper] [ONLY=00,62]   run the notebooks; tables, figures and log.txt in results/local"
+	@echo "make reproduce [PROFILE=smoke|laptop|paper|reference] [ONLY=00,62]   run the notebooks; tables, figures and log.txt in results/local"
 	@echo "make test                                                  run the tests (about 5 minutes)"
 	@echo "make lab                                                   open the notebooks in JupyterLab"
 	@echo "make doctor | bench | notebooks | smoke-reference | env | clean"
@@ -51,5 +51,5 @@ doctor: env
 	@$(PY) -m effml doctor
 
 clean: # caches, executed notebooks and figures; the records of your runs stay, since they cost hours
-	rm -rf results/local/smoke results/local/laptop results/local/paper build *.egg-info .pytest_cache .effml-installed
+	rm -rf results/local/smoke results/local/laptop results/local/paper results/local/reference build *.egg-info .pytest_cache .effml-installed
 	find effml tests notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +

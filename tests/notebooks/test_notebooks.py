@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from exercise_answers import as_test, checks, exercises, solutions, source
 
 from effml import reproduce
 from nbval_tolerance import Text
@@ -83,9 +84,20 @@ def test_pictures_have_alt_text(path):
                 assert len(output["metadata"]["image/png"]["alt"]) > 20
 
 
+@pytest.mark.parametrize("path", BOOKS, ids=lambda path: path.stem)
+def test_every_exercise_has_a_right_and_a_wrong_answer_to_the_same_question(path):
+    """They run behind the smoke outputs, below."""
+    asked = {id: cell for id, cell in exercises(path).items() if checks(source(cell))}
+    found = {(exercise, tag) for exercise, tag, _ in solutions(path)}
+    assert len(asked) >= 2 and found == {(id, tag) for id in asked for tag in ("right", "wrong")}
+    for exercise, _, text in solutions(path):
+        assert checks(text) == checks(source(asked[exercise]))
+        assert text != source(asked[exercise])
+
+
 def current(plan, store):
     """The current cells of a notebook with the parameters of the smoke profile and the stored smoke
-    outputs."""
+    outputs, and behind them the answers to its exercises."""
     from papermill.iorw import load_notebook_node
     from papermill.parameterize import parameterize_notebook
 
@@ -94,6 +106,8 @@ def current(plan, store):
     for cell in (cell for cell in book.cells if cell.cell_type == "code"):
         assert cell.id in stored, f"Cell {cell.id} has no stored output: make smoke-reference"
         cell.outputs = [nbformat.from_dict(output) for output in stored[cell.id]["outputs"]]
+    for number, answer in enumerate(solutions(plan.path)):
+        book.cells.append(nbformat.from_dict(as_test(answer, number)))
     return parameterize_notebook(book, {**plan.parameters, "store": str(store)})
 
 

@@ -1,0 +1,104 @@
+"""What conclusions stand on: the records behind all laptop outputs, looked at together."""
+
+import json
+from pathlib import Path
+
+import pandas
+import pytest
+
+from effml import Recipe, load_runs
+from effml.seeds import interval
+
+ROOT = Path(__file__).resolve().parents[2]
+REFERENCE = ROOT / "results" / "reference"
+NOT_COMPARED = ("precision", "convolutions", "seed", "epochs", "batch_size", "learning_rate")
+"""Fields in which two notebooks may differ and still say the same of a model."""
+
+MARGIN = 0.03
+"""Of AUROC: what lies between two notebooks' best recipes for a model that both train well."""
+
+SHOWN_AS_FAILURES: dict[str, str] = {}
+"""Runs that are constant predictors, by notebook and recipe, and what the notebook says of them."""
+
+
+@pytest.fixture(scope="module")
+def runs():
+    """Of every notebook's file, with its number."""
+    parts = []
+    for path in sorted(REFERENCE.glob("runs-*.jsonl")):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        parts.append(pandas.DataFrame(lines).assign(notebook=path.stem[-2:]))
+    return pandas.concat(parts, ignore_index=True)
+
+
+def plain(runs):
+    """Whole trainings of a model as it is, on all images of a set."""
+    known = [name for name in Recipe.__dataclass_fields__ if name in runs]
+    defaults = Recipe().to_dict()
+    free = {"data", "size", "model", "weights", *NOT_COMPARED}
+    same = [runs[name] == defaults[name] for name in known if name not in free]
+    trained = runs.epochs > 0
+    kind = runs.weights.isin(["random", "imagenet"])
+    return runs[pandas.concat([*same, trained, kind, runs.status == "ok"], axis=1).all(axis=1)]
+
+
+def together(runs):
+    """Same data, same model, same size: the best recipe of each notebook, chosen on validation."""
+    rows = []
+    by = ["data", "size", "model", "weights", "notebook"]
+    for key, group in plain(runs).groupby(by):
+        recipes = ["epochs", "batch_size", "learning_rate", "precision", "schedule"]
+        best = max((part for _, part in group.groupby(recipes)), key=lambda p: p.val_auroc.mean())
+        mean, low, high = interval(best.test_auroc)
+        row = dict(zip(by, key)) | {"seeds": len(best), "auroc": mean, "low": low, "high": high}
+        rows.append(row | {"steps": (best.epochs * best.train_n / best.batch_size).mean()})
+    return pandas.DataFrame(rows)
+
+
+def test_no_notebook_contradicts_another(runs):
+    for _, same in together(runs).groupby(["data", "size", "model", "weights"]):
+        gap = same.auroc.max() - same.auroc.min()
+        low, high = same.low.max(), same.high.min()
+        assert gap <= MARGIN or low <= high, same.to_string()
+
+
+def test_no_arm_is_a_constant_predictor(runs):
+    """Means over seeds: an AUROC at chance, or a class that is never found."""
+    known = [name for name in Recipe.__dataclass_fields__ if name in runs and name != "seed"]
+    found = {}
+    for _, arm in runs[runs.status == "ok"].groupby(["notebook", *known], dropna=False):
+        at_chance = arm.test_auroc.mean() < 0.55
+        missed = (arm.test_worst_class_recall == 0).all()
+        if at_chance or missed:
+            first = arm.iloc[0]
+            found[f"{first.notebook} {Recipe.from_dict(first[known].dropna().to_dict()).id}"] = arm
+    told = [
+        f"{k}: {a.data.iloc[0]} {a.model.iloc[0]} {a.test_auroc.mean():.2f}"
+        for k, a in found.items()
+    ]
+    assert set(found) <= set(SHOWN_AS_FAILURES), "\n".join(told)
+
+
+def test_all_records_come_from_one_machine(runs):
+    assert runs.device_name.nunique() == 1 and runs.cpu_flags.nunique() == 1
+    assert not (runs.threads_used != 2).any(), runs[runs.threads_used != 2][["notebook", "model"]]
+
+
+def test_every_notebook_that_trains_left_its_records():
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        code = path.read_text()
+        if "sweep(" in code and "effml.sweep" not in code.split("sweep(")[0][-6:]:
+            assert (REFERENCE / f"runs-{path.name[:2]}.jsonl").is_file(), path.name
+
+
+def test_the_table_together_finds_a_contradiction(runs):
+    """The check itself: a notebook whose net does not start."""
+    rows = [row for _, row in plain(runs).head(3).iterrows()]
+    bad = pandas.DataFrame(rows).assign(notebook="99", test_auroc=0.5, val_auroc=0.5)
+    good = pandas.DataFrame(rows)
+    with pytest.raises(AssertionError):
+        test_no_notebook_contradicts_another(pandas.concat([good, bad]))
+
+
+def test_load_runs_reads_the_reference():
+    assert len(load_runs(REFERENCE)) > 0
