@@ -83,7 +83,7 @@ def _timms(name: str, in_channels: int, classes: int, size: int, weights: str) -
     made_for = get_pretrained_cfg(name)  # ViT, say: one position embedding per patch
     if made_for and made_for.fixed_input_size and made_for.input_size[-1] != size:
         fit["img_size"] = size
-    model = timm.create_model(name, **fit)
+    model = _small_head(timm.create_model(name, **fit))
     if weights == "imagenet":
         weights = str(imagenet_file(name) or weights)
     if weights == "random" or weights != "imagenet" and _load_file(model, weights):
@@ -94,12 +94,25 @@ def _timms(name: str, in_channels: int, classes: int, size: int, weights: str) -
 
         constants.HF_HUB_OFFLINE = True
     try:
-        return timm.create_model(name, **fit, pretrained=True, **source)  # stem and head adapted
+        model = timm.create_model(name, **fit, pretrained=True, **source)  # stem and head adapted
     except Exception as error:  # of many kinds, from the hub to the shapes
         raise WeightsUnavailable(
             f"The weights {weights!r} of {name} could not be loaded ({type(error).__name__}: "
             f"{error}). Connect to the network once, or give the path of a .safetensors file."
         ) from error
+    return model if classes == model.pretrained_cfg["num_classes"] else _small_head(model)
+
+
+def _small_head(model: nn.Module) -> nn.Module:
+    """timm's EfficientNets and MobileNets draw the last layer from ±1/√classes, as for a thousand
+    classes; with two, logits of ±15 drown what the features say for the first epochs. A layer as
+    large as that gets the size of torch's own, whose weights are drawn from ±1/√inputs."""
+    for layer in _known(model):
+        if isinstance(layer, nn.Linear):
+            size, bound = float(layer.weight.detach().std()), layer.in_features**-0.5
+            if size > bound:
+                layer.weight.data *= bound / 3**0.5 / size
+    return model
 
 
 def _lenet5(in_channels: int, classes: int, size: int) -> nn.Module:

@@ -180,3 +180,31 @@ def test_what_is_no_loader_is_refused(loader, words):
 
     with pytest.raises(ValueError, match=words):
         embed(Net(torch.nn.Linear(784, 2)), loader)
+
+
+@pytest.mark.parametrize("classes", [2, 9])
+def test_a_head_for_few_classes_does_not_drown_the_features(classes):
+    """timm draws MobileNet's from ±1/√classes; a head of the right size stays as it is drawn."""
+    from effml.machine import import_timm, seeded
+
+    for name, same in (("mobilenetv2_050", False), ("efficientnet_b0", False), ("resnet18", True)):
+        with seeded(3):
+            plain = import_timm().create_model(name, in_chans=1, num_classes=classes)
+        built = build_model(name, classes=classes, seed=3).get_classifier().weight
+        theirs = plain.get_classifier().weight
+        assert torch.equal(built, theirs) == same, name
+        ratio = built / theirs
+        assert torch.allclose(ratio, ratio[0, 0].expand_as(ratio))  # only its size differs
+        bound = built.shape[1] ** -0.5
+        size = float(built.detach().std())
+        assert size < bound and (same or size == pytest.approx(bound / 3**0.5))
+
+
+def test_a_head_that_was_learned_keeps_its_size(tmp_path):
+    learned = build_model("mobilenetv2_050", classes=2, size=32, seed=1)
+    with torch.no_grad():
+        learned.get_classifier().weight.mul_(100)
+    file = tmp_path / "weights.safetensors"
+    file.write_bytes(weights_bytes(learned))
+    again = build_model("mobilenetv2_050", classes=2, size=32, weights=str(file))
+    assert torch.equal(again.get_classifier().weight, learned.get_classifier().weight)
