@@ -2,7 +2,9 @@
 
 import argparse
 import os
+import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +59,8 @@ COMMANDS: dict[str, tuple[str, list[tuple[str, dict[str, Any]]]]] = {
 def main(words: list[str] | None = None) -> int:
     """Do what the words say. Returns 0; 1 where something failed; 2 for a mistake in the words."""
     print_anything()
+    with suppress(ValueError):  # not in the main thread: then nobody sends us signals
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: nothing stays behind
     given = _parser(sys.argv[1:] if words is None else words)
     try:
         return given.do(given)
@@ -222,7 +226,8 @@ def _readme(given: argparse.Namespace) -> int:
 
     path = ROOT / "README.md"
     text = path.read_text(encoding="utf-8")
-    tables = {"results": render_results(ROOT / "results" / "reference"), "claims": render_claims()}
+    runs = ROOT / "results" / "reference" / "runs-00.jsonl"
+    tables = {"results": render_results(runs), "claims": render_claims()}
     for name, rows in tables.items():
         before, _, rest = text.partition(f"<!-- {name} -->\n")
         _, _, after = rest.partition(f"<!-- /{name} -->")

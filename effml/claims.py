@@ -140,6 +140,8 @@ def _printed(claims: pandas.DataFrame) -> str:
     claims = claims.sort_values(
         "paper", kind="stable", key=lambda papers: pandas.factorize(papers)[0]
     )
+    needed = claims.needed.where(claims.needed == "", " (" + claims.needed + ")")
+    claims = claims.assign(verdict=claims.verdict + needed)
     names = ["claim", "statement", "theirs", "ours", "verdict", "notebook"]
     return as_table(claims[names].to_dict("list"), under=claims.paper)
 

@@ -89,7 +89,7 @@ def label_lines(axes: "Axes", *, gap: float = 1.1) -> None:
 def tradeoff(
     runs: pandas.DataFrame,
     *,
-    x: str = "train_energy_j",
+    x: str = "",
     y: str = "test_auroc",
     by: Sequence[str] = ("data", "model", "precision"),
     labels: Mapping[str, str] = {},
@@ -98,8 +98,8 @@ def tradeoff(
 
     Args:
         runs: what `load_runs` or `sweep` gives; only those that are to be drawn.
-        x: the column of cost, on a logarithmic axis. Where it is unknown for all runs, time is
-            drawn instead.
+        x: the column of cost, on a logarithmic axis. By default the energy of the training where
+            every run measured it, else its time, from which an estimate is computed anyway.
         y: the column of quality.
         by: columns that make a group; its point is the mean over its runs.
         labels: texts of the axes by column, instead of our own.
@@ -114,8 +114,8 @@ def tradeoff(
     """
     import matplotlib.pyplot as plt
 
-    if runs[x].isna().all():
-        x = "train_seconds"
+    measured = len(runs) > 0 and (runs.energy_measured == 1).all()
+    x = x or ("train_energy_j" if measured else "train_seconds")
     if "precision" in by:
         runs = runs.assign(precision=precision_label(runs))
     with plt.rc_context(STYLE):
@@ -212,7 +212,7 @@ def save_figure(
         >>> figure, axes = plt.subplots()
         >>> numbers = pandas.DataFrame({"x": [0, 1], "y": [1, 2]})
         >>> effml.save_figure(figure, "line", data=numbers, alt="A line.", folder="figures")
-        Figure(640x480)
+        Figure(704x528)
     """
     import matplotlib.pyplot as plt
     from IPython.display import display

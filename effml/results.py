@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from effml.machine import ROOT, choose, imagenet_file, sync_folder, whole_file
 from effml.recipe import COLUMNS, FORMER_NAMES, Recipe, Record
-from effml.seeds import interval
+from effml.seeds import interval, spread
 
 if TYPE_CHECKING:
     import pandas
@@ -112,9 +112,10 @@ ASKED = "runs-asked.jsonl"
 
 def read_records(folder: str | os.PathLike) -> tuple[list[dict[str, Any]], int]:
     """Every record of a store, in the order of its file names, and the number of lines that are
-    none."""
+    none. `folder` may be one of its files."""
     rows, unreadable = [], 0
-    for path in sorted(Path(folder).glob("runs-*.jsonl")):
+    folder = Path(folder)
+    for path in [folder] if folder.suffix == ".jsonl" else sorted(folder.glob("runs-*.jsonl")):
         for line in path.read_bytes().splitlines() if path.is_file() else [b""]:
             try:
                 row = json.loads(line)  # not pandas.read_json, which turns ids into floats
@@ -147,7 +148,7 @@ def load_runs(folder: str | os.PathLike) -> "pandas.DataFrame":
     the newest. A recipe that two machines ran has two rows.
 
     Args:
-        folder: The store. One that does not exist is empty.
+        folder: The store, or one of its files. One that does not exist is empty.
 
     Returns:
         Recipe fields and COLUMNS, oldest first; unknown is NaN. `.attrs["unreadable"]` counts lines
@@ -455,19 +456,21 @@ def render_results(store: str | os.PathLike) -> str:
     by = ["data", "model", "precision", "epochs", "batch_size"]
     runs = runs[runs.status == "ok"].sort_values([*by, "seed"])
     levels, groups = seed_groups(runs, by)
-    columns = ["data", "images", "model", "precision", "epochs", "batch", *levels[len(by) :]]
-    columns += ["seeds", "test AUROC", "test accuracy", "majority rate", "training, s"]
-    lines = [columns := [*columns, "training, J (range)"], ["---"] * len(columns)]
-    for (data, *named), group in groups.items():
-        costs = ("seconds", "energy_j", "energy_low_j", "energy_high_j")
-        taken = [interval(of_each_seed(group, f"train_{name}"))[0] for name in costs]
-        seconds, joules, low, high = (f"{mean:.0f}" for mean in taken)
-        line = [data, f"{group.train_n.iloc[0]:.0f}", *map(str, named), str(group.seed.nunique())]
-        line += [_mean(group, name) for name in ("test_auroc", "test_accuracy")]
-        line += [f"{group.test_majority_rate.iloc[0]:.3f}", seconds, f"{joules} ({low}–{high})"]
-        lines.append(line)
+    columns = ["data, images", "model, precision", "passes × batch", *levels[len(by) :], "seeds"]
+    columns += ["test AUROC", "test accuracy (majority rate)", "training, s"]
+    lines = [columns, ["---"] * len(columns)]
+    for (data, model, precision, epochs, batch, *where), group in groups.items():
+        rate = group.test_majority_rate.iloc[0]
+        line = [f"{data}, {group.train_n.iloc[0]:.0f}", f"{model}, {precision}"]
+        line += [
+            f"{epochs} × {batch}",
+            *where,
+            str(group.seed.nunique()),
+            _mean(group, "test_auroc"),
+        ]
+        line += [f"{_mean(group, 'test_accuracy')} ({rate:.3f})"]
+        lines.append([*line, spread(of_each_seed(group, "train_seconds"), 1)])
     machines = runs[["threads_used", "device_name", "cpu_flags"]].drop_duplicates()
     named = ", ".join(f"{n:.0f} threads of {name} ({flags})" for n, name, flags in machines.values)
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    sources = "; ".join(runs.energy_source.dropna().unique())
-    return f"{table}\n\n{len(runs)} runs, {named}; energy: {sources}.\n"
+    return f"{table}\n\n{len(runs)} runs, {named}; in brackets 95 % intervals over the seeds.\n"

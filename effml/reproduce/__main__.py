@@ -1,6 +1,7 @@
 """`python -m effml.reproduce`: one notebook, in a process of its own; the job is JSON on stdin."""
 
 import json
+import signal
 import sys
 
 from effml.reproduce.rewrite import without_iri_grammar
@@ -10,6 +11,7 @@ def main() -> int:
     without_iri_grammar()
     import papermill
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # papermill then ends the kernel
     job = json.load(sys.stdin)
     try:
         papermill.execute_notebook(**job, stderr_file=sys.stderr)

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -53,8 +52,7 @@ class Execution:
     def close(self) -> None:
         """End the process where it still runs, and put what it printed into the one log."""
         if self.process.poll() is None:
-            asked = signal.SIGTERM if os.name == "nt" else signal.SIGINT  # ends its kernel too
-            self.process.send_signal(asked)
+            self.process.terminate()  # it ends its kernel too
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(timeout=30)
             self.process.kill()

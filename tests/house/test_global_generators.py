@@ -5,6 +5,7 @@ import random
 import tempfile
 
 import numpy as np
+import pandas
 import pytest
 import torch
 
@@ -21,6 +22,7 @@ from effml.training import SCHEDULES, Diverged, train
 from effml.training.augmentation import AUGMENTATIONS, augment
 from test_training import dots
 
+ARMS = pandas.DataFrame({"arm": [*"aabb"], "seed": [0, 1] * 2, "x": [1.0, 2.0, 3.0, 5.0]})
 LABELS, P = np.arange(40) % 2, np.linspace(0.1, 0.9, 80).reshape(40, 2) / 1.0
 P /= P.sum(1, keepdims=True)
 DATA, STORE = dots(), effml.machine.ROOT / "results" / "reference"
@@ -85,6 +87,10 @@ CALLS = {
     "native_precision": lambda: effml.native_precision("cpu"),
     "load_runs": lambda: effml.load_runs(STORE),
     "check": lambda: effml.check("Is it so?", True),
+    "kept": lambda: effml.kept("00-x", lambda: ARMS),
+    "spread": lambda: effml.spread([0.5, 0.6]),
+    "seeds_needed": lambda: effml.seeds_needed(0.1, 0.1),
+    "paired_differences": lambda: effml.paired_differences(ARMS, "x", arm="arm", reference="a"),
     "compress": lambda: effml.compress(
         build_model("lenet5"), "channels_random", 0.5, example=DATA.train.images[:1]
     ),

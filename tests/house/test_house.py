@@ -193,7 +193,8 @@ def test_readme_results_are_rendered_from_the_reference_records():
     from effml.results import render_results
 
     shown = re.search(r"<!-- results -->\n(.*?)<!-- /results -->", README, re.S)[1]
-    assert shown == render_results(ROOT / "results" / "reference"), "run: python -m effml readme"
+    runs = ROOT / "results" / "reference" / "runs-00.jsonl"
+    assert shown == render_results(runs), "run: python -m effml readme"
 
 
 def test_readme_counts_the_claims_of_the_notebooks():

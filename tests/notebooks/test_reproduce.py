@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+import time
 from base64 import b64decode, b64encode
 from io import BytesIO
 
@@ -252,6 +253,27 @@ def test_an_interrupted_collection_leaves_no_process_and_its_log(house, monkeypa
     assert json.loads((house.root / "results/local/smoke/state.json").read_text()) == {}
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals")
+def test_a_collection_that_is_told_to_end_ends_its_notebooks_too(tmp_path):
+    """`kill`, a batch system or a shutdown; as a job of a shell, which ignores Ctrl-C."""
+    import psutil
+
+    code = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+    code += "import sys\nfrom effml.__main__ import main\nsys.exit(main(sys.argv[1:]))"
+    words = ["reproduce", "--profile", "smoke", "--only", "00"]
+    code = (
+        f"from effml.reproduce import places\nplaces.LOCAL = places.Path({str(tmp_path)!r})\n{code}"
+    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    asked = subprocess.Popen([sys.executable, "-c", code, *words], **pipes)
+    whole = psutil.Process(asked.pid)
+    while len(family := whole.children(recursive=True)) < 2:  # the notebook's process and kernel
+        time.sleep(0.05)
+    asked.terminate()
+    assert "Interrupted" in asked.communicate(timeout=60)[0]
+    assert not psutil.wait_procs(family, timeout=10)[1]
+
+
 @pytest.mark.parametrize(
     "flags, minutes",
     [("avx2 avx512f", 4), ("avx2 avx512_bf16", 2), ("amx_bf16", 2), ("asimd bf16", 2), ("", 4)],
@@ -331,3 +353,30 @@ def test_pictures_are_stored_small_and_look_the_same():
     assert len(small) < len(buffer.getvalue()) / 3
     assert abs(shown - ramp).mean() < 12
     assert (shown[55] > 240).all()
+
+
+def test_laptop_outputs_leave_a_reference_that_the_profile_reference_reads(house, capsys):
+    """The notebook computes once; then only what was kept is read, also where it would differ."""
+    code = (
+        "import effml, os, pandas\n"
+        "where = os.environ.get('EFFML_REFERENCE', 'nowhere')\n"
+        "print(n, effml.kept('00-n', lambda: pandas.DataFrame({'x': [n / 3]})).x.item())\n"
+        "print(effml.at_hand('phantom-chest'), 'reads' if where != 'nowhere' else 'computes')"
+    )
+    house("00_a.ipynb", code)
+    assert reproduce.rewrite_notebooks() == 0
+    reference = house.root / "results" / "reference"
+    assert (reference / "00-n.csv").read_text() == "# index: \nx\n0.3333333333333333\n"
+    assert json.loads((reference / "answers.json").read_text()) == {
+        "phantom-chest at 28 px": "phantom-chest"
+    }
+    (reference / "00-n.csv").write_text("# index: \nx\n42.0\n")
+    assert reproduce.reproduce("reference") == 0
+    assert "two at a time, at most 0 runs" in capsys.readouterr().out
+    shown = (house.root / "results" / "local" / "reference" / "00_a.ipynb").read_text()
+    assert "1 42.0" in shown and "phantom-chest reads" in shown
+    assert reproduce.reproduce("reference") == 0
+    assert "0 of 1 notebooks to run" in capsys.readouterr().out
+    (reference / "00-n.csv").write_text("# index: \nx\n43.0\n")  # made anew: read again
+    assert reproduce.reproduce("reference") == 0
+    assert "1 43.0" in (house.root / "results" / "local" / "reference" / "00_a.ipynb").read_text()
