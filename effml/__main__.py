@@ -222,17 +222,18 @@ def _report(given: argparse.Namespace) -> int:
 def _readme(given: argparse.Namespace) -> int:
     from effml.claims import render_claims
     from effml.machine import ROOT
-    from effml.results import render_results
+
+    sys.path.insert(0, str(ROOT / "notebooks"))
+    import findings
 
     path = ROOT / "README.md"
     text = path.read_text(encoding="utf-8")
-    runs = ROOT / "results" / "reference" / "runs-00.jsonl"
-    tables = {"results": render_results(runs), "claims": render_claims()}
-    for name, rows in tables.items():
+    for name, rows in {**findings.tables(), "claims": render_claims()}.items():
         before, _, rest = text.partition(f"<!-- {name} -->\n")
         _, _, after = rest.partition(f"<!-- /{name} -->")
         text = f"{before}<!-- {name} -->\n{rows}<!-- /{name} -->{after}"
     path.write_text(text, encoding="utf-8")
+    findings.draw()
     return 0
 
 

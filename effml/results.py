@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from effml.machine import ROOT, choose, imagenet_file, sync_folder, whole_file
 from effml.recipe import COLUMNS, FORMER_NAMES, Recipe, Record
-from effml.seeds import interval, spread
+from effml.seeds import interval
 
 if TYPE_CHECKING:
     import pandas
@@ -448,29 +448,3 @@ def _mean(runs: "pandas.DataFrame", column: str, digits: int = 3) -> str:
     values = interval(of_each_seed(runs, column))
     mean, low, high = (f"{x if x != x else min(max(x, 0.0), top):.{digits}f}" for x in values)
     return mean if low == "nan" else f"{mean} [{low}, {high}]"
-
-
-def render_results(store: str | os.PathLike) -> str:
-    """The runs of a store as the Markdown table of the README; ValueError as `over_seeds`."""
-    runs = load_runs(store)
-    by = ["data", "model", "precision", "epochs", "batch_size"]
-    runs = runs[runs.status == "ok"].sort_values([*by, "seed"])
-    levels, groups = seed_groups(runs, by)
-    columns = ["data, images", "model, precision", "passes × batch", *levels[len(by) :], "seeds"]
-    columns += ["test AUROC", "test accuracy (majority rate)", "training, s"]
-    lines = [columns, ["---"] * len(columns)]
-    for (data, model, precision, epochs, batch, *where), group in groups.items():
-        rate = group.test_majority_rate.iloc[0]
-        line = [f"{data}, {group.train_n.iloc[0]:.0f}", f"{model}, {precision}"]
-        line += [
-            f"{epochs} × {batch}",
-            *where,
-            str(group.seed.nunique()),
-            _mean(group, "test_auroc"),
-        ]
-        line += [f"{_mean(group, 'test_accuracy')} ({rate:.3f})"]
-        lines.append([*line, spread(of_each_seed(group, "train_seconds"), 1)])
-    machines = runs[["threads_used", "device_name", "cpu_flags"]].drop_duplicates()
-    named = ", ".join(f"{n:.0f} threads of {name} ({flags})" for n, name, flags in machines.values)
-    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return f"{table}\n\n{len(runs)} runs, {named}; in brackets 95 % intervals over the seeds.\n"

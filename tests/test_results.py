@@ -226,12 +226,14 @@ def test_every_table_says_which_precision_was_emulated():
 
 def test_the_readme_and_the_command_line_say_what_was_emulated(monkeypatch, tmp_path, capsys):
     from effml.__main__ import main
-    from effml.results import render_results
+    from findings import render_results
 
     monkeypatch.setattr("effml.precision.cpu", lambda: ("an old CPU", "avx2"))
+    record = effml.run(Recipe(model="mlp", epochs=0, precision="amp_bf16"), device="cpu")
+    record.update(data_phantom=0)  # the README shows no phantoms
     with RecordWriter(tmp_path) as writer:
-        writer.append(effml.run(Recipe(model="mlp", epochs=0, precision="amp_bf16"), device="cpu"))
-    assert "| mlp, amp_bf16 (emulated) |" in render_results(tmp_path)
+        writer.append(record)
+    assert "steps, amp_bf16 (emulated) |" in render_results(tmp_path)
     assert main(["show", "--store", str(tmp_path)]) == 0
     assert "(emulated)" in capsys.readouterr().out
     assert (
@@ -319,7 +321,7 @@ def here(seed, name="laptop", threads=2, run_id=None, score=0.8, **fields):
         energy_source="TDP",
         test_auroc=score,
     )
-    values = dict.fromkeys(("test_accuracy", "test_majority_rate"), 0.5)
+    values = dict.fromkeys(("test_accuracy", "test_majority_rate", "test_worst_class_recall"), 0.5)
     costs = ("train_seconds", "train_energy_j", "train_energy_low_j", "train_energy_high_j")
     row.update(values | dict.fromkeys(costs, 10.0 if name == "laptop" else 1.0))
     return row
@@ -333,9 +335,12 @@ def stored(folder, *records):
 
 
 def test_machines_stand_beside_each_other_and_are_not_averaged(tmp_path):
-    from effml.results import over_seeds, render_results
+    from effml.results import over_seeds
+    from findings import render_results
 
     rows = [here(s, name) for s in range(3) for name in ("laptop", "server")]
+    for row in rows:
+        row.update(data_phantom=0)  # the README shows no phantoms
     runs = stored(tmp_path, *rows)
     assert len(runs) == 6
     table = over_seeds(runs, ["train_seconds"], digits=0)
@@ -356,7 +361,8 @@ def test_machines_stand_beside_each_other_and_are_not_averaged(tmp_path):
 
 
 def test_a_table_over_seeds_refuses_what_else_differs(tmp_path):
-    from effml.results import over_seeds, render_results
+    from effml.results import over_seeds
+    from findings import render_results
 
     rates = [here(s, learning_rate=rate, batch_size=32) for s in range(3) for rate in (1e-3, 1.0)]
     runs = stored(tmp_path, *rates)
@@ -364,8 +370,12 @@ def test_a_table_over_seeds_refuses_what_else_differs(tmp_path):
         ValueError, match=r"in learning_rate \(0.001, 1.0\).*Add learning_rate to by"
     ):
         over_seeds(runs, ["test_auroc"])
-    with pytest.raises(ValueError, match="learning_rate"):
-        render_results(tmp_path)
+    other = [here(s, "laptop", weight_decay=decay) for s in range(2) for decay in (0.1, 0.2)]
+    for row in other:
+        row.update(data_phantom=0)
+    stored(tmp_path / "decay", *other)
+    with pytest.raises(ValueError, match="weight_decay"):
+        render_results(tmp_path / "decay")
     by = ["data", "learning_rate"]
     assert over_seeds(runs, ["test_auroc"], by=by).seeds.tolist() == [3, 3]
     own = runs.assign(rate=runs.learning_rate.map({1e-3: "low", 1.0: "high"}))

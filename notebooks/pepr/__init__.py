@@ -18,7 +18,7 @@ from pepr.conclusions import (
     rank_intervals,
     rank_stability,
 )
-from pepr.drawing import both_ways, by_size, pepr_shading, rank_moves
+from pepr.drawing import both_ways, by_size, constant_line, pepr_shading, rank_moves
 from pepr.phantom import DEFECTS, phantom_tables
 from pepr.published import (
     ACCURACIES,
@@ -36,10 +36,11 @@ from pepr.published import (
 )
 from pepr.regions import per_million, repair_regions
 from pepr.repair import repair
-from pepr.tables import published_table, published_tables, tables_at_hand
+from pepr.tables import AUTHORS, kept, published_table, published_tables, tables_at_hand
 
 __all__ = [
     "ACCURACIES",
+    "AUTHORS",
     "CHECKS",
     "COSTS",
     "DEFECTS",
@@ -54,8 +55,10 @@ __all__ = [
     "both_ways",
     "by_size",
     "conclusions",
+    "constant_line",
     "constant_predictor",
     "epoch_points",
+    "kept",
     "majority_rate",
     "pepr_shading",
     "per_million",

@@ -142,6 +142,12 @@ def conclusions(tables: Tables) -> pandas.DataFrame:
     return pandas.DataFrame(rows, index=Effect._fields).T.rename_axis("claim")
 
 
+def holm(p: pandas.Series) -> pandas.Series:
+    """p values that hold for all of them together (Holm), in the order given; NaN stays."""
+    known = p.dropna().sort_values()
+    return (known * np.arange(len(known), 0, -1)).cummax().clip(upper=1).reindex(p.index)
+
+
 def efficient_at_equal_size(tables: Tables) -> Effect:
     """The difference in mean PePR-E between efficient and other models, among models with equally
     many parameters."""

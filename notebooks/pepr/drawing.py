@@ -3,14 +3,13 @@ ranks."""
 
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas
 from matplotlib.axes import Axes
 from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
 
-from effml.figures import COLOURS, MARKERS, STYLE
+from effml.figures import COLOURS, MARKERS, subplots
 from effml.pepr import pepr_score
 from pepr.published import SMALL_BELOW
 
@@ -20,24 +19,25 @@ def both_ways(
 ) -> tuple[Figure, np.ndarray]:
     """A figure of `panels` rows and two columns of axes (panels, 2): "as published" and "as
     corrected"; `whose` data in small."""
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            panels,
-            2,
-            figsize=(7.2, height * panels + 0.4),
-            squeeze=False,
-            sharey=sharey,
-            layout="constrained",
-        )
+    figure, axes = subplots(panels, 2, height=height * panels + 0.4, squeeze=False, sharey=sharey)
     for axis, title in zip(axes[0], ("as published", "as corrected")):
         axis.set_title(title)
     figure.suptitle(whose, fontsize=8)
     return figure, axes
 
 
+def constant_line(axes: Axes, rate: float, *, ha: str = "left") -> None:
+    """A dotted line at what always giving the commonest class earns, with its name at one end."""
+    axes.axhline(rate, color="k", linestyle=(0, (1, 2)), linewidth=1)
+    end = 0.005 if ha == "left" else 0.995
+    place = {"xy": (end, rate), "xycoords": ("axes fraction", "data"), "xytext": (0, -2)}
+    style = {"textcoords": "offset points", "ha": ha, "va": "top", "fontsize": 7}
+    axes.annotate(f"constant predictor ({rate:.3f})", **place, **style)
+
+
 def by_size(axes: Axes, points: pandas.DataFrame, y: str, *, marker: str = "marker") -> None:
     """One mark per model: column `y` over `num_param`, logarithmic; 1 in the column `marker` is
-    efficient, 0 is not. The dotted line parts small models from large ones. Models with NaN have no
+    efficient, 0 is not. The dashed line parts small models from large ones. Models with NaN have no
     mark, and the legend counts the others."""
     known = points[points[y].notna()]
     for i, (value, name) in enumerate({0: "not efficient", 1: "efficient"}.items()):
@@ -51,7 +51,7 @@ def by_size(axes: Axes, points: pandas.DataFrame, y: str, *, marker: str = "mark
             alpha=0.7,
             label=f"{name} ({len(of)})",
         )
-    axes.axvline(SMALL_BELOW / 1e6, color="k", linestyle=":", linewidth=1)
+    axes.axvline(SMALL_BELOW / 1e6, color="k", linestyle="--", linewidth=1)
     axes.set(xscale="log", xlabel="parameters, millions")
     axes.xaxis.set_major_formatter("{x:g}")
     axes.legend(fontsize=7, handletextpad=0.1)
@@ -85,10 +85,9 @@ def rank_moves(
     lines = scores.rank(ascending=False, method="first")
     lines = lines[(lines <= top).any(axis=1)].sort_values("after")
     ranks = scores.rank(ascending=False, method="min").loc[lines.index]
-    with plt.rc_context(
-        {**STYLE, "axes.grid": False, "axes.spines.left": False, "axes.spines.bottom": False}
-    ):
-        figure, axes = plt.subplots(figsize=(5.4, 3.4), layout="constrained")
+    figure, axes = subplots(width=5.6)
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
     for (name, (was, now)), (left, right) in zip(ranks.iterrows(), lines.to_numpy()):
         i = int(1 + np.sign(now - was))  # 0 gains, 1 keeps, 2 loses
         axes.plot(

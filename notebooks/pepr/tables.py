@@ -5,13 +5,16 @@ Nothing of theirs is in this project: `pepr.fetch_tables()` gets them (1 MB), on
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas
 
+import effml
 from effml.data.catalogue import RemoteFile
 from effml.data.fetch import download
 from effml.data.places import digest, folders, valid
+from effml.machine import keep_folder
 from pepr.phantom import DEFECTS, phantom_tables
 
 FILES = {  # at commit ce087aa: MD5 and bytes
@@ -23,6 +26,7 @@ FILES = {  # at commit ce087aa: MD5 and bytes
     "regions_papers_data_2013": ("3d93f51342d6164baa51f10e6cb0a4fa", 11_884),
     "regions_papers_data_2023": ("09f86ac61ed1b365bf43c39b0441bce5", 13_587),
 }
+AUTHORS = "the authors' tables"
 URLS = (
     "https://raw.githubusercontent.com/saintslab/PePR/ce087aa/data/",
     "https://github.com/saintslab/PePR/raw/ce087aa/data/",
@@ -82,7 +86,8 @@ def fetch_tables(*, root: str | os.PathLike | None = None) -> list[Path]:
 def tables_at_hand(ladder: str = "published|phantom") -> tuple[dict[str, pandas.DataFrame], str]:
     """The tables to show, and a word on whose they are: the authors' where they lie on this
     machine, else made-up ones of the same form with the same kinds of defects. A damaged file is an
-    error, not a rung; so is a ladder without a way down."""
+    error, not a rung; so is a ladder without a way down, and made-up tables where the reference is
+    made."""
     rungs = [rung.strip() for rung in ladder.split("|")]
     if unknown := [rung for rung in rungs if rung not in ("published", "phantom")]:
         raise ValueError(
@@ -91,12 +96,21 @@ def tables_at_hand(ladder: str = "published|phantom") -> tuple[dict[str, pandas.
         )
     if rungs[0] == "published":
         try:
-            return published_tables(), "the authors' tables"
+            return published_tables(), AUTHORS
         except FileNotFoundError:
-            if "phantom" not in rungs:
+            if "phantom" not in rungs or keep_folder():
                 raise
     made_up = phantom_tables(defects=DEFECTS)
     return made_up, "phantom (made-up) tables; the authors': pepr.fetch_tables()"
+
+
+def kept(
+    name: str, make: Callable[[], pandas.DataFrame], whose: str
+) -> tuple[pandas.DataFrame, str]:
+    """`effml.kept` of what was computed from the tables, and whose tables these were: `whose`, or
+    the authors' where the reference is read, on a machine without them too."""
+    table = effml.kept(name, lambda: make().assign(tables=whose))
+    return table.drop(columns="tables"), table.tables.iloc[0]
 
 
 def _remote(name: str) -> RemoteFile:

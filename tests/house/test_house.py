@@ -189,12 +189,12 @@ def test_the_reference_is_readable_and_says_nothing_of_the_machine_it_came_from(
 README = (ROOT / "README.md").read_text()
 
 
-def test_readme_results_are_rendered_from_the_reference_records():
-    from effml.results import render_results
+def test_the_readmes_tables_are_rendered_from_the_reference_records():
+    import findings
 
-    shown = re.search(r"<!-- results -->\n(.*?)<!-- /results -->", README, re.S)[1]
-    runs = ROOT / "results" / "reference" / "runs-00.jsonl"
-    assert shown == render_results(runs), "run: python -m effml readme"
+    for name, rows in findings.tables().items():
+        shown = re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", README, re.S)[1]
+        assert shown == rows, "run: python -m effml readme"
 
 
 def test_readme_counts_the_claims_of_the_notebooks():

@@ -15,6 +15,7 @@ from pepr.conclusions import (
     conclusions,
     constant_predictor,
     efficient_at_equal_size,
+    holm,
     majority_rate,
     medians_by_size,
     paired,
@@ -42,6 +43,13 @@ def test_paired_and_unpaired_effects_are_scipys():
     assert (e.n, e.p) == (70, pytest.approx(test.pvalue))
     delta = np.sign(A[:, None] - B[None, :30]).mean()
     assert e.size == pytest.approx(delta) and e.value == pytest.approx(A.mean() - B[:30].mean())
+
+
+def test_holm_on_a_case_by_hand():
+    p = pd.Series([0.04, 0.01, np.nan, 0.03, 0.9], list("abcde"))
+    expected = {"a": 0.09, "b": 0.04, "d": 0.09, "e": 0.9}
+    assert holm(p).dropna().to_dict() == pytest.approx(expected)
+    assert list(holm(p).index) == list(p.index)
 
 
 def test_the_adjustment_for_size_removes_what_size_explains():

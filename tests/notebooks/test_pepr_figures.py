@@ -106,6 +106,13 @@ def test_the_shading_is_the_score():
     assert drawn.zmin == pytest.approx(pepr_score([0.5], [1.0], alpha=2.0, normalized=True)[0])
 
 
+def test_the_constant_predictor_is_a_line_with_its_rate():
+    figure, axes = pepr.both_ways()
+    pepr.constant_line(axes[0, 0], 0.6694)
+    assert axes[0, 0].lines[0].get_ydata() == [0.6694, 0.6694]
+    assert axes[0, 0].texts[0].get_text() == "constant predictor (0.669)"
+
+
 def test_lines_go_from_the_old_rank_to_the_new():
     before, after = (
         pd.Series([0.9, 0.8, 0.7, np.nan], list("abcd")),

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 import pepr.tables
-from pepr import published_table, published_tables, tables_at_hand
+from effml.machine import ROOT
+from pepr import AUTHORS, published_table, published_tables, tables_at_hand
 from pepr.tables import fetch_tables
 
 
@@ -99,3 +100,26 @@ def test_the_tables_to_show_are_phantoms_where_theirs_are_not(no_data, tmp_path)
     damaged.write_text("model\n")
     with pytest.raises(ValueError, match="is not the published all_results"):
         tables_at_hand("published|phantom")
+
+
+def test_the_reference_shows_the_authors_results_without_their_tables(
+    no_data, tmp_path, monkeypatch
+):
+    values = pd.DataFrame({"value": [0.1 + 0.2]}, pd.Index(["a"], name="claim"))
+    monkeypatch.setenv("EFFML_KEEP", str(tmp_path / "kept"))
+    assert pepr.kept("77-values", lambda: values, AUTHORS)[1] == AUTHORS
+    with pytest.raises(FileNotFoundError, match="pepr.fetch_tables"):  # no made-up reference
+        tables_at_hand("published|phantom")
+    monkeypatch.delenv("EFFML_KEEP")
+    monkeypatch.setenv("EFFML_REFERENCE", str(tmp_path / "kept"))
+    _, whose = tables_at_hand("published|phantom")
+    read, of = pepr.kept("77-values", lambda: values * 0, whose)
+    assert whose.startswith("phantom") and of == AUTHORS
+    pd.testing.assert_frame_equal(read, values)
+    monkeypatch.delenv("EFFML_REFERENCE")
+    assert pepr.kept("77-values", lambda: values, whose)[1] == whose
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "results" / "reference").glob("7[0-57]-*.csv")))
+def test_what_is_kept_comes_from_the_authors_tables(path):
+    assert (pd.read_csv(path, comment="#").tables == AUTHORS).all()
