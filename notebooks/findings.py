@@ -208,6 +208,14 @@ FINDINGS = [
         where=RATE,
     ),
     Finding(
+        "importance sampling, equal steps",
+        "12",
+        "not for small nets: take more uniform steps",
+        arm={"sampler": "importance", "epochs": 6},
+        reference={"sampler": "uniform", "epochs": 6},
+        where={"data": "mnist"},
+    ),
+    Finding(
         "ImageNet weights, 105 images",
         "13",
         "few labels, and a net that does not learn alone",
