@@ -21,6 +21,7 @@ SAVINGS = {
     "macs": "multiplications",
     "latency_s": "time of an answer",
     "optimizer_state_bytes": "optimiser memory",
+    "train_n": "labelled images",
 }
 """Columns of a record, and what is saved by a smaller one."""
 
@@ -206,6 +207,24 @@ FINDINGS = [
         arm={"model": "lenet5", "epochs": 16},
         reference={"model": "resnet18", "epochs": 4},
         where=RATE,
+    ),
+    Finding(
+        "a class-balanced fifth, equal steps",
+        "10",
+        "labels are dear, or classes are rare",
+        saves=("train_n", "train_seconds"),
+        arm={"selection": "class_balanced", "epochs": 50},
+        reference={"selection": "none", "epochs": 10},
+        where={"model": "mlp"},
+    ),
+    Finding(
+        "a class-balanced fifth, equal passes",
+        "10",
+        "a first look",
+        saves=("train_n", "train_seconds"),
+        arm={"selection": "class_balanced", "epochs": 10},
+        reference={"selection": "none", "epochs": 10},
+        where={"model": "mlp"},
     ),
     Finding(
         "importance sampling, equal steps",
