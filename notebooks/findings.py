@@ -101,7 +101,8 @@ def _saved(factors: Mapping[str, float]) -> str:
     """3.1 × less training time; *more*, where the strategy costs instead."""
     told = []
     for name, x in factors.items():
-        sign, x = ("less", x) if x >= 1 else ("*more*", 1 / x)
+        less = "fewer" if SAVINGS[name].endswith("s") else "less"
+        sign, x = (less, x) if x >= 1 else ("*more*", 1 / x)
         near = f"{x:.0f}" if x >= 9.5 else f"{x:.1f}"
         told.append(
             f"{near} × {sign} {SAVINGS[name]}" if near != "1.0" else f"{SAVINGS[name]} as before"

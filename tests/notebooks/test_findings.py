@@ -62,7 +62,7 @@ def test_a_finding_is_the_paired_difference_of_two_arms(folder):
     assert told["test_auroc"] == pytest.approx((-0.019, low, high))
     assert told["test_worst_class_recall"] == pytest.approx((0.04, 0.04, 0.04))
     line = render_findings([SMALL], folder).splitlines()[-1].split(" | ")
-    assert line[1] == "10 × less training time, 4.0 × less parameters"
+    assert line[1] == "10 × less training time, 4.0 × fewer parameters"
     assert line[2].startswith("−0.019 [−0.021") and line[4] == "pneumoniamnist, lenet5, 3 seeds"
     assert "(notebooks/00_start_here.ipynb)" in line[6]
 
