@@ -70,6 +70,7 @@ def kept(name: str, make: Callable[[], pandas.DataFrame]) -> pandas.DataFrame:
 
     Raises:
         FileNotFoundError: the reference does not hold it.
+        ValueError: the index has a level without a name, or the columns have several levels.
 
     Example:
         >>> import pandas
@@ -86,8 +87,15 @@ def kept(name: str, make: Callable[[], pandas.DataFrame]) -> pandas.DataFrame:
             )
         return _as_kept(file.read_text(encoding="utf-8"))
     table = make()
-    levels = [level for level in table.index.names if level is not None]
-    text = f"# index: {', '.join(map(str, levels))}\n" + table.to_csv(index=bool(levels))
+    named = [name for name in table.index.names if name is not None]
+    plain = isinstance(table.index, pandas.RangeIndex) and not named
+    if not plain and (len(named) < table.index.nlevels or any(", " in str(n) for n in named)):
+        raise ValueError(
+            f"{name}: name each level of the table's index, without a comma in a name."
+        )
+    if table.columns.nlevels > 1:
+        raise ValueError(f"{name}: the columns have {table.columns.nlevels} levels; give them one.")
+    text = f"# index: {', '.join(map(str, named))}\n" + table.to_csv(index=bool(named))
     if (folder := keep_folder()) is not None:
         with whole_file(folder / f"{name}.csv") as partial:
             partial.write_text(text, encoding="utf-8")

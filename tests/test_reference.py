@@ -96,6 +96,16 @@ def test_what_is_kept_is_what_is_computed(tmp_path, monkeypatch):
     assert (tmp_path / "13-plain.csv").read_text().splitlines()[1:] == ["x", "0.1", "0.2"]
 
 
+def test_a_table_that_a_csv_would_change_is_refused():
+    rows = pandas.DataFrame({"x": [1, 2]}, index=["a", "b"])
+    with pytest.raises(ValueError, match="13-x: name each level of the table's index"):
+        kept("13-x", lambda: rows)
+    with pytest.raises(ValueError, match="without a comma"):
+        kept("13-x", lambda: rows.rename_axis("a, b"))
+    with pytest.raises(ValueError, match="the columns have 2 levels"):
+        kept("13-x", lambda: pandas.concat({"y": rows}, axis=1).reset_index(drop=True))
+
+
 def test_answers_of_the_machine_are_those_of_the_reference(reading, monkeypatch):
     monkeypatch.setattr("effml.data.load._first", lambda *a: "another")
     assert effml.at_hand("no-such-set|phantom-chest") == "phantom-chest"
