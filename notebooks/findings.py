@@ -30,7 +30,8 @@ SAVINGS = {
 class Finding:
     """A strategy: two arms of a notebook's records, paired by seed.
 
-    `arm` and `reference` name columns and their values, or a list of them; `where` holds for both.
+    `arm` and `reference` name columns and their values, a list of them, or "a run" for whatever is
+    not "none"; `where` holds for both.
     """
 
     strategy: str
@@ -73,7 +74,8 @@ def _factor(before: pandas.DataFrame, after: pandas.DataFrame, name: str) -> flo
 
 def _rows(runs: pandas.DataFrame, asked: Mapping[str, Any]) -> pandas.DataFrame:
     for name, value in asked.items():
-        runs = runs[runs[name].isin(value if isinstance(value, list) else [value])]
+        fits = runs[name].isin(value if isinstance(value, list) else [value])
+        runs = runs[~runs[name].eq("none") if value == "a run" else fits]
     return runs
 
 
@@ -243,6 +245,14 @@ FINDINGS = [
         arm={"weights": "imagenet", "trainable": "all"},
         reference={"weights": "random"},
         where={"model": "mobilenetv2_100", "train_fraction": 0.1},
+    ),
+    Finding(
+        "distillation, equal steps",
+        "23",
+        "a small net must answer, and a teacher is there",
+        arm={"teacher": "a run", "teacher_share": 0.9},
+        reference={"teacher": "none"},
+        where={"model": "mlp", "selection": "none", "epochs": 10},
     ),
     Finding(
         "neurons merged, without an image",
