@@ -230,6 +230,14 @@ FINDINGS = [
         where={"model": "mlp"},
     ),
     Finding(
+        "a fifth of the images removed by a proxy",
+        "11",
+        "not once: random images save more",
+        arm={"selection": "entropy"},
+        reference={"selection": "none", "epochs": 5},
+        where={"model": "lenet_srinivas"},
+    ),
+    Finding(
         "importance sampling, equal steps",
         "12",
         "not for small nets: take more uniform steps",
