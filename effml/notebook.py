@@ -88,7 +88,7 @@ def kept(name: str, make: Callable[[], pandas.DataFrame]) -> pandas.DataFrame:
         return _as_kept(file.read_text(encoding="utf-8"))
     table = make()
     named = [name for name in table.index.names if name is not None]
-    plain = isinstance(table.index, pandas.RangeIndex) and not named
+    plain = not named and pandas.api.types.is_integer_dtype(table.index)  # row numbers
     if not plain and (len(named) < table.index.nlevels or any(", " in str(n) for n in named)):
         raise ValueError(
             f"{name}: name each level of the table's index, without a comma in a name."
