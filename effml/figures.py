@@ -59,10 +59,14 @@ def label_lines(axes: "Axes", *, gap: float = 1.1) -> None:
     Args:
         axes: with lines or error bars that have labels. Set scales and limits before.
         gap: least distance between two labels, in heights of a line of text: labels that would
-            cover each other are moved apart.
+            cover each other are moved apart. A line that ends outside the axes is labelled at
+            its last point inside.
 
     Returns:
         Nothing: `axes` is changed.
+
+    Raises:
+        ValueError: something else than lines has a label.
 
     Example:
         >>> figure, axes = effml.figures.subplots()
@@ -72,13 +76,20 @@ def label_lines(axes: "Axes", *, gap: float = 1.1) -> None:
         ['down', 'up']
     """
     handles = zip(*axes.get_legend_handles_labels())
-    lines = [(getattr(handle, "lines", [handle])[0], label) for handle, label in handles]
-    ends = sorted((line.get_xydata()[np.isfinite(line.get_ydata().astype(float))][-1].tolist(), i)
-                  for i, (line, _) in enumerate(lines))  # fmt: skip
+    found = [(getattr(handle, "lines", [handle])[0], label) for handle, label in handles]
+    if any(not hasattr(line, "get_xydata") for line, _ in found):
+        raise ValueError(
+            "label_lines labels lines and error bars; use a legend for what else is here."
+        )
+    seen, lines = axes.viewLim, []
+    for line, label in found:
+        inside = [p for p in np.asarray(line.get_xydata(), float) if seen.contains(*p)]
+        lines += [(line, label, inside[-1])] if inside and line.get_visible() else []
+    ends = [(end, i) for i, (*_, end) in enumerate(lines)]
     points = {i: axes.transData.transform(end) for end, i in ends}
     step, below = gap * 9 * axes.figure.dpi / 72, -np.inf
     for i in sorted(points, key=lambda i: points[i][1]):
-        (line, label), (x, y) = lines[i], points[i]
+        (line, label, _), (x, y) = lines[i], points[i]
         below = max(y, below + step)
         offset = (6, (below - y) * 72 / axes.figure.dpi)
         place = {"xytext": offset, "textcoords": "offset points", "va": "center"}

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from effml.machine import choose
+
 if TYPE_CHECKING:
     import pandas
 
@@ -101,7 +103,8 @@ def paired_differences(
         pairs, p (paired t test) and sure: whether 0 lies outside the interval.
 
     Raises:
-        ValueError: there is no such arm, a run lacks its partner, or two runs claim one place.
+        ValueError: there is no such column or arm, a run lacks its partner, two runs claim one
+            place, or there is nothing to compare in one of `within`.
 
     Example:
         >>> import pandas
@@ -112,14 +115,18 @@ def paired_differences(
     """
     import pandas
 
-    names = list(dict.fromkeys(runs[arm]))
-    if reference not in names:
-        raise ValueError(
-            f"No run has {arm}={reference!r}. Choose from: {', '.join(map(str, names))}"
-        )
     within = [within] if isinstance(within, str) else list(within)
+    for name in (column, arm, pair, *within):
+        choose("column", name, runs)
+    if unknown := [name for name in (arm, pair, *within) if runs[name].isna().any()]:
+        raise ValueError(f"{unknown[0]} is unknown for some runs: fill it in or leave them out.")
+    names = list(dict.fromkeys(runs[arm]))
+    choose(arm, reference, names)
     rows, values = [], []
     for place, group in runs.groupby(within, sort=False) if within else [((), runs)]:
+        if reference not in set(group[arm]) or group[arm].nunique() < 2:
+            where = ", ".join(f"{name}={value}" for name, value in zip(within, place)) or "all runs"
+            raise ValueError(f"{where}: it takes {arm}={reference} and another arm to compare.")
         table = _by_pair(group, column, arm, pair)
         for name in table.columns.drop(reference):
             values.append((table[name] - table[reference]).to_numpy())
@@ -140,7 +147,8 @@ def _by_pair(group: "pandas.DataFrame", column: str, arm: str, pair: str) -> "pa
     if len(twice):
         told = f"{arm}={twice[arm].iloc[0]} and {pair}={twice[pair].iloc[0]}"
         raise ValueError(f"Two runs have {told}: name what tells them apart in `within`.")
-    table = group.pivot(index=pair, columns=arm, values=column)[list(dict.fromkeys(group[arm]))]
+    table = group.pivot(index=pair, columns=arm, values=column)
+    table = table.reindex(columns=list(dict.fromkeys(group[arm])))
     if table.isna().any(axis=None):
         lacking = table.isna().stack()
         where, name = lacking.index[lacking.to_numpy()][0]

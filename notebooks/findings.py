@@ -100,8 +100,8 @@ def render_findings(findings: Sequence[Finding], folder: Path = REFERENCE) -> st
 
 
 def _signed(values: Sequence[float]) -> str:
-    mean, low, high = (f"{x:+.3f}".replace("-", "−") for x in values)
-    mean = "0.000" if abs(values[0]) < 0.0005 else mean
+    told = (f"{x:+.3f}".replace("-", "−") for x in values)
+    mean, low, high = ("0.000" if one[1:] == "0.000" else one for one in told)
     return f"{mean} [{low}, {high}]"
 
 
@@ -183,6 +183,7 @@ def hero(findings: Sequence[Finding], folder: Path = REFERENCE) -> Figure:
     for y, row in enumerate(told):
         mean, low, high = row["test_auroc"]
         colour = COLOURS[1] if high < 0 else COLOURS[2] if low > 0 else "0.45"
+        colour = colour if abs(mean) >= 0.0005 else "0.45"  # MNIST's, which is near 1 anyway
         axes.errorbar(mean, y, xerr=[[mean - low], [high - mean]], color=colour, marker="o")
         saved = _saved(row["saved"]).replace("*", "")
         axes.annotate(saved, (1.02, y), xycoords=("axes fraction", "data"), va="center")

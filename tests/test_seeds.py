@@ -83,7 +83,7 @@ def test_paired_differences_of_one_seed_and_of_equal_runs():
 
 def test_paired_differences_refuse_what_has_no_partner(runs):
     how = {"arm": "arm", "reference": "a"}
-    with pytest.raises(ValueError, match="No run has arm='z'. Choose from: "):
+    with pytest.raises(ValueError, match="Unknown arm 'z'. Choose from: a, b, c|Unknown arm 'z'"):
         paired_differences(runs, "test_auroc", arm="arm", reference="z")
     with pytest.raises(ValueError, match="Two runs have arm=.* name what tells them apart"):
         paired_differences(runs, "test_auroc", **how)
@@ -94,3 +94,31 @@ def test_paired_differences_refuse_what_has_no_partner(runs):
     failed = one.assign(test_auroc=one.test_auroc.where(one.seed != 2))
     with pytest.raises(ValueError, match="for seed=2: pairs need both"):
         paired_differences(failed, "test_auroc", **how)
+
+
+def test_paired_differences_leave_no_cell_out_without_a_word(runs):
+    how = {"arm": "arm", "reference": "a", "within": "data"}
+    alone = runs[(runs.data == "x") | (runs.arm == "a")]
+    with pytest.raises(ValueError, match="data=y: it takes arm=a and another arm"):
+        paired_differences(alone, "test_auroc", **how)
+    without = runs[(runs.data == "x") | (runs.arm != "a")]
+    with pytest.raises(ValueError, match="data=y: it takes arm=a and another arm"):
+        paired_differences(without, "test_auroc", **how)
+    with pytest.raises(ValueError, match="all runs: it takes arm=a and another arm"):
+        paired_differences(runs[runs.arm == "a"], "test_auroc", arm="arm", reference="a")
+    for name in ("data", "arm", "seed"):
+        unknown = runs.astype({name: object})
+        unknown.iloc[3, unknown.columns.get_loc(name)] = None
+        with pytest.raises(ValueError, match=f"{name} is unknown for some runs"):
+            paired_differences(unknown, "test_auroc", **how)
+    with pytest.raises(ValueError, match="Unknown column 'auroc'"):
+        paired_differences(runs, "auroc", **how)
+
+
+def test_arms_may_be_true_and_false(runs):
+    both = runs[(runs.data == "x") & (runs.arm != "c")]
+    named = paired_differences(both, "test_auroc", arm="arm", reference="a")
+    flagged = paired_differences(
+        both.assign(arm=both.arm == "b"), "test_auroc", arm="arm", reference=False
+    )
+    assert flagged.to_numpy().tolist() == named.to_numpy().tolist()
