@@ -61,7 +61,8 @@ def verdicts(ours: Ours) -> pandas.DataFrame:
 def reported(folder: str | os.PathLike = ROOT / "notebooks") -> pandas.DataFrame:
     """The ledger with the verdicts that the executed notebooks of a folder hold.
 
-    Columns: claim, paper, kind, statement, theirs, ours, verdict, needed, notebook. The verdict is `not reported`
+    Columns: claim, paper, kind, statement, theirs, ours, verdict, needed, notebook. The verdict is
+    `not reported`
     where no notebook has one; of several notebooks the last in order counts.
     """
     found = {}

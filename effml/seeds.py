@@ -1,12 +1,10 @@
 """What several seeds say together: means with intervals, paired differences, how many it takes."""
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-from effml.machine import choose
 
 if TYPE_CHECKING:
     import pandas
@@ -116,12 +114,13 @@ def paired_differences(
     import pandas
 
     within = [within] if isinstance(within, str) else list(within)
-    for name in (column, arm, pair, *within):
-        choose("column", name, runs)
+    if unknown := [name for name in (column, arm, pair, *within) if name not in runs]:
+        raise ValueError(f"Unknown column {unknown[0]!r}. Choose from: {_menu(runs)}")
     if unknown := [name for name in (arm, pair, *within) if runs[name].isna().any()]:
         raise ValueError(f"{unknown[0]} is unknown for some runs: fill it in or leave them out.")
     names = list(dict.fromkeys(runs[arm]))
-    choose(arm, reference, names)
+    if reference not in names:
+        raise ValueError(f"No run has {arm}={reference!r}. Choose from: {_menu(names)}")
     rows, values = [], []
     for place, group in runs.groupby(within, sort=False) if within else [((), runs)]:
         if reference not in set(group[arm]) or group[arm].nunique() < 2:
@@ -139,6 +138,10 @@ def paired_differences(
     found["sure"] = (found.low > 0) | (found.high < 0)
     index = pandas.DataFrame(rows, columns=[*within, arm])
     return found.set_index(pandas.MultiIndex.from_frame(index) if within else index[arm])
+
+
+def _menu(names: Iterable[Any]) -> str:
+    return ", ".join(map(str, names))
 
 
 def _by_pair(group: "pandas.DataFrame", column: str, arm: str, pair: str) -> "pandas.DataFrame":

@@ -83,7 +83,7 @@ def test_paired_differences_of_one_seed_and_of_equal_runs():
 
 def test_paired_differences_refuse_what_has_no_partner(runs):
     how = {"arm": "arm", "reference": "a"}
-    with pytest.raises(ValueError, match="Unknown arm 'z'. Choose from: a, b, c|Unknown arm 'z'"):
+    with pytest.raises(ValueError, match="No run has arm='z'. Choose from: "):
         paired_differences(runs, "test_auroc", arm="arm", reference="z")
     with pytest.raises(ValueError, match="Two runs have arm=.* name what tells them apart"):
         paired_differences(runs, "test_auroc", **how)
