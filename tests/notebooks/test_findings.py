@@ -94,6 +94,9 @@ def test_what_is_saved_is_of_means_with_what_was_prepared_and_latencies_of_one_r
     )
     after = [one | {"prepare_seconds": 6.0} | times for one, times in zip(after, measured)]
 
+    lost = {"status": "failed", "device_name": "another CPU", "run_id": "f"}
+    after.append(after[0] | lost)  # of a machine of its own: no other record replaces it
+
     def judged(*saves, rows=(*before, *after)):
         (tmp_path / "runs-00.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
         sides = {"arm": {"teacher": "a run"}, "reference": {"teacher": "none"}}
