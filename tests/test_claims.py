@@ -71,6 +71,13 @@ def test_one_side_may_be_better(low, high, expected):
     assert verdict(mirrored, "eight-bit-adam-bytes").verdict == expected
 
 
+def test_an_interval_that_ends_on_the_edge_lies_inside():
+    bottom, top = 0.901 - 0.010, 0.901 + 0.010
+    assert verdict(Estimate(0.901, bottom, top)).verdict == "agrees"
+    assert verdict(Estimate(bottom, 0.880, bottom)).verdict == "inconclusive"
+    assert verdict(Estimate(0.02, 0.0, 0.04), "pepr-pretrained").verdict == "agrees"
+
+
 def test_what_would_decide_is_told():
     """Theirs 0.901 ± 0.010; 0.896 has room 0.005 to the lower edge."""
     values = [0.886, 0.896, 0.906]

@@ -75,6 +75,28 @@ def test_own_runs_take_the_place_of_the_references_one_by_one(reading, tmp_path,
         assert "mine" not in sweep(ASKED, tmp_path).run_id.tolist(), wrong
 
 
+def test_of_several_runs_of_a_recipe_the_newest_counts_in_the_reference_and_in_the_store(
+    reading, tmp_path, monkeypatch
+):
+    """Two machines ran it, so that both rows stay; the reference has no column of the store's own."""
+    row = json.loads((reading[1] / "runs-13.jsonl").read_text().splitlines()[0])
+    asked = next(recipe for recipe in ASKED if recipe.id == row["recipe_id"])
+
+    def write(folder, *names):
+        folder.mkdir()
+        for day, name in enumerate(names, 1):
+            made = {"run_id": name, "device_name": name, "finished_utc": f"2030-01-0{day}T00:00:00"}
+            with open(folder / "runs-13.jsonl", "a") as file:
+                file.write(json.dumps(row | made | {f"own_{folder.name}": 1}) + "\n")
+        return folder
+
+    monkeypatch.setenv("EFFML_REFERENCE", str(write(tmp_path / "given", "old", "new")))
+    read = sweep([asked], tmp_path / "empty")
+    assert read.run_id.tolist() == ["new"]
+    mine = sweep([asked], write(tmp_path / "store", "mine-old", "mine-new"))
+    assert mine.run_id.tolist() == ["mine-new"] and list(mine) == list(read)
+
+
 def test_a_run_that_the_reference_lacks_is_an_error_and_is_not_done(reading, tmp_path):
     with pytest.raises(ValueError, match="lacks 1 of these 3 runs, the first: .*'seed': 7"):
         sweep([*ASKED, ASKED[0].but(seed=7)], tmp_path)
@@ -96,6 +118,17 @@ def test_what_is_kept_is_what_is_computed(tmp_path, monkeypatch):
     assert (tmp_path / "13-plain.csv").read_text().splitlines()[1:] == ["x", "0.1", "0.2"]
 
 
+def test_what_is_computed_is_what_will_be_read_to_the_last_digit(tmp_path, monkeypatch):
+    """Also where a CSV loses something (a column's type), and where a quick parser is a digit off."""
+    values = np.random.default_rng(0).lognormal(0, 20, 1000)
+    made = pandas.DataFrame({"x": values, "flag": pandas.Categorical(["a", "b"] * 500)})
+    monkeypatch.setenv("EFFML_KEEP", str(tmp_path))
+    computed = kept("13-digits", lambda: made)
+    assert np.array_equal(computed.x, values)
+    monkeypatch.setenv("EFFML_REFERENCE", str(tmp_path))
+    pandas.testing.assert_frame_equal(kept("13-digits", None), computed, check_exact=True)
+
+
 def test_a_table_that_a_csv_would_change_is_refused():
     rows = pandas.DataFrame({"x": [1, 2]}, index=["a", "b"])
     with pytest.raises(ValueError, match="13-x: name each level of the table's index"):
@@ -113,6 +146,13 @@ def test_answers_of_the_machine_are_those_of_the_reference(reading, monkeypatch)
     assert machine.answer("never asked", lambda: "here") == "here"
     monkeypatch.delenv("EFFML_REFERENCE")
     assert effml.at_hand("no-such-set|phantom-chest") == "another"
+
+
+def test_answers_are_kept_side_by_side_and_the_last_of_a_question_counts(tmp_path, monkeypatch):
+    monkeypatch.setenv("EFFML_KEEP", str(tmp_path))
+    for question, said in (("a", "1"), ("b", "2"), ("a", "3")):
+        assert machine.answer(question, lambda: said) == said
+    assert json.loads((tmp_path / "answers.json").read_text()) == {"a": "3", "b": "2"}
 
 
 def test_a_notebook_made_anew_replaces_what_it_left(made, tmp_path):
@@ -141,6 +181,10 @@ def test_imagenet_weights_beside_the_data_are_found(tmp_path, monkeypatch):
     assert machine.imagenet_file("mobilenetv2") is None
     (data / "weights").mkdir()
     (data / "weights" / "mobilenetv2_100.safetensors").touch()
+    assert machine.imagenet_file("mobilenetv2_100").parent == data / "weights"
+    monkeypatch.setattr(machine, "ROOT", tmp_path)  # a relative folder is the project's
+    monkeypatch.setenv("EFFML_DATA", "data")
+    monkeypatch.chdir(weights)
     assert machine.imagenet_file("mobilenetv2_100").parent == data / "weights"
     monkeypatch.delenv("EFFML_DATA")
     assert machine.imagenet_file("mobilenetv2_100") is None

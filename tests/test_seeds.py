@@ -19,6 +19,12 @@ def test_spread_tells_the_mean_and_students_interval():
     assert interval(values, confidence=0.9) != interval(values)
 
 
+def test_spread_is_cut_at_both_ends_and_only_where_all_values_lie_between_them():
+    """Of two values the half width is t(0.975, 1) · distance / 2 = 12.706 · distance / 2."""
+    assert spread([0.0, 0.1], top=1) == "0.05 [0.00, 0.69]"
+    assert spread([0.9, 1.1], top=1) == "1.00 [-0.27, 2.27]"
+
+
 @pytest.mark.parametrize(("sd", "room"), [(0.01, 0.01), (0.02, 0.005), (1.0, 0.9)])
 def test_seeds_needed_is_the_least_number_that_is_enough(sd, room):
     n = seeds_needed(sd, room)
@@ -69,6 +75,22 @@ def test_correction_is_bonferronis_for_intervals_and_holms_for_p(runs):
     holm = np.minimum(np.maximum.accumulate(p * [4, 3, 2, 1]), 1)
     assert np.sort(both.p) == pytest.approx(holm)
     assert both.difference.equals(plain.difference)
+
+
+def test_corrected_p_stay_with_their_arms_whatever_the_order():
+    """Holm by its definition, arm by arm; a loss is as sure as a gain; arms keep their order."""
+    noise = np.array([0.01, -0.02, 0.015, -0.01, 0.02])
+    gains = {"z": 0.0015, "b": -0.1, "y": 0.0012, "c": 0.017}
+    rows = [("a", seed, 0.8) for seed in range(5)]
+    rows += [(arm, s, 0.8 + gain + noise[s]) for arm, gain in gains.items() for s in range(5)]
+    runs = pandas.DataFrame(rows, columns=["arm", "seed", "score"])
+    p = {arm: stats.ttest_1samp(gain + noise, 0).pvalue for arm, gain in gains.items()}
+    steps = {arm: p[arm] * sum(other >= p[arm] for other in p.values()) for arm in p}
+    want = [min(1, max(steps[x] for x in p if p[x] <= p[arm])) for arm in p]
+    table = paired_differences(runs, "score", arm="arm", reference="a")
+    assert table.index.tolist() == list(gains)
+    assert table.p.to_numpy() == pytest.approx(want) and max(steps.values()) > 1
+    assert table.sure.tolist() == [False, True, False, False] and table.high["b"] < 0
 
 
 def test_paired_differences_of_one_seed_and_of_equal_runs():

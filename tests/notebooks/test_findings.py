@@ -6,7 +6,15 @@ import pytest
 from scipy import stats
 
 from effml import Recipe
-from findings import FINDINGS, Finding, judge, render_answer, render_findings, render_results
+from findings import (
+    FINDINGS,
+    Finding,
+    _saved,
+    judge,
+    render_answer,
+    render_findings,
+    render_results,
+)
 
 
 def row(seed, auroc, worst, seconds, params=100, **fields):
@@ -74,6 +82,45 @@ def test_what_costs_more_says_so_and_an_arm_that_is_not_there_is_an_error(folder
     for wrong in ({"model": "mlp"}, {"model": ["lenet5", "resnet18"]}):
         with pytest.raises(ValueError, match=r"x \(00\): .* runs, . seeds in common"):
             judge(Finding("x", "00", "", arm=wrong, reference=SMALL.reference), folder)
+
+
+def test_what_is_saved_is_of_means_with_what_was_prepared_and_latencies_of_one_run(tmp_path):
+    before = [row(s, 0.9, 0.6, seconds, model="mlp") for s, seconds in ((0, 10.0), (1, 30.0))]
+    after = [row(s, 0.9, 0.6, 4.0, model="mlp", teacher=f"{s}", epochs=3) for s in (0, 1)]
+    before = [one | {"prepare_seconds": 0.0, "latency_s": 70.0} for one in before]
+    measured = (
+        {"latency_before_s": 6.0, "latency_s": 1.0},
+        {"latency_before_s": 6.0, "latency_s": 3.0},
+    )
+    after = [one | {"prepare_seconds": 6.0} | times for one, times in zip(after, measured)]
+
+    lost = {"status": "failed", "device_name": "another CPU", "run_id": "f"}
+    after.append(after[0] | lost)  # of a machine of its own: no other record replaces it
+
+    def judged(*saves, rows=(*before, *after)):
+        (tmp_path / "runs-00.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+        sides = {"arm": {"teacher": "a run"}, "reference": {"teacher": "none"}}
+        return judge(Finding("x", "00", "", saves=saves, **sides), tmp_path)["saved"]
+
+    told = judged("train_seconds", "whole_seconds", "latency_s")
+    assert told == pytest.approx({"train_seconds": 5, "whole_seconds": 2, "latency_s": 3})
+    with pytest.raises(ValueError, match="macs is not known for both arms"):
+        judged("macs")
+    with pytest.raises(ValueError, match="2 and 1 runs, 1 seeds in common"):
+        judged(rows=[*before, after[0]])
+    twice = row(0, 0.9, 0.6, 10.0, model="mlp", epochs=99)
+    with pytest.raises(ValueError, match="3 and 2 runs, 2 seeds in common"):
+        judged(rows=[*before, twice, *after])
+
+
+def test_a_factor_is_told_with_two_digits_and_as_before_where_it_is_one():
+    assert _saved({"train_seconds": 1.04}) == "training time as before"
+    assert _saved({"train_seconds": 0.96}) == "training time as before"
+    assert _saved({"params": 9.5, "macs": 9.4}) == (
+        "10 × fewer parameters, 9.4 × fewer multiplications"
+    )
+    assert _saved({"latency_s": 0.25}) == "4.0 × *more* time of an answer"
+    assert _saved({}) == "nothing: equal steps"
 
 
 def test_the_results_have_seven_columns_and_the_answer_its_numbers(folder):
