@@ -197,7 +197,8 @@ def _show(given: argparse.Namespace) -> int:
         raise FileNotFoundError(f"There is no store {given.store}. {advice}")
     runs = load_runs(given.store)
     columns = "recipe_id data model precision seed epochs status".split()
-    columns += [*_scores(runs), "train_seconds", "train_energy_j"]
+    columns += [*_scores(runs), "train_seconds"]
+    columns += ["train_energy_j"] * bool((runs.energy_measured == 1).all() and len(runs))
     columns += ["shared"] * bool((runs.shared == 1).any())
     columns = [choose("column", name, runs) for name in given.columns or columns]
     print(_as_table(runs, columns))

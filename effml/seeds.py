@@ -114,13 +114,7 @@ def paired_differences(
     import pandas
 
     within = [within] if isinstance(within, str) else list(within)
-    if unknown := [name for name in (column, arm, pair, *within) if name not in runs]:
-        raise ValueError(f"Unknown column {unknown[0]!r}. Choose from: {_menu(runs)}")
-    if unknown := [name for name in (arm, pair, *within) if runs[name].isna().any()]:
-        raise ValueError(f"{unknown[0]} is unknown for some runs: fill it in or leave them out.")
-    names = list(dict.fromkeys(runs[arm]))
-    if reference not in names:
-        raise ValueError(f"No run has {arm}={reference!r}. Choose from: {_menu(names)}")
+    _check(runs, [column, arm, pair, *within], arm, reference)
     rows, values = [], []
     for place, group in runs.groupby(within, sort=False) if within else [((), runs)]:
         if reference not in set(group[arm]) or group[arm].nunique() < 2:
@@ -138,6 +132,16 @@ def paired_differences(
     found["sure"] = (found.low > 0) | (found.high < 0)
     index = pandas.DataFrame(rows, columns=[*within, arm])
     return found.set_index(pandas.MultiIndex.from_frame(index) if within else index[arm])
+
+
+def _check(runs: "pandas.DataFrame", names: Sequence[str], arm: str, reference: Any) -> None:
+    """ValueError where a column is not there or, but for the first, not known of every run."""
+    if unknown := [name for name in names if name not in runs]:
+        raise ValueError(f"Unknown column {unknown[0]!r}. Choose from: {_menu(runs)}")
+    if unknown := [name for name in names[1:] if runs[name].isna().any()]:
+        raise ValueError(f"{unknown[0]} is unknown for some runs: fill it in or leave them out.")
+    if reference not in (arms := list(dict.fromkeys(runs[arm]))):
+        raise ValueError(f"No run has {arm}={reference!r}. Choose from: {_menu(arms)}")
 
 
 def _menu(names: Iterable[Any]) -> str:

@@ -46,8 +46,8 @@ class Finding:
 
 def judge(one: Finding, folder: Path = REFERENCE) -> dict[str, Any]:
     """What a finding saves (factors by column) and what it changes: mean, low and high of the
-    paired differences. ValueError where an arm has no two seeds in common with the other, or two runs of
-    one seed."""
+    paired differences. ValueError where an arm has no two seeds in common with the other, or two
+    runs of one seed."""
     runs = load_runs(folder / f"runs-{one.notebook}.jsonl")
     runs = _rows(runs[runs.status == "ok"], one.where)
     before, after = (_rows(runs, side).set_index("seed") for side in (one.reference, one.arm))
@@ -171,8 +171,8 @@ def render_answer(store: Path = REFERENCE / "runs-00.jsonl") -> str:
         f"Start with a small net. On PneumoniaMNIST ({small.train_n.iloc[0]:,.0f} images of 28 px, "
         f"{passes} passes over them) LeNet-5 reaches a test AUROC of {quick}, ResNet-18 {slow}: "
         f"{ratio:.0f} times as long. With four times the passes LeNet-5 gets to {four}. "
-        f"The worse of the two classes is found with a recall of {recalls[0]} by LeNet-5 and {recalls[1]} by "
-        "ResNet-18 at the threshold 0.5: choose the threshold on validation.\n"
+        f"The worse of the two classes is found with a recall of {recalls[0]} by LeNet-5 "
+        f"and {recalls[1]} by ResNet-18 at the threshold 0.5: choose the threshold on validation.\n"
     )
 
 

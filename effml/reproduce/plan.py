@@ -31,12 +31,12 @@ class Plan:
     path: Path
     parameters: dict[str, Any]  # those the profile overrides
     cost: dict[str, float]  # by COSTS, as the passport tells them
-    reads: bool = False  # the reference instead of computing
     predicted: float = 0.0  # minutes: those it took here before, else the passport's
     fingerprint: str = ""
     status: str = "to run"
     minutes: float = 0.0
     claims: list[dict[str, Any]] = field(default_factory=list)
+    reads: bool = False  # the reference instead of computing
 
     @property
     def name(self) -> str:

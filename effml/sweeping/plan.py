@@ -125,7 +125,7 @@ def sweep(
 
     Returns:
         A row per recipe in the order given, also of those that failed: see status and reason. In
-        the reference profile of `make reproduce` nothing is run: own runs, else the reference's.
+        the profile reference nothing is run: your runs, else the reference's.
 
     Raises:
         ValueError: A recipe is of a model of your own.
@@ -137,11 +137,7 @@ def sweep(
         ['ok', 'ok']
     """
     recipes = list(recipes)
-    if own := [recipe.model for recipe in recipes if recipe.model.startswith("own:")]:
-        raise ValueError(
-            f"{own[0]} is your own model, which a fresh process does not have: "
-            "effml.run(recipe, model=…) takes it."
-        )
+    _refuse_own(recipes)
     if (reference := reference_folder()) is not None:
         return _kept_rows(recipes, store, reference)
     todo = pending(recipes, store, device=device, keep_weights=keep_weights)
@@ -150,13 +146,9 @@ def sweep(
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             raise PermissionError(f"The store {folder} cannot be written to. Give another folder.")
-    job = {
-        "device": device,
-        "store": str(folder),
-        "keep_weights": keep_weights,
-        "environment": {n: value for n, value in os.environ.items() if n.startswith("EFFML_")},
-        "folder": os.getcwd(),
-    }
+    job = {"device": device, "store": str(folder), "keep_weights": keep_weights}
+    job["environment"] = {n: value for n, value in os.environ.items() if n.startswith("EFFML_")}
+    job["folder"] = os.getcwd()
     started = time.monotonic()
     with RecordWriter(folder) as writer:
         records = _records(todo, executor or Here(), job, in_flight)
@@ -168,6 +160,14 @@ def sweep(
     if (kept := keep_folder()) is not None:
         copy_records(rows.run_id, folder, kept)
     return rows
+
+
+def _refuse_own(recipes: list[Recipe]) -> None:
+    if own := [recipe.model for recipe in recipes if recipe.model.startswith("own:")]:
+        raise ValueError(
+            f"{own[0]} is your own model, which a fresh process does not have: "
+            "effml.run(recipe, model=…) takes it."
+        )
 
 
 def _kept_rows(

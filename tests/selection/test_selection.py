@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from by_hand import check_by_hand
 from sklearn.cluster import KMeans, MiniBatchKMeans
 
 from conftest import seeds
@@ -375,19 +376,8 @@ print(max(seen) - seen[0])
     assert int(done.stdout) < most * 1000, f"{done.stdout} kB"
 
 
-def check_by_hand(get_selector):
-    """The cells of notebook 10 that work selections out by hand."""
-    cells = json.loads(
-        (Path(__file__).parents[2] / "notebooks/10_core_sets.ipynb").read_text(encoding="utf-8")
-    )["cells"]
-    sources = {cell["id"]: "".join(cell["source"]) for cell in cells}
-    names = {"np": np, "torch": torch, "get_selector": get_selector}
-    for cell in ("cell-09", "cell-10", "cell-11", "by-hand-kmeans", "cell-12"):
-        exec(sources[cell], names)
-
-
 @pytest.mark.parametrize("name", [*SELECTORS, "kmeans_per_class", "herding_per_class"])
-def test_a_selector_broken_on_purpose_makes_notebook_10_fail(name):
+def test_a_selector_broken_on_purpose_is_noticed_by_hand(name):
     def broken(asked):
         def select(features, labels, k, **others):
             if name in ("random", "class_balanced") or name.endswith(PER_CLASS):
@@ -560,3 +550,20 @@ def test_importance_sampling_trains_and_refuses_what_it_cannot_do():
         run(Recipe(data="phantom-wound", model="unet", epochs=1, sampler="importance")).status
         == "unsupported"
     )
+
+
+@pytest.mark.parametrize("name", ["kcenter", "herding"])
+def test_a_selector_broken_on_purpose_makes_notebook_10_fail(name):
+    path = Path(__file__).parents[2] / "notebooks" / "10_core_sets.ipynb"
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    source = next("".join(cell["source"]) for cell in cells if cell["id"] == "cell-09")
+
+    def broken(asked):
+        def select(features, labels, k, **others):
+            return (get_selector(asked)(features, labels, k, **others) + 1) % len(features)
+
+        return select if asked == name else get_selector(asked)
+
+    exec(source, {"np": np, "torch": torch, "get_selector": get_selector})
+    with pytest.raises(AssertionError, match="broken"):
+        exec(source, {"np": np, "torch": torch, "get_selector": broken})
