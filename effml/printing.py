@@ -19,9 +19,9 @@ class _Words(TextWrapper):
 
 
 class _Parts(_Words):
-    """Breaks also in names, behind - _ / (but leaves `energy_j` and `CIFAR-10` whole)."""
+    """Breaks also in names, behind - _ / : (but leaves `energy_j` and `CIFAR-10` whole)."""
 
-    wordsep_simple_re = re.compile(r"(\s+|(?<=\w[_/-])(?=\w{3}))")
+    wordsep_simple_re = re.compile(r"(\s+|(?<=\w[_/:-])(?=\w{3}))")
 
 
 def entry(name: str, text: Any, indent: int = 12) -> str:
