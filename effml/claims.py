@@ -62,8 +62,7 @@ def reported(folder: str | os.PathLike = ROOT / "notebooks") -> pandas.DataFrame
     """The ledger with the verdicts that the executed notebooks of a folder hold.
 
     Columns: claim, paper, kind, statement, theirs, ours, verdict, needed, notebook. The verdict is
-    `not reported`
-    where no notebook has one; of several notebooks the last in order counts.
+    `not reported` where no notebook has one; of several notebooks the last in order counts.
     """
     found = {}
     for path in sorted(Path(folder).glob("*.ipynb")):

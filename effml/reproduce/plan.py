@@ -65,11 +65,10 @@ def make_plan(profile: str, only: Sequence[str] = ()) -> list[Plan]:
         choose("notebook", number, paths)
     overrides = _overrides(profile, {n: declared_parameters(path) for n, path in paths.items()})
     costs = {n: passport(path, profile) for n, path in paths.items() if not only or n in only}
-    how = {"reads": profile == "reference"}
-    plans = [Plan(paths[n], overrides[n], cost, **how) for n, cost in costs.items()]
-    for plan in plans:
-        plan.predicted = plan.cost["minutes"]
-    return plans
+    return [
+        Plan(paths[n], overrides[n], cost, cost["minutes"], reads=profile == "reference")
+        for n, cost in costs.items()
+    ]
 
 
 def declared_parameters(path: Path) -> dict[str, Any]:
