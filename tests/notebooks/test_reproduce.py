@@ -215,6 +215,8 @@ def test_two_run_at_a_time_share_the_cores_and_print_into_the_log(house, monkeyp
         "import os, sys, time\nfrom pathlib import Path\nPath('{0}').touch()\n"
         "print('heard of {0}', file=sys.stderr); os.system('echo written by {0}')\n"
         "assert os.environ['OMP_NUM_THREADS'] == '3'\nend = time.time() + 60\n"
+        "from ipykernel import get_connection_info\n"
+        "assert '\"ipc\"' in get_connection_info()  # no ports for which two could race\n"
         "while not Path('{1}').exists():\n    assert time.time() < end\n    time.sleep(0.01)"
     )
     house("00_a.ipynb", wait.format("a", "b")), house("10_b.ipynb", wait.format("b", "a"))
