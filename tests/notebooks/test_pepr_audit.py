@@ -1,7 +1,6 @@
 """The audit finds on the authors' tables what reading them by hand found, nothing on repaired ones,
 and each defect put back in."""
 
-import numpy as np
 import pandas as pd
 import pytest
 
