@@ -118,12 +118,11 @@ def _as_text(name: str, table: pandas.DataFrame) -> str:
         raise ValueError(f"{name}: name each level of the table's index, or use reset_index().")
     flat = table.reset_index(drop=plain, allow_duplicates=True).infer_objects()
     kinds = [_kind(flat.iloc[:, place]) for place in range(flat.shape[1])]
-    texts = dict.fromkeys(flat.columns[[kind in (TEXT, GAPS) for kind in kinds]], "str")
     sound = [kind is not None and isinstance(c, str) for c, kind in zip(flat, kinds)]
     text = f"# index: {', '.join(map(str, kinds[:named]))}; columns: "
     text += ", ".join(map(str, kinds[named:])) + "\n"
     if all(sound):
-        flat = flat.astype(texts)
+        flat = flat.astype({c: "str" if TEXT in kind else kind for c, kind in zip(flat, kinds)})
         text += flat.to_csv(index=False, lineterminator="\n")
         back = _as_kept(text).reset_index(drop=plain)
         pairs = ((flat.iloc[:, i], back.iloc[:, i]) for i in range(flat.shape[1]))
@@ -141,9 +140,8 @@ def _kind(column: pandas.Series) -> str | None:
     """How a CSV's line of kinds calls it; None for what is neither number nor bool nor text."""
     if getattr(column.dtype, "kind", "") in "biuf" and isinstance(column.dtype, np.dtype):
         return str(column.dtype)
-    if pandas.api.types.infer_dtype(column) not in ("string", "empty"):
-        return None
-    return GAPS if column.isna().any() else TEXT
+    found = {"string": GAPS if column.isna().any() else TEXT, "empty": "float64"}  # NaN alone
+    return found.get(pandas.api.types.infer_dtype(column))
 
 
 def _as_kept(text: str) -> pandas.DataFrame:

@@ -154,6 +154,11 @@ def test_a_kept_table_is_a_csv_that_anybody_opens(tmp_path, monkeypatch, capsys)
     assert capsys.readouterr() == ("", "13-table is read from the reference\n")
 
 
+def test_a_column_of_nothing_is_numbers_that_are_not_known():
+    read = kept("13-x", lambda: pandas.DataFrame({"x": [None, None]}, dtype=object))
+    assert read.x.dtype == float and read.x.isna().all()
+
+
 def test_row_numbers_are_not_kept_and_objects_become_what_they_are():
     rows = pandas.DataFrame({"x": [1, 2], "yes": pandas.Series([True, False], dtype=object)})
     read = kept("13-x", lambda: rows.set_axis([5, 3]))
