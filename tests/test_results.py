@@ -421,4 +421,6 @@ def test_seeds_are_counted_not_rows(tmp_path):
     with pytest.raises(ValueError, match="in weights "):
         over_seeds(other, ["test_auroc"])
     with_a_gap = runs.assign(train_seconds=[1.0, 2.0, math.nan])
-    assert over_seeds(with_a_gap, ["train_seconds"]).iloc[0, 1] == "nan"  # unknown, not the rest
+    assert over_seeds(with_a_gap, ["train_seconds"]).iloc[0, 1] == "nan (1 of 3 unknown)"
+    losses = runs.assign(test_loss=[2.1, 2.2, 2.3])  # no score: is not cut to 1
+    assert over_seeds(losses, ["test_loss"]).iloc[0, 1].startswith("2.200 [1.952, 2.448]")
