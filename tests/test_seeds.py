@@ -57,6 +57,8 @@ def test_seeds_needed_refuses_what_has_no_answer():
         seeds_needed(pandas.Series([0.9]).std(), 1)
     with pytest.raises(ValueError, match="No number of seeds gets to room=1e-07 where sd=1: widen"):
         seeds_needed(1, 1e-7)
+    with pytest.raises(ValueError, match="No number of seeds"):
+        seeds_needed(1.01e5, 1)
 
 
 @pytest.fixture
