@@ -72,7 +72,6 @@ _ROOMS = {
     "over_seeds": "results",
     "report": "claims",
     "roc": "figures",
-    "tradeoff": "figures",
     "save_figure": "figures",
 }
 __all__ = sorted(_ROOMS)

@@ -12,8 +12,10 @@ import pandas
 from effml.machine import ROOT, choose
 from effml.printing import table as as_table
 from effml.results import CLAIMS_TYPE, claims_in
-from effml.seeds import MOST, interval, seeds_needed
+from effml.seeds import interval, seeds_needed
 
+MOST = 10_000
+"""More seeds than this are not counted."""
 VERDICTS = ("agrees", "better than claimed", "differs", "inconclusive", "not testable here")
 
 
@@ -191,15 +193,11 @@ def _needed(
     mean, low, high = ours
     room = min(abs(mean - edge) for edge in edges if np.isfinite(edge))
     room = room if room > 1e-12 else 0.0
+    if values is not None and len(values) < 2:
+        return "more than one seed"
+    if not room:
+        return "no number"
     if values is not None:
-        n = seeds_needed(values.std(ddof=1), room) if len(values) > 1 and room else None
-        return (
-            "more than one seed"
-            if len(values) < 2
-            else f"{n} seeds"
-            if n and n < MOST
-            else f"more than {MOST} seeds"
-            if n
-            else "no number"
-        )
-    return f"{((high - low) / 2 / room) ** 2:.2g} times the cases" if room else "no number"
+        n = seeds_needed(sd, room) if (sd := values.std(ddof=1)) < 50 * room else MOST
+        return f"{n} seeds" if n < MOST else f"more than {MOST} seeds"
+    return f"{((high - low) / 2 / room) ** 2:.2g} times the cases"

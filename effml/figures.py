@@ -1,7 +1,6 @@
-"""Figures from rows of records: colour-blind-safe, with units, the data beside the picture."""
+"""Figures: the house style, colour-blind-safe, the data beside the picture."""
 
 import os
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +8,6 @@ import numpy as np
 import pandas
 
 from effml.machine import ROOT
-from effml.results import heading, precision_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,13 +51,12 @@ def subplots(
     return plt.subplots(rows, columns, figsize=(width, height), **more)
 
 
-def label_lines(axes: "Axes", *, gap: float = 1.1) -> None:
+def label_lines(axes: "Axes") -> None:
     """Write each line's label at its right end in its colour, in place of a legend.
 
     Args:
-        axes: with lines or error bars that have labels. Set scales and limits before.
-        gap: least distance between two labels, in heights of a line of text: labels that would
-            cover each other are moved apart. A line that ends outside the axes is labelled at
+        axes: with lines or error bars that have labels. Set scales and limits before. Labels that
+            would cover each other are moved apart; a line that ends outside the axes is labelled at
             its last point inside.
 
     Returns:
@@ -87,7 +84,7 @@ def label_lines(axes: "Axes", *, gap: float = 1.1) -> None:
         lines += [(line, label, inside[-1])] if inside and line.get_visible() else []
     ends = [(end, i) for i, (*_, end) in enumerate(lines)]
     points = {i: axes.transData.transform(end) for end, i in ends}
-    step, below = gap * 9 * axes.figure.dpi / 72, -np.inf
+    step, below = 1.1 * 9 * axes.figure.dpi / 72, -np.inf  # 1.1 lines of 9 points
     for i in sorted(points, key=lambda i: points[i][1]):
         (line, label, _), (x, y) = lines[i], points[i]
         below = max(y, below + step)
@@ -95,54 +92,6 @@ def label_lines(axes: "Axes", *, gap: float = 1.1) -> None:
         place = {"xytext": offset, "textcoords": "offset points", "va": "center"}
         end = axes.transData.inverted().transform((x, y))
         axes.annotate(label, end, **place, color=line.get_color(), annotation_clip=False)
-
-
-def tradeoff(
-    runs: pandas.DataFrame,
-    *,
-    x: str = "",
-    y: str = "test_auroc",
-    by: Sequence[str] = ("data", "model", "precision"),
-    labels: Mapping[str, str] = {},
-) -> "Figure":
-    """Quality over cost: one point for each group of runs, with bars from worst seed to best.
-
-    Args:
-        runs: what `load_runs` or `sweep` gives; only those that are to be drawn.
-        x: the column of cost, on a logarithmic axis. By default the energy of the training where
-            every run measured it, else its time, from which an estimate is computed anyway.
-        y: the column of quality.
-        by: columns that make a group; its point is the mean over its runs.
-        labels: texts of the axes by column, instead of our own.
-
-    Returns:
-        The figure, to be given to `save_figure`.
-
-    Example:
-        >>> runs = effml.load_runs(effml.machine.ROOT / "results" / "reference")
-        >>> effml.tradeoff(runs[runs.epochs == 10]).axes[0].get_ylabel()
-        'test AUROC'
-    """
-    import matplotlib.pyplot as plt
-
-    measured = len(runs) > 0 and (runs.energy_measured == 1).all()
-    x = x or ("train_energy_j" if measured else "train_seconds")
-    if "precision" in by:
-        runs = runs.assign(precision=precision_label(runs))
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(5, 4.4), layout="constrained")
-        for i, (name, group) in enumerate(runs.groupby(list(by), sort=False)):
-            means = group[[x, y]].mean()
-            reach = (means - group[[x, y]].min(), group[[x, y]].max() - means)
-            bars = {f"{axis}err": [[end[c]] for end in reach] for axis, c in (("x", x), ("y", y))}
-            style = {"color": COLOURS[i % 7], "marker": MARKERS[i % 7], "linestyle": "none"}
-            style |= {"capsize": 3, "markersize": 6, "label": " · ".join(map(str, name))}
-            axes.errorbar(means[x], means[y], **bars, **style)
-        xlabel, ylabel = (labels.get(column, heading(column, runs)) for column in (x, y))
-        axes.set(xscale="log", xlabel=xlabel, ylabel=ylabel)
-        axes.xaxis.set(major_formatter="{x:g}", minor_formatter="{x:g}")
-        figure.legend(loc="outside lower center")
-    return figure
 
 
 def roc(

@@ -3,10 +3,13 @@ exercises."""
 
 import inspect
 import os
+import re
+import sys
 from collections.abc import Callable
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas
 
 from effml.machine import keep_folder, reference_folder, whole_file
@@ -48,6 +51,8 @@ def data_passport(data: "Dataset") -> pandas.DataFrame:
     """
 
     def text(value: Any) -> str:
+        if value in (None, "", [], (), {}):
+            return "none"
         if isinstance(value, dict):
             return ", ".join(f"{key} {part}" for key, part in value.items())
         if isinstance(value, (list, tuple)):
@@ -62,16 +67,18 @@ def kept(name: str, make: Callable[[], pandas.DataFrame]) -> pandas.DataFrame:
 
     Args:
         name: the notebook's number and what it holds, such as `"13-area"`.
-        make: computes the table: numbers and text. Its index is kept where it has a name.
+        make: computes the table: its columns and index levels hold numbers, True and False, or
+            text. An index without a name is taken for row numbers: these are not kept, nor is a
+            name of the columns together.
 
     Returns:
-        The table. In the reference profile it is read from results/reference, and `make` is not
-        called; else it is computed. Both pass through a CSV, so they are alike: numbers stay to
-        the last digit, but text that is empty or reads as a number becomes NaN or that number.
+        The table. In the reference profile it is read from results/reference (and a line says so),
+        and `make` is not called; else it is computed. Both pass through a CSV that loses nothing.
 
     Raises:
         FileNotFoundError: the reference does not hold it.
-        ValueError: the index has a level without a name, or the columns have several levels.
+        ValueError: the name has other signs than letters, digits, - and _; `make` gives no table,
+            an empty one, or a column that a CSV would change: the message says which.
 
     Example:
         >>> import pandas
@@ -80,34 +87,76 @@ def kept(name: str, make: Callable[[], pandas.DataFrame]) -> pandas.DataFrame:
         0  1       1
         1  2       4
     """
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", str(name)):
+        raise ValueError(f"{name!r}: name a table by letters, digits, - and _, such as '13-area'.")
     if (folder := reference_folder()) is not None:
         file = folder / f"{name}.csv"
         if not file.is_file():
             raise FileNotFoundError(
                 f"{file} is not there. Run the notebook in the profile laptop, which computes it."
             )
-        return _as_kept(file.read_text(encoding="utf-8"))
-    table = make()
-    named = [name for name in table.index.names if name is not None]
-    plain = not named and pandas.api.types.is_integer_dtype(table.index)  # row numbers
-    if not plain and (len(named) < table.index.nlevels or any(", " in str(n) for n in named)):
-        raise ValueError(
-            f"{name}: name each level of the table's index, without a comma in a name."
-        )
-    if table.columns.nlevels > 1:
-        raise ValueError(f"{name}: the columns have {table.columns.nlevels} levels; give them one.")
-    text = f"# index: {', '.join(map(str, named))}\n" + table.to_csv(index=bool(named))
+        print(f"{name} is read from the reference", file=sys.stderr)
+        return _as_kept(file.read_bytes().decode())
+    text = _as_text(name, make())
     if (folder := keep_folder()) is not None:
         with whole_file(folder / f"{name}.csv") as partial:
-            partial.write_text(text, encoding="utf-8")
+            partial.write_bytes(text.encode())
     return _as_kept(text)
+
+
+TEXT, GAPS = "text", "text or nothing"  # an empty cell is "" in the one, NaN in the other
+
+
+def _as_text(name: str, table: pandas.DataFrame) -> str:
+    """A CSV under a line that tells the kinds of its columns; ValueError if it loses something."""
+    if not isinstance(table, pandas.DataFrame) or table.empty:
+        what = "an empty table" if isinstance(table, pandas.DataFrame) else type(table).__name__
+        raise ValueError(f"{name}: make() gave {what}: let it give a DataFrame with rows.")
+    named = sum(level is not None for level in table.index.names)
+    plain = not named and pandas.api.types.is_integer_dtype(table.index)  # row numbers
+    if not plain and named < table.index.nlevels:
+        raise ValueError(f"{name}: name each level of the table's index, or use reset_index().")
+    flat = table.reset_index(drop=plain, allow_duplicates=True).infer_objects()
+    kinds = [_kind(flat.iloc[:, place]) for place in range(flat.shape[1])]
+    sound = [kind is not None and isinstance(c, str) for c, kind in zip(flat, kinds)]
+    text = f"# index: {', '.join(map(str, kinds[:named]))}; columns: "
+    text += ", ".join(map(str, kinds[named:])) + "\n"
+    if all(sound):
+        flat = flat.astype({c: "str" if TEXT in kind else kind for c, kind in zip(flat, kinds)})
+        text += flat.to_csv(index=False, lineterminator="\n")
+        back = _as_kept(text).reset_index(drop=plain)
+        pairs = ((flat.iloc[:, i], back.iloc[:, i]) for i in range(flat.shape[1]))
+        sound = [made.name == read.name and made.equals(read) for made, read in pairs]
+    if not all(sound):
+        raise ValueError(
+            f"{name}: the column {flat.columns[sound.index(False)]!r} would not come back as it is."
+            " Give it a text of its own as its name, and numbers, True and False, or text (with "
+            "gaps or with empty texts, not with both): .astype(str) makes text of anything."
+        )
+    return text
+
+
+def _kind(column: pandas.Series) -> str | None:
+    """How a CSV's line of kinds calls it; None for what is neither number nor bool nor text."""
+    if getattr(column.dtype, "kind", "") in "biuf" and isinstance(column.dtype, np.dtype):
+        return str(column.dtype)
+    found = {"string": GAPS if column.isna().any() else TEXT, "empty": "float64"}  # NaN alone
+    return found.get(pandas.api.types.infer_dtype(column))
 
 
 def _as_kept(text: str) -> pandas.DataFrame:
     first, _, rows = text.partition("\n")
-    levels = [name for name in first.removeprefix("# index: ").split(", ") if name]
-    table = pandas.read_csv(StringIO(rows), float_precision="round_trip")
-    return table.set_index(levels) if levels else table
+    index, _, columns = first.removeprefix("# index: ").partition("; columns: ")
+    levels = index.split(", ") if index else []
+    table = pandas.read_csv(StringIO(rows), dtype=str, na_filter=False)
+    for name, kind in zip(table, [*levels, *columns.split(", ")], strict=True):
+        if kind == GAPS:
+            table[name] = table[name].mask(table[name] == "")
+        elif kind == "bool":
+            table[name] = table[name] == "True"
+        elif kind != TEXT:
+            table[name] = table[name].replace("", "nan").astype(kind)
+    return table.set_index(list(table)[: len(levels)]) if levels else table
 
 
 def live(draw: Callable[..., Any], **controls: tuple[float, float, float] | list) -> Any:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from effml.machine import ROOT, choose, imagenet_file, sync_folder, whole_file
 from effml.recipe import COLUMNS, FORMER_NAMES, Recipe, Record
-from effml.seeds import interval
+from effml.seeds import spread
 
 if TYPE_CHECKING:
     import pandas
@@ -377,7 +377,9 @@ def over_seeds(
         row: dict[str, Any] = {"seeds": ok.seed.nunique() if "seed" in ok else len(ok)}
         if failed := len(group) - len(ok):
             row["failed"] = failed
-        row |= {heading(column, runs): _mean(ok, column, digits) for column in columns}
+        for column in columns:
+            top = 1.0 if column.startswith(("test_", "val_")) else math.inf
+            row[heading(column, runs)] = spread(of_each_seed(ok, column), digits, top=top)
         rows[name] = pandas.Series(row)
     return pandas.DataFrame(rows).T.rename_axis(levels)
 
@@ -440,11 +442,3 @@ def of_each_seed(runs: "pandas.DataFrame", column: str) -> "pandas.Series":
         return runs[column]
     values = runs[column].astype(float).groupby(runs.seed)
     return values.agg(lambda of_one: of_one.mean(skipna=False))
-
-
-def _mean(runs: "pandas.DataFrame", column: str, digits: int = 3) -> str:
-    """The mean of a column over seeds and, in brackets, its interval, cut to what is possible."""
-    top = 1.0 if column.startswith(("test_", "val_")) else math.inf
-    values = interval(of_each_seed(runs, column))
-    mean, low, high = (f"{x if x != x else min(max(x, 0.0), top):.{digits}f}" for x in values)
-    return mean if low == "nan" else f"{mean} [{low}, {high}]"

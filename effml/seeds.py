@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,8 +11,6 @@ if TYPE_CHECKING:
     import pandas
 
 CONFIDENCE = 0.95
-MOST = 10_000
-"""`seeds_needed` does not look further."""
 
 
 def interval(
@@ -34,14 +33,20 @@ def spread(values: Sequence[float], digits: int = 2, *, top: float = math.inf) -
         top: the largest possible value; the interval is cut to 0…top where all values lie in it.
 
     Returns:
-        The mean and, in brackets, the interval; of one value the value alone.
+        The mean and, in brackets, the interval; of one value the value alone. Where values are not
+        known (NaN), "nan" and how many these are: those that are left may be the lucky ones.
 
     Example:
         >>> effml.spread([0.84, 0.85, 0.86], top=1)
         '0.85 [0.83, 0.87]'
     """
+    values = np.asarray(values, dtype=float)
+    if not values.size:
+        return "nan (no value)"
+    if unknown := int(np.isnan(values).sum()):
+        return f"nan ({unknown} of {len(values)} unknown)"
     found = interval(values)
-    if len(values) and 0 <= min(values) and max(values) <= top:
+    if 0 <= min(values) and max(values) <= top:
         found = tuple(x if x != x else min(max(x, 0.0), top) for x in found)
     mean, low, high = (f"{x:.{digits}f}" for x in found)
     return mean if low == "nan" else f"{mean} [{low}, {high}]"
@@ -58,20 +63,26 @@ def seeds_needed(sd: float, room: float) -> int:
         room: half width of the interval, in the same unit.
 
     Returns:
-        The smallest n with t(0.975, n − 1) · sd / √n ≤ room, from 2 on; 10000 where no smaller
-        one will do.
+        The smallest n with t(0.975, n − 1) · sd / √n ≤ room, from 2 on.
 
     Raises:
-        ValueError: `room` is not above 0, or `sd` is negative or unknown.
+        ValueError: `room` is not above 0 or below a hundred-thousandth of `sd`, or `sd` is negative
+            or unknown, as that of one value is.
 
     Example:
         >>> effml.seeds_needed(0.01, room=0.01)
         7
     """
     if not room > 0 or not 0 <= sd < math.inf:
-        raise ValueError(f"Give room above 0 and sd from 0 on; got room={room}, sd={sd}.")
-    enough = (n for n in range(2, MOST) if _quantile(CONFIDENCE, n) * sd / n**0.5 <= room)
-    return next(enough, MOST)
+        why = "; an sd takes two values or more, all known" if sd != sd else ""
+        raise ValueError(f"Give room above 0 and sd from 0 on; got room={room}, sd={sd}{why}.")
+    if sd > 1e5 * room:
+        raise ValueError(f"No number of seeds gets to room={room:g} where sd={sd:g}: widen it.")
+    known = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)  # t with n without end
+    n = max(2, int((known * sd / room) ** 2))
+    while _quantile(CONFIDENCE, n) * sd / n**0.5 > room:
+        n += 1
+    return n
 
 
 def paired_differences(
@@ -98,7 +109,9 @@ def paired_differences(
 
     Returns:
         A row for each of `within` and each other arm: difference (arm − reference), low, high, n
-        pairs, p (paired t test) and sure: whether 0 lies outside the interval.
+        pairs, p (paired t test) and sure: whether 0 lies outside the interval. Corrected p and
+        `sure` can disagree: Holm's p is below 0.05 in some rows where Bonferroni's wider interval
+        still holds 0. Say *sure* only where `sure` is True.
 
     Raises:
         ValueError: there is no such column or arm, a run lacks its partner, two runs claim one

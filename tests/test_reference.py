@@ -109,34 +109,112 @@ def test_a_kept_table_is_read_and_not_computed(reading):
         kept("13-other", table)
 
 
-def test_what_is_kept_is_what_is_computed(tmp_path, monkeypatch):
-    pandas.testing.assert_frame_equal(kept("13-table", table), table(), check_exact=True)
-    plain = pandas.DataFrame({"x": [0.1, 0.2]})
-    pandas.testing.assert_frame_equal(kept("13-plain", lambda: plain), plain)
+@pytest.mark.parametrize(
+    "column",
+    [
+        ["", "NA", "nan", "None", "01", "1e5", "True", "2020-01-01", " x ", 'q"u, o', "a\r\nb"],
+        ["", ""],
+        ["x", None, "NA", "1"],
+        [None, "7"],
+        [True, False],
+        [1.0, 2.0],
+        [np.nan, np.inf, -np.inf, 5e-324, 0.1 + 0.2, 1.7976931348623157e308],
+        [np.nan, np.nan],
+        [2**53 + 1, 2**63 - 1, -(2**63)],
+        np.float32([0.1, 1 / 3, 3.4e38]),
+        np.uint8([0, 255]),
+        np.random.default_rng(0).lognormal(0, 20, 1000),
+    ],
+    ids=lambda column: str(column[0]),
+)
+@pytest.mark.parametrize("level", [None, "a level, its comma"])
+def test_what_is_read_is_what_was_made(column, level, tmp_path, monkeypatch):
+    """The oracle is what went in: values, kinds, index and names, computed and read alike."""
+    made = pandas.DataFrame({"n": range(len(column)), "a, b": column})
+    made = made.set_index(made.columns[1]).rename_axis(level) if level else made
     monkeypatch.setenv("EFFML_KEEP", str(tmp_path))
-    kept("13-plain", lambda: plain)
-    assert (tmp_path / "13-plain.csv").read_text().splitlines()[1:] == ["x", "0.1", "0.2"]
-
-
-def test_what_is_computed_is_what_will_be_read_to_the_last_digit(tmp_path, monkeypatch):
-    """Also where a CSV loses something (a column's type), and where a quick parser is a digit off."""
-    values = np.random.default_rng(0).lognormal(0, 20, 1000)
-    made = pandas.DataFrame({"x": values, "flag": pandas.Categorical(["a", "b"] * 500)})
-    monkeypatch.setenv("EFFML_KEEP", str(tmp_path))
-    computed = kept("13-digits", lambda: made)
-    assert np.array_equal(computed.x, values)
+    computed = kept("13-x", lambda: made)
     monkeypatch.setenv("EFFML_REFERENCE", str(tmp_path))
-    pandas.testing.assert_frame_equal(kept("13-digits", None), computed, check_exact=True)
+    for table in (computed, kept("13-x", None)):
+        pandas.testing.assert_frame_equal(table, made, check_exact=True)
 
 
-def test_a_table_that_a_csv_would_change_is_refused():
-    rows = pandas.DataFrame({"x": [1, 2]}, index=["a", "b"])
-    with pytest.raises(ValueError, match="13-x: name each level of the table's index"):
-        kept("13-x", lambda: rows)
-    with pytest.raises(ValueError, match="without a comma"):
-        kept("13-x", lambda: rows.rename_axis("a, b"))
-    with pytest.raises(ValueError, match="the columns have 2 levels"):
-        kept("13-x", lambda: pandas.concat({"y": rows}, axis=1).reset_index(drop=True))
+def test_a_kept_table_is_a_csv_that_anybody_opens(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("EFFML_KEEP", str(tmp_path))
+    kept("13-table", table)
+    assert (tmp_path / "13-table.csv").read_text().splitlines() == [
+        "# index: text, float64; columns: float64, int64, text",
+        "start,fraction,x,n,told",
+        'a,0.1,0.3333333333333333,7,"0.5 [0.4, 0.6]"',
+        "b,0.2,,8,007",
+    ]
+    assert capsys.readouterr() == ("", "")  # what is computed says nothing
+    monkeypatch.setenv("EFFML_REFERENCE", str(tmp_path))
+    kept("13-table", None)
+    assert capsys.readouterr() == ("", "13-table is read from the reference\n")
+
+
+def test_a_column_of_nothing_is_numbers_that_are_not_known():
+    read = kept("13-x", lambda: pandas.DataFrame({"x": [None, None]}, dtype=object))
+    assert read.x.dtype == float and read.x.isna().all()
+
+
+def test_row_numbers_are_not_kept_and_objects_become_what_they_are():
+    rows = pandas.DataFrame({"x": [1, 2], "yes": pandas.Series([True, False], dtype=object)})
+    read = kept("13-x", lambda: rows.set_axis([5, 3]))
+    pandas.testing.assert_frame_equal(read, rows.astype({"yes": bool}))
+
+
+ONE = pandas.DataFrame({"x": [1, 2]})
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (ONE[:0], "gave an empty table: let it give a DataFrame with rows"),
+        (pandas.DataFrame(), "gave an empty table"),
+        ([1], "gave list: let it give a DataFrame"),
+        (None, "gave NoneType"),
+        (ONE.set_axis(["a", "b"]), "name each level of the table's index"),
+        (ONE.set_index(pandas.MultiIndex.from_product([[0], [1, 2]], names=["a", None])), "name"),
+        (ONE.assign(day=pandas.Timestamp("2020-01-01")), "the column 'day' would not come back"),
+        (ONE.assign(of=pandas.Categorical(["a", "b"])), "the column 'of' would not come back"),
+        (ONE.assign(y=[1, "x"]), "'y' would .* text of its own as its name, and numbers, True and"),
+        (
+            ONE.assign(y=["", None]),
+            r"'y' would .* with empty texts, not with both.: .astype\(str\)",
+        ),
+        (ONE.assign(y=[True, None]), "the column 'y'"),
+        (ONE.assign(y=pandas.array([1, None], dtype="Int64")), "the column 'y'"),
+        (ONE.assign(y=[1j, 2]), "the column 'y'"),
+        (ONE.rename(columns={"x": 1}), "the column .*1.* would not come back"),
+        (ONE.rename(columns={"x": ""}), "the column '' would not come back"),
+        (pandas.concat([ONE, ONE], axis=1), "the column 'x' would not come back"),
+        (ONE.rename_axis("x"), "the column 'x' would not come back"),
+        (pandas.concat({"y": ONE}, axis=1), r"the column \('y', 'x'\) would not come back"),
+    ],
+)
+def test_what_a_csv_would_change_is_refused_with_what_to_do(made, said, tmp_path, monkeypatch):
+    monkeypatch.setenv("EFFML_KEEP", str(tmp_path))
+    with pytest.raises(ValueError, match=f"13-x: .*{said}"):
+        kept("13-x", lambda: made)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["../x", "a b", "", "13.x", "ä", "13-x\n"])
+def test_a_name_that_is_no_file_of_the_reference_is_refused(name):
+    with pytest.raises(ValueError, match="name a table by letters, digits, - and _, such as"):
+        kept(name, table)
+
+
+@pytest.mark.parametrize("path", sorted((machine.ROOT / "results/reference").glob("[0-9]*.csv")))
+def test_the_reference_s_tables_are_as_kept_writes_them(path, tmp_path, monkeypatch):
+    monkeypatch.setenv("EFFML_REFERENCE", str(path.parent))
+    read = kept(path.stem, None)
+    monkeypatch.delenv("EFFML_REFERENCE")
+    monkeypatch.setenv("EFFML_KEEP", str(tmp_path))
+    kept(path.stem, lambda: read)
+    assert (tmp_path / path.name).read_bytes() == path.read_bytes()
 
 
 def test_answers_of_the_machine_are_those_of_the_reference(reading, monkeypatch):

@@ -13,7 +13,7 @@ def test_spread_tells_the_mean_and_students_interval():
     values = [0.84, 0.85, 0.89]
     low, high = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
     assert spread(values, 4) == f"{np.mean(values):.4f} [{low:.4f}, {high:.4f}]"
-    assert spread([0.9]) == "0.90" and spread([]) == "nan"
+    assert spread([0.9]) == "0.90" and spread([]) == "nan (no value)"
     assert spread([0.9, 1.0], top=1).endswith(", 1.00]")
     assert spread([-0.5, 0.5]).startswith("0.00 [-6.")  # no cut where values lie outside
     assert interval(values, confidence=0.9) != interval(values)
@@ -25,18 +25,40 @@ def test_spread_is_cut_at_both_ends_and_only_where_all_values_lie_between_them()
     assert spread([0.9, 1.1], top=1) == "1.00 [-0.27, 2.27]"
 
 
-@pytest.mark.parametrize(("sd", "room"), [(0.01, 0.01), (0.02, 0.005), (1.0, 0.9)])
+def test_spread_says_why_it_is_unknown():
+    nan = float("nan")
+    assert spread([0.9, nan, 0.8, nan]) == "nan (2 of 4 unknown)"
+    assert spread([nan], top=1) == "nan (1 of 1 unknown)"
+    assert spread(pandas.Series([0.5, None]), 3, top=1) == "nan (1 of 2 unknown)"
+
+
+@pytest.mark.parametrize(
+    ("sd", "room"),
+    [(0.01, 0.01), (0.02, 0.005), (1.0, 0.9), (1, 20), (1, 0.013), (0.5, 1e-5), (9e-3, 1e-7)],
+)
 def test_seeds_needed_is_the_least_number_that_is_enough(sd, room):
     n = seeds_needed(sd, room)
     enough = [stats.t.ppf(0.975, m - 1) * sd / m**0.5 <= room for m in (n - 1, n) if m > 1]
     assert enough[-1] and not any(enough[:-1])
 
 
-def test_seeds_needed_has_ends_and_refuses():
-    assert seeds_needed(0, 0.01) == 2 and seeds_needed(1, 1e-6) == 10_000
-    for sd, room in ((0.1, 0), (0.1, -1), (-0.1, 1), (float("nan"), 1), (0.1, float("nan"))):
-        with pytest.raises(ValueError, match="Give room above 0 and sd from 0 on"):
+def test_seeds_needed_has_no_largest_answer():
+    """Where n is large, t is the normal quantile: n = (1.959964 · sd / room)², to a few seeds."""
+    assert seeds_needed(0, 0.01) == 2
+    for ratio in (10, 1e3, 1e5):
+        assert 0 < seeds_needed(ratio, 1) - (1.9599639845 * ratio) ** 2 < 5
+
+
+def test_seeds_needed_refuses_what_has_no_answer():
+    for sd, room in ((0.1, 0), (0.1, -1), (-0.1, 1), (0.1, float("nan")), (float("inf"), 1)):
+        with pytest.raises(ValueError, match="Give room above 0 and sd from 0 on; got room=.*[^d]"):
             seeds_needed(sd, room)
+    with pytest.raises(ValueError, match="an sd takes two values or more, all known"):
+        seeds_needed(pandas.Series([0.9]).std(), 1)
+    with pytest.raises(ValueError, match="No number of seeds gets to room=1e-07 where sd=1: widen"):
+        seeds_needed(1, 1e-7)
+    with pytest.raises(ValueError, match="No number of seeds"):
+        seeds_needed(1.01e5, 1)
 
 
 @pytest.fixture
@@ -75,6 +97,19 @@ def test_correction_is_bonferronis_for_intervals_and_holms_for_p(runs):
     holm = np.minimum(np.maximum.accumulate(p * [4, 3, 2, 1]), 1)
     assert np.sort(both.p) == pytest.approx(holm)
     assert both.difference.equals(plain.difference)
+
+
+def test_holms_p_can_be_small_where_bonferronis_interval_holds_zero():
+    """As the docstring says. Two arms: the sure one lets Holm multiply the other's p by 1, not 2."""
+    noise = np.array([0.01, -0.02, 0.015, -0.01, 0.02])
+    gains = {"b": 0.1, "c": 0.0225}
+    rows = [("a", seed, 0.8) for seed in range(5)]
+    rows += [(arm, s, 0.8 + gain + noise[s]) for arm, gain in gains.items() for s in range(5)]
+    runs = pandas.DataFrame(rows, columns=["arm", "seed", "score"])
+    p = stats.ttest_1samp(gains["c"] + noise, 0).pvalue
+    assert 0.025 < p < 0.05
+    table = paired_differences(runs, "score", arm="arm", reference="a")
+    assert table.p["c"] == pytest.approx(p) and not table.sure["c"] and table.sure["b"]
 
 
 def test_corrected_p_stay_with_their_arms_whatever_the_order():

@@ -27,11 +27,12 @@ def both_ways(
 
 
 def constant_line(axes: Axes, rate: float, *, ha: str = "left") -> None:
-    """A dotted line at what always giving the commonest class earns, with its name at one end."""
+    """A dotted line at what always giving the commonest class earns, with its name above
+    its left or below its right end."""
     axes.axhline(rate, color="k", linestyle=(0, (1, 2)), linewidth=1)
-    end = 0.005 if ha == "left" else 0.995
-    place = {"xy": (end, rate), "xycoords": ("axes fraction", "data"), "xytext": (0, -2)}
-    style = {"textcoords": "offset points", "ha": ha, "va": "top", "fontsize": 7}
+    end, up, va = (0.015, 2, "bottom") if ha == "left" else (0.995, -2, "top")
+    place = {"xy": (end, rate), "xycoords": ("axes fraction", "data"), "xytext": (0, up)}
+    style = {"textcoords": "offset points", "ha": ha, "va": va, "fontsize": 7}
     axes.annotate(f"constant predictor ({rate:.3f})", **place, **style)
 
 

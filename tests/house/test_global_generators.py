@@ -29,8 +29,7 @@ DATA, STORE = dots(), effml.machine.ROOT / "results" / "reference"
 UNTRIED = {  # a network, a process of its own, or tables and figures of records that are not here
     *("fetch", "import_folder", "preprocess", "sweep", "warm_up"),
     *("data_label", "own_or_reference", "load_arrays", "report", "over_seeds"),
-    *("show_source", "live", "save_figure", "compare"),
-    *("tradeoff", "roc"),
+    *("show_source", "live", "save_figure", "compare", "roc"),
     *("predictive_values", "Record", "NUMERICS"),
 }
 

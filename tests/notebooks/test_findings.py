@@ -10,6 +10,7 @@ from findings import (
     FINDINGS,
     Finding,
     _saved,
+    hero,
     judge,
     render_answer,
     render_findings,
@@ -78,7 +79,7 @@ def test_a_finding_is_the_paired_difference_of_two_arms(folder):
 def test_what_costs_more_says_so_and_an_arm_that_is_not_there_is_an_error(folder):
     sides = {"arm": SMALL.reference, "reference": SMALL.arm, "where": SMALL.where}
     turned = Finding("x", "00", "never", **sides)
-    assert "10 × *more* training time" in render_findings([turned], folder)
+    assert "| *costs* 10 × the training time |" in render_findings([turned], folder)
     for wrong in ({"model": "mlp"}, {"model": ["lenet5", "resnet18"]}):
         with pytest.raises(ValueError, match=r"x \(00\): .* runs, . seeds in common"):
             judge(Finding("x", "00", "", arm=wrong, reference=SMALL.reference), folder)
@@ -119,7 +120,10 @@ def test_a_factor_is_told_with_two_digits_and_as_before_where_it_is_one():
     assert _saved({"params": 9.5, "macs": 9.4}) == (
         "10 × fewer parameters, 9.4 × fewer multiplications"
     )
-    assert _saved({"latency_s": 0.25}) == "4.0 × *more* time of an answer"
+    assert _saved({"latency_s": 0.25}) == "*costs* 4.0 × the time of an answer"
+    assert _saved({"params": 4.0, "train_seconds": 0.5}) == (
+        "4.0 × fewer parameters, *costs* 2.0 × the training time"
+    )
     assert _saved({}) == "nothing: equal steps"
 
 
@@ -131,6 +135,16 @@ def test_the_results_have_seven_columns_and_the_answer_its_numbers(folder):
     answer = render_answer(store)
     assert "4,708 images" in answer and ": 10 times as long. With four times the passes" in answer
     assert "0.951 [0.949, 0.953] in 20 s" in answer
+
+
+def test_the_figure_says_what_its_colours_mean(folder):
+    turned = Finding("x", "00", "", arm=SMALL.reference, reference=SMALL.arm, where=SMALL.where)
+    figure = hero([SMALL, turned], folder)
+    legend = dict(zip(*(figure.legends[0].get_texts(), figure.legends[0].legend_handles)))
+    colour = {text.get_text(): handle.get_color() for text, handle in legend.items()}
+    assert list(colour) == ["lower AUROC", "higher AUROC", "no difference shown"]
+    drawn = [bars.lines[0].get_color() for bars in figure.axes[0].containers]
+    assert drawn == [colour["higher AUROC"], colour["lower AUROC"]]  # from below
 
 
 def test_the_readme_tells_of_at_least_ten_strategies():

@@ -111,6 +111,9 @@ def test_the_constant_predictor_is_a_line_with_its_rate():
     pepr.constant_line(axes[0, 0], 0.6694)
     assert axes[0, 0].lines[0].get_ydata() == [0.6694, 0.6694]
     assert axes[0, 0].texts[0].get_text() == "constant predictor (0.669)"
+    pepr.constant_line(axes[0, 0], 0.5, ha="right")
+    ends = [(text.get_ha(), text.get_va()) for text in axes[0, 0].texts]
+    assert ends == [("left", "bottom"), ("right", "top")]  # no name lies on the axis
 
 
 def test_lines_go_from_the_old_rank_to_the_new():
