@@ -25,6 +25,8 @@ SAVINGS = {
     "train_n": "labelled images",
 }
 """Columns of a record, and what is saved by a smaller one."""
+PILOT = 100
+"""From this seed on runs are pilots, which choose how many seeds an experiment has."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def judge(one: Finding, folder: Path = REFERENCE) -> dict[str, Any]:
     paired differences. ValueError where an arm has no two seeds in common with the other, or two
     runs of one seed."""
     runs = load_runs(folder / f"runs-{one.notebook}.jsonl")
-    runs = _rows(runs[runs.status == "ok"], one.where)
+    runs = _rows(runs[(runs.status == "ok") & (runs.seed < PILOT)], one.where)
     before, after = (_rows(runs, side).set_index("seed") for side in (one.reference, one.arm))
     seeds = before.index.intersection(after.index)
     if len(seeds) < 2 or not (before.index.is_unique and after.index.is_unique):
