@@ -464,9 +464,9 @@ COLUMNS: dict[str, str] = {
     "optimizer_state_bytes": "of the optimiser's state, the same way",
     "optimizer_quantised": "fraction of the parameters whose optimiser state takes a byte a value",
     "lost_updates": "16-bit weights: fraction of the updates (parameters with a gradient, every "
-    "step) after which weight, or master copy, was the same",
-    "unmoved_weights": "16-bit weights: fraction of them (master copies) that ended where they "
-    "began, before the best epoch was put back",
+    "step) after which weight, or master copy, was the same; from 4096 weights of each tensor",
+    "unmoved_weights": "16-bit weights: of those that ever had a gradient the fraction that ended "
+    "where it began (master copies are looked at), before the best epoch was put back",
     "best_epoch": "the epoch (from 1) whose weights were kept, chosen on validation",
     "epochs_run": "epochs trained",
     "val_auroc": "AUROC on the validation split at best_epoch",

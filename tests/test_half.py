@@ -209,6 +209,7 @@ class ByHand:
         self.model, self.was = model, {n: p.tolist() for n, p in model.named_parameters()}
         self.counts = {n: [0, 0] for n in self.was}
         self.first = copy.deepcopy(self.was)
+        self.learned = {n: np.zeros(p.numel(), bool) for n, p in model.named_parameters()}
 
     def __call__(self):
         for name, p in self.model.named_parameters():
@@ -217,6 +218,7 @@ class ByHand:
                 self.counts[name][1] += gradient != 0
                 self.counts[name][0] += gradient != 0 and now == before
             self.was[name] = p.tolist()
+            self.learned[name] |= np.ravel(p.grad.tolist()) != 0
 
 
 def test_the_counter_equals_a_count_by_hand():
@@ -231,6 +233,7 @@ def test_the_counter_equals_a_count_by_hand():
         optimizer.zero_grad()
         net(x).float().square().mean().backward()
         net[0].weight.grad[1, :4] = 0
+        net[0].weight.grad[2, 5 : 5 + len(steps)] = 0
         optimizer.step()
         before = np.sum(list(oracle.counts.values()), 0)
         oracle()
@@ -242,10 +245,12 @@ def test_the_counter_equals_a_count_by_hand():
     still = {
         n: np.ravel(p.tolist()) == np.ravel(oracle.first[n]) for n, p in net.named_parameters()
     }
+    still = {name: where[oracle.learned[name]] for name, where in still.items()}
+    assert sum(map(len, still.values())) == sum(p.numel() for p in net.parameters()) - 4
     for name, (share, unmoved) in lost.layers.items():
         assert share == oracle.counts[name][0] / oracle.counts[name][1]
         assert unmoved == still[name].mean()
-    assert lost.unmoved == np.concatenate(list(still.values())).mean()
+    assert lost.unmoved == pytest.approx(np.concatenate(list(still.values())).mean(), abs=1e-12)
     assert 0 < lost.unmoved < 1
 
 
@@ -270,6 +275,26 @@ def test_the_counter_looks_at_the_master_copy_and_forgets_what_is_no_update():
     lost.renew()
     weight.grad = torch.zeros_like(weight)
     assert lost() == (0, 0)
+
+
+def test_some_values_of_each_tensor_stand_for_the_others():
+    net = nn.Module()
+    net.small, net.large = (nn.Parameter(torch.ones(n).bfloat16()) for n in (100, 90_000))
+    optimizer = torch.optim.SGD(net.parameters(), lr=1.0)
+    some, whole = LostUpdates(net, optimizer, most=5000), LostUpdates(net, optimizer)
+    for seed in range(4):
+        for p, most in ((net.small, 1.0), (net.large, 0.01)):
+            p.grad = (most * torch.rand(p.shape, generator=draw(seed))).bfloat16()
+            p.grad[::5] = 0
+        optimizer.step()
+        lost, all_ = some()
+        true, every = whole()
+        assert (lost, all_) != (true, every) and all_ == pytest.approx(every, rel=0.02)
+        assert lost == pytest.approx(true, rel=0.05)
+    assert some.layers["small"] == whole.layers["small"]
+    assert some.unmoved == pytest.approx(whole.unmoved, rel=0.1)
+    assert 0.1 < whole.fraction < 0.9 and some.fraction == pytest.approx(whole.fraction, rel=0.05)
+    assert {len(x) for x in some.last.values()} == {100, 5000}
 
 
 def trained(**fields):
@@ -406,7 +431,7 @@ def test_the_command_line_takes_a_setting(tmp_path, capsys):
 
     fields = ["model=mlp", "epochs=1", "--store", str(tmp_path), "--device", "cpu"]
     assert main(["run", *fields, "--setting", "8bit_half"]) == 0
-    assert main(["sweep", *fields, "--setting", "amp_8bit", "optimizer=adam"]) == 0
+    assert main(["sweep", "optimizer=adam", *fields, "--setting", "amp_8bit"]) == 0
     runs = effml.load_runs(tmp_path)
     assert runs.precision.tolist() == ["bf16", "amp_bf16"]
     assert runs.optimizer.tolist() == ["adam8bit", "adam"]

@@ -140,9 +140,7 @@ class _InFloat32:
             if self.draw is not None:
                 p.data = round_stochastically(wide, dtype, self.draw)
             else:
-                p.data = wide.to(dtype)
-                if gradient is not None:
-                    optimizer.state[p]["master"] = wide
+                p.data, optimizer.state[p]["master"] = wide.to(dtype), wide
             p.grad = gradient
         self.was.clear()
 
@@ -184,17 +182,19 @@ class LostUpdates:
     Args:
         model: as it is before the first step.
         optimizer: of your own loop; `effml.train(…, after_step=lost)` tells it.
+        most: of each tensor so many values, evenly spread, are looked at and stand for the others;
+            0: all of them, which takes a few passes over the weights and two copies of them.
 
     Returns:
-        What to call after each step (it costs four passes over the weights, and a copy of them
-        twice). `fraction` of all updates that were lost; `unmoved`, the fraction of the weights
-        that stand where they began; `steps`, the fraction lost in each step; `layers`, by parameter
-        both of them.
+        What to call after each step: (updates lost, updates). `fraction` of all updates that were
+        lost; `unmoved`, of the weights that ever had a gradient the fraction that stands where it
+        began; `steps`, the fraction lost in each step; `layers`, both fractions of each parameter,
+        and `totals` and `still` the pairs of numbers that they are made of.
 
     Example:
         >>> import torch
         >>> net = torch.nn.Linear(9, 2).bfloat16()
-        >>> sgd, lost = torch.optim.SGD(net.parameters(), lr=1e-6), effml.LostUpdates(net)
+        >>> sgd, lost = torch.optim.SGD(net.parameters(), lr=1e-9), effml.LostUpdates(net)
         >>> net(torch.ones(1, 9).bfloat16()).sum().backward()
         >>> sgd.step()
         >>> lost()
@@ -203,38 +203,57 @@ class LostUpdates:
         (1.0, 1.0)
     """
 
-    def __init__(self, model: nn.Module, optimizer: Optimizer | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, optimizer: Optimizer | None = None, *, most: int = 0
+    ) -> None:
         self.weights = {n: p for n, p in model.named_parameters() if p.requires_grad}
         self.optimizer, self.steps = optimizer, []
+        self.looked = {
+            name: torch.arange(0, p.numel(), -(-p.numel() // most), device=p.device)
+            for name, p in self.weights.items()
+            if 0 < most < p.numel()
+        }
         self.totals = dict.fromkeys(self.weights, (0, 0))
-        self.first = {name: p.detach().clone() for name, p in self.weights.items()}
-        self.last = dict(self.first)
+        self.first = {name: self._seen(name, p.detach()) for name, p in self.weights.items()}
+        self.last, self.learned = dict(self.first), {}
 
     def __call__(self, step: Any = None) -> tuple[int, int]:
         """After a step: how many updates it lost, of how many."""
         self.optimizer = getattr(step, "optimizer", self.optimizer)
         counts = {name: count for name, *count in self._step()}
         found = torch.stack([one for pair in counts.values() for one in pair]).view(-1, 2)
-        for name, (lost, all_) in zip(counts, found.tolist()):
-            self.totals[name] = self.totals[name][0] + lost, self.totals[name][1] + all_
-        lost, all_ = found.sum(0).tolist()
-        self.steps.append(lost / max(all_, 1))
-        return lost, all_
+        together = 0, 0
+        for name, pair in zip(counts, found.tolist()):
+            scaled = [round(count * self._stands_for(name)) for count in pair]
+            self.totals[name], together = (
+                tuple(map(sum, zip(scaled, before))) for before in (self.totals[name], together)
+            )
+        self.steps.append(together[0] / max(together[1], 1))
+        return together
 
     def _step(self) -> Iterator[tuple[str, Tensor, Tensor]]:
         for name, p in self.weights.items():
-            now, learned = accumulated(p, self.optimizer), p.grad
-            if learned is not None:
-                learned = learned != 0
-                last = self.last[name]
+            now = self._seen(name, accumulated(p, self.optimizer))
+            if p.grad is not None:
+                last, learned = self.last[name], self._seen(name, p.grad) != 0
                 last = last.to(p.dtype) if last is self.first[name] else last  # a model cast since
+                self.learned[name] = self.learned.get(name, learned) | learned
                 yield name, (learned & (now == last)).sum(), learned.sum()
-            self.last[name] = now.clone()
+            self.last[name] = now
+
+    def _seen(self, name: str, values: Tensor) -> Tensor:
+        """A copy of the values that are looked at."""
+        index = self.looked.get(name)
+        return values.clone() if index is None else values.take(index)
+
+    def _stands_for(self, name: str) -> float:
+        index = self.looked.get(name)
+        return 1 if index is None else self.weights[name].numel() / len(index)
 
     def renew(self) -> None:
         """What was done to the weights since the last step is no update: a checkpoint, say."""
         for name, p in self.weights.items():
-            self.last[name] = accumulated(p, self.optimizer).clone()
+            self.last[name] = self._seen(name, accumulated(p, self.optimizer))
 
     @property
     def fraction(self) -> float:
@@ -243,21 +262,22 @@ class LostUpdates:
 
     @property
     def unmoved(self) -> float:
-        still = self._still().values()
-        return sum(still) / sum(p.numel() for p in self.weights.values())
+        still, learned = map(sum, zip(*self.still.values()))
+        return still / max(learned, 1)
 
     @property
     def layers(self) -> dict[str, tuple[float, float]]:
-        still = self._still()
-        return {
-            name: (lost / max(all_, 1), still[name] / self.weights[name].numel())
-            for name, (lost, all_) in self.totals.items()
-        }
+        pairs = {name: (self.totals[name], still) for name, still in self.still.items()}
+        return {name: tuple(a / max(b, 1) for a, b in pair) for name, pair in pairs.items()}
 
-    def _still(self) -> dict[str, int]:
-        """Of each parameter how many weights stand where they began."""
-        pairs = ((name, accumulated(p, self.optimizer)) for name, p in self.weights.items())
-        return {
-            name: int((now == self.first[name].to(self.weights[name].dtype)).sum())
-            for name, now in pairs
-        }
+    @property
+    def still(self) -> dict[str, tuple[float, float]]:
+        """Of each parameter the weights that stand where they began, of those with a gradient."""
+        found = {}
+        for name, p in self.weights.items():
+            now = self._seen(name, accumulated(p, self.optimizer))
+            learned = self.learned.get(name, torch.zeros_like(now, dtype=torch.bool))
+            still = learned & (now == self.first[name].to(p.dtype))
+            times = self._stands_for(name)
+            found[name] = int(still.sum()) * times, int(learned.sum()) * times
+        return found

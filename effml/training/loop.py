@@ -122,7 +122,7 @@ class Training:
         self.optimizer = make_optimizer(recipe.optimizer, learning, *rates)
         repair_half(self.optimizer, recipe.half_repair, seed=recipe.seed)
         half = self.number_format.weights != "float32"
-        self.lost = LostUpdates(model, self.optimizer) if half else None
+        self.lost = LostUpdates(model, self.optimizer, most=4096) if half else None
         self.scaler = self.number_format.scaler()
         n, size = len(self.truth), recipe.batch_size
         single_leftover = n > 1 < size and n % size == 1
