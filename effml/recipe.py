@@ -67,7 +67,7 @@ class Menu:
 
 
 class Repairs(Menu):
-    """Names of the registry, several joined by +, in the order of the menu: one id for one thing."""
+    """Names of the registry, several joined by +, in its order: one id for one thing."""
 
     def __contains__(self, name: str) -> bool:
         names, parts = list(_names(self.registry)), name.split("+")
