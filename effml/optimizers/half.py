@@ -128,8 +128,7 @@ class _InFloat32:
 
     def before(self, optimizer: Optimizer, *_: Any) -> None:
         self.depth += 1  # a class whose step calls its parent's has hooks called twice
-        if self.depth == 1:
-            self.widen(optimizer)
+        self.widen(optimizer)
 
     def after(self, optimizer: Optimizer, *_: Any) -> None:
         self.depth -= 1
