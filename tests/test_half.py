@@ -277,6 +277,16 @@ def test_the_counter_looks_at_the_master_copy_and_forgets_what_is_no_update():
     assert lost() == (0, 0)
 
 
+def test_to_cast_the_model_after_the_counter_was_made_is_no_update():
+    net = nn.Module()
+    net.weight = nn.Parameter(torch.rand(500, generator=draw()) + 0.5)
+    lost = LostUpdates(net)
+    net.bfloat16()
+    net.weight.grad = torch.ones_like(net.weight)
+    torch.optim.SGD(net.parameters(), lr=1e-9).step()
+    assert lost() == (500, 500) and lost.unmoved == 1
+
+
 def test_some_values_of_each_tensor_stand_for_the_others():
     net = nn.Module()
     net.small, net.large = (nn.Parameter(torch.ones(n).bfloat16()) for n in (100, 90_000))
