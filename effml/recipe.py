@@ -66,6 +66,18 @@ class Menu:
         return ", ".join(self) + more
 
 
+class Repairs(Menu):
+    """Names of the registry, several joined by +, in its order: one id for one thing."""
+
+    def __contains__(self, name: str) -> bool:
+        names, parts = list(_names(self.registry)), name.split("+")
+        fits = parts == [one for one in names if one in parts] and "master+stochastic" not in name
+        return name in self.also or fits
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}; or several in this order, as in eps+batchnorm+master"
+
+
 class Models(Menu):
     """The models of effml and timm, and those given to `effml.run(recipe, model=…)`, `own:…`."""
 
@@ -141,6 +153,7 @@ AUGMENTATIONS = Menu("training.augmentation.AUGMENTATIONS")
 CLASS_WEIGHTS = Menu("training.losses.CLASS_WEIGHTS")
 OPTIMIZERS = Menu("optimizers.OPTIMIZERS")
 PRECISIONS = Menu("precision.PRECISIONS", ("auto",))
+REPAIRS = Repairs("optimizers.half.HALF_REPAIRS", ("none",))
 _CHOICE = r"(\d+x){3}\d+\*(\d+x){3}\d+/\S*([^?\s=]=[lp]{3}|\?=[lp])"
 CONVOLUTIONS = Range(
     "auto (the fastest for each shape), library (torch's), or a record's convolutions_used",
@@ -195,6 +208,7 @@ class Recipe:
     teacher_share: float = field(0.9, "share of the loss that is the teacher's", SHARE)
     optimizer: str = field("adamw", "what takes the steps", OPTIMIZERS)
     precision: str = field("fp32", "number format; auto: fp32 or amp_bf16, the faster", PRECISIONS)
+    half_repair: str = field("none", "what mends weights in 16 bits (bf16, fp16)", REPAIRS)
     convolutions: str = field("auto", "algorithms of training, last bits differ", CONVOLUTIONS)
     activation_bits: int = field(32, "bits of the activations (32 alone is built yet)", BITS)
     gradient_bits: int = field(32, "bits of the gradients (32 alone is built yet)", BITS)
@@ -238,6 +252,11 @@ class Recipe:
             raise ValueError("features='embedding' is that of a proxy: give proxy='lenet5@5', say.")
         if self.teacher != "none" and not self.epochs:
             raise ValueError("teacher has no effect with epochs=0: give epochs, or leave teacher.")
+        if self.half_repair != "none" and self.precision not in ("bf16", "fp16"):
+            told = f"half_repair={self.half_repair!r} has no effect on precision={self.precision!r}"
+            raise ValueError(f"{told}: give precision='bf16' (on a GPU fp16), or leave it.")
+        if "eps" in self.half_repair and self.optimizer == "sgd":
+            raise ValueError("half_repair='eps' is for Adam, and sgd has no eps: leave it out.")
         if "|" in self.data:
             first = f"effml.at_hand({self.data!r}) gives the first that is on this machine"
             raise ValueError(f"data={self.data!r} names several sets, a run needs one: {first}.")
@@ -444,6 +463,10 @@ COLUMNS: dict[str, str] = {
     "optimizer_dtype": "of the optimiser's state, the same way",
     "optimizer_state_bytes": "of the optimiser's state, the same way",
     "optimizer_quantised": "fraction of the parameters whose optimiser state takes a byte a value",
+    "lost_updates": "16-bit weights: fraction of the updates (parameters with a gradient, every "
+    "step) after which weight, or master copy, was the same; from 4096 weights of each tensor",
+    "unmoved_weights": "16-bit weights: of those that ever had a gradient the fraction that ended "
+    "where it began (master copies are looked at), before the best epoch was put back",
     "best_epoch": "the epoch (from 1) whose weights were kept, chosen on validation",
     "epochs_run": "epochs trained",
     "val_auroc": "AUROC on the validation split at best_epoch",

@@ -34,7 +34,7 @@ UNTRIED = {  # a network, a process of its own, or tables and figures of records
 }
 
 BELOW = {"save_compressed", "load_compressed"}
-BELOW |= {"SELECTORS", "COMPRESSORS", "OPTIMIZERS", "PRECISIONS"}
+BELOW |= {"HALF_REPAIRS", "SETTINGS", "SELECTORS", "COMPRESSORS", "OPTIMIZERS", "PRECISIONS"}
 
 
 def state():
@@ -58,6 +58,15 @@ def convolved():
         net = torch.nn.Conv2d(16, 16, 1)
     with effml.fast_convolutions(net):
         net(torch.ones(2, 16, 2, 2)).sum().backward()
+
+
+def halved():
+    net = build_model("mlp").bfloat16()
+    optimizer = effml.repair_half(make_optimizer("adam", net.parameters(), 0.1), "stochastic")
+    lost = effml.LostUpdates(net, optimizer)
+    net(torch.ones(2, 1, 28, 28).bfloat16()).sum().backward()
+    optimizer.step()
+    return lost()
 
 
 def masks():
@@ -104,6 +113,12 @@ CALLS = {
     "pepr_score": lambda: effml.pepr_score([0.5, 0.6], [1.0, 2.0]),
     "pepr_curve": lambda: effml.pepr_curve([0.5, 0.6], [1.0, 2.0]),
     "best_pepr": lambda: effml.best_pepr([0.5, 0.6], [1.0, 2.0]),
+    "repair_half": halved,
+    "LostUpdates": halved,
+    "round_stochastically": lambda: effml.round_stochastically(
+        torch.ones(9), torch.bfloat16, torch.Generator().manual_seed(0)
+    ),
+    "setting": lambda: effml.setting("8bit_half"),
     "arithmetic": lambda: effml.arithmetic("bf16", "cpu"),
     "make_optimizer": lambda: effml.make_optimizer(
         "adam8bit", build_model("mlp").parameters(), 0.1
