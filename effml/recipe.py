@@ -253,7 +253,9 @@ class Recipe:
     def _check_memory(self) -> None:
         parts, size = self.accumulate, self.batch_size
         if parts > 1 and (size % parts or size < 2 * parts):
-            told = f"accumulate={parts} does not cut batch_size={size} into equal parts of two or more"
+            told = (
+                f"accumulate={parts} does not cut batch_size={size} into equal parts of two or more"
+            )
             raise ValueError(f"{told} images: give a divisor of {size}, at most {size // 2}.")
         if self.checkpointing != "none" and self.activation_bits < 32:
             told = f"checkpointing={self.checkpointing!r} saves nothing that activation_bits="

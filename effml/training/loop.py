@@ -234,7 +234,9 @@ class Training:
         """What is saved for the backward pass is packed, or counted once, as the recipe asks."""
         recipe, steps = self.recipe, self.history.steps
         counted = recipe.accumulate > 1 or recipe.allocator == "mmap"
-        if recipe.activation_bits == 32 and (steps or not counted or recipe.checkpointing != "none"):
+        if recipe.activation_bits == 32 and (
+            steps or not counted or recipe.checkpointing != "none"
+        ):
             return nullcontext()
         seed = (recipe.seed * 1_000_003 + steps) * recipe.accumulate + part
         return pack_activations(self.model, bits=recipe.activation_bits, seed=seed)

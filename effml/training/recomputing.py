@@ -36,7 +36,9 @@ def recompute_blocks(model: nn.Module) -> Iterator[None]:
             if not blocks:
                 advice = "Give one of timm, such as resnet18, or put its blocks into nn.Sequential"
                 advice += "; or leave checkpointing and give activation_bits=8"
-                raise ValueError(f"{type(model).__name__} has no blocks to compute again. {advice}.")
+                raise ValueError(
+                    f"{type(model).__name__} has no blocks to compute again. {advice}."
+                )
             for block in blocks:
                 block.forward = partial(checkpoint, block.forward, use_reentrant=False)
                 undo.callback(delattr, block, "forward")

@@ -301,7 +301,9 @@ class ErrorFeedback:
                 grad.add_(self.errors[number])
             packed = Packed(grad, self.bits)
             sent = packed.values()
-            sent = sent.as_strided(grad.shape, grad.stride()) if is_dense(grad) else sent.view_as(grad)
+            sent = (
+                sent.as_strided(grad.shape, grad.stride()) if is_dense(grad) else sent.view_as(grad)
+            )
             self.errors[number] = grad - sent
             grad.copy_(sent)
             self.sent_bytes += packed.nbytes

@@ -30,7 +30,9 @@ def normal(*shape, seed=0):
 @pytest.mark.parametrize("kind", ["mixed", "relu", "above", "equal", "zero"])
 def test_values_stay_in_the_range_of_their_group_within_a_step_and_zeros_stay(bits, kind):
     x = normal(3 * 2**18 + 300)
-    x = {"mixed": x, "relu": x.relu(), "above": x.abs() + 9, "equal": x * 0 + 7, "zero": x * 0}[kind]
+    x = {"mixed": x, "relu": x.relu(), "above": x.abs() + 9, "equal": x * 0 + 7, "zero": x * 0}[
+        kind
+    ]
     packed = Packed(x, bits, draw=draws())
     found = packed.values()
     for one, other in zip(x[:-300].view(-1, GROUP)[::97], found[:-300].view(-1, GROUP)[::97]):
@@ -61,10 +63,14 @@ def test_rounding_is_unbiased_over_a_hundred_thousand_draws(bits, low):
 
 
 def test_codes_by_hand_in_two_bits():
-    x = torch.tensor([[0.0, 1, 2, 3, -1.0, 0, 1, 2]]).repeat(1, 32).view(-1)
-    assert torch.equal(Packed(x, 2, group=4).values().round(decimals=3)[:8], x[:8])
-    packed = Packed(torch.tensor([0.0, 1, 2, 3, 0, 0, 3, 1.5] * 2) - 1, 2, group=8)
-    assert packed.codes[0].tolist() == [0b1100 << 2 | 0 | 0, 0b1001 | 0, 0b1110, 0] or True
+    """Codes of the quarters of a group share a byte, the first in its lowest bits."""
+    mixed = Packed(torch.tensor([-1.0, 0, 1, 2, 1, -1, 2, 0]), 2, group=8)
+    assert mixed.codes.tolist() == [[0 | 2 << 2 | 2 << 4 | 3 << 6, 1 | 3 << 2 | 0 << 4 | 1 << 6]]
+    assert mixed.step.item() == 1 and mixed.base.item() == -1
+    relu = Packed(torch.tensor([0.0, 1, 2, 0, 1e-9, 0, 2, 1]), 2, group=8)  # 0 is kept for zeros
+    assert relu.codes.tolist() == [[0 | 3 << 2 | 1 << 4 | 3 << 6, 2 | 0 << 2 | 0 << 4 | 2 << 6]]
+    assert relu.values().tolist() == pytest.approx([0, 1, 2, 0, 0, 0, 2, 1], abs=1e-5)
+    assert relu.values()[4] > 0
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -123,7 +129,8 @@ def test_small_and_expanded_tensors_stay_and_a_change_in_place_is_another_tensor
     with effml.pack_activations(net) as saved:
         y = (one.expand(99, 400) * other).sum()
     y.backward()
-    assert saved.kept == one.nbytes and saved.before == 0 + other.nbytes * 0 + one.nbytes or saved
+    assert saved.kept == one.nbytes and saved.before == one.nbytes + other.nbytes
+    assert saved.tensors == 1 and (one.grad - other.sum(0)).abs().max() < 1
     a = normal(5000).requires_grad_()
     with effml.pack_activations(net) as saved:
         b = a * 1
@@ -140,7 +147,9 @@ def test_the_float32_tensor_is_gone_and_the_packed_one_goes_with_the_graph():
         h = net(normal(256, 64)).relu()
         y = h.square().sum()
         alive.append(weakref.ref(h.untyped_storage()))
-        alive += [weakref.ref(saved[0]) for saved in [y.grad_fn.next_functions[0][0]._raw_saved_self.data]]
+        alive += [
+            weakref.ref(saved[0]) for saved in [y.grad_fn.next_functions[0][0]._raw_saved_self.data]
+        ]
         del h
     assert alive[1]() is not None
     y.backward()
@@ -217,7 +226,10 @@ def test_other_bits_are_refused(what):
             effml.ErrorFeedback([], bits=3)
         with effml.pack_activations(nn.Identity(), bits=3):
             pass
-    with pytest.raises(ValueError, match="multiple of 4"), effml.pack_activations(nn.Identity(), group=6):
+    with (
+        pytest.raises(ValueError, match="multiple of 4"),
+        effml.pack_activations(nn.Identity(), group=6),
+    ):
         pass
     for field in ({"activation_bits": 16}, {"gradient_bits": 4}):
         with pytest.raises(ValueError, match="fill whole bytes"):
@@ -226,7 +238,9 @@ def test_other_bits_are_refused(what):
 
 def trained(**fields):
     net, losses = build_model("resnet10t", size=32, seed=0), []
-    history = train(net, DATA, epochs=2, batch_size=32, after_step=lambda s: losses.append(s.loss), **fields)
+    history = train(
+        net, DATA, epochs=2, batch_size=32, after_step=lambda s: losses.append(s.loss), **fields
+    )
     return net, history, losses
 
 
@@ -270,8 +284,10 @@ def test_parts_of_a_batch_sum_to_its_step():
     assert first.train_loss == pytest.approx(second.train_loss, rel=1e-5)
     assert torch.allclose(one[1].weight, two[1].weight, atol=1e-6)
     assert not torch.equal(one[1].weight, linear()[1].weight)
-    images = {n: train(linear(), DATA, epochs=1, batch_size=40, accumulate=n, allocator="auto") for n in (2, 4)}
-    assert images[2].saved["saved_bytes"] == pytest.approx(2 * images[4].saved["saved_bytes"], rel=0.1)
+    saved = [
+        train(build_model("mlp"), DATA, epochs=1, batch_size=40, accumulate=n).saved for n in (2, 4)
+    ]
+    assert saved[0]["saved_bytes"] > 1.5 * saved[1]["saved_bytes"]
     for wrong in (3, 40):
         with pytest.raises(ValueError, match="divisor of 40"):
             Recipe(batch_size=40, accumulate=wrong)
@@ -282,7 +298,7 @@ def test_parts_of_a_batch_sum_to_its_step():
 @pytest.mark.parametrize("bits, ratio", [(8, 3.5), (4, 6), (2, 9)])
 def test_a_record_says_what_was_found_in_memory(bits, ratio):
     recipe = Recipe(model="resnet10t", size=32, epochs=1, batch_size=32, activation_bits=bits)
-    record = effml.run(recipe.but(data="phantom-chest:n=200") if False else recipe)
+    record = effml.run(recipe)
     assert record.status == "ok", record.reason
     assert record.saved_bits == bits and record.saved_bytes_fp32 > ratio * record.saved_bytes
     assert record.gradient_bytes is None and record.allocator_used in ("mmap", "system")
@@ -293,7 +309,9 @@ def test_a_loss_that_is_no_number_ends_a_training_in_parts_too():
         train(build_model("mlp"), DATA, epochs=3, learning_rate=1e30, accumulate=2, batch_size=32)
 
 
-def test_an_interrupted_training_with_packed_activations_and_gradients_goes_on(tmp_path, monkeypatch):
+def test_an_interrupted_training_with_packed_activations_and_gradients_goes_on(
+    tmp_path, monkeypatch
+):
     monkeypatch.setenv("EFFML_CHECKPOINT_SECONDS", "0")
     recipe = Recipe(epochs=3, batch_size=48, activation_bits=4, gradient_bits=8, seed=1)
     whole = build_model("mlp", seed=0)
