@@ -7,5 +7,14 @@ from effml.training.recomputing import recompute_blocks
 from effml.training.saved import ErrorFeedback, pack_activations
 from effml.training.schedules import SCHEDULES
 
-__all__ = """SCHEDULES Diverged ErrorFeedback History Step pack_activations predict
-recompute_blocks train""".split()
+__all__ = [
+    "SCHEDULES",
+    "Diverged",
+    "ErrorFeedback",
+    "History",
+    "Step",
+    "pack_activations",
+    "predict",
+    "recompute_blocks",
+    "train",
+]

@@ -78,4 +78,6 @@ def main() -> None:
                 f"  the process grows by {one['growth'] / 1e6:6.0f} MB, {most / one['growth']:5.2f}× less;  {told}",
                 flush=True,
             )
-    print("aims: 8 bits of densenet121: ≤ 1.6× the step of fp32, ≥ 2.5× less growth, ≥ 3.5× fewer bytes")
+    print(
+        "aims: 8 bits of densenet121: ≤ 1.6× the step of fp32, ≥ 2.5× less growth, ≥ 3.5× fewer bytes"
+    )

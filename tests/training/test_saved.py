@@ -125,7 +125,7 @@ def test_small_and_expanded_tensors_stay_and_a_change_in_place_is_another_tensor
     with effml.pack_activations(net) as saved:
         x.square().sum()
     assert saved.kept == saved.before == saved.after == x.nbytes and not saved.tensors
-    one, other = normal(1, 400).requires_grad_(), normal(99, 400, seed=1)
+    one, other = normal(1, 400).requires_grad_(), normal(99, 400, seed=1).requires_grad_()
     with effml.pack_activations(net) as saved:
         y = (one.expand(99, 400) * other).sum()
     y.backward()
