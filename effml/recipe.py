@@ -141,7 +141,11 @@ COUNT = Range("0 or a number above it", lambda value: value >= 0)
 ABOVE_0 = Range("a number above 0", lambda value: value > 0)
 SHARE = Range("a number above 0 and at most 1", lambda value: 0 < value <= 1)
 FEATURES, UNITS = ("none", "pixels", "embedding"), ("fraction", "params")
-BITS = (2, 3, 4, 5, 6, 7, 8, 16, 32)
+BLOCKS, ALLOCATORS = ("none", "blocks"), ("auto", "mmap", "system")
+SAVED_BITS, SENT_BITS = (
+    Range(f"{words}: codes that fill whole bytes", menu.__contains__)
+    for words, menu in (("32, 8, 4 or 2", (2, 4, 8, 32)), ("32 or 8", (8, 32)))
+)
 MODELS, PROXIES = Models("models.MODELS"), Proxies("models.MODELS", ("none",))
 SELECTION = Menu("selection.SELECTORS", ("none",), "_per_class")
 PRUNERS, MERGERS, FACTORIZERS = (
@@ -210,8 +214,11 @@ class Recipe:
     precision: str = field("fp32", "number format; auto: fp32 or amp_bf16, the faster", PRECISIONS)
     half_repair: str = field("none", "what mends weights in 16 bits (bf16, fp16)", REPAIRS)
     convolutions: str = field("auto", "algorithms of training, last bits differ", CONVOLUTIONS)
-    activation_bits: int = field(32, "bits of the activations (32 alone is built yet)", BITS)
-    gradient_bits: int = field(32, "bits of the gradients (32 alone is built yet)", BITS)
+    activation_bits: int = field(32, "of what is saved for the backward pass", SAVED_BITS)
+    gradient_bits: int = field(32, "of the gradients, with error feedback", SENT_BITS)
+    accumulate: int = field(1, "parts of a batch whose gradients are summed to a step", ABOVE_0)
+    checkpointing: str = field("none", "blocks: compute activations again, save none", BLOCKS)
+    allocator: str = field("auto", "mmap: freed memory goes back to the system", ALLOCATORS)
     bit_schedule: str = field("constant", "how bits change during training (not built yet)")
     epochs: int = field(10, "passes through the training images; 0: the model as it comes", COUNT)
     batch_size: int = field(128, "images a step", ABOVE_0)
@@ -257,9 +264,21 @@ class Recipe:
             raise ValueError(f"{told}: give precision='bf16' (on a GPU fp16), or leave it.")
         if "eps" in self.half_repair and self.optimizer == "sgd":
             raise ValueError("half_repair='eps' is for Adam, and sgd has no eps: leave it out.")
+        self._check_memory()
         if "|" in self.data:
             first = f"effml.at_hand({self.data!r}) gives the first that is on this machine"
             raise ValueError(f"data={self.data!r} names several sets, a run needs one: {first}.")
+
+    def _check_memory(self) -> None:
+        parts, size = self.accumulate, self.batch_size
+        if parts > 1 and (size % parts or size < 2 * parts):
+            told = (
+                f"accumulate={parts} does not cut batch_size={size} into equal parts of two or more"
+            )
+            raise ValueError(f"{told} images: give a divisor of {size}, at most {size // 2}.")
+        if self.checkpointing != "none" and self.activation_bits < 32:
+            told = f"checkpointing={self.checkpointing!r} saves nothing that activation_bits="
+            raise ValueError(f"{told}{self.activation_bits} could pack: give one of the two.")
 
     @property
     def changed(self) -> dict[str, Any]:
@@ -467,6 +486,13 @@ COLUMNS: dict[str, str] = {
     "step) after which weight, or master copy, was the same; from 4096 weights of each tensor",
     "unmoved_weights": "16-bit weights: of those that ever had a gradient the fraction that ended "
     "where it began (master copies are looked at), before the best epoch was put back",
+    "saved_bytes": "of the floating-point numbers saved for the backward pass of the first step",
+    "saved_bytes_fp32": "of the same before they were packed",
+    "saved_index_bytes": "of the whole numbers and masks saved with them",
+    "saved_bits": "bits a value of what was packed, as found in memory",
+    "gradient_bytes": "of the gradients of a step, codes and scales; NaN: not quantised",
+    "allocator_used": "mmap: freed memory went back to the system at once; system: its own way",
+    "train_start_memory_bytes": "resident memory when training began (CPU)",
     "best_epoch": "the epoch (from 1) whose weights were kept, chosen on validation",
     "epochs_run": "epochs trained",
     "val_auroc": "AUROC on the validation split at best_epoch",

@@ -61,7 +61,7 @@ def test_failures_are_records_with_the_reason_and_the_sweep_goes_on(tmp_path):
         "data": QUICK.but(data="no-such"),
         "weights": QUICK.but(weights="no-such"),
         "fp16": QUICK.but(precision="fp16"),
-        "not built": QUICK.but(activation_bits=8),
+        "not built": QUICK.but(runtime="openvino"),
         "fine": QUICK,
     }
     table = sweep(cases.values(), tmp_path).set_index(np.array(list(cases)))

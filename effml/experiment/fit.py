@@ -5,6 +5,7 @@ from pathlib import Path
 from effml.convolutions import text
 from effml.experiment.prepare import Prepared
 from effml.metering import measure
+from effml.metering.memory import resident_bytes
 from effml.recipe import Record
 from effml.training import History
 from effml.training.checkpoints import checkpoint_file
@@ -14,6 +15,8 @@ from effml.training.loop import carry_out as train
 def fit(ready: Prepared, record: Record, store: Path | None) -> History:
     """Train the model in place. With a store an interrupted training goes on where it stopped."""
     how = {"teacher": ready.teacher, "checkpoint": store and checkpoint_file(store, record)}
+    if record.device == "cpu":
+        record.update(train_start_memory_bytes=resident_bytes())
     with measure(record.device) as cost:
         history = train(ready.model, ready.data, ready.recipe, **how)
     state = history.optimizer_state
@@ -29,6 +32,7 @@ def fit(ready: Prepared, record: Record, store: Path | None) -> History:
         lost_updates=history.updates_lost / history.updates if history.updates else None,
         unmoved_weights=history.unmoved,
         optimizer_quantised=state.get("fraction_quantised"),
+        **history.saved,
         **cost.as_columns("train"),
         gross_energy_j=cost.gross_energy_j,
         idle_w=cost.idle_w,

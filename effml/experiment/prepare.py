@@ -16,6 +16,7 @@ from effml.experiment.lineage import ancestor, build_for, find_teacher, lineage
 from effml.machine import choose as choose_from
 from effml.machine import seeded
 from effml.metering import measure
+from effml.metering.memory import give_back_freed_memory
 from effml.models import SEGMENTING, head, weights_bytes
 from effml.precision import choose, emulated
 from effml.recipe import Recipe, Record
@@ -25,7 +26,7 @@ from effml.selection.proxy import select_images
 DEVICES = ("auto", "cpu", "cuda")
 ONE_LABEL = ("binary", "multi-class", "ordinal")
 
-NOT_BUILT = ("activation_bits", "gradient_bits", "bit_schedule", "runtime")
+NOT_BUILT = ("bit_schedule", "runtime")
 """What a recipe can ask for and no room offers yet."""
 
 
@@ -63,6 +64,10 @@ def settle(recipe: Recipe, record: Record, device: str) -> None:
             raise NotImplementedError(
                 f"{name}={recipe.changed[name]!r} is not built yet: leave it."
             )
+    saves = {"activation_bits", "accumulate", "checkpointing"} & recipe.changed.keys()
+    asked = recipe.allocator == "mmap" or recipe.allocator == "auto" and saves
+    given_back = bool(device == "cpu" and asked and give_back_freed_memory())
+    record.update(allocator_used="mmap" if given_back else "system")
     used, why = choose(recipe.precision, device)
     record.update(precision_used=used, precision_why=why)
     record.update(precision_emulated=int(emulated(used, device)))

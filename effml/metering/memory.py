@@ -1,5 +1,6 @@
 """Peak memory of a block, where other blocks may lie inside it."""
 
+import ctypes
 import math
 import sys
 import threading
@@ -25,6 +26,23 @@ def peak_bytes() -> float:
             unit = 1 if sys.platform == "darwin" else 1024
             return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
         return math.nan
+
+
+def resident_bytes() -> float | None:
+    """The memory held now; None where unknown."""
+    with suppress(OSError, IndexError):
+        return int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0]) * 1024
+    return None
+
+
+def give_back_freed_memory() -> bool:
+    """From now on tensors above 64 KiB go back to the system when they are freed, where glibc
+    allocates; whether it does. Else holes in the heap hide what a method saves: the process keeps
+    them. It costs some time for each tensor: compare two runs only where both do it."""
+    with suppress(OSError, AttributeError, TypeError):
+        mallopt, threshold = ctypes.CDLL(None).mallopt, -3  # M_MMAP_THRESHOLD
+        return sys.platform == "linux" and mallopt(threshold, 65536) == 1
+    return False
 
 
 class Peak:

@@ -3,6 +3,18 @@
 from effml.training.history import Diverged, History, Step
 from effml.training.loop import train
 from effml.training.prediction import predict
+from effml.training.recomputing import recompute_blocks
+from effml.training.saved import ErrorFeedback, pack_activations
 from effml.training.schedules import SCHEDULES
 
-__all__ = ["SCHEDULES", "Diverged", "History", "Step", "predict", "train"]
+__all__ = [
+    "SCHEDULES",
+    "Diverged",
+    "ErrorFeedback",
+    "History",
+    "Step",
+    "pack_activations",
+    "predict",
+    "recompute_blocks",
+    "train",
+]

@@ -25,7 +25,8 @@ DEPENDS = (
 ).split()
 """Columns of a record that the numbers of a training depend on."""
 
-LOADED, PLAIN = ("model", "optimizer", "schedule", "scaler"), ("stopping", "history", "sampler")
+LOADED = "model", "optimizer", "schedule", "scaler", "feedback"
+PLAIN = "stopping", "history", "sampler"
 """Parts of a training that have a state dict, and those whose attributes are their state."""
 
 

@@ -18,8 +18,8 @@ class History:
     """What happened, epoch by epoch; the model is left with the weights of `best_epoch`.
     `val_score` is the AUROC, or for masks the mean Dice; `steps` counts those the optimizer took;
     of weights in 16 bits `updates` are counted, those lost and weights unmoved (`LostUpdates`);
-    `dtypes` and `optimizer_state` were found in memory after the first of them; `convolutions` are
-    the choices of `effml.fast_convolutions`."""
+    `dtypes`, `optimizer_state` and what was `saved` for the backward pass were found in memory
+    after the first of them; `convolutions` are the choices of `effml.fast_convolutions`."""
 
     train_loss: list[float] = field(default_factory=list)
     val_loss: list[float] = field(default_factory=list)
@@ -34,6 +34,7 @@ class History:
     unmoved: float | None = None
     dtypes: dict[str, str] = field(default_factory=dict)
     optimizer_state: dict[str, Any] = field(default_factory=dict)
+    saved: dict[str, Any] = field(default_factory=dict)
     convolutions: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 

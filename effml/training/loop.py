@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,9 @@ from effml.training.history import Diverged, History, Step, dtypes_in_memory, ze
 from effml.training.inputs import check_all_done, check_model, dataset_of, recipe_of, target_of
 from effml.training.losses import Teacher, distillation_loss, make_loss
 from effml.training.prediction import channels_last, forward, validate
+from effml.training.recomputing import recompute_blocks
 from effml.training.sampling import SAMPLERS, Uniform, gradient_norm
+from effml.training.saved import ErrorFeedback, Saved, pack_activations
 from effml.training.schedules import SCHEDULES
 from effml.training.stopping import STOPPING
 
@@ -123,6 +126,7 @@ class Training:
         repair_half(self.optimizer, recipe.half_repair, seed=recipe.seed)
         half = self.number_format.weights != "float32"
         self.lost = LostUpdates(model, self.optimizer, most=4096) if half else None
+        self.feedback = ErrorFeedback(learning, recipe.gradient_bits)
         self.scaler = self.number_format.scaler()
         n, size = len(self.truth), recipe.batch_size
         single_leftover = n > 1 < size and n % size == 1
@@ -144,7 +148,8 @@ class Training:
         zeros, first = zero_weights(model), checkpoint.resume() + 1
         if self.lost:
             self.lost.renew()
-        with fast_convolutions(model, recipe.convolutions, history.convolutions):
+        again = recompute_blocks(model) if recipe.checkpointing != "none" else nullcontext()
+        with fast_convolutions(model, recipe.convolutions, history.convolutions), again:
             for epoch in range(first, recipe.epochs + 1):
                 history.train_loss.append(self.epoch(epoch, after_step))
                 if after_epoch:
@@ -192,12 +197,10 @@ class Training:
         history, scaler = self.history, self.scaler
         index, weights = self.sampler.draw(index, self.score, self.order)
         history.importance_steps += weights is not None
-        outputs, goal, loss = self.loss(index, weights)
-        if not math.isfinite(value := loss.item()):
-            advice = f"Lower learning_rate={self.recipe.learning_rate:g}."
-            raise Diverged(f"The loss became {value} in epoch {epoch}. {advice}")
-        self.optimizer.zero_grad()
-        scaler.scale(loss).backward()
+        outputs, goals, value = self.gradients(index, weights, epoch)
+        if self.feedback.bits < 32:
+            scaler.unscale_(self.optimizer)
+            self.feedback.step()
         scale = scaler.get_scale()
         scaler.step(self.optimizer)
         scaler.update()
@@ -209,11 +212,46 @@ class Training:
             history.updates += all_
             history.updates_lost += lost
         if weights is None and not self.uniform:
-            self.sampler.observe(gradient_norm(outputs.detach().float(), goal))
+            self.sampler.observe(gradient_norm(torch.cat(outputs).float(), torch.cat(goals)))
         if history.steps and not history.dtypes:
-            history.dtypes = dtypes_in_memory(self.model, outputs, self.optimizer)
+            history.dtypes = dtypes_in_memory(self.model, outputs[0], self.optimizer)
             history.optimizer_state = state_report(self.optimizer)
+            history.saved = self.saved.columns() if self.saved else {}
+            history.saved |= {"gradient_bytes": self.feedback.sent_bytes or None}
         return value
+
+    def gradients(
+        self, index: Tensor, weights: Tensor | None, epoch: int
+    ) -> tuple[list[Tensor], list[Tensor], float]:
+        """Outputs and goals by parts of the batch, and its loss, whose gradients are then there."""
+        parts = max(1, min(self.recipe.accumulate, len(index) // 2))
+        each = [None] * parts if weights is None else weights.tensor_split(parts)
+        outputs, goals, value = [], [], 0.0
+        for number, (part, weight) in enumerate(zip(index.tensor_split(parts), each)):
+            share = len(part) / len(index)
+            with self.packing(number) as self.saved:
+                output, goal, loss = self.loss(part, weight)
+            value += loss.item() * share
+            if not math.isfinite(value):
+                advice = f"Lower learning_rate={self.recipe.learning_rate:g}."
+                raise Diverged(f"The loss became {value} in epoch {epoch}. {advice}")
+            if not number:
+                self.optimizer.zero_grad()
+            self.scaler.scale(loss if parts == 1 else loss * share).backward()
+            outputs.append(output.detach())
+            goals.append(goal)
+        return outputs, goals, value
+
+    def packing(self, part: int) -> AbstractContextManager[Saved | None]:
+        """What is saved for the backward pass is packed, or counted once, as the recipe asks."""
+        recipe, steps = self.recipe, self.history.steps
+        counted = recipe.accumulate > 1 or recipe.allocator == "mmap"
+        if recipe.activation_bits == 32 and (
+            steps or not counted or recipe.checkpointing != "none"
+        ):
+            return nullcontext()
+        seed = (recipe.seed * 1_000_003 + steps) * recipe.accumulate + part
+        return pack_activations(self.model, bits=recipe.activation_bits, seed=seed)
 
     def loss(self, index: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """The outputs for a batch, augmented, what they should be, and the loss."""

@@ -17,6 +17,7 @@ BENCHES = (
     "copies",
     "precision",
     "optimizers",
+    "memory",
     "metering",
     "selection",
     "compression",

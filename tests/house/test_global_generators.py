@@ -69,6 +69,19 @@ def halved():
     return lost()
 
 
+def packed():
+    net, images = build_model("lenet5"), torch.ones(8, 1, 28, 28)
+    with effml.pack_activations(net, bits=4):
+        loss = net(images).sum()
+    loss.backward()
+    effml.ErrorFeedback(net.parameters()).step()
+
+
+def recomputed():
+    with effml.recompute_blocks(net := build_model("resnet10t", size=32).train()):
+        net(torch.ones(2, 1, 32, 32)).sum().backward()
+
+
 def masks():
     both = (np.arange(4 * 64).reshape(4, 8, 8) % 3 == 0).astype(np.uint8)
     return effml.evaluate_masks(both.astype(np.float16), both)
@@ -76,6 +89,9 @@ def masks():
 
 CALLS = {
     "fast_convolutions": convolved,
+    "pack_activations": packed,
+    "ErrorFeedback": packed,
+    "recompute_blocks": recomputed,
     "Recipe": lambda: Recipe(seed=3),
     "Dataset": lambda: DATA.only(torch.arange(3)),
     "Split": lambda: DATA.train.take(torch.arange(3)),
