@@ -27,6 +27,8 @@ def fit(ready: Prepared, record: Record, store: Path | None) -> History:
         importance_steps=history.importance_steps,
         optimizer_state_bytes=state.get("bytes"),
         optimizer_quantised=state.get("fraction_quantised"),
+        weight_bits=history.stored.get("weight_bits"),
+        stored_bytes=history.stored.get("stored_bytes"),
         **cost.as_columns("train"),
         gross_energy_j=cost.gross_energy_j,
         idle_w=cost.idle_w,

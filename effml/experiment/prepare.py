@@ -25,7 +25,7 @@ from effml.selection.proxy import select_images
 DEVICES = ("auto", "cpu", "cuda")
 ONE_LABEL = ("binary", "multi-class", "ordinal")
 
-NOT_BUILT = ("activation_bits", "gradient_bits", "bit_schedule", "runtime")
+NOT_BUILT = ("activation_bits", "gradient_bits", "runtime")
 """What a recipe can ask for and no room offers yet."""
 
 

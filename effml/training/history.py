@@ -18,7 +18,7 @@ class History:
     """What happened, epoch by epoch; the model is left with the weights of `best_epoch`.
     `val_score` is the AUROC, or for masks the mean Dice; `steps` counts those the optimizer took,
     `dtypes` and `optimizer_state` were found in memory after the first of them; `convolutions` are
-    the choices of `effml.fast_convolutions`."""
+    the choices of `effml.fast_convolutions`; `stored` is what `effml.finish_quantized` told."""
 
     train_loss: list[float] = field(default_factory=list)
     val_loss: list[float] = field(default_factory=list)
@@ -30,6 +30,7 @@ class History:
     importance_steps: int = 0
     dtypes: dict[str, str] = field(default_factory=dict)
     optimizer_state: dict[str, Any] = field(default_factory=dict)
+    stored: dict[str, Any] = field(default_factory=dict)
     convolutions: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 

@@ -61,6 +61,14 @@ def convolved():
         net(torch.ones(2, 16, 2, 2)).sum().backward()
 
 
+def rounded():
+    with tempfile.TemporaryDirectory() as folder:
+        net = effml.quantize_aware(build_model("mlp"), "depth:8-2")
+        effml.save_bits(folder + "/x", net)
+        effml.load_bits(folder + "/x", build_model("mlp"))
+        return effml.finish_quantized(net)
+
+
 def masks():
     both = (np.arange(4 * 64).reshape(4, 8, 8) % 3 == 0).astype(np.uint8)
     return effml.evaluate_masks(both.astype(np.float16), both)
@@ -68,6 +76,7 @@ def masks():
 
 CALLS = {
     "fast_convolutions": convolved,
+    **dict.fromkeys(("quantize_aware", "finish_quantized", "save_bits", "load_bits"), rounded),
     "Recipe": lambda: Recipe(seed=3),
     "Dataset": lambda: DATA.only(torch.arange(3)),
     "Split": lambda: DATA.train.take(torch.arange(3)),
