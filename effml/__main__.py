@@ -23,16 +23,20 @@ KEEP = (
     "--keep-weights",
     {"action": "store_true", "help": "for predict, and for runs that build on these"},
 )
+SETTING = ("--setting", {"help": "of Selvan et al. 2023: baseline, amp, 8bit, 8bit_half, amp_8bit"})
 ALL = ("--all", {"action": "store_true", "help": "print the whole record, not its summary"})
 
 COMMANDS: dict[str, tuple[str, list[tuple[str, dict[str, Any]]]]] = {
     "reproduce": ("run the notebooks of a profile", [ONLY, PROFILE]),
     "notebooks": ("run the laptop profile and store its outputs in notebooks/", [ONLY]),
     "smoke-reference": ("run the smoke profile and store its outputs in tests/smoke/", [ONLY]),
-    "run": ("one run, such as: run model=resnet18 epochs=3", [FIELDS, STORE, DEVICE, KEEP, ALL]),
+    "run": (
+        "one run, such as: run model=resnet18 epochs=3",
+        [FIELDS, STORE, DEVICE, KEEP, SETTING, ALL],
+    ),
     "sweep": (
         "many runs: give a field several values, such as: sweep model=lenet5,mlp seed=0,1,2",
-        [FIELDS, STORE, DEVICE, KEEP],
+        [FIELDS, STORE, DEVICE, KEEP, SETTING],
     ),
     "show": (
         "the runs of a store",
@@ -134,7 +138,9 @@ def _run(given: argparse.Namespace) -> int:
     from effml.recipe import Recipe
     from effml.summary import summary
 
-    told = _swept([Recipe.parse(given.fields)], given).iloc[0].dropna().to_dict()
+    told = (
+        _swept([Recipe.parse([*_setting(given), *given.fields])], given).iloc[0].dropna().to_dict()
+    )
     lines = [entry(name, value, 28) for name, value in told.items()]
     print("\n".join(lines if given.all else summary(told, given.store)))
     return given.failed
@@ -144,7 +150,7 @@ def _sweep(given: argparse.Namespace) -> int:
     from effml.recipe import Recipe
     from effml.sweeping import grid
 
-    pairs = (word.partition("=")[::2] for word in given.fields)
+    pairs = (word.partition("=")[::2] for word in [*_setting(given), *given.fields])
     axes = {name: _values(values) for name, values in pairs}
     runs = _swept(grid(Recipe(), **axes), given)
     columns = "recipe_id data model precision seed".split()
@@ -153,6 +159,20 @@ def _sweep(given: argparse.Namespace) -> int:
     for run in runs[runs.reason.notna()].itertuples():
         print(entry(run.recipe_id, run.reason))
     return given.failed
+
+
+def _setting(given: argparse.Namespace) -> list[str]:
+    """The fields of the setting asked for, as words; fields that are given too come after them."""
+    if not given.setting:
+        return []
+    from effml.settings import setting
+
+    device = given.device
+    if device == "auto":
+        from torch import cuda
+
+        device = "cuda" if cuda.is_available() else "cpu"
+    return [f"{name}={value}" for name, value in setting(given.setting, device).items()]
 
 
 def _swept(recipes: list, given: argparse.Namespace) -> "pandas.DataFrame":

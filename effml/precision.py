@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -45,9 +46,25 @@ class Arithmetic:
             return nullcontext()
         return torch.autocast(torch.device(self.device).type, getattr(torch, self.products))
 
-    def prepare(self, model: nn.Module) -> nn.Module:
-        """The model's weights in their dtype, in place."""
-        return model.to(getattr(torch, self.weights))
+    def prepare(self, model: nn.Module, half_repair: str = "none") -> nn.Module:
+        """The model's weights in their dtype, in place. With the repair batchnorm those of its
+        normalisation layers are float32, which also compute in it."""
+        dtype = getattr(torch, self.weights)
+        if "batchnorm" not in half_repair:
+            return model.to(dtype)
+        for module in model.modules():
+            if isinstance(module, BATCHNORMS + NORMS):
+                module.float()
+                if isinstance(module, NORMS):  # unlike batch norms these take one dtype only
+                    module.register_forward_pre_hook(_widen)
+                    module.register_forward_hook(_narrow)
+                continue
+            for p in module.parameters(recurse=False):
+                p.data = p.data.to(dtype)
+            for name, buffer in module.named_buffers(recurse=False):
+                if buffer.is_floating_point():
+                    setattr(module, name, buffer.to(dtype))
+        return model
 
     def cast(self, images: torch.Tensor) -> torch.Tensor:
         """Normalised images in the dtype of the weights."""
@@ -57,6 +74,19 @@ class Arithmetic:
         """Scales the loss so that fp16 gradients do not vanish (Micikevicius et al. 2018, §3.2);
         does nothing for the others."""
         return torch.amp.GradScaler(torch.device(self.device).type, enabled=self.scaled)
+
+
+BATCHNORMS = nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d
+NORMS = nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.InstanceNorm1d, nn.InstanceNorm2d
+
+
+def _widen(module: nn.Module, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    module.given_dtype = given[0].dtype
+    return given[0].to(torch.float32 if module.weight is None else module.weight.dtype), *given[1:]
+
+
+def _narrow(module: nn.Module, _: Any, output: torch.Tensor) -> torch.Tensor:
+    return output.to(module.given_dtype)
 
 
 PRECISIONS: dict[str, Callable[[str], Arithmetic]] = {

@@ -66,6 +66,18 @@ class Menu:
         return ", ".join(self) + more
 
 
+class Repairs(Menu):
+    """Names of the registry, several joined by +, in the order of the menu: one id for one thing."""
+
+    def __contains__(self, name: str) -> bool:
+        names, parts = list(_names(self.registry)), name.split("+")
+        fits = parts == [one for one in names if one in parts] and "master+stochastic" not in name
+        return name in self.also or fits
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}; or several in this order, as in eps+batchnorm+master"
+
+
 class Models(Menu):
     """The models of effml and timm, and those given to `effml.run(recipe, model=…)`, `own:…`."""
 
@@ -155,6 +167,7 @@ CLASS_WEIGHTS = Menu("training.losses.CLASS_WEIGHTS")
 BIT_SCHEDULES = BitSchedules("compression.bit_width.BIT_SCHEDULES", ("constant",))
 OPTIMIZERS = Menu("optimizers.OPTIMIZERS")
 PRECISIONS = Menu("precision.PRECISIONS", ("auto",))
+REPAIRS = Repairs("optimizers.half.HALF_REPAIRS", ("none",))
 _CHOICE = r"(\d+x){3}\d+\*(\d+x){3}\d+/\S*([^?\s=]=[lp]{3}|\?=[lp])"
 CONVOLUTIONS = Range(
     "auto (the fastest for each shape), library (torch's), or a record's convolutions_used",
@@ -209,6 +222,7 @@ class Recipe:
     teacher_share: float = field(0.9, "share of the loss that is the teacher's", SHARE)
     optimizer: str = field("adamw", "what takes the steps", OPTIMIZERS)
     precision: str = field("fp32", "number format; auto: fp32 or amp_bf16, the faster", PRECISIONS)
+    half_repair: str = field("none", "what mends weights in 16 bits (bf16, fp16)", REPAIRS)
     convolutions: str = field("auto", "algorithms of training, last bits differ", CONVOLUTIONS)
     activation_bits: int = field(32, "bits of the activations (32 alone is built yet)", BITS)
     gradient_bits: int = field(32, "bits of the gradients (32 alone is built yet)", BITS)
@@ -252,6 +266,11 @@ class Recipe:
             raise ValueError("features='embedding' is that of a proxy: give proxy='lenet5@5', say.")
         if self.teacher != "none" and not self.epochs:
             raise ValueError("teacher has no effect with epochs=0: give epochs, or leave teacher.")
+        if self.half_repair != "none" and self.precision not in ("bf16", "fp16"):
+            told = f"half_repair={self.half_repair!r} has no effect on precision={self.precision!r}"
+            raise ValueError(f"{told}: give precision='bf16' (on a GPU fp16), or leave it.")
+        if "eps" in self.half_repair and self.optimizer == "sgd":
+            raise ValueError("half_repair='eps' is for Adam, and sgd has no eps: leave it out.")
         if "|" in self.data:
             first = f"effml.at_hand({self.data!r}) gives the first that is on this machine"
             raise ValueError(f"data={self.data!r} names several sets, a run needs one: {first}.")
@@ -460,6 +479,10 @@ COLUMNS: dict[str, str] = {
     "optimizer_quantised": "fraction of the parameters whose optimiser state takes a byte a value",
     "weight_bits": "mean over the weights of linear and convolutional layers, by bit_schedule",
     "stored_bytes": "of a file with the weights in their bits, written and read back",
+    "lost_updates": "16-bit weights: fraction of the updates (parameters with a gradient, every "
+    "step) after which weight, or master copy, was the same",
+    "unmoved_weights": "16-bit weights: fraction of them (master copies) that ended where they "
+    "began, before the best epoch was put back",
     "best_epoch": "the epoch (from 1) whose weights were kept, chosen on validation",
     "epochs_run": "epochs trained",
     "val_auroc": "AUROC on the validation split at best_epoch",

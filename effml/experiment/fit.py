@@ -26,6 +26,8 @@ def fit(ready: Prepared, record: Record, store: Path | None) -> History:
         resumed_epoch=history.resumed_epoch,
         importance_steps=history.importance_steps,
         optimizer_state_bytes=state.get("bytes"),
+        lost_updates=history.updates_lost / history.updates if history.updates else None,
+        unmoved_weights=history.unmoved,
         optimizer_quantised=state.get("fraction_quantised"),
         weight_bits=history.stored.get("weight_bits"),
         stored_bytes=history.stored.get("stored_bytes"),

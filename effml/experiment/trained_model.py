@@ -98,6 +98,7 @@ def load_run(
     """
     card = _card(run_id, store := Path(store))
     net, precision, notes = _model(card, store, model), card["precision_used"], card["notes"]
+    repair = card["recipe"].get("half_repair", "none")
     if precision.endswith("fp16"):
         notes = [*notes, f"computed in fp32: {precision} needs a GPU"]
         precision = "fp32"
@@ -109,7 +110,7 @@ def load_run(
         notes = [f"{told} {size} px with {channels} channel(s)", *notes]
     trained = TrainedModel(
         run_id=card["run_id"],
-        model=arithmetic(precision, "cpu").prepare(net).eval(),
+        model=arithmetic(precision, "cpu").prepare(net, repair).eval(),
         task=card["task"],
         classes=tuple(card["classes"]),
         positive=card["positive"],

@@ -16,7 +16,8 @@ class Diverged(RuntimeError):
 @dataclass
 class History:
     """What happened, epoch by epoch; the model is left with the weights of `best_epoch`.
-    `val_score` is the AUROC, or for masks the mean Dice; `steps` counts those the optimizer took,
+    `val_score` is the AUROC, or for masks the mean Dice; `steps` counts those the optimizer took;
+    of weights in 16 bits `updates` are counted, those lost and weights unmoved (`LostUpdates`);
     `dtypes` and `optimizer_state` were found in memory after the first of them; `convolutions` are
     the choices of `effml.fast_convolutions`; `stored` is what `effml.finish_quantized` told."""
 
@@ -28,6 +29,9 @@ class History:
     resumed_epoch: int = 0
     steps: int = 0
     importance_steps: int = 0
+    updates: int = 0
+    updates_lost: int = 0
+    unmoved: float | None = None
     dtypes: dict[str, str] = field(default_factory=dict)
     optimizer_state: dict[str, Any] = field(default_factory=dict)
     stored: dict[str, Any] = field(default_factory=dict)

@@ -15,6 +15,7 @@ from effml.data import Dataset
 from effml.machine import seeded
 from effml.metering.waiting import Waiting
 from effml.optimizers import make_optimizer, state_report
+from effml.optimizers.half import LostUpdates, repair_half
 from effml.precision import arithmetic
 from effml.recipe import Recipe
 from effml.training.augmentation import augment
@@ -116,13 +117,16 @@ class Training:
         self.model, self.data, self.recipe, self.masks = model, data, recipe, target == "masks"
         self.number_format = arithmetic(recipe.precision, device)
         self.split, self.truth = data.train.to(device), getattr(data.train, target).to(device)
-        self.number_format.prepare(channels_last(model))
+        self.number_format.prepare(channels_last(model), recipe.half_repair)
         self.forward = partial(forward, model, number_format=self.number_format)
         self.loss_of = make_loss(data.task, self.truth, len(data.classes), recipe.class_weights)
         learning = [p for p in model.parameters() if p.requires_grad]
         self.frozen = len(learning) < len(list(model.parameters()))
         rates = recipe.learning_rate, recipe.weight_decay
         self.optimizer = make_optimizer(recipe.optimizer, learning, *rates)
+        repair_half(self.optimizer, recipe.half_repair, seed=recipe.seed)
+        half = self.number_format.weights != "float32"
+        self.lost = LostUpdates(model, self.optimizer) if half else None
         self.scaler = self.number_format.scaler()
         n, size = len(self.truth), recipe.batch_size
         single_leftover = n > 1 < size and n % size == 1
@@ -143,6 +147,8 @@ class Training:
         """All epochs, from that of the checkpoint on; the model is left with its best weights."""
         recipe, history, model = self.recipe, self.history, self.model
         zeros, first = zero_weights(model), checkpoint.resume() + 1
+        if self.lost:
+            self.lost.renew()
         with fast_convolutions(model, recipe.convolutions, history.convolutions):
             for epoch in range(first, recipe.epochs + 1):
                 settled = self.bits.begin(epoch)
@@ -157,6 +163,8 @@ class Training:
                     history.notes += _why(epoch, recipe, history.val_score)
                     break
                 checkpoint.save(epoch)
+        if self.lost:
+            history.unmoved = self.lost.unmoved
         if not recipe.epochs:
             self.validate("Nothing was trained: the weights themselves are at fault.")
         elif not history.steps:
@@ -203,6 +211,10 @@ class Training:
         if scaler.get_scale() >= scale:  # it falls where the step was skipped
             history.steps += 1
             self.schedule.step()
+        if self.lost:
+            lost, all_ = self.lost()
+            history.updates += all_
+            history.updates_lost += lost
         if weights is None and not self.uniform:
             self.sampler.observe(gradient_norm(outputs.detach().float(), goal))
         if history.steps and not history.dtypes:

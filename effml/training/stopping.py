@@ -32,7 +32,8 @@ class ByScore:
 class Selvan2023:
     """As Selvan et al. 2023 wrote it: the counter is reset when validation accuracy exceeds its
     best *or* loss is under its best, but the best loss is only updated when accuracy did not
-    improve, so training may go on longer than meant; the epoch of the best accuracy is kept."""
+    improve, so training may go on longer than meant; the epoch of the best accuracy is kept.
+    (Theirs looks at the test images along the way, in every second epoch; ours once, at the end.)"""
 
     patience: int
     accuracy: float = -math.inf

@@ -16,7 +16,7 @@ from effml.sweeping import sweep
 
 ROOT = Path(__file__).resolve().parents[2]
 FLOORS = [
-    ("recipe", "machine", "printing", "seeds"),
+    ("recipe", "machine", "printing", "seeds", "settings"),
     ("phantoms", "data", "importing", "models", "metering", "evaluation", "pepr", "results"),
     ("compression", "convolutions", "precision", "optimizers"),
     ("training",),
@@ -40,6 +40,7 @@ TORCH_FREE = (
     "notebook",
     "printing",
     "seeds",
+    "settings",
     "summary",
 )
 TORCH_ROOMS = (

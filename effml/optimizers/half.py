@@ -1,0 +1,263 @@
+"""Weights in 16 bits: what rounding loses in training, counted, and what mends it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from effml.machine import choose
+
+HALF_REPAIRS: dict[str, str] = {
+    "eps": "Adam's eps is 1e-4: 1e-8 is 0 in float16",
+    "batchnorm": "normalisation layers stay in float32, with their statistics",
+    "master": "a float32 copy of the weights takes the steps; the model holds it rounded",
+    "stochastic": "steps are taken in float32, then each weight is rounded up or down by chance",
+}
+"""Repairs of training with weights in 16 bits. `effml.repair_half` gives an optimizer those that
+are its own; `effml.arithmetic(…).prepare(model, repair)` gives a model batchnorm."""
+
+EPS = 1e-4
+CUT = {torch.bfloat16: 16, torch.float16: 13}
+"""Bits of a float32 that these formats go without (below float16's smallest normal: more)."""
+
+
+def round_stochastically(tensor: Tensor, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
+    """Round each value to one of its two neighbours in `dtype`, to the nearer one the more often:
+    the mean of many roundings is the value itself.
+
+    Args:
+        tensor: of float32.
+        dtype: torch.bfloat16 or torch.float16.
+        generator: what draws; on the device of `tensor`.
+
+    Returns:
+        A tensor of that dtype, in the same order in memory. What is not finite stays as it is; what
+        is beyond the largest value of `dtype` becomes that.
+
+    Raises:
+        ValueError: another dtype.
+
+    Example:
+        >>> import torch
+        >>> draw = torch.Generator().manual_seed(0)
+        >>> x = torch.full((10_000,), 1 + 2**-9)  # bfloat16 goes from 1 to 1 + 2**-7
+        >>> rounded = effml.round_stochastically(x, torch.bfloat16, draw)
+        >>> rounded.unique().tolist(), round(rounded.double().mean().item(), 3)
+        ([1.0, 1.0078125], 1.002)
+    """
+    if dtype not in CUT or tensor.dtype != torch.float32:
+        raise ValueError(
+            f"{tensor.dtype} to {dtype}: give a tensor of float32, and torch.bfloat16 or "
+            "torch.float16."
+        )
+    facts, cut = torch.finfo(dtype), CUT[dtype]
+    lift = 0.0
+    if dtype == torch.float16:  # what is small gets the equal steps of the smallest normal numbers
+        lift = torch.where(tensor.abs() < facts.tiny, facts.tiny, 0.0).copysign_(tensor)
+    bits = (tensor + lift).view(torch.int32)
+    bits = bits + torch.empty_like(bits).random_(1 << cut, generator=generator)
+    found = (bits >> cut << cut).view(torch.float32) - lift
+    found = found.clamp_(facts.min, facts.max)
+    return torch.where(tensor.isfinite(), found, tensor).to(dtype)
+
+
+def repairs(repair: str) -> set[str]:
+    """The names in `repair`; ValueError for one that is unknown or given twice, and for master
+    together with stochastic."""
+    names = [] if repair == "none" else repair.split("+")
+    for name in names:
+        choose("half_repair", name, HALF_REPAIRS, "; join several by +")
+    if len({*names}) < len(names) or {"master", "stochastic"} <= {*names}:
+        raise ValueError(f"half_repair={repair!r}: each once, and master or stochastic, not both.")
+    return {*names}
+
+
+def repair_half(optimizer: Optimizer, repair: str, *, seed: int = 0) -> Optimizer:
+    """Mend what an optimizer loses where weights are in 16 bits.
+
+    Args:
+        optimizer: any of torch, before its first step; its parameters of bfloat16 or float16.
+        repair: names of HALF_REPAIRS, joined by +; none: nothing is changed. batchnorm is nothing
+            that an optimizer can do: `effml.arithmetic(…).prepare(model, repair)` does it.
+        seed: of stochastic rounding.
+
+    Returns:
+        The same optimizer. With master or stochastic it steps in float32, its state is float32, and
+        the weights are rounded after each step; master copies are part of its state. A saved state
+        continues exactly. Steps take no closure.
+
+    Raises:
+        ValueError: an unknown repair, an optimizer without eps, or one that has stepped.
+
+    Example:
+        >>> import torch
+        >>> net = torch.nn.Linear(9, 2).bfloat16()
+        >>> adam = effml.repair_half(effml.make_optimizer("adam", net.parameters(), 1e-5), "master")
+        >>> net(torch.ones(1, 9).bfloat16()).sum().backward()
+        >>> adam.step()
+        >>> net.weight.dtype, adam.state[net.weight]["master"].dtype
+        (torch.bfloat16, torch.float32)
+    """
+    names = repairs(repair)
+    if optimizer.state:
+        raise ValueError("The optimizer has state already: call repair_half before its first step.")
+    for group in optimizer.param_groups if "eps" in names else ():
+        if "eps" not in group:
+            raise ValueError(f"{type(optimizer).__name__} has no eps: leave that repair.")
+        group["eps"] = EPS
+    if names & {"master", "stochastic"}:
+        _InFloat32(optimizer, seed if "stochastic" in names else None)
+    return optimizer
+
+
+class _InFloat32:
+    """Gives an optimizer weights and gradients in float32 for the time of a step, by its hooks.
+    `seed`: of stochastic rounding; None: master copies are kept instead."""
+
+    def __init__(self, optimizer: Optimizer, seed: int | None) -> None:
+        device = optimizer.param_groups[0]["params"][0].device
+        self.draw = None if seed is None else torch.Generator(device).manual_seed(seed)
+        self.depth, self.was = 0, {}
+        optimizer.register_step_pre_hook(self.before)
+        optimizer.register_step_post_hook(self.after)
+        optimizer.register_state_dict_post_hook(self.save)
+        optimizer.register_load_state_dict_pre_hook(self.load)
+        optimizer.register_load_state_dict_post_hook(self.loaded)
+
+    def before(self, optimizer: Optimizer, *_: Any) -> None:
+        self.depth += 1  # a class whose step calls its parent's has hooks called twice
+        if self.depth == 1:
+            self.widen(optimizer)
+
+    def after(self, optimizer: Optimizer, *_: Any) -> None:
+        self.depth -= 1
+        if self.depth:
+            return
+        for p, (dtype, gradient) in self.was.items():
+            wide, p.grad = p.data, None
+            if self.draw is not None:
+                p.data = round_stochastically(wide, dtype, self.draw)
+            else:
+                p.data = wide.to(dtype)
+                if gradient is not None:
+                    optimizer.state[p]["master"] = wide
+            p.grad = gradient
+        self.was.clear()
+
+    def widen(self, optimizer: Optimizer, all_of_them: bool = False) -> None:
+        for p in (p for group in optimizer.param_groups for p in group["params"]):
+            if p.dtype in CUT and (all_of_them or p.grad is not None):
+                gradient, p.grad = p.grad, None
+                self.was[p] = p.dtype, gradient
+                p.data = accumulated(p, optimizer).float()
+                p.grad = None if gradient is None else gradient.float()
+
+    def save(self, _: Optimizer, state: dict[str, Any]) -> None:
+        if self.draw is not None:
+            state["rounding"] = self.draw.get_state()
+
+    def load(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
+        """torch gives a loaded state the dtype of its parameter: float32, meanwhile."""
+        if self.draw is not None and "rounding" in state:
+            self.draw.set_state(state["rounding"])
+        self.widen(optimizer, all_of_them=True)
+
+    def loaded(self, _: Optimizer) -> None:
+        for p, (dtype, gradient) in self.was.items():
+            p.grad = None
+            p.data, p.grad = p.data.to(dtype), gradient  # exact: it was of that dtype
+        self.was.clear()
+
+
+def accumulated(p: Tensor, optimizer: Optimizer | None) -> Tensor:
+    """Where the updates of a parameter add up: its master copy, or itself."""
+    state = optimizer.state.get(p, {}) if optimizer is not None else {}
+    return state.get("master", p.detach())
+
+
+class LostUpdates:
+    """Count the updates that round to nothing: of the parameters whose gradient is not 0, those
+    whose weight is the same after the step. Where there is a master copy, that is looked at.
+
+    Args:
+        model: as it is before the first step.
+        optimizer: of your own loop; `effml.train(…, after_step=lost)` tells it.
+
+    Returns:
+        What to call after each step (it costs four passes over the weights, and a copy of them
+        twice). `fraction` of all updates that were lost; `unmoved`, the fraction of the weights
+        that stand where they began; `steps`, the fraction lost in each step; `layers`, by parameter
+        both of them.
+
+    Example:
+        >>> import torch
+        >>> net = torch.nn.Linear(9, 2).bfloat16()
+        >>> sgd, lost = torch.optim.SGD(net.parameters(), lr=1e-6), effml.LostUpdates(net)
+        >>> net(torch.ones(1, 9).bfloat16()).sum().backward()
+        >>> sgd.step()
+        >>> lost()
+        (20, 20)
+        >>> lost.fraction, lost.unmoved
+        (1.0, 1.0)
+    """
+
+    def __init__(self, model: nn.Module, optimizer: Optimizer | None = None) -> None:
+        self.weights = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        self.optimizer, self.steps = optimizer, []
+        self.totals = dict.fromkeys(self.weights, (0, 0))
+        self.first = {name: p.detach().clone() for name, p in self.weights.items()}
+        self.last = dict(self.first)
+
+    def __call__(self, step: Any = None) -> tuple[int, int]:
+        """After a step: how many updates it lost, of how many."""
+        self.optimizer = getattr(step, "optimizer", self.optimizer)
+        counts = {name: count for name, *count in self._step()}
+        found = torch.stack([one for pair in counts.values() for one in pair]).view(-1, 2)
+        for name, (lost, all_) in zip(counts, found.tolist()):
+            self.totals[name] = self.totals[name][0] + lost, self.totals[name][1] + all_
+        lost, all_ = found.sum(0).tolist()
+        self.steps.append(lost / max(all_, 1))
+        return lost, all_
+
+    def _step(self) -> Iterator[tuple[str, Tensor, Tensor]]:
+        for name, p in self.weights.items():
+            now, learned = accumulated(p, self.optimizer), p.grad
+            if learned is not None:
+                learned = learned != 0
+                last = self.last[name]
+                last = last.to(p.dtype) if last is self.first[name] else last  # a model cast since
+                yield name, (learned & (now == last)).sum(), learned.sum()
+            self.last[name] = now.clone()
+
+    def renew(self) -> None:
+        """What was done to the weights since the last step is no update: a checkpoint, say."""
+        for name, p in self.weights.items():
+            self.last[name] = accumulated(p, self.optimizer).clone()
+
+    @property
+    def fraction(self) -> float:
+        lost, all_ = map(sum, zip(*self.totals.values()))
+        return lost / max(all_, 1)
+
+    @property
+    def unmoved(self) -> float:
+        still = self._still().values()
+        return sum(still) / sum(p.numel() for p in self.weights.values())
+
+    @property
+    def layers(self) -> dict[str, tuple[float, float]]:
+        still = self._still()
+        return {
+            name: (lost / max(all_, 1), still[name] / self.weights[name].numel())
+            for name, (lost, all_) in self.totals.items()
+        }
+
+    def _still(self) -> dict[str, int]:
+        """Of each parameter how many weights stand where they began."""
+        pairs = ((name, accumulated(p, self.optimizer)) for name, p in self.weights.items())
+        return {
+            name: int((now == self.first[name].to(self.weights[name].dtype)).sum())
+            for name, now in pairs
+        }
