@@ -7,7 +7,9 @@ the channel's spread (Banner et al. 2019), or a smaller one if that reaches the 
 is rounded to bfloat16, so that it is stored in two bytes and code times step is exact in float32.
 Weights beyond the last code have no gradient until the spread of their channel reaches them."""
 
+import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -178,7 +180,7 @@ def codes_of(model: nn.Module) -> dict[str, tuple[Tensor, Tensor, int]]:
     return found
 
 
-def save_bits(path: Any, model: nn.Module) -> Stored:
+def save_bits(path: str | os.PathLike, model: nn.Module) -> Stored:
     """Write a model of `quantize_aware` with each weight in its bits, and all else as it is.
 
     Args:
@@ -202,7 +204,7 @@ def save_bits(path: Any, model: nn.Module) -> Stored:
         True
     """
     content, told = packed(model, codes_of(model), _layers(model))
-    with whole_file(path) as partial:
+    with whole_file(Path(path)) as partial:
         partial.write_bytes(content)
     return told
 
