@@ -11,8 +11,8 @@ from effml.models import first_weight
 from effml.recipe import Recipe
 
 FIELDS = (
-    "epochs batch_size learning_rate weight_decay optimizer precision half_repair convolutions "
-    "schedule patience stopping augment class_weights sampler temperature teacher_share seed"
+    "bit_schedule epochs batch_size learning_rate weight_decay optimizer precision half_repair "
+    "convolutions schedule patience stopping augment class_weights sampler temperature teacher_share seed"
 ).split()
 """Fields of a recipe that a training goes by; the others belong to what is done before or after."""
 

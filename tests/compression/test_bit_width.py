@@ -242,7 +242,7 @@ def test_only_epochs_in_the_last_bits_can_be_the_best():
 
 def test_without_epochs_the_weights_are_rounded_as_they_come():
     model, same = build_model("lenet5", seed=0), build_model("lenet5", seed=0)
-    train(model, dots(), recipe=Recipe(bit_schedule="time:8-3", epochs=0))
+    train(model, dots(), bit_schedule="time:8-3", epochs=0)
     assert torch.equal(model[7].weight, Rounded(3)(same[7].weight))
     assert torch.equal(model[7].bias, same[7].bias)
 
