@@ -12,7 +12,8 @@ from effml.recipe import Recipe
 
 FIELDS = (
     "bit_schedule epochs batch_size learning_rate weight_decay optimizer precision half_repair "
-    "convolutions schedule patience stopping augment class_weights sampler temperature teacher_share seed"
+    "convolutions schedule patience stopping augment class_weights sampler temperature "
+    "teacher_share seed"
 ).split()
 """Fields of a recipe that a training goes by; the others belong to what is done before or after."""
 
