@@ -100,6 +100,19 @@ class Proxies(Models):
         return f"{super().__str__()}; after @ the epochs, as in lenet5@5 (@0: random), or @imagenet"
 
 
+class BitSchedules(Menu):
+    """constant, or a name and its bits, as in uniform:4 and depth:8-2."""
+
+    def __contains__(self, text: str) -> bool:
+        name, _, bits = text.partition(":")
+        two = r"[2-8]" if name == "uniform" else r"[2-8]-[2-8]"
+        known = name in _names(self.registry) and re.fullmatch(two, bits)
+        return text in self.also or bool(known)
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}; bits are 2 to 8, as in uniform:4, depth:8-2, time:8-4"
+
+
 def _names(registry: str) -> Iterable[str]:
     """The names in a registry: in the dict itself where its module is imported, else as its source
     file gives them."""
@@ -155,6 +168,7 @@ TRAINING = "training.sampling.SAMPLERS training.schedules.SCHEDULES training.sto
 SAMPLERS, SCHEDULES, STOPPING = map(Menu, TRAINING.split())
 AUGMENTATIONS = Menu("training.augmentation.AUGMENTATIONS")
 CLASS_WEIGHTS = Menu("training.losses.CLASS_WEIGHTS")
+BIT_SCHEDULES = BitSchedules("compression.bit_width.BIT_SCHEDULES", ("constant",))
 OPTIMIZERS = Menu("optimizers.OPTIMIZERS")
 PRECISIONS = Menu("precision.PRECISIONS", ("auto",))
 REPAIRS = Repairs("optimizers.half.HALF_REPAIRS", ("none",))
@@ -219,7 +233,7 @@ class Recipe:
     accumulate: int = field(1, "parts of a batch whose gradients are summed to a step", ABOVE_0)
     checkpointing: str = field("none", "blocks: compute activations again, save none", BLOCKS)
     allocator: str = field("auto", "mmap: freed memory goes back to the system", ALLOCATORS)
-    bit_schedule: str = field("constant", "how bits change during training (not built yet)")
+    bit_schedule: str = field("constant", "bits of the weights by depth or time", BIT_SCHEDULES)
     epochs: int = field(10, "passes through the training images; 0: the model as it comes", COUNT)
     batch_size: int = field(128, "images a step", ABOVE_0)
     learning_rate: float = field(1e-3, "the largest of the schedule", ABOVE_0)
@@ -482,6 +496,8 @@ COLUMNS: dict[str, str] = {
     "optimizer_dtype": "of the optimiser's state, the same way",
     "optimizer_state_bytes": "of the optimiser's state, the same way",
     "optimizer_quantised": "fraction of the parameters whose optimiser state takes a byte a value",
+    "weight_bits": "mean over the weights of linear and convolutional layers, by bit_schedule",
+    "stored_bytes": "of a file with the weights in their bits, written and read back",
     "lost_updates": "16-bit weights: fraction of the updates (parameters with a gradient, every "
     "step) after which weight, or master copy, was the same; from 4096 weights of each tensor",
     "unmoved_weights": "16-bit weights: of those that ever had a gradient the fraction that ended "

@@ -362,3 +362,15 @@ def test_a_gradient_that_is_laid_otherwise_is_taken_rightly(name):
     assert torch.equal(*found)
     with pytest.raises(ValueError, match="weight_decay=nan"):
         make_optimizer(name, [p], 0.1, math.nan)
+
+
+def test_rows_are_packed_on_a_gpu_as_torch_packs_them_on_a_cpu():
+    rows = torch.randn(300, BLOCK, generator=torch.Generator().manual_seed(0))
+    rows = torch.cat([rows**3 * 100, rows[:20] * 1e-9, torch.zeros(3, BLOCK), -rows[:9].abs()])
+    ours, theirs = (
+        eight_bit._pack_anywhere(rows),
+        torch.ops.quantized.embedding_bag_byte_prepack(rows),
+    )
+    assert ours.shape == theirs.shape and torch.equal(ours[:, BLOCK:], theirs[:, BLOCK:])
+    apart = (ours[:, :BLOCK].int() - theirs[:, :BLOCK].int()).abs()
+    assert apart.max() <= 1 and (apart > 0).float().mean() < 1e-3  # halves round either way

@@ -62,10 +62,10 @@ IDS = {
         "size": 64,
         "epochs": 0,
     },
-    "ra9d91e2cc9": {
+    "r0d59927833": {
         "activation_bits": 8,
         "gradient_bits": 8,
-        "bit_schedule": "linear",
+        "bit_schedule": "depth:8-2",
         "runtime": "openvino",
     },
 }

@@ -5,6 +5,13 @@ import torch
 from torch import nn
 
 from effml.compression import channels, factorization, magnitude, merging
+from effml.compression.bit_file import Stored, load_bits
+from effml.compression.bit_width import (
+    BIT_SCHEDULES,
+    finish_quantized,
+    quantize_aware,
+    save_bits,
+)
 from effml.compression.compressor import Compressor, Report
 from effml.compression.merging import data_free_fraction
 from effml.compression.saving import load_compressed, save_compressed
@@ -37,14 +44,20 @@ FACTORIZERS: dict[str, Compressor] = {
 """What the field `factorize` of a recipe can ask for."""
 COMPRESSORS: dict[str, Compressor] = {**MERGERS, **PRUNERS, **FACTORIZERS}
 __all__ = [
+    "BIT_SCHEDULES",
     "COMPRESSORS",
     "FACTORIZERS",
     "MERGERS",
     "PRUNERS",
     "Report",
+    "Stored",
     "compress",
     "data_free_fraction",
+    "finish_quantized",
+    "load_bits",
     "load_compressed",
+    "quantize_aware",
+    "save_bits",
     "save_compressed",
     "sensitivity",
     "smallest_keep",

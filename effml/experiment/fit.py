@@ -33,6 +33,8 @@ def fit(ready: Prepared, record: Record, store: Path | None) -> History:
         unmoved_weights=history.unmoved,
         optimizer_quantised=state.get("fraction_quantised"),
         **history.saved,
+        weight_bits=history.stored.get("weight_bits"),
+        stored_bytes=history.stored.get("stored_bytes"),
         **cost.as_columns("train"),
         gross_energy_j=cost.gross_energy_j,
         idle_w=cost.idle_w,

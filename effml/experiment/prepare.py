@@ -26,7 +26,7 @@ from effml.selection.proxy import select_images
 DEVICES = ("auto", "cpu", "cuda")
 ONE_LABEL = ("binary", "multi-class", "ordinal")
 
-NOT_BUILT = ("bit_schedule", "runtime")
+NOT_BUILT = ("runtime",)
 """What a recipe can ask for and no room offers yet."""
 
 

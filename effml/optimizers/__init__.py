@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from importlib.util import find_spec
 from numbers import Real
 from typing import Any
 
@@ -84,7 +85,7 @@ class SGD(_Laid, torch.optim.SGD):
 
 def _adam8bit(parameters: Parameters, learning_rate: float) -> Optimizer:
     """Adam in 2 bytes of state per parameter instead of 8 (Dettmers et al. 2022): ours on a CPU,
-    bitsandbytes' on a GPU."""
+    on a GPU bitsandbytes' where it is installed."""
     return _eight_bit(parameters, learning_rate, 0.0)
 
 
@@ -100,7 +101,7 @@ def _adam8bit_bnb(parameters: Parameters, learning_rate: float) -> Optimizer:
 
 def _eight_bit(parameters: Parameters, learning_rate: float, decay: float) -> Optimizer:
     ours = Adam8bit(parameters, lr=learning_rate, weight_decay=decay)
-    if ours.param_groups[0]["params"][0].is_cuda:
+    if ours.param_groups[0]["params"][0].is_cuda and find_spec("bitsandbytes"):
         return _bitsandbytes().AdamW8bit(ours.param_groups, lr=learning_rate, weight_decay=decay)
     return ours
 
@@ -111,7 +112,7 @@ def _bitsandbytes() -> Any:
     except ImportError as error:
         raise ImportError(
             "This optimizer needs bitsandbytes: pip install bitsandbytes==0.50.2 (before 0.50 it "
-            "had none for the CPU). On a CPU 'adam8bit' needs none."
+            "had none for the CPU). 'adam8bit' needs none."
         ) from error
     return bitsandbytes.optim
 
@@ -142,7 +143,7 @@ def make_optimizer(
 
     Raises:
         ValueError: unknown name, or numbers or parameters that cannot be.
-        ImportError: bitsandbytes is needed (on a GPU) and not installed.
+        ImportError: adam8bit_bnb needs bitsandbytes, and it is not installed.
 
     Example:
         >>> import torch

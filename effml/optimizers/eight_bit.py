@@ -37,7 +37,7 @@ _SHIFT = 20  # bits of mantissa that v goes without
 _SPAN = 255 << _SHIFT  # between the smallest and the largest v of a block, in float32 bits
 _TINY = 0x0DA24260  # 1e-30 in float32 bits: v is never less. Its root, 1e-15, vanishes beside eps
 _PARTS = "exp_avg", "exp_avg_sq", "base"
-_pack = torch.ops.quantized.embedding_bag_byte_prepack.default
+_pack_cpu = torch.ops.quantized.embedding_bag_byte_prepack.default
 _unpack = torch.ops.quantized.embedding_bag_byte_unpack.default
 
 _Pair = tuple[Tensor, Tensor]  # a parameter and its gradient
@@ -89,6 +89,18 @@ class Adam8bit(torch.optim.Optimizer):
             if saved := state_dict["state"].get(number):
                 self.state[p] |= {n: saved[n].to(p.device, copy=True) for n in _PARTS if n in saved}
         _lay_side_by_side(self.state.values())
+
+
+def _pack(rows: Tensor) -> Tensor:
+    """Rows of float32, a byte a value, and behind them their step and smallest value in 8 bytes.
+    On a GPU torch only unpacks such rows."""
+    return _pack_cpu(rows) if rows.device.type == "cpu" else _pack_anywhere(rows)
+
+
+def _pack_anywhere(rows: Tensor) -> Tensor:
+    low, high = rows.aminmax(dim=1, keepdim=True)
+    codes = ((rows - low) * (255 / (high - low + 1e-8))).round().to(torch.uint8)
+    return torch.cat([codes, torch.cat([(high - low) / 255, low], 1).view(torch.uint8)], 1)
 
 
 def _start(p: Tensor) -> dict[str, Any]:

@@ -19,7 +19,8 @@ class History:
     `val_score` is the AUROC, or for masks the mean Dice; `steps` counts those the optimizer took;
     of weights in 16 bits `updates` are counted, those lost and weights unmoved (`LostUpdates`);
     `dtypes`, `optimizer_state` and what was `saved` for the backward pass were found in memory
-    after the first of them; `convolutions` are the choices of `effml.fast_convolutions`."""
+    after the first of them; `convolutions` are the choices of `effml.fast_convolutions`; `stored`
+    is what `effml.finish_quantized` told."""
 
     train_loss: list[float] = field(default_factory=list)
     val_loss: list[float] = field(default_factory=list)
@@ -35,6 +36,7 @@ class History:
     dtypes: dict[str, str] = field(default_factory=dict)
     optimizer_state: dict[str, Any] = field(default_factory=dict)
     saved: dict[str, Any] = field(default_factory=dict)
+    stored: dict[str, Any] = field(default_factory=dict)
     convolutions: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from effml.compression.bit_width import WeightBits
 from effml.convolutions import fast_convolutions
 from effml.data import Dataset
 from effml.machine import seeded
@@ -103,7 +104,10 @@ def carry_out(
     checkpoint = checkpoint and Path(checkpoint)
     with seeded(recipe.seed):
         training = Training(model, data, recipe, sampler, teacher)
-        return training.run(Checkpoint(checkpoint, training), after_step, after_epoch)
+        with training.bits as bits:
+            history = training.run(Checkpoint(checkpoint, training), after_step, after_epoch)
+        history.stored = bits.stored
+        return history
 
 
 class Training:
@@ -135,6 +139,7 @@ class Training:
         self.schedule = SCHEDULES[recipe.schedule](self.optimizer, recipe.epochs * self.batches)
         self.order = torch.Generator().manual_seed(recipe.seed)
         self.stopping, self.history = STOPPING[recipe.stopping](recipe.patience), History()
+        self.bits = WeightBits(model, recipe.bit_schedule, recipe.epochs)
         self.sampler = sampler or SAMPLERS[recipe.sampler](n, size)
         self.uniform = type(self.sampler) is Uniform
         if not self.uniform and (self.masks or self.truth.ndim > 1):
@@ -151,10 +156,12 @@ class Training:
         again = recompute_blocks(model) if recipe.checkpointing != "none" else nullcontext()
         with fast_convolutions(model, recipe.convolutions, history.convolutions), again:
             for epoch in range(first, recipe.epochs + 1):
+                settled = self.bits.begin(epoch)
                 history.train_loss.append(self.epoch(epoch, after_step))
                 if after_epoch:
                     after_epoch()
-                if self.stopping.better(self.validate()):
+                found = self.validate()
+                if settled and self.stopping.better(found):
                     history.best_epoch = epoch
                     checkpoint.best = {n: t.clone() for n, t in model.state_dict().items()}
                 if self.stopping.enough():

@@ -82,6 +82,14 @@ def recomputed():
         net(torch.ones(2, 1, 32, 32)).sum().backward()
 
 
+def rounded():
+    with tempfile.TemporaryDirectory() as folder:
+        net = effml.quantize_aware(build_model("mlp"), "depth:8-2")
+        effml.save_bits(folder + "/x", net)
+        effml.load_bits(folder + "/x", build_model("mlp"))
+        return effml.finish_quantized(net)
+
+
 def masks():
     both = (np.arange(4 * 64).reshape(4, 8, 8) % 3 == 0).astype(np.uint8)
     return effml.evaluate_masks(both.astype(np.float16), both)
@@ -92,6 +100,7 @@ CALLS = {
     "pack_activations": packed,
     "ErrorFeedback": packed,
     "recompute_blocks": recomputed,
+    **dict.fromkeys(("quantize_aware", "finish_quantized", "save_bits", "load_bits"), rounded),
     "Recipe": lambda: Recipe(seed=3),
     "Dataset": lambda: DATA.only(torch.arange(3)),
     "Split": lambda: DATA.train.take(torch.arange(3)),
