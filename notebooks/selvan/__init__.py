@@ -5,16 +5,21 @@ from selvan.runs import AMP_SEEDS, MODELS, NAMES, SEEDS, grid, grid_runs, paired
 from selvan.tables import changes, constant, results, saved, size_baseline, told
 
 __all__ = [
-    *(
-        "AMP_SEEDS",
-        "MODELS",
-        "NAMES",
-        "SEEDS",
-        "changes",
-        "constant",
-        "curves",
-        "differences_figure",
-    ),
-    *("grid", "grid_runs", "paired_by_model", "paper_ranges", "radars", "results"),
-    *("saved", "size_baseline", "told"),
+    "AMP_SEEDS",
+    "MODELS",
+    "NAMES",
+    "SEEDS",
+    "changes",
+    "constant",
+    "curves",
+    "differences_figure",
+    "grid",
+    "grid_runs",
+    "paired_by_model",
+    "paper_ranges",
+    "radars",
+    "results",
+    "saved",
+    "size_baseline",
+    "told",
 ]

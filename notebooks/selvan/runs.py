@@ -37,13 +37,22 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
 
 DEVICES = {"small": "cpu", "paper": "cuda"}
 
-LOW = {"cpu": ("amp_bf16", "bf16"), "cuda": ("amp_fp16", "fp16")}
+LOW = {"cpu": {"amp": "amp_bf16", "half": "bf16"}, "cuda": {"amp": "amp_fp16", "half": "fp16"}}
+
+SETTINGS = {
+    "baseline": ("fp32", "adam"),
+    "amp": ("amp", "adam"),
+    "8bit": ("fp32", "adam8bit"),
+    "8bit_half": ("half", "adam8bit"),
+    "amp_8bit": ("amp", "adam8bit"),
+}
+"""Number format, as LOW tells it for a device, and optimiser."""
 
 
-def setting(name, device):
-    amp, half = LOW[device]
-    precision = {"amp": amp, "amp_8bit": amp, "8bit_half": half}.get(name, "fp32")
-    return {"precision": precision, "optimizer": "adam8bit" if "8bit" in name else "adam"}
+def setting(name: str, device: str = "cpu") -> dict[str, str]:
+    """The fields of a recipe for one of SETTINGS."""
+    precision, optimizer = SETTINGS[choose("setting", name, SETTINGS)]
+    return {"precision": LOW[device].get(precision, precision), "optimizer": optimizer}
 
 
 MODELS: dict[str, dict[str, str]] = {
