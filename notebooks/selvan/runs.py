@@ -20,6 +20,9 @@ NAMES = {
 }
 """The paper's five settings, in the order of its tables."""
 
+ALIKE = ["data_sha256", "weights_sha256", *MACHINE]
+"""In what runs of one table must agree."""
+
 SEEDS = (1, 10, 100)
 
 AMP_SEEDS = tuple(range(201, 213))
@@ -116,7 +119,7 @@ def grid_runs(
     **how: Any,
 ) -> pandas.DataFrame:
     """The records of a part of the grid, in the order of `grid`: for each model your own where the
-    store has all of them, from one machine, else the reference's.
+    store has all of them, from one machine and the same images, else the reference's.
 
     Beside the columns of `effml.load_runs` it has `net` and `arm` (the names for people), `whose`,
     `peak_mb`, `state_mb`, and `best_s`: the seconds of training up to the best epoch. `how` is what
@@ -154,11 +157,10 @@ def _of_model(
     for whose, table in tables.items():
         rows = table[(table.status == "ok") & (table.numerics == effml.NUMERICS)]
         rows = rows[rows.recipe_id.isin(arms)]
-        for _, machine in rows.groupby(MACHINE, dropna=False, sort=False):
-            if set(arms) <= set(machine.recipe_id):
-                once = machine.drop_duplicates("recipe_id", keep="last").set_index("recipe_id")
-                once = once.loc[list(arms)].reset_index()
-                return once.assign(net=model, arm=list(arms.values()), whose=whose)
+        for _, alike in rows.groupby(ALIKE, dropna=False, sort=False):
+            if set(arms) <= set(alike.recipe_id):
+                alike = alike.set_index("recipe_id").loc[list(arms)].reset_index()
+                return alike.assign(net=model, arm=list(arms.values()), whose=whose)
     raise FileNotFoundError(
         f"Neither your store nor results/reference has all {len(arms)} runs of {model}, made on one "
         f"machine. effml.sweep(selvan.grid([{model!r}], …), store) makes them."

@@ -110,6 +110,8 @@ def test_yours_where_all_of_a_model_are_there_else_the_reference(reference):
     assert set(selvan.grid_runs(store, ["MLP"]).whose) == {"reference"}
     put(store, selvan.grid(["MLP"])[-1:], device_name="another machine")
     assert set(selvan.grid_runs(store, ["MLP"]).whose) == {"reference"}
+    put(store, selvan.grid(["MLP"])[-1:], data_sha256="other images")
+    assert set(selvan.grid_runs(store, ["MLP"]).whose) == {"reference"}
     put(store, selvan.grid(["MLP"])[-1:])
     assert set(selvan.grid_runs(store, ["MLP"]).whose) == {"yours"}
     with pytest.raises(FileNotFoundError, match="all 15 runs of ViT, .*selvan.grid"):
@@ -160,6 +162,7 @@ def test_intervals_of_one_model_are_corrected_for_its_settings_alone(reference):
 def test_a_share_saved_is_of_the_same_model_and_seed(reference):
     runs = selvan.grid_runs(reference, ["MLP"])
     assert selvan.saved(runs, "peak_mb", "8-bit") == pytest.approx([0.25] * 3)
+    assert len(selvan.saved(pd.concat([runs, runs.assign(net="b")]), "peak_mb", "AMP")) == 6
     half = runs.peak_mb.where((runs.arm != "8-bit") | (runs.seed != 10), 500)
     shares = selvan.saved(runs.assign(peak_mb=half), "peak_mb", "8-bit")
     assert shares == pytest.approx([0.25, -0.25, 0.25])  # seeds 1, 10, 100
@@ -177,6 +180,8 @@ def test_figures_draw_what_the_tables_say(reference):
     assert names == [f"MLP, {arm}" for arm in list(selvan.NAMES.values())[1:]]
     assert [axes.get_xlabel() for axes in figure.axes] == ["AUROC", "MB"]
     assert drawn.loc[("peak_mb", "MLP", "8-bit"), "difference"] == pytest.approx(-100)
+    places = [line.get_xdata() for line in figure.axes[1].lines if len(line.get_xdata()) == 3]
+    assert np.allclose(places, [[0.0] * 3, [-100.0] * 3, [-100.0] * 3, [-100.0] * 3])
     sizes = pd.concat([runs.assign(size=8), runs.assign(size=16, test_auroc=0.7)])
     figure, drawn = selvan.curves(sizes, "test_auroc", "AUROC")
     amp = drawn[drawn.arm == "AMP"]
