@@ -34,7 +34,8 @@ def assemble(
         raise ValueError(f"{name} holds no images, but {found}. Give train_, val_ or test_images.")
     side = next(iter(splits.values())).images.shape[-1]
     if size not in (28, side):
-        raise ValueError(f"{name} has images of {side} px, not {size}: give that size, or none.")
+        splits = {split: _averaged(name, part, side, size) for split, part in splits.items()}
+        passport["resized"] = f"{size} px: means over {side // size} × {side // size} pixels"
     task, names, positive, stated = None, None, arrays.get("positive"), "stated in the data"
     if (official := known(name)) and official.task:
         task, names = official.task, list(official.classes)
@@ -43,6 +44,26 @@ def assemble(
     if "label_names" in arrays:
         names = [str(label) for label in arrays["label_names"]]
     return _checked(name, splits, passport, names, task, positive, stated)
+
+
+def _averaged(name: str, part: Split, side: int, size: int) -> Split:
+    """The split at a whole part of its images' side: each pixel the mean of those it stands for,
+    a mask's what most of them are."""
+    import torch
+    from torch.nn.functional import avg_pool2d
+
+    images, factor = part.images, side // size
+    if size * factor != side or images.ndim != 4 or images.shape[-2] % factor:
+        parts = [str(side // k) for k in range(2, side // 4 + 1) if side % k == 0]
+        smaller = f", or a whole part of it: {', '.join(parts)}" if images.ndim == 4 else ""
+        given = f"{name} has images of {side} px, not {size}"
+        raise ValueError(f"{given}: give that size{smaller}, or none.")
+    small = [avg_pool2d(some.float(), factor).round().byte() for some in images.split(256)]
+    masks = part.masks
+    if masks is not None:
+        masks = (avg_pool2d(masks[:, None].float(), factor)[:, 0] >= 0.5).byte()
+    part.release()
+    return replace(part, images=torch.cat(small), masks=masks, maps=())
 
 
 def from_arrays(

@@ -29,7 +29,8 @@ def load_dataset(
     Args:
         name_or_path: a MedMNIST set, `mnist`, an .npz in MedMNIST's layout by name or path, or a
             phantom, with options if you like: `phantom-chest:label_noise=0.2:shift=1`.
-        size: the variant of a MedMNIST set or phantom, in pixels; a file comes as it is.
+        size: the variant of a MedMNIST set or phantom, in pixels. A file comes as it is with 28,
+            else with its own side or a whole part of it: 32 of 64 px takes means over 2 × 2 pixels.
         root: a folder to look in before `EFFML_DATA`, one level below it, `data/` and MedMNIST's.
 
     Returns:

@@ -157,6 +157,26 @@ def test_size_is_a_variant_not_a_resize(tmp_path):
         load_dataset(path, size=64)
 
 
+def test_a_whole_part_of_a_side_takes_means_and_masks_the_majority(tmp_path):
+    rng = np.random.default_rng(5)
+    masks = {
+        f"{split}_masks": rng.integers(0, 2, (6, 24, 24), dtype=np.uint8) for split in ("test",)
+    }
+    content = arrays(size=24, rgb=True, splits=("test",)) | masks
+    path = save(tmp_path / "x.npz", **content)
+    data = load_dataset(path, size=8)
+    blocks = content["test_images"].reshape(6, 8, 3, 8, 3, 3).mean((2, 4))
+    assert (data.test.images.numpy() == blocks.round().transpose(0, 3, 1, 2)).all()
+    share = masks["test_masks"].reshape(6, 8, 3, 8, 3).mean((2, 4))
+    assert (data.test.masks.numpy() == (share > 0.5)).all()
+    assert data.passport["resized"] == "8 px: means over 3 × 3 pixels"
+    assert "resized" not in load_dataset(path, size=24).passport
+    with pytest.raises(
+        ValueError, match="24 px, not 10: .* a whole part of it: 12, 8, 6, 4, or none"
+    ):
+        load_dataset(path, size=10)
+
+
 def test_a_medmnist_file_by_path_keeps_its_positive_class(tmp_path):
     """0 = malignant, whatever the way to the file."""
     data = load_dataset(save(tmp_path / "breastmnist.npz", **arrays()))

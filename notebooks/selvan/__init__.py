@@ -1,0 +1,25 @@
+"""Selvan, Schön, Dam 2023: its grid of runs, their tables and figures (notebooks 60 to 63)."""
+
+from selvan.drawing import curves, differences_figure, paper_ranges, radars
+from selvan.runs import AMP_SEEDS, MODELS, NAMES, SEEDS, grid, grid_runs, paired_by_model
+from selvan.tables import changes, constant, results, saved, size_baseline, told
+
+__all__ = [
+    "AMP_SEEDS",
+    "MODELS",
+    "NAMES",
+    "SEEDS",
+    "changes",
+    "constant",
+    "curves",
+    "differences_figure",
+    "grid",
+    "grid_runs",
+    "paired_by_model",
+    "paper_ranges",
+    "radars",
+    "results",
+    "saved",
+    "size_baseline",
+    "told",
+]

@@ -1,0 +1,177 @@
+"""The grid of Selvan et al. 2023, models × settings × seeds: its recipes and its records."""
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pandas
+
+import effml
+from effml import Recipe
+from effml.machine import ROOT, choose
+from effml.results import MACHINE
+
+NAMES = {
+    "baseline": "Baseline",
+    "amp": "AMP",
+    "8bit": "8-bit",
+    "8bit_half": "8-bit + half",
+    "amp_8bit": "AMP + 8-bit",
+}
+"""The paper's five settings, in the order of its tables."""
+
+ALIKE = ["data_sha256", "weights_sha256", *MACHINE]
+"""In what runs of one table must agree."""
+
+SEEDS = (1, 10, 100)
+
+AMP_SEEDS = tuple(range(201, 213))
+"""Of ResNet with and without AMP: as many as a pilot with SEEDS asked for (notebook 60)."""
+
+PROTOCOLS: dict[str, dict[str, Any]] = {
+    "small": {"size": 32, "batch_size": 32, "epochs": 5, "learning_rate": 3e-4},
+    "paper": {
+        **{"size": 256, "batch_size": 32, "epochs": 50, "learning_rate": 1e-5, "patience": 5},
+        **{"stopping": "selvan2023", "schedule": "constant", "weight_decay": 0.0},
+        **{"weights": "imagenet"},
+    },
+}
+"""How all are trained: as the reference was, in minutes on two cores, or as in the paper."""
+
+DEVICES = {"small": "cpu", "paper": "cuda"}
+
+LOW = {"cpu": {"amp": "amp_bf16", "half": "bf16"}, "cuda": {"amp": "amp_fp16", "half": "fp16"}}
+
+SETTINGS = {
+    "baseline": ("fp32", "adam"),
+    "amp": ("amp", "adam"),
+    "8bit": ("fp32", "adam8bit"),
+    "8bit_half": ("half", "adam8bit"),
+    "amp_8bit": ("amp", "adam8bit"),
+}
+"""Number format, as LOW tells it for a device, and optimiser."""
+
+
+def setting(name: str, device: str = "cpu") -> dict[str, str]:
+    """The fields of a recipe for one of SETTINGS."""
+    precision, optimizer = SETTINGS[choose("setting", name, SETTINGS)]
+    return {"precision": LOW[device].get(precision, precision), "optimizer": optimizer}
+
+
+MODELS: dict[str, dict[str, str]] = {
+    "small": {
+        "DenseNet": "densenet121",
+        "ViT": "vit_tiny_patch16_224",
+        "Swin": "swin_tiny_patch4_window7_224",
+        "MLP": "mlp",
+        "EfficientNet": "efficientnet_b0",
+        "ResNet": "resnet18",
+    },
+    "paper": {
+        "DenseNet": "densenet121",
+        "ViT": "vit_base_patch32_plus_256",
+        "Swin": "swinv2_base_window8_256",
+        "MLP": "mlp",
+        "EfficientNet": "efficientnet_b0",
+    },
+}
+"""Which network stands for a name of the paper. It does not say which EfficientNet it took."""
+
+
+def grid(
+    models: Iterable[str],
+    settings: Iterable[str] = tuple(NAMES),
+    *,
+    seeds: Iterable[int] = SEEDS,
+    protocol: str = "small",
+    data: str = "lidc_nodules_64",
+    **fields: Any,
+) -> list[Recipe]:
+    """The recipes of a part of the grid, for `effml.sweep`: each model in each setting with each
+    seed.
+
+    Args:
+        models: names of MODELS, such as "MLP".
+        settings: names of NAMES, such as "8bit_half".
+        seeds: one run for each.
+        protocol: small, or paper: 50 epochs at 256 px from ImageNet weights on a CUDA device.
+        data: a data set, or the folder that `effml.import_folder` wrote, of RSNA say.
+        fields: other fields of the recipes, such as `size=64`.
+    """
+    models, settings, seeds = list(models), list(settings), list(seeds)
+    known = MODELS[choose("protocol", protocol, MODELS)]
+    base = Recipe(data=data, **PROTOCOLS[protocol] | fields)
+    recipes = []
+    for model in models:
+        of = base.but(model=known[choose("model", model, known)])
+        if model == "MLP" and protocol == "small" and "learning_rate" not in fields:
+            of = of.but(learning_rate=1e-3)
+        for one in settings:
+            of_setting = of.but(**setting(one, DEVICES[protocol]))
+            recipes += [of_setting.but(seed=seed) for seed in seeds]
+    return recipes
+
+
+def grid_runs(
+    store: str | os.PathLike,
+    models: Iterable[str],
+    settings: Iterable[str] = tuple(NAMES),
+    **how: Any,
+) -> pandas.DataFrame:
+    """The records of a part of the grid, in the order of `grid`: for each model your own where the
+    store has all of them, from one machine and the same images, else the reference's.
+
+    Beside the columns of `effml.load_runs` it has `net` and `arm` (the names for people), `whose`,
+    `peak_mb`, `state_mb`, and `best_s`: the seconds of training up to the best epoch. `how` is what
+    `grid` takes; its protocol may be a ladder, "paper|small": the first that has all. Raises
+    FileNotFoundError where none has, with the call that makes them.
+    """
+    ladder = how.pop("protocol", "small").split("|")
+    settings, models = list(settings), list(models)
+    tables = {"yours": effml.load_runs(store)}
+    tables["reference"] = effml.load_runs(ROOT / "results" / "reference")
+    for protocol in ladder:
+        try:
+            parts = [
+                _of_model(tables, model, _arms(model, settings, protocol=protocol, **how))
+                for model in models
+            ]
+            break
+        except FileNotFoundError:
+            if protocol == ladder[-1]:
+                raise
+    runs = pandas.concat(parts, ignore_index=True)
+    best = runs.train_seconds * runs.best_epoch / runs.epochs_run
+    peak, state = runs.train_peak_memory_bytes / 1e6, runs.optimizer_state_bytes / 1e6
+    return runs.assign(best_s=best, peak_mb=peak, state_mb=state)
+
+
+def _arms(model: str, settings: Sequence[str], **how: Any) -> dict[str, str]:
+    """For each recipe's id the name of its setting."""
+    return {recipe.id: NAMES[one] for one in settings for recipe in grid([model], [one], **how)}
+
+
+def _of_model(
+    tables: dict[str, pandas.DataFrame], model: str, arms: dict[str, str]
+) -> pandas.DataFrame:
+    for whose, table in tables.items():
+        rows = table[(table.status == "ok") & (table.numerics == effml.NUMERICS)]
+        rows = rows[rows.recipe_id.isin(arms)]
+        for _, alike in rows.groupby(ALIKE, dropna=False, sort=False):
+            if set(arms) <= set(alike.recipe_id):
+                alike = alike.set_index("recipe_id").loc[list(arms)].reset_index()
+                return alike.assign(net=model, arm=list(arms.values()), whose=whose)
+    raise FileNotFoundError(
+        f"Neither your store nor results/reference has all {len(arms)} runs of {model}, made on one "
+        f"machine. effml.sweep(selvan.grid([{model!r}], …), store) makes them."
+    )
+
+
+def paired_by_model(
+    runs: pandas.DataFrame, column: str, *, reference: str = "Baseline"
+) -> pandas.DataFrame:
+    """`effml.paired_differences` of the settings, by seed, for each model by itself: the intervals
+    of one model hold together (Bonferroni over its settings)."""
+    how = {"arm": "arm", "reference": reference, "within": ["net"]}
+    by_net = runs.groupby("net", sort=False)
+    return pandas.concat([effml.paired_differences(of, column, **how) for _, of in by_net])

@@ -1,0 +1,87 @@
+"""What the tables of notebooks 60 to 63 show."""
+
+import pandas
+
+from effml import spread
+from effml.machine import ROOT
+from effml.results import data_label, emulated
+from selvan.runs import paired_by_model
+
+SIZE = ROOT / "results" / "reference" / "13-area.csv"
+"""How well the area of a nodule alone tells its class: computed by notebook 13."""
+
+
+def results(runs: pandas.DataFrame, by: tuple[str, ...] = ("net", "arm")) -> pandas.DataFrame:
+    """Quality and cost of each model in each setting: means over seeds with 95 % intervals."""
+    of, shares = runs.groupby(list(by), sort=False), {"digits": 2, "top": 1}
+    majority = "/".join(f"{rate:.2f}" for rate in sorted(set(runs.test_majority_rate)))
+    table = of.test_auroc.apply(spread, 3, top=1).to_frame("test AUROC")
+    table["worst class"] = of.test_worst_class_recall.apply(spread, **shares)
+    table[f"accuracy (majority {majority})"] = of.test_accuracy.apply(spread, **shares)
+    table["peak memory, MB"] = of.peak_mb.apply(spread, 0)
+    table["state, MB"] = of.state_mb.mean().map("{:.1f}".format)
+    table["time to best epoch, s"] = of.best_s.apply(spread, 1)
+    return table.rename_axis([{"net": "model", "arm": "setting"}.get(n, n) for n in by])
+
+
+def changes(runs: pandas.DataFrame) -> pandas.DataFrame:
+    """Each setting minus the baseline, paired by seed, the intervals of one model corrected for its
+    settings; memory and time in per cent of the model's baseline."""
+    base = runs[runs.arm == "Baseline"].groupby("net", sort=False)
+    table = {}
+    for column, name in {"test_auroc": "AUROC", "test_worst_class_recall": "worst class"}.items():
+        found = paired_by_model(runs, column)
+        digits = 3 if column == "test_auroc" else 2
+        table[name] = [
+            f"{d:+.{digits}f} [{a:+.{digits}f}, {b:+.{digits}f}]" for d, a, b in ends(found)
+        ]
+    for column, name in {"peak_mb": "peak memory", "best_s": "time to best epoch"}.items():
+        found = paired_by_model(runs, column)
+        share = found[["difference", "low", "high"]].div(base[column].mean(), axis=0, level="net")
+        table[name] = [f"{d:+.0%} [{a:+.0%}, {b:+.0%}]" for d, a, b in ends(share)]
+    return pandas.DataFrame(table, found.index.set_names(["model", "setting"]))
+
+
+def ends(found: pandas.DataFrame) -> list[list[float]]:
+    return found[["difference", "low", "high"]].to_numpy().tolist()
+
+
+def saved(runs: pandas.DataFrame, column: str, arm: str) -> list[float]:
+    """The share of `column` that `arm` saves over the baseline, for each model and seed; none where
+    16 bits are emulated, of which a time says nothing."""
+    if column.endswith("_s") and emulated(runs[runs.arm == arm]).any():
+        return []
+    of = runs.pivot(index=["net", "seed"], columns="arm", values=column)
+    return (1 - of[arm] / of["Baseline"]).tolist()
+
+
+def told(runs: pandas.DataFrame) -> str:
+    """Whose runs these are, of which models and images, and whether 16 bits were computed."""
+    models = [f"{net} ({name})" for net, name in dict.fromkeys(zip(runs.net, runs.model))]
+    whose = "; ".join(f"{of.net.iloc[0]} {who}" for (who, _), of in runs.groupby(["whose", "net"]))
+    whose = runs.whose.iloc[0] if runs.whose.nunique() == 1 else whose
+    first = runs.iloc[0]
+    slow = "emulated: times say nothing" if emulated(runs).any() else "computed, not emulated"
+    seeds = ", ".join(map(str, sorted(set(runs.seed))))
+    return (
+        f"runs: {whose}; {data_label(runs).iloc[0]}, {first.epochs} epochs, seeds {seeds}\n"
+        f"{', '.join(models)}; 16 bits are {slow}"
+    )
+
+
+def constant(runs: pandas.DataFrame, by: tuple[str, ...] = ("net", "arm")) -> str:
+    """Which arms hold a constant predictor: runs that never find one of the classes."""
+    runs = runs.assign(never=runs.test_worst_class_recall == 0)
+    counts = runs.groupby(list(by), sort=False).never.agg(["sum", "size"])
+    counts = counts[counts["sum"] > 0]
+    told = [f"{', '.join(map(str, i))} ({n} of {of} runs)" for i, n, of in counts.itertuples()]
+    return "; ".join(told) or "none"
+
+
+def size_baseline(data: str = "lidc_nodules_64") -> str:
+    """The AUROC of the nodule's area alone on the same test images, with its interval."""
+    table = pandas.read_csv(SIZE, comment="#").set_index("data")
+    if data not in table.index:
+        return "not known for these data"
+    row = table.loc[data]
+    return f"{row['AUROC of the area']:.3f} [{row.low:.3f}, {row.high:.3f}]"
