@@ -126,7 +126,7 @@ def is_dense(x: Tensor) -> bool:
 
 def _chunk(device: torch.device) -> int:
     """Values worked on at a time: on a CPU what its cache holds."""
-    return 2**18 if device.type == "cpu" else 2**20
+    return 2**19 if device.type == "cpu" else 2**20
 
 
 @cache
