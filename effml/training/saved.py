@@ -56,23 +56,23 @@ class Packed:
 
     def _narrow(self, at: slice, x: Tensor, draw: Callable[[int], int] | None) -> bool:
         """The codes of a chunk of groups; whether code 0 is for exact zeros alone."""
-        low, high = x.amin(1, keepdim=True), x.amax(1, keepdim=True)
-        masked, n = bool((low >= 0).all()), x.numel()
+        low, reach = x.amin(1, keepdim=True), x.amax(1, keepdim=True)
+        masked, n = float(low.amin()) >= 0, x.numel()
         top = 2**self.bits - 1 - masked
-        step = (high - low) / top
+        torch.div(reach.sub_(low), top, out=self.step[at])
         whole, y, sign = _scratch(x.device, threading.get_ident())
         whole, y, sign = (t[:n].view(x.shape) for t in (whole, y, sign))
         up: Any = 0.5 + masked  # to the nearest
         if draw:
             noise = _noise(x.device)[int(masked)]
             up = noise[draw(len(noise) - n) :][:n].view(x.shape)
-        torch.sub(x, low, out=y).mul_((1 - _LITTLE) / step.clamp(min=1e-37))
+        torch.sub(x, low, out=y).mul_((1 - _LITTLE) * top / reach.clamp_(min=1e-35))
         y.add_(torch.sign(x, out=sign).mul_(up) if masked else up)
         parts = whole.copy_(y).chunk(8 // self.bits, 1)  # through int16, as torch vectorises it
         for number, part in enumerate(parts[1:], 1):
             parts[0].bitwise_or_(part << number * self.bits)
         self.codes[at].copy_(parts[0])
-        self.step[at], self.base[at] = step, low - (1 - _LITTLE) * step if masked else low
+        torch.sub(low, self.step[at], alpha=(1 - _LITTLE) * masked, out=self.base[at])
         return masked
 
     def values(self) -> Tensor:
@@ -126,7 +126,7 @@ def is_dense(x: Tensor) -> bool:
 
 def _chunk(device: torch.device) -> int:
     """Values worked on at a time: on a CPU what its cache holds."""
-    return 2**18 if device.type == "cpu" else 2**20
+    return 2**19 if device.type == "cpu" else 2**20
 
 
 @cache

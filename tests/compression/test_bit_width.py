@@ -64,6 +64,23 @@ def test_the_gradient_passes_straight_through_but_for_weights_beyond_the_last_co
     assert torch.equal(weight.grad, passed * inside) and 0.8 < inside.float().mean() < 1
 
 
+@pytest.mark.parametrize("shape", [(64, 500), (16, 8, 3, 3)])
+def test_it_is_torchs_own_fake_quantisation_to_the_bit_with_its_gradient(shape):
+    for bits in STEPS:
+        ours, theirs, q = (
+            draw(*shape).requires_grad_(),
+            draw(*shape).requires_grad_(),
+            2 ** (bits - 1) - 1,
+        )
+        step, passed = Rounded(bits).step(ours), draw(*shape, seed=1)
+        zero = torch.zeros_like(step, dtype=torch.int32)
+        found = Rounded(bits)(ours)
+        wanted = torch.fake_quantize_per_channel_affine(theirs, step, zero, 0, -q, q)
+        assert torch.equal(found, wanted)
+        (found * passed).sum().backward(), (wanted * passed).sum().backward()
+        assert torch.equal(ours.grad, theirs.grad)
+
+
 @pytest.mark.parametrize("bits", range(2, 9))
 def test_bits_are_packed_without_a_gap_and_read_back(bits):
     codes = torch.arange(-(2 ** (bits - 1)), 2 ** (bits - 1)).repeat(3)[:-1].to(torch.int8)

@@ -1,6 +1,8 @@
 """What is saved for the backward pass, in fewer bits: against brute force, by hand, on average."""
 
 import random
+import subprocess
+import sys
 import weakref
 
 import pytest
@@ -329,3 +331,39 @@ def test_an_interrupted_training_with_packed_activations_and_gradients_goes_on(
     history = train(half, DATA, recipe=recipe, checkpoint=tmp_path / "a")
     assert history.resumed_epoch == 2 and history.train_loss == losses
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), half.parameters()))
+
+
+GROWTH = """
+import torch
+from torch import nn
+from effml import pack_activations
+from effml.metering.memory import give_back_freed_memory, peak_bytes, reset_peak, resident_bytes
+
+torch.set_num_threads(1)
+gives, x = give_back_freed_memory(), torch.ones(2048, 256)
+net = nn.Sequential(*[part for _ in range(24) for part in (nn.Linear(256, 256), nn.ReLU())])
+for bits in (8, 32, 8):
+    held = []
+    reset_peak()
+    start = resident_bytes()
+    with pack_activations(net, bits=bits):
+        y = net[0](x)
+        for part in net[1:]:
+            y = part(y)
+            held += [y] * HOLDS
+    y.sum().backward()
+    del y
+    print(gives * (peak_bytes() - start))
+    net.zero_grad()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+@pytest.mark.parametrize("holds", [False, True])
+def test_the_process_itself_grows_less_unless_somebody_holds_the_tensors(holds):
+    code = GROWTH.replace("HOLDS", str(int(holds)))
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    _, plain, packed = map(float, done.stdout.split())
+    if not plain:
+        pytest.skip("the allocator is not glibc's")
+    assert (packed < plain / 2) != holds
