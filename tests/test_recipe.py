@@ -134,7 +134,7 @@ KCENTER = {"selection": "kcenter", "train_fraction": 0.5}
         ({"temperature": 2}, "no effect without teacher"),
         ({"teacher": "r1", "teacher_share": 0}, "above 0 and at most 1"),
         ({"prune": "channels", "channel_fraction": 1.2}, "at most 1"),
-        ({"activation_bits": 9}, "Choose from"),
+        ({"activation_bits": 9}, "give 32, 8, 4 or 2"),
         ({"data": "a|b"}, "at_hand"),
     ],
 )
