@@ -39,7 +39,8 @@ def plain(runs):
     known = [name for name in Recipe.__dataclass_fields__ if name in runs]
     defaults = Recipe().to_dict()
     free = {"data", "size", "model", "weights", *NOT_COMPARED}
-    same = [runs[name] == defaults[name] for name in known if name not in free]
+    full = runs.fillna({n: defaults[n] for n in known})  # older records lack newer fields
+    same = [full[name] == defaults[name] for name in known if name not in free]
     trained = runs.epochs > 0
     kind = runs.weights.isin(["random", "imagenet"])
     return runs[pandas.concat([*same, trained, kind, runs.status == "ok"], axis=1).all(axis=1)]
