@@ -57,14 +57,14 @@ def saved(runs: pandas.DataFrame, column: str, arm: str) -> list[float]:
 
 def told(runs: pandas.DataFrame) -> str:
     """Whose runs these are, of which models and images, and whether 16 bits were computed."""
-    models = [f"{net} ({name})" for net, name in dict.fromkeys(zip(runs.net, runs.model))]
+    kinds = dict.fromkeys(zip(runs.net, runs.model, runs.epochs))
+    models = [f"{net} ({name}, {epochs} epochs)" for net, name, epochs in kinds]
     whose = "; ".join(f"{of.net.iloc[0]} {who}" for (who, _), of in runs.groupby(["whose", "net"]))
     whose = runs.whose.iloc[0] if runs.whose.nunique() == 1 else whose
-    first = runs.iloc[0]
     slow = "emulated: times say nothing" if emulated(runs).any() else "computed, not emulated"
     seeds = ", ".join(map(str, sorted(set(runs.seed))))
     return (
-        f"runs: {whose}; {data_label(runs).iloc[0]}, {first.epochs} epochs, seeds {seeds}\n"
+        f"runs: {whose}; {data_label(runs).iloc[0]}, seeds {seeds}\n"
         f"{', '.join(models)}; 16 bits are {slow}"
     )
 
