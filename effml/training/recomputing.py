@@ -1,4 +1,4 @@
-"""Gradient checkpointing (Chen et al. 2016): activations are computed again in the backward pass."""
+"""Gradient checkpointing (Chen et al. 2016): the backward pass computes activations again."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,6 +19,9 @@ def recompute_blocks(model: nn.Module) -> Iterator[None]:
     Args:
         model: of timm, with its `set_grad_checkpointing`; or with children that are nn.Sequential,
             each of which is a block.
+
+    Returns:
+        Nothing: the model is changed inside, and as before after it.
 
     Raises:
         ValueError: it has neither.

@@ -1,9 +1,9 @@
 """What training keeps for the backward pass, in 8, 4 or 2 bits (ActNN, Chen et al. 2021), and
-gradients in 8 bits with error feedback (Seide et al. 2014; Karimireddy et al. 2019), in plain torch.
+gradients in 8 bits with error feedback (Seide et al. 2014, Karimireddy et al. 2019), in torch.
 
 A group of GROUP values, in the order of memory, shares its smallest value and a step. Each value
 becomes one of the two codes beside it, by chance, so that it is right on average. Where no value of
-a chunk is negative (after a ReLU), code 0 is for exact zeros alone: the signs that the backward pass
+a chunk is negative (after a ReLU), code 0 is for exact zeros alone: signs that the backward pass
 of a ReLU asks for stay exact. The random numbers are pieces of one table, since drawing a new one
 for each value would take longer than all the rest.
 """
@@ -148,7 +148,7 @@ def _scratch(device: torch.device, thread: int) -> tuple[Tensor, Tensor, Tensor]
 @dataclass
 class Saved:
     """What was saved for the backward pass, each tensor once: the bytes of floating-point numbers
-    `before` and `after` packing (`kept` of them left as they are), of `index` tensors (whole numbers
+    `before` and `after` packing (`kept` of them left as they are), of `index` tensors (integers
     and masks), `tensors` packed, and their `bits` a value, found in memory. Parameters are not
     counted: they are there anyway."""
 
