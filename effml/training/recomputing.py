@@ -20,6 +20,9 @@ def recompute_blocks(model: nn.Module) -> Iterator[None]:
         model: of timm, with its `set_grad_checkpointing`; or with children that are nn.Sequential,
             each of which is a block.
 
+    Returns:
+        Nothing: use it with `with`.
+
     Raises:
         ValueError: it has neither.
 
