@@ -135,6 +135,9 @@ KCENTER = {"selection": "kcenter", "train_fraction": 0.5}
         ({"teacher": "r1", "teacher_share": 0}, "above 0 and at most 1"),
         ({"prune": "channels", "channel_fraction": 1.2}, "at most 1"),
         ({"activation_bits": 9}, "give 32, 8, 4 or 2"),
+        ({"gradient_bits": 4}, "give 32 or 8"),
+        ({"batch_size": 40, "accumulate": 3}, "a divisor of 40"),
+        ({"activation_bits": 8, "checkpointing": "blocks"}, "one of the two"),
         ({"data": "a|b"}, "at_hand"),
     ],
 )
