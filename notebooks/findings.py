@@ -108,7 +108,7 @@ def _signed(values: Sequence[float]) -> str:
 
 
 def _saved(factors: Mapping[str, float]) -> str:
-    """3.1 × less training time; where the strategy costs instead: *costs* 3.1 × the training time."""
+    """3.1 × less training time; where it costs instead: *costs* 3.1 × the training time."""
     told = []
     for name, x in factors.items():
         what, most = SAVINGS[name], max(x, 1 / x)
