@@ -92,9 +92,12 @@ def size_baseline(data: str = "lidc_nodules_64") -> str:
 
 def statements(runs: pandas.DataFrame, amp: pandas.DataFrame) -> dict[str, list[float] | Estimate]:
     """What the paper's statements come to, for `effml.report`: of `runs` of all models in all
-    settings, and of `amp`, a CNN with and without AMP. Empty where a model is not there."""
-    nets = set(runs.net)
-    auroc = runs.pivot(index=["net", "seed"], columns="arm", values="test_auroc")
+    settings, and of `amp`, a CNN with and without AMP. Empty where a model is not there. A model
+    of which a baseline never finds one of the classes has learned too little to speak of quality.
+    """
+    idle = set(runs.net[(runs.arm == "Baseline") & (runs.test_worst_class_recall == 0)])
+    learned, nets = runs[~runs.net.isin(idle)], set(runs.net) - idle
+    auroc = learned.pivot(index=["net", "seed"], columns="arm", values="test_auroc")
     gap = amp.pivot(index="seed", columns="arm", values="test_auroc")
     ours: dict[str, list[float] | Estimate] = {
         "selvan-amp-cnn": (gap["AMP"] - gap["Baseline"]).tolist(),
@@ -103,9 +106,9 @@ def statements(runs: pandas.DataFrame, amp: pandas.DataFrame) -> dict[str, list[
     }
     better = (auroc["8-bit"] > auroc["Baseline"]).drop("ViT", level="net", errors="ignore")
     ours["selvan-8bit-better"] = Estimate(*wilson(better))
-    sorts = ["ViT", "Swin"], ["DenseNet", "EfficientNet"]
+    sorts = ["ViT", "Swin"], sorted(nets & {"DenseNet", "EfficientNet"})
     ours["selvan-transformers"] = []
-    if nets >= {*sorts[0], *sorts[1]}:
+    if nets >= {*sorts[0]} and sorts[1]:
         lost = (auroc["Baseline"] - auroc["8-bit + half"]).unstack("net")
         means = [lost[sort].mean(axis=1) for sort in sorts]
         ours["selvan-transformers"] = (means[0] - means[1]).tolist()
