@@ -2,7 +2,7 @@
 
 from selvan.drawing import curves, differences_figure, paper_ranges, radars
 from selvan.runs import AMP_SEEDS, MODELS, NAMES, SEEDS, grid, grid_runs, paired_by_model
-from selvan.tables import changes, constant, results, saved, size_baseline, told
+from selvan.tables import changes, constant, results, saved, size_baseline, statements, told
 
 __all__ = [
     "AMP_SEEDS",
@@ -21,5 +21,6 @@ __all__ = [
     "results",
     "saved",
     "size_baseline",
+    "statements",
     "told",
 ]

@@ -133,31 +133,34 @@ def grid_runs(
     **how: Any,
 ) -> pandas.DataFrame:
     """The records of a part of the grid, in the order of `grid`: for each model your own where the
-    store has all of them, from one machine and the same images, else the reference's.
+    store has all of them, from one machine and the same images, else the reference's. A model of
+    which neither has all is left out; `.attrs["lacking"]` names these.
 
     Beside the columns of `effml.load_runs` it has `net` and `arm` (the names for people), `whose`,
     `peak_mb`, `state_mb`, and `best_s`: the seconds of training up to the best epoch. `how` is what
-    `grid` takes; its protocol may be a ladder, "paper|small": the first that has all. Raises
-    FileNotFoundError where none has, with the call that makes them.
+    `grid` takes; its protocol may be a ladder, "paper|small": the first that has a model. Raises
+    FileNotFoundError where none has one, with the call that makes it.
     """
-    ladder = how.pop("protocol", "small").split("|")
-    settings, models = list(settings), list(models)
+    settings, models, parts = list(settings), list(models), []
     tables = {"yours": effml.load_runs(store)}
     tables["reference"] = effml.load_runs(ROOT / "results" / "reference")
-    for protocol in ladder:
-        try:
-            parts = [
-                _of_model(tables, model, _arms(model, settings, protocol=protocol, **how))
-                for model in models
-            ]
-            break
-        except FileNotFoundError:
-            if protocol == ladder[-1]:
-                raise
+    for protocol in how.pop("protocol", "small").split("|"):
+        if not parts:
+            arms = {model: _arms(model, settings, protocol=protocol, **how) for model in models}
+            found = {model: _of_model(tables, model, of) for model, of in arms.items()}
+            parts = [part for part in found.values() if part is not None]
+            lacking = [model for model, part in found.items() if part is None]
+    if not parts:
+        raise FileNotFoundError(
+            f"Neither {store} nor results/reference has all {len(arms[models[0]])} runs of "
+            f"{models[0]}, of one machine. effml.sweep(selvan.grid({models}, …), store) makes them."
+        )
     runs = pandas.concat(parts, ignore_index=True)
     best = runs.train_seconds * runs.best_epoch / runs.epochs_run
     peak, state = runs.train_peak_memory_bytes / 1e6, runs.optimizer_state_bytes / 1e6
-    return runs.assign(best_s=best, peak_mb=peak, state_mb=state)
+    runs = runs.assign(best_s=best, peak_mb=peak, state_mb=state)
+    runs.attrs["lacking"] = lacking
+    return runs
 
 
 def _arms(model: str, settings: Sequence[str], **how: Any) -> dict[str, str]:
@@ -167,7 +170,7 @@ def _arms(model: str, settings: Sequence[str], **how: Any) -> dict[str, str]:
 
 def _of_model(
     tables: dict[str, pandas.DataFrame], model: str, arms: dict[str, str]
-) -> pandas.DataFrame:
+) -> pandas.DataFrame | None:
     for whose, table in tables.items():
         rows = table[(table.status == "ok") & (table.numerics == effml.NUMERICS)]
         rows = rows[rows.recipe_id.isin(arms)]
@@ -175,10 +178,7 @@ def _of_model(
             if set(arms) <= set(alike.recipe_id):
                 alike = alike.set_index("recipe_id").loc[list(arms)].reset_index()
                 return alike.assign(net=model, arm=list(arms.values()), whose=whose)
-    raise FileNotFoundError(
-        f"Neither your store nor results/reference has all {len(arms)} runs of {model}, made on one "
-        f"machine. effml.sweep(selvan.grid([{model!r}], …), store) makes them."
-    )
+    return None
 
 
 def paired_by_model(

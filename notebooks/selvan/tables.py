@@ -3,6 +3,8 @@
 import pandas
 
 from effml import spread
+from effml.claims import Estimate
+from effml.evaluation import wilson
 from effml.machine import ROOT
 from effml.results import data_label, emulated
 from selvan.runs import paired_by_model
@@ -63,9 +65,10 @@ def told(runs: pandas.DataFrame) -> str:
     whose = runs.whose.iloc[0] if runs.whose.nunique() == 1 else whose
     slow = "emulated: times say nothing" if emulated(runs).any() else "computed, not emulated"
     seeds = ", ".join(map(str, sorted(set(runs.seed))))
+    lacking = f"\nnot there: {', '.join(of)}" if (of := runs.attrs.get("lacking")) else ""
     return (
         f"runs: {whose}; {data_label(runs).iloc[0]}, seeds {seeds}\n"
-        f"{', '.join(models)}; 16 bits are {slow}"
+        f"{', '.join(models)}; 16 bits are {slow}{lacking}"
     )
 
 
@@ -85,3 +88,32 @@ def size_baseline(data: str = "lidc_nodules_64") -> str:
         return "not known for these data"
     row = table.loc[data]
     return f"{row['AUROC of the area']:.3f} [{row.low:.3f}, {row.high:.3f}]"
+
+
+def statements(runs: pandas.DataFrame, amp: pandas.DataFrame) -> dict[str, list[float] | Estimate]:
+    """What the paper's statements come to, for `effml.report`: of `runs` of all models in all
+    settings, and of `amp`, a CNN with and without AMP. Empty where a model is not there. A model
+    of which a baseline never finds one of the classes has learned too little to speak of quality.
+    """
+    idle = set(runs.net[(runs.arm == "Baseline") & (runs.test_worst_class_recall == 0)])
+    learned, nets = runs[~runs.net.isin(idle)], set(runs.net) - idle
+    auroc = learned.pivot(index=["net", "seed"], columns="arm", values="test_auroc")
+    gap = amp.pivot(index="seed", columns="arm", values="test_auroc")
+    ours: dict[str, list[float] | Estimate] = {
+        "selvan-amp-cnn": (gap["AMP"] - gap["Baseline"]).tolist(),
+        "selvan-8bit-memory": saved(runs, "peak_mb", "8-bit"),
+        "selvan-8bit-time": saved(runs, "best_s", "8-bit"),
+    }
+    better = (auroc["8-bit"] > auroc["Baseline"]).drop("ViT", level="net", errors="ignore")
+    ours["selvan-8bit-better"] = Estimate(*wilson(better))
+    sorts = ["ViT", "Swin"], sorted(nets & {"DenseNet", "EfficientNet"})
+    ours["selvan-transformers"] = []
+    if nets >= {*sorts[0]} and sorts[1]:
+        lost = (auroc["Baseline"] - auroc["8-bit + half"]).unstack("net")
+        means = [lost[sort].mean(axis=1) for sort in sorts]
+        ours["selvan-transformers"] = (means[0] - means[1]).tolist()
+    for net, arm in {"DenseNet": "8-bit", "Swin": "8-bit + half"}.items():
+        of = auroc.loc[net] if net in nets else auroc.iloc[:0]
+        others = of.drop(columns=arm).mean(axis=1)
+        ours[f"selvan-best-{net.lower()}"] = (of[arm] - others).tolist()
+    return ours

@@ -115,8 +115,11 @@ def test_yours_where_all_of_a_model_are_there_else_the_reference(reference):
     assert set(selvan.grid_runs(store, ["MLP"]).whose) == {"reference"}
     put(store, selvan.grid(["MLP"])[-1:])
     assert set(selvan.grid_runs(store, ["MLP"]).whose) == {"yours"}
+    some = selvan.grid_runs(store, ["MLP", "ViT"])
+    assert set(some.net) == {"MLP"} and some.attrs["lacking"] == ["ViT"]
+    assert selvan.told(some).endswith("not there: ViT")
     with pytest.raises(FileNotFoundError, match="all 15 runs of ViT, .*selvan.grid"):
-        selvan.grid_runs(store, ["MLP", "ViT"])
+        selvan.grid_runs(store, ["ViT"])
     put(store, selvan.grid(["ViT"]), numerics=effml.NUMERICS - 1)
     with pytest.raises(FileNotFoundError, match="ViT"):
         selvan.grid_runs(store, ["ViT"])
@@ -193,3 +196,37 @@ def test_figures_draw_what_the_tables_say(reference):
 def test_the_size_of_a_nodule_is_a_baseline_for_lidc_alone():
     assert selvan.size_baseline().startswith("0.889 [")
     assert selvan.size_baseline("phantom-nodule") == "not known for these data"
+
+
+def test_the_statements_by_hand():
+    """Seeds 1 and 2. 8 bits are better in all but one pair; half costs as much as is written."""
+    rows = []
+    costs = {"ViT": 0.04, "Swin": 0.02, "DenseNet": 0.01, "EfficientNet": 0.0, "MLP": 0.5}
+    for net, cost in costs.items():
+        for seed in (1, 2):
+            gains = {"Baseline": 0, "AMP": 0, "AMP + 8-bit": 0, "8-bit + half": -cost}
+            gains["8-bit"] = -0.1 if (net, seed) in {("MLP", 2), ("ViT", 1)} else 0.1
+            for arm, gain in gains.items():
+                short = arm == "8-bit"
+                peak, best = 300 if short else 400, seed * (11 if short else 10)
+                rows.append((net, seed, arm, 0.8 + gain, peak, best, 0))
+    names = ["net", "seed", "arm", "test_auroc", "peak_mb", "best_s", "precision_emulated"]
+    runs = pd.DataFrame(rows, columns=names).assign(test_worst_class_recall=0.4)
+    ours = selvan.statements(runs, runs[runs.net == "DenseNet"])
+    assert ours["selvan-amp-cnn"] == [0, 0]
+    assert ours["selvan-8bit-memory"] == [0.25] * 10
+    assert ours["selvan-8bit-time"] == pytest.approx([-0.1] * 10)
+    better = ours["selvan-8bit-better"]
+    assert better.value == 7 / 8 and better.low < 0.6 < 0.95 < better.high  # without ViT
+    assert ours["selvan-transformers"] == pytest.approx([0.025] * 2)
+    assert ours["selvan-best-densenet"] == pytest.approx([0.1 + 0.01 / 4] * 2)
+    assert ours["selvan-best-swin"] == pytest.approx([-0.02 - 0.1 / 4] * 2)
+    never = (runs.net == "EfficientNet") & (runs.seed == 1) & (runs.arm == "Baseline")
+    idle = runs.assign(test_worst_class_recall=runs.test_worst_class_recall.mask(never, 0.0))
+    without = selvan.statements(idle, runs[runs.net == "DenseNet"])
+    assert without["selvan-8bit-better"].value == 5 / 6
+    assert without["selvan-transformers"] == pytest.approx([0.02] * 2)
+    assert len(without["selvan-8bit-memory"]) == 10
+    few = selvan.statements(runs[runs.net == "MLP"], runs[runs.net == "MLP"])
+    assert few["selvan-transformers"] == few["selvan-best-swin"] == []
+    assert len(few["selvan-8bit-memory"]) == 2
