@@ -55,24 +55,6 @@ OF_MODEL: dict[str, dict[str, dict[str, Any]]] = {
 
 DEVICES = {"small": "cpu", "paper": "cuda"}
 
-LOW = {"cpu": {"amp": "amp_bf16", "half": "bf16"}, "cuda": {"amp": "amp_fp16", "half": "fp16"}}
-
-SETTINGS = {
-    "baseline": ("fp32", "adam"),
-    "amp": ("amp", "adam"),
-    "8bit": ("fp32", "adam8bit"),
-    "8bit_half": ("half", "adam8bit"),
-    "amp_8bit": ("amp", "adam8bit"),
-}
-"""Number format, as LOW tells it for a device, and optimiser."""
-
-
-def setting(name: str, device: str = "cpu") -> dict[str, str]:
-    """The fields of a recipe for one of SETTINGS."""
-    precision, optimizer = SETTINGS[choose("setting", name, SETTINGS)]
-    return {"precision": LOW[device].get(precision, precision), "optimizer": optimizer}
-
-
 MODELS: dict[str, dict[str, str]] = {
     "small": {
         "DenseNet": "densenet121",
@@ -121,7 +103,7 @@ def grid(
         of = Recipe(data=data, model=known[choose("model", model, known)])
         of = of.but(**PROTOCOLS[protocol] | own | fields)
         for one in settings:
-            of_setting = of.but(**setting(one, DEVICES[protocol]))
+            of_setting = of.but(**effml.setting(one, DEVICES[protocol]))
             recipes += [of_setting.but(seed=seed) for seed in seeds]
     return recipes
 
