@@ -11,9 +11,9 @@ from effml.models import first_weight
 from effml.recipe import Recipe
 
 FIELDS = (
-    "activation_bits gradient_bits accumulate checkpointing bit_schedule epochs batch_size "
-    "learning_rate weight_decay optimizer precision half_repair convolutions schedule patience "
-    "stopping augment class_weights sampler temperature teacher_share seed"
+    "epochs batch_size learning_rate weight_decay optimizer precision half_repair activation_bits "
+    "gradient_bits accumulate checkpointing bit_schedule convolutions schedule patience stopping "
+    "augment class_weights sampler temperature teacher_share seed"
 ).split()
 """Fields of a recipe that a training goes by; the others belong to what is done before or after."""
 

@@ -368,17 +368,21 @@ def test_laptop_outputs_leave_a_reference_that_the_profile_reference_reads(house
     house("00_a.ipynb", code)
     assert reproduce.rewrite_notebooks() == 0
     reference = house.root / "results" / "reference"
-    assert (reference / "00-n.csv").read_text() == "# index: \nx\n0.3333333333333333\n"
+    assert (reference / "00-n.csv").read_text() == (
+        "# index: ; columns: float64\nx\n0.3333333333333333\n"
+    )
     assert json.loads((reference / "answers.json").read_text()) == {
         "phantom-chest at 28 px": "phantom-chest"
     }
-    (reference / "00-n.csv").write_text("# index: \nx\n42.0\n")
+    (reference / "00-n.csv").write_text("# index: ; columns: float64\nx\n42.0\n")
     assert reproduce.reproduce("reference") == 0
     assert "two at a time, at most 0 runs" in capsys.readouterr().out
     shown = (house.root / "results" / "local" / "reference" / "00_a.ipynb").read_text()
     assert "1 42.0" in shown and "phantom-chest reads" in shown
     assert reproduce.reproduce("reference") == 0
     assert "0 of 1 notebooks to run" in capsys.readouterr().out
-    (reference / "00-n.csv").write_text("# index: \nx\n43.0\n")  # made anew: read again
+    (reference / "00-n.csv").write_text(
+        "# index: ; columns: float64\nx\n43.0\n"
+    )  # made anew: read again
     assert reproduce.reproduce("reference") == 0
     assert "1 43.0" in (house.root / "results" / "local" / "reference" / "00_a.ipynb").read_text()
