@@ -10,6 +10,7 @@ import effml
 from effml import Recipe
 from effml.machine import ROOT, choose
 from effml.results import MACHINE
+from effml.settings import PROTOCOL
 
 NAMES = {
     "baseline": "Baseline",
@@ -30,19 +31,9 @@ AMP_SEEDS = (201, 202, 203, 204)
 
 PROTOCOLS: dict[str, dict[str, Any]] = {
     "small": {"size": 32, "batch_size": 32, "epochs": 5, "learning_rate": 3e-4},
-    "paper": {
-        **{"size": 256, "batch_size": 32, "epochs": 50, "learning_rate": 1e-5, "patience": 5},
-        **{"stopping": "selvan2023", "schedule": "constant", "weight_decay": 0.0},
-        **{"weights": "imagenet"},
-    },
+    "paper": {"size": 256, "weights": "imagenet", **PROTOCOL},
 }
 """How all are trained: as the reference was, in minutes on two cores, or as in the paper."""
-
-APART: dict[str, dict[str, Any]] = {
-    "MLP": {"learning_rate": 1e-3},
-    **dict.fromkeys(("DenseNet", "EfficientNet", "Swin"), {"epochs": 3}),  # the dearest steps
-}
-"""What differs from the small protocol for a network."""
 
 OF_MODEL: dict[str, dict[str, dict[str, Any]]] = {
     "small": {

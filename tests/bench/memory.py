@@ -1,6 +1,7 @@
-"""What a training step holds for its backward pass: activations in 8, 4 and 2 bits beside gradient checkpointing and accumulation.
-Each way in a fresh process whose allocator gives freed memory back: how much the process grows in a step. Then the ways by
-turns in one process: how long a step takes."""
+"""What a training step holds for its backward pass: activations in 8, 4 and 2 bits beside gradient
+checkpointing and accumulation. Each way in a fresh process whose allocator gives freed memory back:
+how much the process grows in a step. Then the ways by turns in one process: how long a step takes.
+"""
 
 import statistics
 import time
@@ -27,12 +28,14 @@ def main() -> None:
         for way, one in found.items():
             median = statistics.median(times[way])
             saved = one["float32_mb"] / one["saved_mb"] if "saved_mb" in one else float("nan")
+            reach = f"{min(times[way]):.3f}–{max(times[way]):.3f}"
             print(
-                f"{name:12} {way:14} step {median:6.3f} s ({min(times[way]):.3f}–{max(times[way]):.3f}), {median / plain:5.2f}× float32"
+                f"{name:12} {way:14} step {median:6.3f} s ({reach}), {median / plain:5.2f}× float32"
                 f"  the process grows by {one['growth_mb']:5.0f} MB, {most / one['growth_mb']:5.2f}× less"
                 f"  saved: {saved:5.2f}× fewer bytes",
                 flush=True,
             )
     print(
-        "aims: 8 bits of densenet121: ≤ 1.6× the step of float32, ≥ 2.5× less growth, ≥ 3.5× fewer bytes"
+        "aims: 8 bits of densenet121: ≤ 1.6× the step of float32, ≥ 2.5× less growth, "
+        "≥ 3.5× fewer bytes"
     )
