@@ -29,6 +29,10 @@ SEEDS = (1, 10, 100)
 AMP_SEEDS = (201, 202, 203, 204)
 """Of ResNet with and without AMP: as many as a pilot with SEEDS asked for (notebook 60)."""
 
+STATEMENT_SEEDS = tuple(range(301, 311))
+"""Of the statements of the paper that three seeds could not judge: at least as many as a pilot with
+SEEDS asked for (notebook 60)."""
+
 PROTOCOLS: dict[str, dict[str, Any]] = {
     "small": {"size": 32, "batch_size": 32, "epochs": 5, "learning_rate": 3e-4},
     "paper": {"size": 256, "weights": "imagenet", **PROTOCOL},
