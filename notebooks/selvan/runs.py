@@ -114,8 +114,8 @@ def grid_runs(
     which neither has all is left out; `.attrs["lacking"]` names these.
 
     Beside the columns of `effml.load_runs` it has `net` and `arm` (the names for people), `whose`,
-    `peak_mb`, `state_mb`, and `best_s`: the seconds of training up to the best epoch. `how` is what
-    `grid` takes; its protocol may be a ladder, "paper|small": the first that has a model. Raises
+    `peak_mb`, `state_mb`, and `best_s` and `best_j`: the seconds and the joules of training up to
+    the best epoch. `how` is what `grid` takes; its protocol may be a ladder, "paper|small": the first that has a model. Raises
     FileNotFoundError where none has one, with the call that makes it.
     """
     settings, models, parts = list(settings), list(models), []
@@ -133,9 +133,10 @@ def grid_runs(
             f"{models[0]}, of one machine. effml.sweep(selvan.grid({models}, …), store) makes them."
         )
     runs = pandas.concat(parts, ignore_index=True)
-    best = runs.train_seconds * runs.best_epoch / runs.epochs_run
+    best = runs.best_epoch / runs.epochs_run
     peak, state = runs.train_peak_memory_bytes / 1e6, runs.optimizer_state_bytes / 1e6
-    runs = runs.assign(best_s=best, peak_mb=peak, state_mb=state)
+    runs = runs.assign(best_s=runs.train_seconds * best, best_j=runs.train_energy_j * best)
+    runs = runs.assign(peak_mb=peak, state_mb=state)
     runs.attrs["lacking"] = lacking
     return runs
 
