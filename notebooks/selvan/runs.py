@@ -114,9 +114,9 @@ def grid_runs(
     which neither has all is left out; `.attrs["lacking"]` names these.
 
     Beside the columns of `effml.load_runs` it has `net` and `arm` (the names for people), `whose`,
-    `peak_mb`, `state_mb`, and `best_s` and `best_j`: the seconds and the joules of training up to
-    the best epoch. `how` is what `grid` takes; its protocol may be a ladder, "paper|small": the first that has a model. Raises
-    FileNotFoundError where none has one, with the call that makes it.
+    `peak_mb`, `state_mb`, `best_s` and `best_j`: the seconds and the joules of training up to the
+    best epoch. `how` is what `grid` takes; its protocol may be a ladder, "paper|small": the first
+    that has a model. Raises FileNotFoundError where none has one, with the call that makes it.
     """
     settings, models, parts = list(settings), list(models), []
     tables = {"yours": effml.load_runs(store)}

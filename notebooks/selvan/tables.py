@@ -108,8 +108,8 @@ def statements(runs: pandas.DataFrame, amp: pandas.DataFrame) -> dict[str, list[
 
 def statements_by_seed(runs: pandas.DataFrame) -> dict[str, list[float]]:
     """What the other four come to with each seed: of `runs` of DenseNet and Swin in all settings,
-    and of ViT in the baseline, 8-bit and 8-bit + half. Time is that of the CPU, which other programs
-    lengthen little: the joules of the meter `cpu-time × TDP` are its busy seconds × watts."""
+    and of ViT in the baseline, 8-bit and 8-bit + half. Time is that of the CPU, as other programs
+    ran beside: the joules of the meter `cpu-time × TDP` are the run's own busy seconds × watts."""
     auroc = _auroc(runs)
     lost = (auroc["Baseline"] - auroc["8-bit + half"]).unstack("net")
     more = lost[["ViT", "Swin"]].mean(axis=1) - lost["DenseNet"]
