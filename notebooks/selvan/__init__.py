@@ -4,6 +4,7 @@ from selvan.drawing import curves, differences_figure, paper_ranges, radars
 from selvan.runs import (
     AMP_SEEDS,
     MODELS,
+    MORE_SEEDS,
     NAMES,
     SEEDS,
     STATEMENT_SEEDS,
@@ -12,6 +13,7 @@ from selvan.runs import (
     paired_by_model,
 )
 from selvan.tables import (
+    above_others,
     changes,
     constant,
     results,
@@ -25,9 +27,11 @@ from selvan.tables import (
 __all__ = [
     "AMP_SEEDS",
     "MODELS",
+    "MORE_SEEDS",
     "NAMES",
     "SEEDS",
     "STATEMENT_SEEDS",
+    "above_others",
     "changes",
     "constant",
     "curves",
