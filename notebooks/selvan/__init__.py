@@ -4,7 +4,6 @@ from selvan.drawing import curves, differences_figure, paper_ranges, radars
 from selvan.runs import (
     AMP_SEEDS,
     MODELS,
-    MORE_SEEDS,
     NAMES,
     SEEDS,
     STATEMENT_SEEDS,
@@ -13,7 +12,6 @@ from selvan.runs import (
     paired_by_model,
 )
 from selvan.tables import (
-    above_others,
     changes,
     constant,
     results,
@@ -27,11 +25,9 @@ from selvan.tables import (
 __all__ = [
     "AMP_SEEDS",
     "MODELS",
-    "MORE_SEEDS",
     "NAMES",
     "SEEDS",
     "STATEMENT_SEEDS",
-    "above_others",
     "changes",
     "constant",
     "curves",

@@ -33,9 +33,6 @@ STATEMENT_SEEDS = tuple(range(301, 311))
 """Of the statements of the paper that three seeds could not judge: at least as many as a pilot with
 SEEDS asked for (notebook 60)."""
 
-MORE_SEEDS = tuple(range(311, 321))
-"""Of DenseNet in all settings, which STATEMENT_SEEDS had left on the edge."""
-
 PROTOCOLS: dict[str, dict[str, Any]] = {
     "small": {"size": 32, "batch_size": 32, "epochs": 5, "learning_rate": 3e-4},
     "paper": {"size": 256, "weights": "imagenet", **PROTOCOL},
