@@ -3,6 +3,7 @@
 from selvan.drawing import curves, differences_figure, paper_ranges, radars
 from selvan.runs import (
     AMP_SEEDS,
+    DENSENET_SEEDS,
     MODELS,
     NAMES,
     SEEDS,
@@ -12,6 +13,7 @@ from selvan.runs import (
     paired_by_model,
 )
 from selvan.tables import (
+    above_others,
     changes,
     constant,
     results,
@@ -24,10 +26,12 @@ from selvan.tables import (
 
 __all__ = [
     "AMP_SEEDS",
+    "DENSENET_SEEDS",
     "MODELS",
     "NAMES",
     "SEEDS",
     "STATEMENT_SEEDS",
+    "above_others",
     "changes",
     "constant",
     "curves",
