@@ -448,3 +448,47 @@ def test_the_command_line_takes_a_setting(tmp_path, capsys):
     assert runs.optimizer.tolist() == ["adam8bit", "adam"]
     assert main(["run", *fields, "--setting", "half"]) == 2
     assert "Choose from: baseline" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_layer_and_every_step_are_of_the_dtypes_that_are_told(name):
+    """Looked at by hooks of the test's own, not at the end alone."""
+    net, made, held = effml.build_model("lenet5", seed=0), set(), set()
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            layer.register_forward_hook(lambda *given: made.add(given[2].dtype))
+
+    def look(step):
+        adam = step.optimizer
+        held.update((p.dtype, p.grad.dtype) for p in step.model.parameters())
+        held.update(("m", adam.state[p]["exp_avg"].dtype) for p in adam.state if p.numel() > 4096)
+
+    how = {"epochs": 1, "batch_size": 24} | setting(name)
+    told = train(net, dots(), **how, after_step=look).dtypes
+    assert {f"torch.{told['activations']}"} == {*map(str, made)}
+    weights, gradients = (getattr(torch, told[which]) for which in ("weights", "gradients"))
+    moments = getattr(torch, told["optimizer"].split("+")[0])
+    assert held == {(weights, gradients), ("m", moments)}
+
+
+def test_a_setting_that_is_not_carried_out_is_not_in_the_record(monkeypatch):
+    """Each is faked: the name stands for something else, and the record says what was found."""
+    names = ("weights", "activations", "gradients", "optimizer")
+
+    def found(name):
+        record = effml.run(Recipe(model="mlp", epochs=1, batch_size=400, **setting(name)))
+        assert record.status == "ok", record.reason
+        told = [record.get(f"{what}_dtype").split("+")[0] for what in names]
+        return told, record.optimizer_quantised > 0.9, record.optimizer_state_bytes / record.params
+
+    honest = {name: found(name) for name in ("amp", "8bit", "8bit_half", "amp_8bit")}
+    for faked in ("amp_bf16", "bf16"):
+        monkeypatch.setitem(effml.precision.PRECISIONS, faked, effml.precision.Arithmetic)
+    for name in ("amp", "8bit_half", "amp_8bit"):
+        dtypes, *state = found(name)
+        assert dtypes[:3] == ["float32"] * 3 != honest[name][0][:3] and state == [*honest[name][1:]]
+    adam = effml.optimizers.OPTIMIZERS["adam"]
+    monkeypatch.setitem(effml.optimizers.OPTIMIZERS, "adam8bit", adam)
+    dtypes, eight, each = found("8bit")
+    assert (dtypes[3], eight) == ("float32", False) and each == pytest.approx(8, rel=0.01)
+    assert honest["8bit"][0][3] == "uint8" and honest["8bit"][1]

@@ -1,6 +1,7 @@
 """Weights in 16 bits: what rounding loses in training, counted, and what mends it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -125,6 +126,9 @@ class _InFloat32:
         optimizer.register_state_dict_post_hook(self.save)
         optimizer.register_load_state_dict_pre_hook(self.load)
         optimizer.register_load_state_dict_post_hook(self.loaded)
+        if hasattr(optimizer, "non_castable_tensor_keys"):  # bitsandbytes', whose load has no hooks
+            optimizer.non_castable_tensor_keys.add("master")
+            optimizer.load_state_dict = partial(self.load_theirs, optimizer.load_state_dict)
 
     def before(self, optimizer: Optimizer, *_: Any) -> None:
         self.depth += 1  # a class whose step calls its parent's has hooks called twice
@@ -157,9 +161,16 @@ class _InFloat32:
 
     def load(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
         """torch gives a loaded state the dtype of its parameter: float32, meanwhile."""
+        self.go_on(state)
+        self.widen(optimizer, all_of_them=True)
+
+    def load_theirs(self, load: Callable[..., None], state: dict[str, Any], *more: Any) -> None:
+        self.go_on(state)
+        load(state, *more)
+
+    def go_on(self, state: dict[str, Any]) -> None:
         if self.draw is not None and "rounding" in state:
             self.draw.set_state(state["rounding"])
-        self.widen(optimizer, all_of_them=True)
 
     def loaded(self, _: Optimizer) -> None:
         for p, (dtype, gradient) in self.was.items():

@@ -306,6 +306,35 @@ def test_a_record_says_what_was_found_in_memory(bits, ratio):
     assert record.gradient_bytes is None and record.allocator_used in ("mmap", "system")
 
 
+def test_bits_that_are_not_there_are_not_in_the_record(monkeypatch):
+    """Each is faked: 4 bits that are 8, nothing packed, gradients as they were."""
+    base = Recipe(model="mlp", epochs=1, batch_size=400, activation_bits=4, gradient_bits=8)
+
+    def found():
+        record = effml.run(base)
+        assert record.status == "ok", record.reason
+        return (
+            record.saved_bits,
+            record.saved_bytes_fp32 / record.saved_bytes,
+            record.gradient_bytes,
+        )
+
+    bits, ratio, sent = found()
+    params = effml.run(base.but(epochs=0)).params
+    assert bits == 4 and ratio > 6 and params < sent < 1.1 * params
+    with monkeypatch.context() as fake:
+        wide = lambda x, bits, *more: Packed(x, 8, *more)  # noqa: E731
+        fake.setattr("effml.training.saved.Packed", wide)
+        bits, ratio, same = found()
+        assert bits == 8 and 3.5 < ratio < 4 and same == sent
+    with monkeypatch.context() as fake:
+        fake.setattr("effml.training.saved.SMALLEST", 10**12)
+        bits, ratio, sent = found()
+        assert not bits > 0 and ratio == 1 and sent == 4 * params
+    monkeypatch.setattr("effml.training.saved.ErrorFeedback.step", lambda self: None)
+    assert found()[2] is None
+
+
 def test_a_loss_that_is_no_number_ends_a_training_in_parts_too():
     with pytest.raises(Diverged):
         train(build_model("mlp"), DATA, epochs=3, learning_rate=1e30, accumulate=2, batch_size=32)
