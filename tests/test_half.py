@@ -131,6 +131,24 @@ def test_a_saved_state_goes_on_exactly(repair, name, tmp_path):
     assert torch.equal(again, whole)
 
 
+class Twice(torch.optim.SGD):
+    def step(self, closure=None):
+        super().step(closure)
+        with torch.no_grad():
+            for p in self.param_groups[0]["params"]:
+                p -= 1e-4
+
+
+def test_a_step_that_calls_its_parents_is_one_step():
+    torch.optim.SGD([nn.Parameter(torch.ones(1))])  # from now on the parent's step calls hooks too
+    weight = nn.Parameter(torch.ones(40).bfloat16())
+    optimizer = repair_half(Twice([weight], lr=1e-4), "master")
+    for _ in range(3):
+        weight.grad = torch.ones_like(weight)
+        optimizer.step()
+    assert torch.allclose(optimizer.state[weight]["master"], torch.tensor(1 - 6e-4), atol=1e-6)
+
+
 def test_eps_in_float16_and_which_optimizers_have_one():
     """fp16 by hand: g² of 1e-4 is 0, and so is 1e-8; a step of torch's Adam is then huge."""
     gradient = torch.tensor(1e-4).half()
@@ -305,6 +323,7 @@ def test_some_values_of_each_tensor_stand_for_the_others():
     assert some.unmoved == pytest.approx(whole.unmoved, rel=0.1)
     assert 0.1 < whole.fraction < 0.9 and some.fraction == pytest.approx(whole.fraction, rel=0.05)
     assert {len(x) for x in some.last.values()} == {100, 5000}
+    assert max(map(len, LostUpdates(net, most=4999).looked.values())) < 5000
 
 
 def trained(**fields):

@@ -122,6 +122,31 @@ def test_each_tensor_is_packed_once_parameters_are_skipped_and_index_tensors_cou
     assert all(p.grad is not None for p in net.parameters())
 
 
+def test_the_statistics_of_batch_norm_are_the_model_s_and_stay_as_they_are():
+    net, x = nn.BatchNorm1d(2048), normal(8, 2048)
+    saved, loss = counted(net, x)
+    sizes = [8 * 2048, 2048, 2048, 8 * 2048]  # images, mean and deviation of the batch, output
+    assert saved.before == 4 * sum(sizes) and saved.tensors == 4
+    net.eval()
+    saved, _ = counted(net, x)
+    assert saved.before == 4 * 2 * 8 * 2048 and saved.tensors == 2
+
+
+def test_each_step_and_each_part_of_it_draws_anew(monkeypatch):
+    """One table of noise for all steps would make the same errors in each of them."""
+    seeds = []
+
+    def pack(model, *, bits, seed):
+        seeds.append(seed)
+        return effml.pack_activations(model, bits=bits, seed=seed)
+
+    monkeypatch.setattr("effml.training.loop.pack_activations", pack)
+    for seed in (0, 1):
+        how = {"epochs": 2, "batch_size": 24, "accumulate": 2, "activation_bits": 8, "seed": seed}
+        train(build_model("mlp", seed=0), DATA, **how)
+    assert len(seeds) == len(set(seeds)) == 2 * 2 * 2 * -(-len(DATA.train) // 24)
+
+
 def test_small_and_expanded_tensors_stay_and_a_change_in_place_is_another_tensor():
     net, x = nn.Identity(), normal(SMALLEST - 1).requires_grad_()
     with effml.pack_activations(net) as saved:
