@@ -326,6 +326,22 @@ def test_some_values_of_each_tensor_stand_for_the_others():
     assert max(map(len, LostUpdates(net, most=4999).looked.values())) < 5000
 
 
+@pytest.mark.parametrize("repair", ["none", "master"])
+def test_of_some_steps_the_first_is_counted_as_it_is_when_all_are(repair):
+    weight, gradient = problem()
+    net = nn.Module()
+    net.weight = weight
+    optimizer = repair_half(make_optimizer("adam", [weight], 5e-3), repair)
+    whole, some, told = LostUpdates(net, optimizer), LostUpdates(net, optimizer, every=3), []
+    for step in range(8):
+        weight.grad = gradient * (-1.0) ** step
+        optimizer.step()
+        told.append((whole(), some()))
+    assert [one == two for one, two in told[::3]] == [True] * 3
+    assert {two for _, two in told[1::3] + told[2::3]} == {(0, 0)}
+    assert some.steps == whole.steps[::3] and len({*whole.steps}) > (repair == "none")
+
+
 def trained(**fields):
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
