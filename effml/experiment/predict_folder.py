@@ -38,7 +38,7 @@ def predict_folder(
     probability of each class, the answers and in a note what was converted, or the reason why there
     are none. A ' stands before file names that a spreadsheet would run as formulas. Returns 1 where
     a picture has none, else 0."""
-    from effml.importing.table import pictures_in
+    from effml.importing.looking import pictures_in
 
     out, refused = Path(out), []
     if out.suffix.lower() != ".csv" or out.resolve().is_relative_to(Path(folder).resolve()):

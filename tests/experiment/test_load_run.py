@@ -41,7 +41,7 @@ def reading(monkeypatch):
             raise ValueError(f"{path} cannot be used: {error}") from error
 
     monkeypatch.setattr("effml.importing.preprocess", preprocess, raising=False)
-    monkeypatch.setattr("effml.importing.table.SUFFIXES", (".npy",))
+    monkeypatch.setattr("effml.importing.looking.SUFFIXES", (".npy",))
     return asked
 
 
