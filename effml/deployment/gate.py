@@ -1,0 +1,214 @@
+"""The quality gate: is a smaller, faster version of a model as good as the model itself?"""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from effml.evaluation import (
+    compare_predictions,
+    non_inferiority,
+    paired_bootstrap,
+    reliability,
+)
+
+EQUAL = 1e-3
+"""Probabilities that are nowhere farther apart are the same: the arithmetic's order, no loss."""
+TANGO = 1.959964**2  # an interval for N equal answers ends at TANGO / (N + TANGO)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measure: of the reference, of the version, their difference (higher is better, but for
+    ece) with its paired 95 % interval, the loss allowed, and what follows."""
+
+    measure: str
+    reference: float
+    value: float
+    difference: float
+    low: float
+    high: float
+    margin: float
+    verdict: str  # non-inferior, inferior or inconclusive
+    note: str = ""
+
+    def __str__(self) -> str:
+        told = f"{self.measure} {self.difference:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+        return f"{told}, allowed {self.margin:g}: {self.verdict}{self.note and f' ({self.note})'}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gate says: `passed` where every row is non-inferior, or where the probabilities are
+    the same, `largest` being how far they are apart at most on the `n` images."""
+
+    rows: tuple[Row, ...]
+    n: int
+    largest: float
+
+    @property
+    def passed(self) -> bool:
+        return self.largest <= EQUAL or all(row.verdict == "non-inferior" for row in self.rows)
+
+    @property
+    def reason(self) -> str:
+        if self.largest <= EQUAL:
+            return f"the same probabilities on {self.n} images, at most {self.largest:.1g} apart"
+        failed = [str(row) for row in self.rows if row.verdict != "non-inferior"]
+        return "; ".join(failed) or f"non-inferior in all {len(self.rows)} measures"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """Losses that would not matter, named before looking. A version passes where the paired 95 %
+    interval of each measure excludes a larger one.
+
+    Args:
+        agreement: the least share of images (of masks: pixels) that get the same answer.
+        auroc: the loss of AUROC (macro, one-vs-rest) allowed.
+        dice: the loss of Dice allowed, of masks.
+        sensitivity: the loss of sensitivity allowed, at each operating point; of masks of pixels.
+        worst_class: the loss allowed in the recall of the class that is found least often; of masks
+            in the mean Dice of the worst tenth of the patients.
+        ece: the rise of the calibration error allowed.
+
+    Raises:
+        ValueError: a margin that is not between 0 and 1.
+
+    Example:
+        >>> labels = np.arange(800) % 2
+        >>> p = np.clip(0.3 + 0.4 * labels + np.linspace(-0.3, 0.3, 800), 0, 1)
+        >>> verdict = effml.Gate().check(p, p + 1e-5, labels, task="binary", positive=1)
+        >>> verdict.passed, verdict.reason
+        (True, 'the same probabilities on 800 images, at most 1e-05 apart')
+    """
+
+    agreement: float = 0.99
+    auroc: float = 0.01
+    dice: float = 0.01
+    sensitivity: float = 0.02
+    worst_class: float = 0.05
+    ece: float = 0.02
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            if not 0 < (value := getattr(self, one.name)) < 1:
+                told = "the least share of equal answers" if one.name == "agreement" else "a loss"
+                raise ValueError(f"{one.name}={value!r}: give {told}, between 0 and 1.")
+
+    def check(
+        self,
+        reference: ArrayLike,
+        probabilities: ArrayLike,
+        labels: ArrayLike,
+        *,
+        task: str,
+        positive: int | None = None,
+        thresholds: dict[str, float] | None = None,
+        groups: ArrayLike | None = None,
+        seed: int = 0,
+    ) -> Verdict:
+        """The verdict on `probabilities` against those of the `reference`, for the same images.
+
+        `labels`, `task` and `positive` are as in `evaluate`, for masks (N, …) of 0 and 1 and
+        "segmentation"; `thresholds` by name, of binary tasks (NaN: left out); `groups` the patients
+        of masks. ValueError on input that cannot be scored or paired."""
+        p, q = np.asarray(reference, dtype=float), np.asarray(probabilities, dtype=float)
+        if p.shape != q.shape:
+            raise ValueError(
+                f"The reference gives {p.shape}, the version {q.shape}: give equal ones."
+            )
+        if task == "segmentation":
+            rows = self._masks(p, q, np.asarray(labels), groups, seed)
+        else:
+            known = {name: cut for name, cut in (thresholds or {}).items() if cut == cut}
+            cuts = known or {"0.5": 0.5} if task == "binary" else {"": None}
+            how = {"task": task, "positive": positive, "seed": seed}
+            rows = self._classes(p, q, labels, cuts, how)
+        return Verdict(tuple(rows), len(p), float(np.abs(p - q).max()))
+
+    def _classes(self, p: NDArray, q: NDArray, labels: ArrayLike, cuts: dict, how: dict) -> list:
+        sheets = {
+            name: compare_predictions(p, q, labels, threshold=cut, **how)
+            for name, cut in cuts.items()
+        }
+        first, rows = next(iter(sheets.values())), []
+        for name, sheet in sheets.items():
+            at = f" at {name}" * bool(name)
+            same = sheet.loc["agreement"]
+            ends = (same.b - 1, same.low - 1, same.high - 1)
+            rows.append(_row(f"agreement{at}", (1.0, same.b, *ends), 1 - self.agreement, len(p)))
+            if how["task"] == "binary":
+                n = int((np.ravel(labels) == how["positive"]).sum())
+                found = _found(sheet, "sensitivity")
+                rows.append(_row(f"sensitivity{at}", found, self.sensitivity, n))
+        rows.append(_row("auroc", _found(first, "auroc"), self.auroc))
+        worst = _found(first, "worst_class_recall")
+        rows.append(_row("recall of the worst class", worst, self.worst_class))
+        return [*rows, _row("ece", _found(first, "ece"), self.ece)]
+
+    def _masks(
+        self, p: NDArray, q: NDArray, masks: NDArray, groups: ArrayLike | None, seed: int
+    ) -> list[Row]:
+        patients = (
+            np.arange(len(p)) if groups is None else np.unique(groups, return_inverse=True)[1]
+        )
+        masks = masks.reshape(p.shape)
+        both = [_by_patient(x, masks, p, patients) for x in (p, q)]
+        margins = {
+            "agreement": 1 - self.agreement,
+            "dice": self.dice,
+            "sensitivity of pixels": self.sensitivity,
+            "dice of the worst tenth": self.worst_class,
+            "ece": self.ece,
+        }
+        scores = [_mask_scores(x) for x in both]
+        _, low, high = paired_bootstrap(
+            lambda x, y: _mask_scores(y) - _mask_scores(x), *both, n=1000, seed=seed
+        )
+        ends = zip(*scores, scores[1] - scores[0], low, high)
+        return [_row(name, map(float, found), margins[name]) for name, found in zip(margins, ends)]
+
+
+def _row(measure: str, found: Any, margin: float, n: int | None = None) -> Row:
+    """`found`: reference, value, difference, low, high. `n` of a share of images: how many."""
+    *_, low, high = found = tuple(found)
+    ends = (-high, -low) if measure == "ece" else (low, high)
+    verdict, note = non_inferiority(*ends, margin), ""
+    if n is not None and verdict == "inconclusive":
+        fewest = int(TANGO * (1 / margin - 1)) + 1
+        if n < fewest:
+            note = f"{n} images cannot show it: it takes {fewest} or more, or a wider margin"
+    if low != low:
+        note = "not defined on these images"
+    return Row(measure, *found, margin, verdict, note)
+
+
+def _found(sheet: Any, name: str) -> tuple[float, ...]:
+    return tuple(float(sheet.loc[name, x]) for x in ("a", "b", "difference", "low", "high"))
+
+
+def _by_patient(p: NDArray, masks: NDArray, reference: NDArray, patients: NDArray) -> NDArray:
+    """Sums over the images of each patient (P, 35): images, equal pixels, Dice, hits, true pixels,
+    and by bin of confidence how many pixels, their confidence less what came true."""
+    flat, truth, asked = (x.reshape(len(x), -1) for x in (p, masks == 1, reference))
+    answer = flat >= 0.5
+    hits, size = (answer & truth).sum(1), answer.sum(1) + truth.sum(1)
+    dice = np.divide(2 * hits, size, out=np.ones(len(p)), where=size > 0)
+    gaps = []
+    for confidence, true in zip(flat, truth):
+        count, foretold, seen = reliability(confidence, true)
+        gaps.append(np.nan_to_num(count * (foretold - seen)) / flat.shape[1])
+    same = (answer == (asked >= 0.5)).mean(1)
+    table = np.column_stack([np.ones(len(p)), same, dice, hits, truth.sum(1), gaps])
+    return np.stack([table[patients == one].sum(0) for one in np.unique(patients)])
+
+
+def _mask_scores(table: NDArray) -> NDArray:
+    """Of rows of `_by_patient`: agreement, Dice, pixels found, Dice of the worst tenth, ECE."""
+    images, same, dice, hits, true, *gaps = table.sum(0)
+    tenth = max(1, len(table) // 10)
+    worst = np.sort(table[:, 2] / table[:, 0])[:tenth].mean()
+    found = hits / true if true else np.nan
+    return np.array([same / images, dice / images, found, worst, np.abs(gaps).sum() / images])

@@ -1,0 +1,176 @@
+"""The ladder: the smallest and fastest version of a model that the gate lets pass."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from effml.deployment.runtimes import RUNTIMES, Predictor
+
+from effml.deployment.gate import Gate, Verdict
+from effml.deployment.predict_template import probabilities
+from effml.machine import choose
+
+if TYPE_CHECKING:
+    from torch import nn
+
+LADDER = (
+    "openvino_int8",
+    "openvino_int8_transformer",
+    "openvino_int8_control",
+    "openvino_bf16",
+    "openvino",
+)
+FP32 = ("eager", "channels_last", "onnxruntime", "openvino")
+"""The float32 runtimes, of which the fastest here is what a rung must beat."""
+BLOCK = 64  # images normalised at a time
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One step of the ladder: whether it ships, and why or why not."""
+
+    runtime: str
+    ships: bool
+    reason: str
+    verdict: Verdict | None = None
+    milliseconds: float | None = None  # of one image, median
+    fastest_fp32: str = ""
+    fastest_fp32_milliseconds: float | None = None
+    precision: str = ""
+    file_bytes: int | None = None
+    build_seconds: float | None = None
+
+
+def climb(
+    model: "nn.Module",
+    example: Any,
+    calibration: Any,
+    images: Any,
+    labels: Any,
+    *,
+    task: str,
+    positive: int | None = None,
+    thresholds: dict[str, float] | None = None,
+    groups: Any = None,
+    gate: Gate | None = None,
+    rungs: Sequence[str] = LADDER,
+    threads: int | None = None,
+    runtimes: Mapping[str, Callable[..., Predictor]] = RUNTIMES,
+    seconds: Callable[..., list[float]] | None = None,
+) -> tuple[Predictor, list[Rung]]:
+    """The first rung that is non-inferior to the model and faster than its fastest float32 runtime
+    on this CPU. A float32 rung need not be faster.
+
+    Args:
+        model: the finished model, in float32.
+        example: an image (1, C, H, W) as the model takes it; uint8 is normalised.
+        calibration: training images for INT8, uint8 or float (M, C, H, W).
+        images: *validation* images that the gate judges by, uint8 (N, C, H, W).
+        labels: theirs, as in `evaluate`; of segmentation the masks.
+        task: as in `Gate.check`, like positive, thresholds and groups.
+        positive: the class that sensitivity is about, of binary tasks.
+        thresholds: the operating points by name, of binary tasks.
+        groups: the patients, of masks.
+        gate: the margins (default: those of `Gate`).
+        rungs: names of RUNTIMES, the most wanted first.
+        threads: CPU threads.
+        runtimes: what builds them.
+        seconds: measures predictors side by side (default: `latencies`).
+
+    Returns:
+        The predictor, and a `Rung` for each that was tried, the last being the one that ships.
+
+    Raises:
+        ValueError: an unknown rung, or none that passes; the reasons stand in the message.
+
+    Example:
+        >>> data, net = effml.load_dataset("phantom-chest"), effml.build_model("lenet5")
+        >>> images = data.train.images[:32], data.val.images
+        >>> how = dict(task="binary", positive=1, rungs=["openvino"])
+        >>> predictor, log = effml.climb(net, images[0][:1], *images, data.val.labels, **how)
+        >>> log[-1].runtime, log[-1].ships
+        ('openvino', True)
+    """
+    from effml.training import predict
+
+    for name in rungs:
+        choose("rung", name, runtimes)
+    gate, reference = gate or Gate(), predict(model, images, task=task)
+    yardsticks, log = {}, []
+    build = {"threads": threads}
+    for name in (name for name in FP32 if name in runtimes):
+        try:
+            yardsticks[name] = runtimes[name](model, example, None, **build)
+        except (ValueError, ModuleNotFoundError) as error:
+            log.append(Rung(name, False, f"not a yardstick: {error}"))
+    judged = {"task": task, "positive": positive, "thresholds": thresholds, "groups": groups}
+    for name in rungs:
+        try:
+            predictor = yardsticks.get(name) or runtimes[name](model, example, calibration, **build)
+        except Exception as error:  # of many kinds: the quantiser's and the engines'
+            log.append(Rung(name, False, f"it cannot be built: {error}"))
+            continue
+        p = predicted(predictor, images, task)
+        verdict = gate.check(reference, p, labels, **judged)
+        log.append(_judged(predictor, verdict, yardsticks, images[:1], seconds or latencies))
+        if log[-1].ships:
+            return predictor, log
+    told = "\n".join(f"  {rung.runtime}: {rung.reason}" for rung in log)
+    raise ValueError(f"No rung passes the gate, and nothing is shipped:\n{told}")
+
+
+def _judged(
+    predictor: Predictor,
+    verdict: Verdict,
+    yardsticks: dict[str, Predictor],
+    image: Any,
+    seconds: Callable[..., list[float]],
+) -> Rung:
+    name, reason = predictor.name, verdict.reason
+    known = {
+        "verdict": verdict,
+        "precision": predictor.precision,
+        "file_bytes": predictor.file_bytes,
+        "build_seconds": predictor.build_seconds,
+    }
+    if not verdict.passed:
+        return Rung(name, False, f"refused by the gate: {reason}", **known)
+    others = {other: one for other, one in yardsticks.items() if other != name}
+    if not others:
+        return Rung(name, True, reason, **known)
+    mine, *theirs = (1e3 * x for x in seconds([predictor, *others.values()], as_floats(image)))
+    fastest, least = min(zip(others, theirs), key=lambda pair: pair[1])
+    known |= {"milliseconds": mine, "fastest_fp32": fastest, "fastest_fp32_milliseconds": least}
+    told = f"{mine:.2f} ms an image, {fastest} in float32 {least:.2f}"
+    if name in FP32 or mine < least:
+        return Rung(name, True, f"{reason}; {told}", **known)
+    return Rung(name, False, f"good enough ({reason}), but not faster: {told}", **known)
+
+
+def latencies(predictors: Sequence[Predictor], image: np.ndarray, *, budget: float = 2.0) -> list:
+    """Median seconds of one image for each predictor, in turns, after a warm-up."""
+    for one in predictors:
+        one(image), one(image)
+    times: list[list[float]] = [[] for _ in predictors]
+    end = time.perf_counter() + budget
+    while len(times[0]) < 5 or (time.perf_counter() < end and len(times[0]) < 200):
+        for one, own in zip(predictors, times):
+            start = time.perf_counter()
+            one(image)
+            own.append(time.perf_counter() - start)
+    return [statistics.median(own) for own in times]
+
+
+def as_floats(images: Any) -> np.ndarray:
+    """uint8 images as a model takes them, float32 −1…1."""
+    return np.asarray(images).astype(np.float32) / np.float32(127.5) - 1
+
+
+def predicted(predictor: Predictor, images: Any, task: str) -> np.ndarray:
+    """Probabilities of uint8 images (N, …)."""
+    parts = range(0, len(images), BLOCK)
+    logits = [predictor(as_floats(images[i : i + BLOCK])) for i in parts]
+    return probabilities(np.concatenate(logits), task)
