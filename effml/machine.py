@@ -49,6 +49,16 @@ def print_anything() -> None:
                 stream.reconfigure(errors="replace")
 
 
+def optional(name: str, extra: str) -> ModuleType:
+    """The package `name`, which comes with an extra of effml; without it ModuleNotFoundError, which
+    says how to install it."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        advice = f"pip install -e '.[{extra}]' in a checkout of effml"
+        raise ModuleNotFoundError(f"This needs {name}: {advice} ({error}).") from error
+
+
 @lru_cache
 def import_timm() -> ModuleType:
     """timm, also where a CUDA build of torchvision meets a CPU build of torch and fails with

@@ -20,7 +20,7 @@ FLOORS = [
     ("phantoms", "data", "importing", "models", "metering", "evaluation", "pepr", "results"),
     ("compression", "convolutions", "precision", "optimizers"),
     ("training",),
-    ("selection",),
+    ("selection", "deployment"),
     ("experiment",),
     ("sweeping",),
     ("claims", "comparison", "figures", "notebook", "reproduce", "summary"),
