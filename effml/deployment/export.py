@@ -10,7 +10,9 @@ if TYPE_CHECKING:
 OPSET = 17
 
 
-def to_onnx(model: "torch.nn.Module", example: "torch.Tensor", file: Path) -> None:
+def to_onnx(
+    model: "torch.nn.Module", example: "torch.Tensor", file: Path, opset: int = OPSET
+) -> None:
     """Write the graph that one image takes, for any number of images: input `images`, output
     `logits`.
 
@@ -25,7 +27,7 @@ def to_onnx(model: "torch.nn.Module", example: "torch.Tensor", file: Path) -> No
             (example,),
             file,
             dynamo=False,
-            opset_version=OPSET,
+            opset_version=opset,
             input_names=["images"],
             output_names=["logits"],
             dynamic_axes={"images": {0: "batch"}, "logits": {0: "batch"}},

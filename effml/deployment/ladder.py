@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from effml.deployment.runtimes import RUNTIMES, Predictor
 
 from effml.deployment.gate import Gate, Verdict
 from effml.deployment.predict_template import probabilities
+from effml.deployment.runtimes import RUNTIMES, Predictor
 from effml.machine import choose
 
 if TYPE_CHECKING:

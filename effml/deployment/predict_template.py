@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from effml.importing.decoding import as_imported
+from effml.importing.decoding import as_imported, averaged
 from effml.importing.grey import Unusable
 from effml.importing.looking import pictures_in
 from effml.importing.square import inside
@@ -63,6 +63,7 @@ class Deployed:
         """A picture as the training images were made, uint8 (C, S, S), and its (width, height).
         Raises Unusable with the reason; `told` gets what was converted."""
         image, sides = as_imported(path, self.manifest["preprocessing"], told)
+        image = averaged(image, self.manifest["image_shape"][-1])
         if list(image.shape) != self.manifest["image_shape"]:
             raise Unusable(f"it is {image.shape}, the model takes {self.manifest['image_shape']}")
         return image, sides
@@ -76,21 +77,25 @@ class Deployed:
 
 def _engine(folder: Path, manifest: Mapping[str, Any], threads: int) -> tuple[str, Callable]:
     """OpenVINO, or else ONNX Runtime: its name, and pictures uint8 (1, S, S, C) to logits."""
-    channels, *sides = manifest["image_shape"]
     try:
-        import openvino as ov
+        return f"openvino, {manifest['precision']}", by_openvino(folder, manifest, threads)
     except ImportError:
-        return "onnxruntime, f32", _onnxruntime(folder / "model.onnx", threads)
-    core = ov.Core()
+        return "onnxruntime, f32", by_onnxruntime(folder, threads)
+
+
+def by_openvino(folder: Path, manifest: Mapping[str, Any], threads: int) -> Callable:
+    import openvino as ov
+
+    core, (channels, *sides) = ov.Core(), manifest["image_shape"]
     model = core.read_model(folder / "model.xml")
     model.reshape([1, *sides, channels])  # pictures come in the model's size: no resizing is left
     how = {"INFERENCE_PRECISION_HINT": manifest["hint"], "INFERENCE_NUM_THREADS": threads}
     how |= {"NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False}
     compiled = core.compile_model(model, "CPU", how)
-    return f"openvino, {manifest['precision']}", lambda picture: compiled(picture)[0]
+    return lambda picture: compiled(picture)[0]
 
 
-def _onnxruntime(file: Path, threads: int) -> Callable[[np.ndarray], np.ndarray]:
+def by_onnxruntime(folder: Path, threads: int) -> Callable:
     try:
         import onnxruntime as ort
     except ImportError:
@@ -100,7 +105,9 @@ def _onnxruntime(file: Path, threads: int) -> Callable[[np.ndarray], np.ndarray]
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(
+        str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"]
+    )
     return lambda picture: session.run(None, {"picture": picture})[0]
 
 

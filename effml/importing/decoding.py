@@ -71,6 +71,16 @@ def as_imported(path: Path, how: Mapping[str, Any], told: list[str]) -> tuple[np
     return np.ascontiguousarray(np.moveaxis(np.atleast_3d(pixels), -1, 0)), image.size
 
 
+def averaged(image: np.ndarray, side: int) -> np.ndarray:
+    """(C, S, S) at a whole part of its side, as `load_dataset(…, size=side)` has it: means over
+    squares of pixels. Another side stays as it is."""
+    channels, whole, _ = image.shape
+    if whole % side or whole == side:
+        return image
+    parts = image.reshape(channels, side, whole // side, side, whole // side)
+    return np.rint(parts.mean((2, 4), dtype=np.float32)).astype(np.uint8)
+
+
 def mistake(error: Exception) -> str:
     """A reason for what should not happen."""
     place = traceback.extract_tb(error.__traceback__)[-1]

@@ -13,8 +13,9 @@ import pytest
 import effml
 from effml import Recipe, evaluate, load_arrays, load_run, operating_point, run, sweep
 from effml.__main__ import main
+from effml.deployment.predict_template import COLUMNS
 from effml.experiment import write
-from effml.experiment.predict_folder import COLUMNS, _answered
+from effml.experiment.predict_folder import _answered
 
 QUICK = Recipe(model="mlp", epochs=1)
 DATA = effml.load_dataset("phantom-chest")
