@@ -169,12 +169,12 @@ def compile(job: Job) -> None:
 
 
 def _agree(job: Job, engine: Any) -> None:
-    """ValueError unless the engine gives the model's logits, for one image and for three: what
-    depends on values or on the number of images is lost in a traced graph."""
+    """ValueError unless the engine gives the model's logits, for one image and for three, bright
+    and dark: what depends on values or on the number of images is lost in a traced graph."""
     import torch
 
     noise = torch.randn(3, *job.example.shape[1:], generator=torch.Generator().manual_seed(0))
-    for images in (job.example, noise):
+    for images in (job.example, noise, 1 + noise, -1 - noise):
         with torch.inference_mode():
             wanted = job.model(images.clone()).numpy()
         try:
