@@ -61,6 +61,7 @@ _ROOMS = {
     "RUNTIMES": "deployment",
     "build_predictor": "deployment",
     "load_predictor": "deployment",
+    "measure_latency": "deployment",
     "SELECTORS": "selection",
     "select": "selection",
     "pepr_score": "pepr",

@@ -43,10 +43,7 @@ class Torch:
         if count := sum(isinstance(layer, kinds) for layer in model.modules()):
             self.layers = {names[options["dtype"]]: count}
         if options["compile"]:
-            import torch._inductor.config
-
-            torch._inductor.config.freezing = True
-            self._model = torch.compile(self._model)
+            self._model = torch.compile(self._model, options={"freezing": True})
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         import torch

@@ -2,6 +2,7 @@
 manifest, so that a fresh process has the same one."""
 
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -45,6 +46,11 @@ class Predictor:
     def precision(self) -> str:
         return max(self.layers, key=self.layers.get, default="f32")
 
+    @property
+    def step(self) -> int:
+        """Images of one pass through the engine."""
+        return max(1, min(512, PASS_PIXELS // math.prod(self.shape[1:])))
+
     def __call__(self, images: Any) -> np.ndarray:
         images = np.asarray(images)
         if images.dtype.kind != "f" or images.shape[1:] != self.shape or not len(images):
@@ -53,9 +59,8 @@ class Predictor:
             advice = "uint8 images are normalised by images / 127.5 - 1"
             raise ValueError(f"Give float images {wanted}; got {given}. {advice}.")
         images = np.ascontiguousarray(images, dtype=np.float32)
-        step = max(1, min(512, PASS_PIXELS // images[0, 0].size))
-        parts = range(0, len(images), step)
-        logits = np.concatenate([self.engine(images[i : i + step]) for i in parts])
+        parts = range(0, len(images), self.step)
+        logits = np.concatenate([self.engine(images[i : i + self.step]) for i in parts])
         if not np.isfinite(logits).all():
             raise ValueError(
                 f"{self.name} gives logits that are not finite: choose another runtime."

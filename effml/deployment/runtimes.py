@@ -33,6 +33,9 @@ TOLERANCE = 1e-3
 """Of the logits' largest value: more, and an exported graph does not compute what the model does."""
 
 
+COMPILED = {"layout": "channels_last", "dtype": "float32", "compile": True}
+
+
 @dataclass
 class Job:
     """What a runtime makes files of: a copy of the model in eval mode, one image, and where it is
@@ -135,13 +138,43 @@ def eager(job: Job) -> None:
     _pickled(job)
 
 
+@runtime("torch", layout="channels_last", dtype="float32", compile=False)
+def channels_last(job: Job) -> None:
+    """torch with the channels of a pixel side by side, as `train` and `predict` have it."""
+    _pickled(job)
+
+
+@runtime("torch", layout="channels_last", dtype="bfloat16", compile=False)
+def bf16(job: Job) -> None:
+    """torch with weights and images in bfloat16, on CPUs that compute in it."""
+    _needs_bf16(job)
+    _pickled(job)
+
+
+@runtime("torch", **COMPILED)
+def compile(job: Job) -> None:
+    """torch.compile with frozen weights, which needs a C++ compiler."""
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler as error:
+        advice = "Install one (g++, clang or MSVC), or choose openvino"
+        raise ValueError(
+            f"{job.name} needs a C++ compiler, and there is none. {advice}."
+        ) from error
+    _pickled(job)
+    _agree(job, ENGINES["torch"](job.folder, COMPILED, job.threads))
+
+
 def _agree(job: Job, engine: Any) -> None:
-    """ValueError unless the engine gives the model's logits, for one image and for three: what
-    depends on values or on the number of images is lost in a traced graph."""
+    """ValueError unless the engine gives the model's logits, for one image and for three, bright
+    and dark: what depends on values or on the number of images is lost in a traced graph."""
     import torch
 
     noise = torch.randn(3, *job.example.shape[1:], generator=torch.Generator().manual_seed(0))
-    for images in (job.example, noise):
+    for images in (job.example, noise, 1 + noise, -1 - noise):
         with torch.inference_mode():
             wanted = job.model(images.clone()).numpy()
         try:
@@ -189,6 +222,16 @@ def _onnx_options(job: Job, file: Path, exact: bool = False) -> dict[str, Any]:
     return options
 
 
+@runtime("onnxruntime")
+def onnxruntime_int8(job: Job) -> dict[str, Any]:
+    """ONNX Runtime in 8 bits: whole numbers from 0 for activations, signed ones for weights, a
+    scale per channel, and on CPUs without VNNI weights of 7 bits, so that sums cannot overflow."""
+    images, file = _calibration(job), _exported(job)
+    _onnx_options(job, file, exact=True)
+    job.notes += int8.by_onnxruntime(file, images)
+    return _onnx_options(job, file)
+
+
 def _openvino_model(job: Job) -> Any:
     """An ov.Model that computes what the model does, in float32."""
     ov, file = optional("openvino", "inference"), _exported(job)
@@ -233,16 +276,47 @@ def _needs_bf16(job: Job) -> None:
 @runtime("openvino", hint="f32")
 def openvino_int8(job: Job) -> None:
     """OpenVINO in 8 bits by NNCF with its defaults; what stays is float32."""
+    _quantized(job)
+
+
+@runtime("openvino", hint="f32")
+def openvino_int8_half_range(job: Job) -> None:
+    """The same with weights of 7 bits everywhere, not in the first layer alone: without VNNI sums
+    of products of 8 bits overflow. No setting wins everywhere."""
+    _quantized(job, half_range=True)
+
+
+@runtime("openvino", hint="f32")
+def openvino_int8_transformer(job: Job) -> None:
+    """The same with NNCF's preset for transformers, whose activations have outliers."""
+    _quantized(job, transformer=True)
+
+
+@runtime("openvino", hint="f32")
+def openvino_int8_control(job: Job) -> None:
+    """The same with NNCF's accuracy control: layers go back to float32, the worst first, until the
+    logits of the calibration images are at most int8.CONTROL off."""
+    _quantized(job, control=True)
+
+
+def _quantized(job: Job, **how: bool) -> None:
     images = _calibration(job)
-    _save(job, int8.by_nncf(_openvino_model(job), images))
+    _save(job, int8.by_nncf(_openvino_model(job), images, **how))
 
 
 RUNTIMES: dict[str, Runtime] = {
     "eager": eager,
+    "channels_last": channels_last,
+    "bf16": bf16,
+    "compile": compile,
     "onnxruntime": onnxruntime,
+    "onnxruntime_int8": onnxruntime_int8,
     "openvino": openvino,
     "openvino_bf16": openvino_bf16,
     "openvino_int8": openvino_int8,
+    "openvino_int8_half_range": openvino_int8_half_range,
+    "openvino_int8_transformer": openvino_int8_transformer,
+    "openvino_int8_control": openvino_int8_control,
 }
 """What the field `runtime` of a recipe can ask for: `build(model, example, calibration)`."""
 
