@@ -68,7 +68,7 @@ def as_imported(path: Path, how: Mapping[str, Any], told: list[str]) -> tuple[np
     if pixels.ndim == 3 and how["colour"] == "auto":
         raise Unusable("it is in colour, those of the import were grey")
     told += unusual(pixels, image.size, done, how["colour"])
-    return np.ascontiguousarray(np.moveaxis(np.atleast_3d(pixels), -1, 0)), image.size
+    return np.array(np.moveaxis(np.atleast_3d(pixels), -1, 0), order="C"), image.size
 
 
 def averaged(image: np.ndarray, side: int) -> np.ndarray:
