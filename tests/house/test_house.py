@@ -143,6 +143,7 @@ def test_every_room_is_on_a_floor_and_every_public_name_resolves_with_a_docstrin
         ("models", "MODELS"),
         ("compression", "COMPRESSORS"),
         ("selection", "SELECTORS"),
+        ("deployment.runtimes", "RUNTIMES"),
         ("training.sampling", "SAMPLERS"),
         ("metering", "METERS"),
         ("phantoms", "PHANTOMS"),
