@@ -91,6 +91,20 @@ def write_card(
     body = "\n\n".join(f"## {title}\n\n{text}" for title, text in parts.items())
     head = f"---\n{about.to_yaml()}\n---\n\n# {about.model_name}\n\n"
     (folder / "card.md").write_text(f"{head}{body}\n", encoding="utf-8")
+    _write_json(folder, about, facts, passport, scores, tables, log, costs, limits)
+
+
+def _write_json(
+    folder: Path,
+    about: Any,
+    facts: Mapping,
+    passport: Mapping,
+    scores: Mapping,
+    tables: Mapping[str, "pandas.DataFrame"],
+    log: Sequence[Rung],
+    costs: Mapping,
+    limits: Sequence[str],
+) -> None:
     told = {
         "card": about.to_dict(),
         "research_use_only": RESEARCH,
@@ -187,6 +201,6 @@ def _words(value: Any) -> str:
 
 def _text(value: Any) -> str:
     if value is None or value != value:
-        return "unknown"
+        return "none" if value is None else "unknown"
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
     return text.replace("|", "\\|").replace("\n", " ")

@@ -1,6 +1,6 @@
 """The quality gate: is a smaller, faster version of a model as good as the model itself?"""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,13 @@ from effml.evaluation import (
 
 EQUAL = 1e-3
 """Probabilities that are nowhere farther apart are the same: the arithmetic's order, no loss."""
+PASSES = "equal", "non-inferior"
 TANGO = 1.959964**2  # an interval for N equal answers ends at TANGO / (N + TANGO)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One measure: of the reference, of the version, their difference (higher is better, but for
+    """One measure: of the reference, of the version, their difference (more is better, but for
     ece) with its paired 95 % interval, the loss allowed, and what follows."""
 
     measure: str
@@ -30,18 +31,19 @@ class Row:
     low: float
     high: float
     margin: float
-    verdict: str  # non-inferior, inferior or inconclusive
+    verdict: str  # equal, non-inferior, inferior or inconclusive
     note: str = ""
 
     def __str__(self) -> str:
         told = f"{self.measure} {self.difference:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
-        return f"{told}, allowed {self.margin:g}: {self.verdict}{self.note and f' ({self.note})'}"
+        note = f" ({self.note})" * bool(self.note)
+        return f"{told}, allowed {self.margin:g}: {self.verdict}{note}"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the gate says: `passed` where every row is non-inferior, or where the probabilities are
-    the same, `largest` being how far they are apart at most on the `n` images."""
+    """What the gate says of `n` images: `passed` where every row is non-inferior. Where the
+    probabilities are nowhere over EQUAL apart, all rows are equal; `largest` is how far they are."""
 
     rows: tuple[Row, ...]
     n: int
@@ -49,13 +51,13 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        return self.largest <= EQUAL or all(row.verdict == "non-inferior" for row in self.rows)
+        return all(row.verdict in PASSES for row in self.rows)
 
     @property
     def reason(self) -> str:
         if self.largest <= EQUAL:
             return f"the same probabilities on {self.n} images, at most {self.largest:.1g} apart"
-        failed = [str(row) for row in self.rows if row.verdict != "non-inferior"]
+        failed = [str(row) for row in self.rows if row.verdict not in PASSES]
         return "; ".join(failed) or f"non-inferior in all {len(self.rows)} measures"
 
 
@@ -126,7 +128,9 @@ class Gate:
             cuts = known or {"0.5": 0.5} if task == "binary" else {"": None}
             how = {"task": task, "positive": positive, "seed": seed}
             rows = self._classes(p, q, labels, cuts, how)
-        return Verdict(tuple(rows), len(p), float(np.abs(p - q).max()))
+        if (largest := float(np.abs(p - q).max())) <= EQUAL:
+            rows = [replace(row, verdict="equal", note="") for row in rows]
+        return Verdict(tuple(rows), len(p), largest)
 
     def _classes(self, p: NDArray, q: NDArray, labels: ArrayLike, cuts: dict, how: dict) -> list:
         sheets = {

@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 LADDER = (
     "openvino_int8",
+    "openvino_int8_half_range",
     "openvino_int8_transformer",
     "openvino_int8_control",
     "openvino_bf16",
@@ -52,33 +54,29 @@ def climb(
     labels: Any,
     *,
     task: str,
-    positive: int | None = None,
-    thresholds: dict[str, float] | None = None,
-    groups: Any = None,
     gate: Gate | None = None,
     rungs: Sequence[str] = LADDER,
     threads: int | None = None,
     runtimes: Mapping[str, Callable[..., Predictor]] = RUNTIMES,
     seconds: Callable[..., list[float]] | None = None,
+    **judged: Any,
 ) -> tuple[Predictor, list[Rung]]:
     """The first rung that is non-inferior to the model and faster than its fastest float32 runtime
     on this CPU. A float32 rung need not be faster.
 
     Args:
-        model: the finished model, in float32.
+        model: the finished one, in float32.
         example: an image (1, C, H, W) as the model takes it; uint8 is normalised.
         calibration: training images for INT8, uint8 or float (M, C, H, W).
         images: *validation* images that the gate judges by, uint8 (N, C, H, W).
         labels: theirs, as in `evaluate`; of segmentation the masks.
-        task: as in `Gate.check`, like positive, thresholds and groups.
-        positive: the class that sensitivity is about, of binary tasks.
-        thresholds: the operating points by name, of binary tasks.
-        groups: the patients, of masks.
+        task: as in `evaluate`, or segmentation.
         gate: the margins (default: those of `Gate`).
         rungs: names of RUNTIMES, the most wanted first.
         threads: CPU threads.
         runtimes: what builds them.
         seconds: measures predictors side by side (default: `latencies`).
+        judged: positive, thresholds and groups, as in `Gate.check`.
 
     Returns:
         The predictor, and a `Rung` for each that was tried, the last being the one that ships.
@@ -98,38 +96,44 @@ def climb(
 
     for name in rungs:
         choose("rung", name, runtimes)
-    gate, reference = gate or Gate(), predict(model, images, task=task)
-    yardsticks, log = {}, []
-    build = {"threads": threads}
-    for name in (name for name in FP32 if name in runtimes):
-        try:
-            yardsticks[name] = runtimes[name](model, example, None, **build)
-        except (ValueError, ModuleNotFoundError) as error:
-            log.append(Rung(name, False, f"not a yardstick: {error}"))
-    judged = {"task": task, "positive": positive, "thresholds": thresholds, "groups": groups}
+    gate, reference, log = gate or Gate(), predict(model, images, task=task), []
+    yardsticks = _yardsticks(model, example, runtimes, threads)
     for name in rungs:
+        how = {"threads": threads}
         try:
-            predictor = yardsticks.get(name) or runtimes[name](model, example, calibration, **build)
+            predictor = yardsticks.get(name) or runtimes[name](model, example, calibration, **how)
         except Exception as error:  # of many kinds: the quantiser's and the engines'
             log.append(Rung(name, False, f"it cannot be built: {error}"))
             continue
         p = predicted(predictor, images, task)
-        verdict = gate.check(reference, p, labels, **judged)
-        log.append(_judged(predictor, verdict, yardsticks, images[:1], seconds or latencies))
+        verdict = gate.check(reference, p, labels, task=task, **judged)
+        log.append(_judged(name, predictor, verdict, yardsticks, images[:1], seconds or latencies))
         if log[-1].ships:
             return predictor, log
     told = "\n".join(f"  {rung.runtime}: {rung.reason}" for rung in log)
     raise ValueError(f"No rung passes the gate, and nothing is shipped:\n{told}")
 
 
+def _yardsticks(
+    model: "nn.Module", example: Any, runtimes: Mapping[str, Callable], threads: int | None
+) -> dict[str, Predictor]:
+    """The float32 runtimes that this model can have here."""
+    found = {}
+    for name in (name for name in FP32 if name in runtimes):
+        with suppress(ValueError, ModuleNotFoundError):
+            found[name] = runtimes[name](model, example, threads=threads)
+    return found
+
+
 def _judged(
+    name: str,
     predictor: Predictor,
     verdict: Verdict,
     yardsticks: dict[str, Predictor],
     image: Any,
     seconds: Callable[..., list[float]],
 ) -> Rung:
-    name, reason = predictor.name, verdict.reason
+    reason = verdict.reason
     known = {
         "verdict": verdict,
         "precision": predictor.precision,

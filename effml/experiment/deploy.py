@@ -1,4 +1,4 @@
-"""`deploy`: from the run of a finished model to a folder that answers for pictures, without torch."""
+"""`deploy`: from a finished run to a folder that answers for pictures, without torch."""
 
 import os
 import shutil
@@ -65,25 +65,24 @@ def deploy(
         model: For a run of your own model: one of the same class.
         gate: What may be lost (default: the margins of `Gate`), judged on the validation images.
         rungs: Names of OpenVINO's in RUNTIMES, the most wanted first.
-        images: Whether the folder holds the gate's validation images, to repeat the gate anywhere.
-            Default: only where they are simulated, since a folder with patients' images is as
-            private as they are. Without them `predict.py --verify` asks for the data's .npz.
+        images: Whether the folder holds the validation images, to repeat the gate anywhere; it is
+            then as private as they are. Default: if they are simulated. Without them `predict.py
+            --verify` asks for the data's .npz.
         threads: CPU threads for the ladder's seconds (default: all).
 
     Returns:
-        A `Deployment`: folder, fingerprint, runtime and the log of the ladder.
+        A `Deployment`, with the log of the ladder.
 
     Raises:
-        FileNotFoundError: There is no such run, or its weights were not kept.
-        FileExistsError: The folder is there, and not empty.
+        OSError: No such run, or its weights were not kept; the folder is there, and not empty.
         ValueError: No rung passes the gate, or this model cannot be deployed; the message says why.
 
     Example:
         >>> recipe = effml.Recipe(model="lenet5", epochs=1)
         >>> run = effml.sweep([recipe], "mine", keep_weights=True)
         >>> made = effml.deploy(recipe.id, "ready", store="mine", rungs=["openvino"])
-        >>> sorted(path.name for path in made.folder.iterdir())[:4]
-        ['card.json', 'card.md', 'examples', 'gate.npz']
+        >>> made.runtime, (made.folder / "predict.py").is_file()
+        ('openvino', True)
     """
     folder, gate = Path(folder), gate or Gate()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -92,39 +91,62 @@ def deploy(
         raise ValueError(f"{others[0]} makes no model.xml: choose rungs of OpenVINO.")
     trained = load_run(run_id, store, model=model)
     data, row = _data(trained, card_of(trained.run_id, Path(store)), Path(store))
-    net = trained.model.float()
-    example, answer = normalize(data.train.images[:1]), _answers(net, trained.task)
-    truth = data.val.masks if trained.task == "segmentation" else data.val.labels
+    net, masks = trained.model.float(), trained.task == "segmentation"
     predictor, log = climb(
         net,
-        example,
+        data.train.images[:1],
         _calibration(data, trained, Path(store)),
         data.val.images,
-        truth.numpy(),
+        (data.val.masks if masks else data.val.labels).numpy(),
         task=trained.task,
         positive=trained.positive,
-        thresholds=trained.thresholds if trained.task == "binary" else None,
-        groups=data.val.groups if trained.task == "segmentation" else None,
+        thresholds=trained.thresholds,
+        groups=data.val.groups if masks else None,
         gate=gate,
         rungs=rungs,
         threads=threads,
     )
-    facts = _facts(trained, row, predictor, log, gate)
+    made = Made(trained, net, data, row, predictor, log, _facts(trained, row, predictor, log, gate))
+    return Deployment(folder, _write(made, folder, images), predictor.name, tuple(log))
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a deployed folder is made of: `net` in float32, `row` the record of the run, `facts`
+    those of the manifest."""
+
+    trained: TrainedModel
+    net: nn.Module
+    data: Dataset
+    row: Mapping[str, Any]
+    predictor: Predictor
+    log: list[Rung]
+    facts: dict[str, Any]
+
+    def answer(self, images: Any) -> np.ndarray:
+        """Probabilities of the trained model, in float32."""
+        return predict(self.net, images, task=self.trained.task)
+
+
+def _write(made: Made, folder: Path, images: bool | None) -> str:
+    """All files, whole or none; the fingerprint."""
+    facts = made.facts
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
-        made = Path(temporary) / "made"
-        made.mkdir()
-        bundle.write_program(made)
-        bundle.write_openvino(made, predictor, {name: _text(facts[name]) for name in IN_GRAPH})
-        bundle.write_onnx(made, net, example)
-        facts["examples"] = bundle.write_examples(made, facts, answer)
-        private = _write_gate(made, data, trained, answer, images)
-        write_card(made, **_card(trained, data, row, predictor, log, facts, private))
-        fingerprint = bundle.seal(made, facts)
+        place = Path(temporary) / "made"
+        place.mkdir()
+        bundle.write_program(place)
+        in_graph = {name: _text(facts[name]) for name in IN_GRAPH}
+        bundle.write_openvino(place, made.predictor, in_graph)
+        bundle.write_onnx(place, made.net, normalize(made.data.train.images[:1]))
+        facts["examples"] = bundle.write_examples(place, facts, made.answer)
+        private = _write_gate(place, made, images)
+        write_card(place, **_card(made, private))
+        fingerprint = bundle.seal(place, facts)
         if folder.exists():
             folder.rmdir()
-        shutil.move(made, folder)
-    return Deployment(folder, fingerprint, predictor.name, tuple(log))
+        shutil.move(place, folder)
+    return fingerprint
 
 
 IN_GRAPH = ("run_id", "task", "classes", "positive", "thresholds")
@@ -169,10 +191,6 @@ def _calibration(data: Dataset, trained: TrainedModel, store: Path) -> torch.Ten
     return train.take(torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:k])
 
 
-def _answers(net: nn.Module, task: str) -> Any:
-    return lambda images: predict(net, images, task=task)
-
-
 def _facts(
     trained: TrainedModel, row: Mapping[str, Any], predictor: Predictor, log: list, gate: Gate
 ) -> dict[str, Any]:
@@ -211,14 +229,12 @@ def _text(value: Any) -> Any:
     return list(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
-def _write_gate(
-    folder: Path, data: Dataset, trained: TrainedModel, answer: Any, images: bool | None
-) -> str:
+def _write_gate(folder: Path, made: Made, images: bool | None) -> str:
     """gate.npz, by which the gate can be repeated; in words, whether patients' images are in it."""
-    val, masks = data.val, trained.task == "segmentation"
+    data, val, masks = made.data, made.data.val, made.trained.task == "segmentation"
     shown = np.stack([val.take(slice(i, i + 1))[0].numpy() for i in range(len(val))])
     arrays = {
-        "reference": answer(val.images),
+        "reference": made.answer(val.images),
         "truth": (val.masks if masks else val.labels).numpy(),
         "digests": np.array([digest(image) for image in shown]),
     }
@@ -235,31 +251,24 @@ def _write_gate(
     return f"gate.npz holds {len(val)} validation images: this folder is as private as they are"
 
 
-def _card(
-    trained: TrainedModel,
-    data: Dataset,
-    row: Mapping[str, Any],
-    predictor: Predictor,
-    log: list[Rung],
-    facts: Mapping[str, Any],
-    private: str,
-) -> dict[str, Any]:
+def _card(made: Made, private: str) -> dict[str, Any]:
     """What the model card says. The test images are looked at here, after everything is chosen."""
-    p, last = predicted(predictor, data.test.images, trained.task), log[-1]
+    trained, data, row, predictor = made.trained, made.data, made.row, made.predictor
+    p, last = predicted(predictor, data.test.images, trained.task), made.log[-1]
     names = [f"train_energy{end}_j" for end in ("", "_low", "_high")]
     costs = {
-        "train_seconds": row.get("train_seconds"),
-        "train_energy_J (low, high)": [row.get(name) for name in names],
+        "train_seconds": row.get("train_seconds", np.nan),
+        "train_energy_J (low, high)": [row.get(name, np.nan) for name in names],
         "energy_source": row.get("energy_source") or row.get("energy_reason"),
         "milliseconds of an image": last.milliseconds,
         f"the same, {last.fastest_fp32 or 'fastest'} in float32": last.fastest_fp32_milliseconds,
         "model_bytes": predictor.file_bytes,
-        "model_bytes of the trained model": row.get("model_file_bytes"),
+        "model_bytes of the trained model": row.get("model_file_bytes", np.nan),
         "measured on": effml.machine.cpu()[0],
     }
     limits = [
-        "Judged on the CPU named above: INT8 differs between CPUs, so run `predict.py --verify` on yours.",
-        f"The gate saw {last.verdict.n} validation images, and other devices and patients not at all.",
+        "Judged on the CPU named above. INT8 differs between CPUs: `predict.py --verify` on yours.",
+        f"The gate saw {last.verdict.n} validation images, and no other devices and patients.",
         private[0].upper() + private[1:] + ".",
         *["The images are simulated: nothing was learned from a patient."]
         * data.passport["phantom"],
@@ -269,11 +278,11 @@ def _card(
         *filter(None, [row.get("notes")]),
     ]
     return {
-        "facts": facts,
+        "facts": made.facts,
         "passport": data.passport,
         "scores": _scored(p, data, trained),
         "tables": {} if trained.task == "segmentation" else _tables(p, data, trained),
-        "log": log,
+        "log": made.log,
         "costs": costs,
         "limits": limits,
     }
