@@ -43,7 +43,7 @@ class Row:
 @dataclass(frozen=True)
 class Verdict:
     """What the gate says of `n` images: `passed` where every row is non-inferior. Where the
-    probabilities are nowhere over EQUAL apart, all rows are equal; `largest` is how far they are."""
+    probabilities are nowhere over EQUAL apart, all rows are equal; `largest`: how far they are."""
 
     rows: tuple[Row, ...]
     n: int

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,8 +62,8 @@ def climb(
     seconds: Callable[..., list[float]] | None = None,
     **judged: Any,
 ) -> tuple[Predictor, list[Rung]]:
-    """The first rung that is non-inferior to the model and faster than its fastest float32 runtime
-    on this CPU. A float32 rung need not be faster.
+    """The first rung that is non-inferior to the model and, unless it is float32 itself, faster than
+    its fastest float32 runtime on this CPU.
 
     Args:
         model: the finished one, in float32.
@@ -71,37 +72,31 @@ def climb(
         images: *validation* images that the gate judges by, uint8 (N, C, H, W).
         labels: theirs, as in `evaluate`; of segmentation the masks.
         task: as in `evaluate`, or segmentation.
-        gate: the margins (default: those of `Gate`).
-        rungs: names of RUNTIMES, the most wanted first.
-        threads: CPU threads.
-        runtimes: what builds them.
-        seconds: measures predictors side by side (default: `latencies`).
+        gate, rungs, threads: the margins, names of RUNTIMES from the top, CPU threads.
+        runtimes, seconds: what builds them, and measures them side by side.
         judged: positive, thresholds and groups, as in `Gate.check`.
 
     Returns:
-        The predictor, and a `Rung` for each that was tried, the last being the one that ships.
+        The predictor, and a `Rung` for each that was tried; the last ships.
 
     Raises:
-        ValueError: an unknown rung, or none that passes; the reasons stand in the message.
+        ValueError: an unknown rung, or none that passes, and why.
 
     Example:
-        >>> data, net = effml.load_dataset("phantom-chest"), effml.build_model("lenet5")
-        >>> images = data.train.images[:32], data.val.images
+        >>> net, images = effml.build_model("lenet5"), effml.load_dataset("phantom-chest").val.images
         >>> how = dict(task="binary", positive=1, rungs=["openvino"])
-        >>> predictor, log = effml.climb(net, images[0][:1], *images, data.val.labels, **how)
-        >>> log[-1].runtime, log[-1].ships
-        ('openvino', True)
+        >>> effml.climb(net, images[:1], images, images, [0, 1] * 100, **how)[1][-1].ships
+        True
     """
     from effml.training import predict
 
-    for name in rungs:
-        choose("rung", name, runtimes)
+    rungs = [choose("rung", name, runtimes) for name in rungs]
     gate, reference, log = gate or Gate(), predict(model, images, task=task), []
     yardsticks = _yardsticks(model, example, runtimes, threads)
     for name in rungs:
-        how = {"threads": threads}
         try:
-            predictor = yardsticks.get(name) or runtimes[name](model, example, calibration, **how)
+            build = partial(runtimes[name], threads=threads)
+            predictor = yardsticks.get(name) or build(model, example, calibration)
         except Exception as error:  # of many kinds: the quantiser's and the engines'
             log.append(Rung(name, False, f"it cannot be built: {error}"))
             continue

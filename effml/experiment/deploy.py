@@ -55,19 +55,16 @@ def deploy(
     images: bool | None = None,
     threads: int | None = None,
 ) -> Deployment:
-    """A folder with the smallest version of a finished model that is as good as it: predict.py
-    answers for pictures there, with OpenVINO or ONNX Runtime, NumPy and Pillow alone.
+    """A folder with the smallest version of a finished model that is as good as it, and predict.py,
+    which answers for pictures with OpenVINO or ONNX Runtime, NumPy and Pillow alone.
 
     Args:
-        run_id: As for `load_run`: a run whose weights were kept.
+        run_id, store, model: As for `load_run`.
         folder: A new folder.
-        store: Where the run lies.
-        model: For a run of your own model: one of the same class.
         gate: What may be lost (default: the margins of `Gate`), judged on the validation images.
-        rungs: Names of OpenVINO's in RUNTIMES, the most wanted first.
-        images: Whether the folder holds the validation images, to repeat the gate anywhere; it is
-            then as private as they are. Default: if they are simulated. Without them `predict.py
-            --verify` asks for the data's .npz.
+        rungs: OpenVINO's of RUNTIMES, from the top.
+        images: Whether the validation images go along, to repeat the gate anywhere (default: if
+            they are simulated). Without them `predict.py --verify` asks for the data's .npz.
         threads: CPU threads for the ladder's seconds (default: all).
 
     Returns:
@@ -92,11 +89,10 @@ def deploy(
     trained = load_run(run_id, store, model=model)
     data, row = _data(trained, card_of(trained.run_id, Path(store)), Path(store))
     net, masks = trained.model.float(), trained.task == "segmentation"
+    shown = data.train.images[:1], _calibration(data, trained, Path(store)), data.val.images
     predictor, log = climb(
         net,
-        data.train.images[:1],
-        _calibration(data, trained, Path(store)),
-        data.val.images,
+        *shown,
         (data.val.masks if masks else data.val.labels).numpy(),
         task=trained.task,
         positive=trained.positive,
