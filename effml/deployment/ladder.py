@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -58,8 +58,6 @@ def climb(
     gate: Gate | None = None,
     rungs: Sequence[str] = LADDER,
     threads: int | None = None,
-    runtimes: Mapping[str, Callable[..., Predictor]] = RUNTIMES,
-    seconds: Callable[..., list[float]] | None = None,
     **judged: Any,
 ) -> tuple[Predictor, list[Rung]]:
     """The first rung that is non-inferior to the model and, unless it is float32 itself, faster than
@@ -72,8 +70,9 @@ def climb(
         images: *validation* images that the gate judges by, uint8 (N, C, H, W).
         labels: theirs, as in `evaluate`; of segmentation the masks.
         task: as in `evaluate`, or segmentation.
-        gate, rungs, threads: the margins, names of RUNTIMES from the top, CPU threads.
-        runtimes, seconds: what builds them, and measures them side by side.
+        gate: the margins (default: those of `Gate`).
+        rungs: names of RUNTIMES, from the top.
+        threads: CPU threads (default: OMP_NUM_THREADS, else the cores there are).
         judged: positive, thresholds and groups, as in `Gate.check`.
 
     Returns:
@@ -90,33 +89,31 @@ def climb(
     """
     from effml.training import predict
 
-    rungs = [choose("rung", name, runtimes) for name in rungs]
+    rungs = [choose("rung", name, RUNTIMES) for name in rungs]
     gate, reference, log = gate or Gate(), predict(model, images, task=task), []
-    yardsticks = _yardsticks(model, example, runtimes, threads)
+    yardsticks = _yardsticks(model, example, threads)
     for name in rungs:
         try:
-            build = partial(runtimes[name], threads=threads)
+            build = partial(RUNTIMES[name], threads=threads)
             predictor = yardsticks.get(name) or build(model, example, calibration)
         except Exception as error:  # of many kinds: the quantiser's and the engines'
             log.append(Rung(name, False, f"it cannot be built: {error}"))
             continue
         p = predicted(predictor, images, task)
         verdict = gate.check(reference, p, labels, task=task, **judged)
-        log.append(_judged(name, predictor, verdict, yardsticks, images[:1], seconds or latencies))
+        log.append(_judged(name, predictor, verdict, yardsticks, images[:1]))
         if log[-1].ships:
             return predictor, log
     told = "\n".join(f"  {rung.runtime}: {rung.reason}" for rung in log)
     raise ValueError(f"No rung passes the gate, and nothing is shipped:\n{told}")
 
 
-def _yardsticks(
-    model: "nn.Module", example: Any, runtimes: Mapping[str, Callable], threads: int | None
-) -> dict[str, Predictor]:
+def _yardsticks(model: "nn.Module", example: Any, threads: int | None) -> dict[str, Predictor]:
     """The float32 runtimes that this model can have here."""
     found = {}
-    for name in (name for name in FP32 if name in runtimes):
+    for name in FP32:
         with suppress(ValueError, ModuleNotFoundError):
-            found[name] = runtimes[name](model, example, threads=threads)
+            found[name] = RUNTIMES[name](model, example, threads=threads)
     return found
 
 
@@ -126,7 +123,6 @@ def _judged(
     verdict: Verdict,
     yardsticks: dict[str, Predictor],
     image: Any,
-    seconds: Callable[..., list[float]],
 ) -> Rung:
     reason = verdict.reason
     known = {
@@ -140,7 +136,7 @@ def _judged(
     others = {other: one for other, one in yardsticks.items() if other != name}
     if not others:
         return Rung(name, True, reason, **known)
-    mine, *theirs = (1e3 * x for x in seconds([predictor, *others.values()], as_floats(image)))
+    mine, *theirs = (1e3 * x for x in latencies([predictor, *others.values()], as_floats(image)))
     fastest, least = min(zip(others, theirs), key=lambda pair: pair[1])
     known |= {"milliseconds": mine, "fastest_fp32": fastest, "fastest_fp32_milliseconds": least}
     told = f"{mine:.2f} ms an image, {fastest} in float32 {least:.2f}"

@@ -53,19 +53,19 @@ def deploy(
     gate: Gate | None = None,
     rungs: Sequence[str] = LADDER,
     images: bool | None = None,
-    threads: int | None = None,
 ) -> Deployment:
     """A folder with the smallest version of a finished model that is as good as it, and predict.py,
     which answers for pictures with OpenVINO or ONNX Runtime, NumPy and Pillow alone.
 
     Args:
-        run_id, store, model: As for `load_run`.
+        run_id: As for `load_run`.
         folder: A new folder.
+        store: As for `load_run`.
+        model: As for `load_run`.
         gate: What may be lost (default: the margins of `Gate`), judged on the validation images.
         rungs: OpenVINO's of RUNTIMES, from the top.
         images: Whether the validation images go along, to repeat the gate anywhere (default: if
             they are simulated). Without them `predict.py --verify` asks for the data's .npz.
-        threads: CPU threads for the ladder's seconds (default: all).
 
     Returns:
         A `Deployment`, with the log of the ladder.
@@ -100,7 +100,6 @@ def deploy(
         groups=data.val.groups if masks else None,
         gate=gate,
         rungs=rungs,
-        threads=threads,
     )
     made = Made(trained, net, data, row, predictor, log, _facts(trained, row, predictor, log, gate))
     return Deployment(folder, _write(made, folder, images), predictor.name, tuple(log))

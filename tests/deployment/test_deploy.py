@@ -19,7 +19,7 @@ from effml.__main__ import main
 from effml.deployment import predict_template
 from effml.deployment.predict_template import COLUMNS, Deployed, in_the_picture
 
-EXACT = {"rungs": ["openvino"], "threads": 1}
+EXACT = {"rungs": ["openvino"]}
 BLOCKED = """
 import socket, sys
 def refuse(*args, **more):

@@ -90,6 +90,18 @@ def rounded():
         return effml.finish_quantized(net)
 
 
+def deployed():
+    with tempfile.TemporaryDirectory() as store:
+        run = effml.sweep([Recipe(model="mlp", epochs=1)], store, keep_weights=True).run_id[0]
+        effml.deploy(run, store + "/out", store=store, rungs=["openvino"])
+
+
+def climbed():
+    how = {"task": "binary", "positive": 1, "rungs": ["openvino_int8", "openvino"]}
+    images = DATA.val.images
+    effml.climb(build_model("lenet5"), images[:1], images[:9], images, DATA.val.labels, **how)
+
+
 def masks():
     both = (np.arange(4 * 64).reshape(4, 8, 8) % 3 == 0).astype(np.uint8)
     return effml.evaluate_masks(both.astype(np.float16), both)
@@ -134,6 +146,9 @@ CALLS = {
         Recipe(model="mlp", epochs=1, selection="entropy", proxy="mlp@1", train_fraction=0.1)
     ),
     "load_run": loaded,
+    "deploy": deployed,
+    "climb": climbed,
+    "Gate": lambda: effml.Gate().check(P, P[::-1], LABELS, task="binary", positive=1),
     "grid": lambda: effml.grid(Recipe(), seed=[0, 1]),
     "pepr_score": lambda: effml.pepr_score([0.5, 0.6], [1.0, 2.0]),
     "pepr_curve": lambda: effml.pepr_curve([0.5, 0.6], [1.0, 2.0]),
