@@ -60,7 +60,7 @@ def climb(
     threads: int | None = None,
     **judged: Any,
 ) -> tuple[Predictor, list[Rung]]:
-    """The first rung that is non-inferior to the model and, unless it is float32 itself, faster than
+    """The first rung that is non-inferior to the model and, unless itself float32, faster than
     its fastest float32 runtime on this CPU.
 
     Args:
@@ -82,9 +82,9 @@ def climb(
         ValueError: an unknown rung, or none that passes, and why.
 
     Example:
-        >>> net, images = effml.build_model("lenet5"), effml.load_dataset("phantom-chest").val.images
-        >>> how = dict(task="binary", positive=1, rungs=["openvino"])
-        >>> effml.climb(net, images[:1], images, images, [0, 1] * 100, **how)[1][-1].ships
+        >>> net, data = effml.build_model("lenet5"), effml.load_dataset("phantom-chest").val
+        >>> images, how = data.images, dict(task="binary", positive=1, rungs=["openvino"])
+        >>> effml.climb(net, images[:1], images, images, data.labels, **how)[1][-1].ships
         True
     """
     from effml.training import predict
