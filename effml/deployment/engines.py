@@ -14,6 +14,9 @@ INT8 = {"i8": "int8", "u8": "int8", "f32": "f32", "bf16": "bf16", "f16": "f16"}
 MULTIPLY = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
 """OpenVINO's layers whose number format is the precision of a model."""
 
+GRAPHS = 3
+"""Numbers of images for which OpenVINO's graph is kept."""
+
 Layers = dict[str, int]
 """By number format, how many of the layers that multiply (convolutions, linear ones) run in it."""
 
@@ -90,25 +93,40 @@ def session(file: Path, threads: int, optimized: Path | None = None) -> Any:
 
 class OpenVino:
     """`model.xml` with `model.bin`. `options`: hint, the precision of what is not quantised. It is
-    always given: by itself OpenVINO takes bfloat16 where the CPU has it, and says nothing."""
+    always given: by itself OpenVINO takes bfloat16 where the CPU has it, and says nothing.
+
+    Each number of images has a graph of its own, made when it first comes (0.1 to 0.6 s); the last
+    GRAPHS are kept. One graph for any number is slower: by a twentieth for ResNet-18 at batch 1, by
+    a quarter for a small transformer."""
 
     def __init__(self, folder: Path, options: dict[str, Any], threads: int) -> None:
         self.threads, self.options = threads, options
-        core = optional("openvino", "inference").Core()
-        self._compiled = core.compile_model(
-            core.read_model(folder / "model.xml"),
-            "CPU",
-            {
-                "INFERENCE_PRECISION_HINT": options["hint"],
-                "INFERENCE_NUM_THREADS": threads,
+        self._core = optional("openvino", "inference").Core()
+        self._model = self._core.read_model(folder / "model.xml")
+        self._graphs: dict[int, Any] = {}
+
+    def graph(self, n: int) -> Any:
+        """The compiled model for n images."""
+        if n not in self._graphs:
+            if len(self._graphs) >= GRAPHS:
+                del self._graphs[next(iter(self._graphs))]
+            model = self._model.clone()
+            model.reshape([n, *list(model.input(0).partial_shape)[1:]])
+            how = {
+                "INFERENCE_PRECISION_HINT": self.options["hint"],
+                "INFERENCE_NUM_THREADS": self.threads,
                 "NUM_STREAMS": 1,
                 "ENABLE_CPU_PINNING": False,  # pinned threads of two processes share one core
-            },
-        )
-        self.layers = openvino_layers(self._compiled)
+            }
+            self._graphs[n] = self._core.compile_model(model, "CPU", how)
+        return self._graphs[n]
+
+    @property
+    def layers(self) -> Layers:
+        return openvino_layers(self.graph(next(iter(self._graphs), 1)))
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        return self._compiled(images)[0]
+        return self.graph(len(images))(images)[0]
 
 
 def openvino_layers(compiled: Any) -> Layers:

@@ -8,12 +8,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import numpy as np
 
 from effml.machine import cpu, optional
+
+if TYPE_CHECKING:
+    import torch
 
 MOST = 300
 """Images that a calibration looks at; of more, as many at equal distances."""
@@ -59,6 +62,30 @@ def by_nncf(
         return nncf.quantize_with_accuracy_control(
             model, data, seen, score, max_drop=CONTROL, **how
         )
+
+
+@contextmanager
+def rounding(model: "torch.nn.Module", calibration: np.ndarray) -> Iterator["torch.nn.Module"]:
+    """A copy of the model that rounds weights and activations to 8 bits as it computes, so that it
+    can be trained with that. In the block NNCF rounds by torch's own functions: it would compile
+    C++ for minutes, or where it finds no compiler its own copies of these."""
+    import torch
+
+    from effml.models import Part
+
+    nncf = import_nncf()
+    from nncf.torch.quantization import extensions
+
+    images = [torch.from_numpy(x) for x in some(calibration)]
+    plain = patch.object(
+        extensions.QuantizedFunctionsCPU,
+        "_loaded_namespace",
+        extensions.ReferenceQuantizedFunctions,
+    )
+    with plain, torch.compiler.set_stance("force_eager"):
+        with redirect_stdout(io.StringIO()):
+            rounded = nncf.quantize(Part(model), nncf.Dataset(images), subset_size=len(images))
+        yield rounded
 
 
 class Closeness:

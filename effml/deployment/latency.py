@@ -61,7 +61,7 @@ class Worker:
         self._process = subprocess.Popen(words, env=env, text=True, **pipes)
 
     def __enter__(self) -> Self:
-        self.told = self._answer()
+        self._answer()
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -152,8 +152,7 @@ def measure_latency(
         for _ in range(ROUNDS):
             for worker, told in zip(workers, turns):
                 told.append(worker.ask("repeat", seconds=seconds / ROUNDS, **how))
-        said = [worker.told for worker in workers]
-    rows = [_latency(*given, before) for given in zip(folders, built, used, said, turns)]
+    rows = [_latency(*given, before) for given in zip(folders, built, used, turns)]
     return rows[0] if one else rows
 
 
@@ -161,7 +160,6 @@ def _latency(
     folder: Path,
     card: dict[str, Any],
     threads: int,
-    told: dict[str, Any],
     turns: list[dict[str, Any]],
     before: float,
 ) -> Latency:
@@ -174,7 +172,7 @@ def _latency(
     )
     return Latency(
         runtime=card["runtime"],
-        precision=told["precision"],
+        precision=turns[-1]["precision"],
         threads=threads,
         batch=batch,
         passes=len(taken),

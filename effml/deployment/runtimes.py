@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["RUNTIMES", "Predictor", "build_predictor", "load_predictor"]
 
-TOLERANCE = 1e-3
-"""Of the logits' largest value: more, and an exported graph does not compute what the model does."""
+TOLERANCE, ROUNDED = 1e-3, 0.1
+"""Of the logits' largest value: more, and an exported graph does not compute what the model does.
+The second for a model trained with its rounding: a value at the edge of a step may take the next."""
 
 
 COMPILED = {"layout": "channels_last", "dtype": "float32", "compile": True}
@@ -168,7 +169,7 @@ def compile(job: Job) -> None:
     _agree(job, ENGINES["torch"](job.folder, COMPILED, job.threads))
 
 
-def _agree(job: Job, engine: Any) -> None:
+def _agree(job: Job, engine: Any, tolerance: float = TOLERANCE) -> None:
     """ValueError unless the engine gives the model's logits, for one image and for three, bright
     and dark: what depends on values or on the number of images is lost in a traced graph."""
     import torch
@@ -182,7 +183,7 @@ def _agree(job: Job, engine: Any) -> None:
         except Exception as error:  # of many kinds, of two engines
             raise ValueError(_lost(job, f"it fails on {len(images)} images ({error})")) from error
         apart = np.abs(got - wanted).max() if got.shape == wanted.shape else np.inf
-        if not apart <= TOLERANCE * max(np.abs(wanted).max(), 1e-3):
+        if not apart <= tolerance * max(np.abs(wanted).max(), 1e-3):
             told = f"for {len(images)} images its logits are {apart:.3g} off"
             raise ValueError(_lost(job, told))
 
@@ -232,14 +233,14 @@ def onnxruntime_int8(job: Job) -> dict[str, Any]:
     return _onnx_options(job, file)
 
 
-def _openvino_model(job: Job) -> Any:
-    """An ov.Model that computes what the model does, in float32."""
+def _openvino_model(job: Job, tolerance: float = TOLERANCE) -> Any:
+    """An ov.Model that computes what the model does."""
     ov, file = optional("openvino", "inference"), _exported(job)
     core = ov.Core()
     model = core.read_model(file.read_bytes())
     file.unlink()
     compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    _agree(job, lambda images: compiled(images)[0])
+    _agree(job, lambda images: compiled(images)[0], tolerance)
     return model
 
 
@@ -299,6 +300,48 @@ def openvino_int8_control(job: Job) -> None:
     _quantized(job, control=True)
 
 
+@runtime("openvino", hint="f32")
+def openvino_int8_qat(job: Job) -> None:
+    """The same, where `fine_tune` trains the model with its rounding in place before the export."""
+    images, train = _calibration(job), _fine_tune(job)
+    with int8.rounding(job.model, images) as model:
+        train(model)
+        job.model = model.eval()
+        _save(job, _openvino_model(job, ROUNDED))
+
+
+@runtime("openvino", hint="f32")
+def openvino_int8_pruned40(job: Job) -> None:
+    """40 % of the channels cut, trained again by `fine_tune`, then in 8 bits."""
+    _pruned(job, keep=0.6)
+
+
+@runtime("openvino", hint="f32")
+def openvino_int8_pruned60(job: Job) -> None:
+    """The same with 60 % of them cut."""
+    _pruned(job, keep=0.4)
+
+
+def _pruned(job: Job, keep: float) -> None:
+    import torch
+
+    from effml.compression import compress
+
+    images, train = torch.from_numpy(_calibration(job)), _fine_tune(job)
+    small, report = compress(job.model, "channels", keep, example=job.example, data=images)
+    job.notes += [f"{1 - report.ratios['params']:.0%} of the parameters cut", *report.notes]
+    train(small)
+    job.model = small.eval()
+    _quantized(job)
+
+
+def _fine_tune(job: Job) -> Callable[["torch.nn.Module"], Any]:
+    if job.fine_tune is None:
+        advice = "a function that trains the model it is given, in place"
+        raise ValueError(f"{job.name} trains the model again: give fine_tune, {advice}.")
+    return job.fine_tune
+
+
 def _quantized(job: Job, **how: bool) -> None:
     images = _calibration(job)
     _save(job, int8.by_nncf(_openvino_model(job), images, **how))
@@ -317,6 +360,9 @@ RUNTIMES: dict[str, Runtime] = {
     "openvino_int8_half_range": openvino_int8_half_range,
     "openvino_int8_transformer": openvino_int8_transformer,
     "openvino_int8_control": openvino_int8_control,
+    "openvino_int8_qat": openvino_int8_qat,
+    "openvino_int8_pruned40": openvino_int8_pruned40,
+    "openvino_int8_pruned60": openvino_int8_pruned60,
 }
 """What the field `runtime` of a recipe can ask for: `build(model, example, calibration)`."""
 

@@ -16,7 +16,7 @@ from effml.metering.memory import peak_bytes
 def main(folder: str, threads: str) -> None:
     answers, sys.stdout = sys.stdout, sys.stderr  # an engine may print
     predictor = load_predictor(folder, int(threads))
-    told: dict[str, Any] = {"precision": predictor.precision, "layers": predictor.layers}
+    told: dict[str, Any] = {}
     while True:
         print(json.dumps({**told, "peak_memory_bytes": peak_bytes()}), file=answers, flush=True)
         if not (line := sys.stdin.readline()):
@@ -48,7 +48,8 @@ def repeat(
             predictor.engine(parts[len(taken) % len(parts)])
             taken.append(time.perf_counter() - start)
     energy = {name: value for name, value in vars(cost).items() if name.startswith("energy")}
-    return {"batch": batch, "taken": taken, "others_cpu": cost.others_cpu, **energy}
+    said = {"batch": batch, "precision": predictor.precision, "others_cpu": cost.others_cpu}
+    return {**said, "taken": taken, **energy}
 
 
 COMMANDS = {"predict": predict, "repeat": repeat}

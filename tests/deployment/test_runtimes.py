@@ -167,7 +167,7 @@ def test_nothing_calls_home_and_nothing_is_written_there(tmp_path):
 def test_threads_are_as_asked(monkeypatch):
     model, images = net("cnn")
     of = {name: build_predictor(model, name, images[:1], threads=2) for name in EXACT}
-    assert of["openvino"].engine._compiled.get_property("INFERENCE_NUM_THREADS") == 2
+    assert of["openvino"].engine.graph(1).get_property("INFERENCE_NUM_THREADS") == 2
     assert of["onnxruntime"].engine._session.get_session_options().intra_op_num_threads == 2
     seen, before = [], torch.get_num_threads()
     hook = (
@@ -179,7 +179,7 @@ def test_threads_are_as_asked(monkeypatch):
     hook.remove()
     assert seen == [2] and torch.get_num_threads() == before
     again = load_predictor(of["openvino"].folder, threads=1)
-    assert again.engine._compiled.get_property("INFERENCE_NUM_THREADS") == again.threads == 1
+    assert again.engine.graph(1).get_property("INFERENCE_NUM_THREADS") == again.threads == 1
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert build_predictor(model, "eager", images[:1]).threads == 3
     for wrong in (0, 1.5, "2"):
@@ -310,3 +310,25 @@ def test_the_model_that_was_given_is_left_as_it_is():
         build_predictor(model, name, torch.rand(1, 1, 28, 28), torch.rand(4, 1, 28, 28))
     assert model.training
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("runtime", ["openvino_int8_qat", "openvino_int8_pruned40"])
+def test_a_runtime_that_trains_again_runs_what_the_callers_training_made(runtime):
+    model, images = net("unet")
+    with pytest.raises(ValueError, match=f"{runtime} trains the model again: give fine_tune"):
+        build_predictor(model, runtime, images[:1], images)
+    trained = []
+
+    def fine_tune(given):
+        with torch.no_grad():  # as a training would, but known: class 2 gets a larger bias
+            head = [m for m in given.modules() if isinstance(m, nn.Conv2d)][-1]
+            head.bias += torch.tensor([0.0, 0.0, 5.0])
+        trained.append(given)
+
+    predictor = build_predictor(model, runtime, images[:1], images, threads=1, fine_tune=fine_tune)
+    with torch.inference_mode():
+        wanted = trained[0].eval()(images).numpy()
+    got = predictor(images)
+    assert np.linalg.norm(got - wanted) / np.linalg.norm(wanted) < 0.05
+    assert (got.argmax(1) == 2).mean() > 0.95 and predictor.precision == "int8"
+    assert trained[0] is not model
