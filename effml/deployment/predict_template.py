@@ -170,6 +170,8 @@ def _row(model: Deployed, name: str, path: Path, masks: Path) -> dict[str, Any]:
 
 def in_the_picture(p: np.ndarray, sides: tuple[int, int], how: Mapping[str, Any]) -> np.ndarray:
     """Probabilities (S, S) as they lie in a picture of `sides` (width, height): (height, width)."""
+    times = how["size"] // len(p)  # above 1 where the run took means of the import's pixels
+    p = p.repeat(times, 0).repeat(times, 1)
     (width, height), (left, top) = inside(sides, how["size"], how["fit"])
     part = np.ascontiguousarray(p[top : top + height, left : left + width], dtype=np.float32)
     return np.asarray(Image.fromarray(part).resize(sides, Image.Resampling.BILINEAR))
@@ -252,7 +254,7 @@ def main(words: Sequence[str] | None = None, folder: Path = HERE) -> int:
 
             return verify(model, folder, given.images)
         return predict_folder(model, Path(given.pictures), Path(given.out), given.force)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RuntimeError) as error:  # the last is the engines'
         print(f"predict.py: {error}", file=sys.stderr)
         return 2
 

@@ -24,6 +24,7 @@ from effml.deployment.repeating import digest, verify
 from effml.evaluation import by_group, evaluate, evaluate_masks, per_class
 from effml.experiment.prepare import ONE_LABEL
 from effml.experiment.trained_model import TrainedModel, card_of, load_run
+from effml.metering import measure
 from effml.recipe import Recipe
 from effml.results import load_arrays, load_runs
 from effml.selection import select
@@ -164,6 +165,11 @@ def _data(
     if len(trained.image_shape) != 3:
         advice = "effml.build_predictor(…).save(folder) keeps a model of volumes"
         raise ValueError(f"{trained.run_id} takes volumes, deploy so far pictures: {advice}.")
+    if trained.image_shape[1] != trained.image_shape[2]:
+        sides = "×".join(map(str, trained.image_shape[1:]))
+        raise ValueError(
+            f"{trained.run_id} takes images of {sides} px: deploy so far takes squares."
+        )
     recipe, runs = Recipe.from_dict(card["recipe"]), load_runs(store)
     data = load_dataset(recipe.data, size=recipe.size)
     rows = runs[runs.run_id == trained.run_id].to_dict("records")
@@ -249,11 +255,15 @@ def _write_gate(folder: Path, made: Made, images: bool | None) -> str:
 def _card(made: Made, private: str) -> dict[str, Any]:
     """What the model card says. The test images are looked at here, after everything is chosen."""
     trained, data, row, predictor = made.trained, made.data, made.row, made.predictor
-    p, last = predicted(predictor, data.test.images, trained.task), made.log[-1]
+    last, thousands = made.log[-1], len(data.test) / 1000
+    with measure() as cost:
+        p = predicted(predictor, data.test.images, trained.task)
+    answering = np.array([cost.energy_j, cost.energy_low_j, cost.energy_high_j]) / thousands
     names = [f"train_energy{end}_j" for end in ("", "_low", "_high")]
     costs = {
         "train_seconds": row.get("train_seconds", np.nan),
         "train_energy_J (low, high)": [row.get(name, np.nan) for name in names],
+        "J per 1000 answers (low, high)": answering.tolist(),
         "energy_source": row.get("energy_source") or row.get("energy_reason"),
         "milliseconds of an image": last.milliseconds,
         f"the same, {last.fastest_fp32 or 'fastest'} in float32": last.fastest_fp32_milliseconds,

@@ -373,6 +373,8 @@ def test_a_mask_goes_back_to_where_the_picture_was():
     p[:, 2:4] = 1  # a picture of 4 × 8 px lies in columns 2 to 6
     found = in_the_picture(p, (8, 16), {"size": 8, "fit": "pad"})
     assert found.shape == (16, 8) and (found[:, :3] > 0.5).all() and (found[:, 5:] < 0.5).all()
+    halved = in_the_picture(p[::2, ::2], (8, 16), {"size": 8, "fit": "pad"})  # of 4 px, from 8
+    assert halved.shape == (16, 8) and ((halved > 0.5) == (found > 0.5))[:, 1:-1].all()
     stretched = in_the_picture(p, (80, 16), {"size": 8, "fit": "stretch"})
     assert stretched.shape == (16, 80) and (stretched[:, 22:38] > 0.5).all()
 
