@@ -22,7 +22,7 @@ from effml.deployment.predictor import (
     own_folder,
     owned,
 )
-from effml.machine import choose, optional
+from effml.machine import choose, optional, seeded
 
 if TYPE_CHECKING:
     import torch
@@ -63,8 +63,9 @@ def runtime(engine: str, **options: Any) -> Callable[[Callable[[Job], dict | Non
         def build(model, example, calibration=None, *, threads=None, fine_tune=None):
             start, folder = time.perf_counter(), own_folder()
             try:
-                job = _job(build.name, model, example, calibration, fine_tune, folder, threads)
-                how = {**options, **(method(job) or {})}
+                with seeded(0):  # a model may draw in its forward pass, and so may a calibration
+                    job = _job(build.name, model, example, calibration, fine_tune, folder, threads)
+                    how = {**options, **(method(job) or {})}
                 finish(
                     folder,
                     build.name,

@@ -34,7 +34,15 @@ UNTRIED = {  # a network, a process of its own, or tables and figures of records
 }
 
 BELOW = {"save_compressed", "load_compressed"}
-BELOW |= {"HALF_REPAIRS", "SETTINGS", "SELECTORS", "COMPRESSORS", "OPTIMIZERS", "PRECISIONS"}
+BELOW |= {
+    "HALF_REPAIRS",
+    "SETTINGS",
+    "SELECTORS",
+    "COMPRESSORS",
+    "OPTIMIZERS",
+    "PRECISIONS",
+    "RUNTIMES",
+}
 
 
 def state():
@@ -90,6 +98,14 @@ def rounded():
         return effml.finish_quantized(net)
 
 
+def deployed():
+    net, images = build_model("lenet5"), torch.ones(4, 1, 28, 28)
+    for name in ("eager", "onnxruntime_int8", "openvino_int8"):
+        predictor = effml.build_predictor(net, name, images, images, threads=1)
+    effml.load_predictor(predictor.folder)(images)
+    effml.measure_latency(predictor, images, seconds=0.0, warmup=0.0)
+
+
 def masks():
     both = (np.arange(4 * 64).reshape(4, 8, 8) % 3 == 0).astype(np.uint8)
     return effml.evaluate_masks(both.astype(np.float16), both)
@@ -101,6 +117,7 @@ CALLS = {
     "ErrorFeedback": packed,
     "recompute_blocks": recomputed,
     **dict.fromkeys(("quantize_aware", "finish_quantized", "save_bits", "load_bits"), rounded),
+    **dict.fromkeys(("build_predictor", "load_predictor", "measure_latency"), deployed),
     "Recipe": lambda: Recipe(seed=3),
     "Dataset": lambda: DATA.only(torch.arange(3)),
     "Split": lambda: DATA.train.take(torch.arange(3)),
