@@ -61,7 +61,11 @@ class Worker:
         self._process = subprocess.Popen(words, env=env, text=True, **pipes)
 
     def __enter__(self) -> Self:
-        self._answer()
+        try:
+            self._answer()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -22,7 +22,7 @@ from effml.deployment.predictor import (
     own_folder,
     owned,
 )
-from effml.machine import choose, optional
+from effml.machine import choose, optional, seeded
 
 if TYPE_CHECKING:
     import torch
@@ -63,8 +63,9 @@ def runtime(engine: str, **options: Any) -> Callable[[Callable[[Job], dict | Non
         def build(model, example, calibration=None, *, threads=None, fine_tune=None):
             start, folder = time.perf_counter(), own_folder()
             try:
-                job = _job(build.name, model, example, calibration, fine_tune, folder, threads)
-                how = {**options, **(method(job) or {})}
+                with seeded(0):  # a model may draw in its forward pass, and so may a calibration
+                    job = _job(build.name, model, example, calibration, fine_tune, folder, threads)
+                    how = {**options, **(method(job) or {})}
                 finish(
                     folder,
                     build.name,
@@ -75,7 +76,7 @@ def runtime(engine: str, **options: Any) -> Callable[[Callable[[Job], dict | Non
                     build_seconds=time.perf_counter() - start,
                     notes=job.notes,
                 )
-                predictor = owned(Predictor(folder))
+                predictor = _really(owned(Predictor(folder)))
             except BaseException:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
@@ -87,6 +88,15 @@ def runtime(engine: str, **options: Any) -> Callable[[Callable[[Job], dict | Non
         return build
 
     return decorate
+
+
+def _really(predictor: Predictor) -> Predictor:
+    """The same. ValueError where its name says another number format than what runs here."""
+    wanted = next((how for how in ("int8", "bf16") if how in predictor.name), None)
+    if wanted and predictor.layers and wanted not in predictor.layers:
+        told = f"{predictor.name}: here no layer that multiplies runs in {wanted}"
+        raise ValueError(f"{told} ({predictor.layers}). Choose openvino.")
+    return predictor
 
 
 def _job(
@@ -130,7 +140,11 @@ def _calibration(job: Job) -> np.ndarray:
 def _pickled(job: Job) -> None:
     import torch
 
-    torch.save(job.model, job.folder / "model.pt")
+    try:
+        torch.save(job.model, job.folder / "model.pt")
+    except Exception as error:  # of many kinds: a hook that is a lambda, a compiled module
+        kind, advice = type(job.model).__name__, "Choose openvino, or take hooks off"
+        raise ValueError(f"{kind} cannot be pickled ({error}). {advice}.") from error
 
 
 @runtime("torch", layout="contiguous", dtype="float32", compile=False)

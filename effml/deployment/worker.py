@@ -39,7 +39,7 @@ def repeat(
     predictor: Predictor, images: str, batch: int, seconds: float, least: int
 ) -> dict[str, Any]:
     """The engine alone, batch after batch, for some seconds and at least some times."""
-    array = _floats(np.load(images, mmap_mode="r")[: max(batch, 64)])
+    array = _floats(np.load(images, mmap_mode="r")[: max(batch, 8)])
     parts = [array[i : i + batch] for i in range(0, len(array) - batch + 1, batch)]
     taken, end = [], time.perf_counter() + seconds
     with measure() as cost:

