@@ -77,7 +77,7 @@ def deploy(
 
     Example:
         >>> recipe = effml.Recipe(model="lenet5", epochs=1)
-        >>> run = effml.sweep([recipe], "mine", keep_weights=True)
+        >>> record = effml.run(recipe, store="mine", keep_weights=True)
         >>> made = effml.deploy(recipe.id, "ready", store="mine", rungs=["openvino"])
         >>> made.runtime, (made.folder / "predict.py").is_file()
         ('openvino', True)

@@ -108,8 +108,8 @@ def deployed():
 
 def bundled():
     with tempfile.TemporaryDirectory() as store:
-        run = effml.sweep([Recipe(model="mlp", epochs=1)], store, keep_weights=True).run_id[0]
-        effml.deploy(run, store + "/out", store=store, rungs=["openvino"])
+        run = effml.run(Recipe(model="mlp", epochs=1), store=store, keep_weights=True)
+        effml.deploy(run.run_id, store + "/out", store=store, rungs=["openvino"])
 
 
 def climbed():
