@@ -137,7 +137,7 @@ def _calibration(job: Job) -> np.ndarray:
     return job.calibration
 
 
-def _pickled(job: Job) -> None:
+def _pickled(job: Job) -> dict[str, bool]:
     import torch
 
     try:
@@ -145,29 +145,30 @@ def _pickled(job: Job) -> None:
     except Exception as error:  # of many kinds: a hook that is a lambda, a compiled module
         kind, advice = type(job.model).__name__, "Choose openvino, or take hooks off"
         raise ValueError(f"{kind} cannot be pickled ({error}). {advice}.") from error
+    return {"timm": any(type(m).__module__.startswith("timm") for m in job.model.modules())}
 
 
 @runtime("torch", layout="contiguous", dtype="float32", compile=False)
-def eager(job: Job) -> None:
+def eager(job: Job) -> dict[str, bool]:
     """torch as it is, layer after layer."""
-    _pickled(job)
+    return _pickled(job)
 
 
 @runtime("torch", layout="channels_last", dtype="float32", compile=False)
-def channels_last(job: Job) -> None:
+def channels_last(job: Job) -> dict[str, bool]:
     """torch with the channels of a pixel side by side, as `train` and `predict` have it."""
-    _pickled(job)
+    return _pickled(job)
 
 
 @runtime("torch", layout="channels_last", dtype="bfloat16", compile=False)
-def bf16(job: Job) -> None:
+def bf16(job: Job) -> dict[str, bool]:
     """torch with weights and images in bfloat16, on CPUs that compute in it."""
     _needs_bf16(job)
-    _pickled(job)
+    return _pickled(job)
 
 
 @runtime("torch", **COMPILED)
-def compile(job: Job) -> None:
+def compile(job: Job) -> dict[str, bool]:
     """torch.compile with frozen weights, which needs a C++ compiler."""
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InvalidCxxCompiler
@@ -179,8 +180,9 @@ def compile(job: Job) -> None:
         raise ValueError(
             f"{job.name} needs a C++ compiler, and there is none. {advice}."
         ) from error
-    _pickled(job)
-    _agree(job, ENGINES["torch"](job.folder, COMPILED, job.threads))
+    more = _pickled(job)
+    _agree(job, ENGINES["torch"](job.folder, COMPILED | more, job.threads))
+    return more
 
 
 def _agree(job: Job, engine: Any, tolerance: float = TOLERANCE) -> None:
@@ -213,6 +215,7 @@ def _lost(job: Job, told: str) -> str:
 def _exported(job: Job) -> Path:
     """The model as ONNX. ValueError for one that cannot be exported."""
     file = job.folder / "model.onnx"
+    optional("onnx", "inference")
     try:
         export.to_onnx(job.model, job.example, file)
     except Exception as error:  # of many kinds: torch's and the model's own

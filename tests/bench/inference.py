@@ -9,6 +9,7 @@ of OpenVINO's benchmark_app. An error beside INT8 is that of its logits, for mod
 have seen images but which were never trained: that is no quality (the gate is).
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -127,6 +128,7 @@ def beside_benchmark_app(predictor: Predictor, images: np.ndarray, turns: int = 
             capture_output=True,
             text=True,
             check=True,
+            env={**os.environ, "CI": "true"},  # else it reports to Google
         )
         theirs.append(float(re.search(r"Median:\s+([\d.]+) ms", done.stdout)[1]))
         ours.append(measure_latency(predictor, images, batch=BATCH, seconds=1.0).median_ms)
