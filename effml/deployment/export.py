@@ -22,7 +22,7 @@ def to_onnx(model: "torch.nn.Module", example: "torch.Tensor", file: Path) -> No
         warnings.simplefilter("ignore")  # `agree` looks whether the numbers are the model's
         torch.onnx.export(
             model,
-            (example,),
+            (example.clone(),),
             file,
             dynamo=False,
             opset_version=OPSET,

@@ -74,7 +74,7 @@ def rounding(model: "torch.nn.Module", calibration: np.ndarray) -> Iterator["tor
     nncf = import_nncf()
     from nncf.torch.quantization import extensions
 
-    images = [torch.from_numpy(x) for x in some(calibration)]
+    images = [torch.tensor(x) for x in some(calibration)]
     plain = patch.object(
         extensions.QuantizedFunctionsCPU,
         "_loaded_namespace",

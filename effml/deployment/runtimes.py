@@ -117,6 +117,7 @@ def _job(
     if not isinstance(threads, int) or threads < 1:
         raise ValueError(f"threads={threads!r}: give a whole number of at least 1, or leave it.")
     model, example = deepcopy(model).cpu().float().eval(), as_input(example)[:1].cpu().float()
+    example = example.clone()  # a model may change its input in place
     with torch.inference_mode():
         logits = answer(model, example.clone())
     if example.ndim not in (4, 5) or len(example) != 1 or logits.shape[:1] != (1,):
@@ -197,7 +198,8 @@ def _agree(job: Job, engine: Any, tolerance: float = TOLERANCE) -> None:
         try:
             got = engine(images.numpy())
         except Exception as error:  # of many kinds, of two engines
-            raise ValueError(_lost(job, f"it fails on {len(images)} images ({error})")) from error
+            told = f"it fails on {len(images)} images: {_said(error)}"
+            raise ValueError(_lost(job, told)) from error
         apart = np.abs(got - wanted).max() if got.shape == wanted.shape else np.inf
         if not apart <= tolerance * max(np.abs(wanted).max(), 1e-3):
             told = f"for {len(images)} images its logits are {apart:.3g} off"
@@ -212,6 +214,11 @@ def _lost(job: Job, told: str) -> str:
     )
 
 
+def _said(error: Exception) -> str:
+    """In one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+
+
 def _exported(job: Job) -> Path:
     """The model as ONNX. ValueError for one that cannot be exported."""
     file = job.folder / "model.onnx"
@@ -219,8 +226,7 @@ def _exported(job: Job) -> Path:
     try:
         export.to_onnx(job.model, job.example, file)
     except Exception as error:  # of many kinds: torch's and the model's own
-        said = str(error).partition("\n")[0]
-        raise ValueError(_lost(job, f"{type(error).__name__}: {said}")) from error
+        raise ValueError(_lost(job, _said(error))) from error
     return file
 
 
@@ -254,7 +260,10 @@ def _openvino_model(job: Job, tolerance: float = TOLERANCE) -> Any:
     """An ov.Model that computes what the model does."""
     ov, file = optional("openvino", "inference"), _exported(job)
     core = ov.Core()
-    model = core.read_model(file.read_bytes())
+    try:
+        model = core.read_model(file.read_bytes())
+    except RuntimeError as error:
+        raise ValueError(_lost(job, _said(error))) from error
     file.unlink()
     compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     _agree(job, lambda images: compiled(images)[0], tolerance)
