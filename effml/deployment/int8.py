@@ -3,6 +3,7 @@ training images, never labels."""
 
 import io
 import logging
+import random
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -25,8 +26,10 @@ CONTROL, CONTROL_IMAGES = 0.05, 64
 
 
 def import_nncf() -> ModuleType:
-    """NNCF, which says only what went wrong."""
+    """NNCF, which says only what went wrong. When it is imported something draws from `random`."""
+    before = random.getstate()
     nncf = optional("nncf", "inference")
+    random.setstate(before)
     nncf.set_log_level(40)  # errors
     return nncf
 

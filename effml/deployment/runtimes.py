@@ -31,7 +31,7 @@ __all__ = ["RUNTIMES", "Predictor", "build_predictor", "load_predictor"]
 
 TOLERANCE, ROUNDED = 1e-3, 0.1
 """Of the logits' largest value: more, and an exported graph does not compute what the model does.
-The second for a model trained with its rounding: a value at the edge of a step may take the next."""
+The second: of a model trained with its rounding, where a value at an edge may step further."""
 
 
 COMPILED = {"layout": "channels_last", "dtype": "float32", "compile": True}

@@ -119,6 +119,28 @@ def test_accuracy_control_keeps_layers_in_float32_where_8_bits_are_too_few(monke
     assert errors[0] < errors[1]
 
 
+def test_torch_compile_gives_the_same_numbers_and_says_what_it_needs(monkeypatch):
+    from torch._inductor import cpp_builder
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    model, images = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()), torch.rand(3, 1, 6, 6)
+    try:
+        cpp_builder.get_cpp_compiler()
+    except InvalidCxxCompiler:
+        pytest.skip("there is no C++ compiler here")
+    compiled = build_predictor(model, "compile", images, threads=1)
+    with torch.inference_mode():
+        for n in (1, 3):
+            assert compiled(images[:n]) == pytest.approx(model(images[:n]).numpy(), abs=1e-5)
+
+    def none():
+        raise InvalidCxxCompiler
+
+    monkeypatch.setattr(cpp_builder, "get_cpp_compiler", none)
+    with pytest.raises(ValueError, match="needs a C.. compiler, and there is none. Install one"):
+        build_predictor(model, "compile", images)
+
+
 FRESH = """
 import json, sys
 import numpy as np
