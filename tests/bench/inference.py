@@ -130,7 +130,8 @@ def beside_benchmark_app(predictor: Predictor, images: np.ndarray, turns: int = 
             check=True,
             env={**os.environ, "CI": "true"},  # else it reports to Google
         )
-        theirs.append(float(re.search(r"Median:\s+([\d.]+) ms", done.stdout)[1]))
+        told, unit = re.search(r"Median:\s+([\d.]+) (us|ms)", done.stdout).groups()
+        theirs.append(float(told) / (1000 if unit == "us" else 1))
         ours.append(measure_latency(predictor, images, batch=BATCH, seconds=1.0).median_ms)
     apart = np.median(ours) / np.median(theirs) - 1
     print(
