@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from effml.machine import optional
+from effml.machine import import_timm, optional
 
 INT8 = {"i8": "int8", "u8": "int8", "f32": "f32", "bf16": "bf16", "f16": "f16"}
 MULTIPLY = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
@@ -22,12 +22,15 @@ Layers = dict[str, int]
 
 
 class Torch:
-    """A pickled module. `options`: layout (contiguous, channels_last), dtype, compile."""
+    """A pickled module. `options`: layout (contiguous, channels_last), dtype, compile, and whether
+    it has parts of timm's."""
 
     def __init__(self, folder: Path, options: dict[str, Any], threads: int) -> None:
         import torch
 
         self.threads, self.options = threads, options
+        if options["timm"]:
+            import_timm()
         try:
             model = torch.load(folder / "model.pt", weights_only=False)
         except AttributeError as error:  # the class is in a notebook, or in a script

@@ -24,7 +24,7 @@ def to_onnx(
         warnings.simplefilter("ignore")  # `agree` looks whether the numbers are the model's
         torch.onnx.export(
             model,
-            (example,),
+            (example.clone(),),
             file,
             dynamo=False,
             opset_version=opset,

@@ -3,7 +3,7 @@ training images, never labels."""
 
 import io
 import logging
-import os
+import random
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -26,9 +26,10 @@ CONTROL, CONTROL_IMAGES = 0.05, 64
 
 
 def import_nncf() -> ModuleType:
-    """NNCF, which reports to nobody: at import it would fetch its telemetry and note a consent."""
-    with patch.dict(os.environ, {"NNCF_CI": "1"}):
-        nncf = optional("nncf", "inference")
+    """NNCF, which says only what went wrong. When it is imported something draws from `random`."""
+    before = random.getstate()
+    nncf = optional("nncf", "inference")
+    random.setstate(before)
     nncf.set_log_level(40)  # errors
     return nncf
 
@@ -76,7 +77,7 @@ def rounding(model: "torch.nn.Module", calibration: np.ndarray) -> Iterator["tor
     nncf = import_nncf()
     from nncf.torch.quantization import extensions
 
-    images = [torch.from_numpy(x) for x in some(calibration)]
+    images = [torch.tensor(x) for x in some(calibration)]
     plain = patch.object(
         extensions.QuantizedFunctionsCPU,
         "_loaded_namespace",

@@ -31,7 +31,7 @@ __all__ = ["RUNTIMES", "Predictor", "build_predictor", "load_predictor"]
 
 TOLERANCE, ROUNDED = 1e-3, 0.1
 """Of the logits' largest value: more, and an exported graph does not compute what the model does.
-The second for a model trained with its rounding: a value at the edge of a step may take the next."""
+The second: of a model trained with its rounding, where a value at an edge may step further."""
 
 
 COMPILED = {"layout": "channels_last", "dtype": "float32", "compile": True}
@@ -117,6 +117,7 @@ def _job(
     if not isinstance(threads, int) or threads < 1:
         raise ValueError(f"threads={threads!r}: give a whole number of at least 1, or leave it.")
     model, example = deepcopy(model).cpu().float().eval(), as_input(example)[:1].cpu().float()
+    example = example.clone()  # a model may change its input in place
     with torch.inference_mode():
         logits = answer(model, example.clone())
     if example.ndim not in (4, 5) or len(example) != 1 or logits.shape[:1] != (1,):
@@ -137,7 +138,7 @@ def _calibration(job: Job) -> np.ndarray:
     return job.calibration
 
 
-def _pickled(job: Job) -> None:
+def _pickled(job: Job) -> dict[str, bool]:
     import torch
 
     try:
@@ -145,29 +146,30 @@ def _pickled(job: Job) -> None:
     except Exception as error:  # of many kinds: a hook that is a lambda, a compiled module
         kind, advice = type(job.model).__name__, "Choose openvino, or take hooks off"
         raise ValueError(f"{kind} cannot be pickled ({error}). {advice}.") from error
+    return {"timm": any(type(m).__module__.startswith("timm") for m in job.model.modules())}
 
 
 @runtime("torch", layout="contiguous", dtype="float32", compile=False)
-def eager(job: Job) -> None:
+def eager(job: Job) -> dict[str, bool]:
     """torch as it is, layer after layer."""
-    _pickled(job)
+    return _pickled(job)
 
 
 @runtime("torch", layout="channels_last", dtype="float32", compile=False)
-def channels_last(job: Job) -> None:
+def channels_last(job: Job) -> dict[str, bool]:
     """torch with the channels of a pixel side by side, as `train` and `predict` have it."""
-    _pickled(job)
+    return _pickled(job)
 
 
 @runtime("torch", layout="channels_last", dtype="bfloat16", compile=False)
-def bf16(job: Job) -> None:
+def bf16(job: Job) -> dict[str, bool]:
     """torch with weights and images in bfloat16, on CPUs that compute in it."""
     _needs_bf16(job)
-    _pickled(job)
+    return _pickled(job)
 
 
 @runtime("torch", **COMPILED)
-def compile(job: Job) -> None:
+def compile(job: Job) -> dict[str, bool]:
     """torch.compile with frozen weights, which needs a C++ compiler."""
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InvalidCxxCompiler
@@ -179,8 +181,9 @@ def compile(job: Job) -> None:
         raise ValueError(
             f"{job.name} needs a C++ compiler, and there is none. {advice}."
         ) from error
-    _pickled(job)
-    _agree(job, ENGINES["torch"](job.folder, COMPILED, job.threads))
+    more = _pickled(job)
+    _agree(job, ENGINES["torch"](job.folder, COMPILED | more, job.threads))
+    return more
 
 
 def _agree(job: Job, engine: Any, tolerance: float = TOLERANCE) -> None:
@@ -195,7 +198,8 @@ def _agree(job: Job, engine: Any, tolerance: float = TOLERANCE) -> None:
         try:
             got = engine(images.numpy())
         except Exception as error:  # of many kinds, of two engines
-            raise ValueError(_lost(job, f"it fails on {len(images)} images ({error})")) from error
+            told = f"it fails on {len(images)} images: {_said(error)}"
+            raise ValueError(_lost(job, told)) from error
         apart = np.abs(got - wanted).max() if got.shape == wanted.shape else np.inf
         if not apart <= tolerance * max(np.abs(wanted).max(), 1e-3):
             told = f"for {len(images)} images its logits are {apart:.3g} off"
@@ -210,14 +214,19 @@ def _lost(job: Job, told: str) -> str:
     )
 
 
+def _said(error: Exception) -> str:
+    """In one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+
+
 def _exported(job: Job) -> Path:
     """The model as ONNX. ValueError for one that cannot be exported."""
     file = job.folder / "model.onnx"
+    optional("onnx", "inference")
     try:
         export.to_onnx(job.model, job.example, file)
     except Exception as error:  # of many kinds: torch's and the model's own
-        said = str(error).partition("\n")[0]
-        raise ValueError(_lost(job, f"{type(error).__name__}: {said}")) from error
+        raise ValueError(_lost(job, _said(error))) from error
     return file
 
 
@@ -251,7 +260,10 @@ def _openvino_model(job: Job, tolerance: float = TOLERANCE) -> Any:
     """An ov.Model that computes what the model does."""
     ov, file = optional("openvino", "inference"), _exported(job)
     core = ov.Core()
-    model = core.read_model(file.read_bytes())
+    try:
+        model = core.read_model(file.read_bytes())
+    except RuntimeError as error:
+        raise ValueError(_lost(job, _said(error))) from error
     file.unlink()
     compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     _agree(job, lambda images: compiled(images)[0], tolerance)

@@ -17,7 +17,7 @@ IMAGES = np.zeros((8, 1, 4, 4), np.float32)
 
 
 class Known(nn.Module):
-    """Takes 20 ms and 200 MB, and notes who ran it where."""
+    """Takes 200 MB and, if it is slow, 0.2 s; notes who ran it where."""
 
     def __init__(self, name, notes):
         super().__init__()
@@ -29,7 +29,7 @@ class Known(nn.Module):
         if self.name == "broken" and os.environ.get("OMP_WAIT_POLICY"):
             raise ValueError("no such kernel")
         held = torch.ones(50_000_000)
-        time.sleep(0.02)
+        time.sleep(0.2 * (self.name == "slow"))
         return self.last(x.flatten(1)) + 0 * held[0]
 
 
@@ -44,17 +44,18 @@ def known(tmp_path, monkeypatch):
 
 def test_time_and_memory_are_those_of_the_model_in_processes_by_turns(known):
     make, notes = known
-    predictors = [make("a"), make("b")]
+    predictors = [make("slow"), make("fast")]
     notes.unlink()  # what the builds wrote
     rows = measure_latency(predictors, IMAGES, batch=4, seconds=0.2, warmup=0.0)
     for row in rows:
-        assert 20 <= row.median_ms <= row.p95_ms and row.median_ms < 80
+        assert row.median_ms <= row.p95_ms
         assert row.images_per_s == pytest.approx(4000 / row.median_ms)
         assert (row.runtime, row.precision, row.threads, row.batch) == ("eager", "f32", 1, 4)
         assert row.passes >= 15 and row.peak_memory_bytes > 200e6
         assert not row.joules_low > row.joules_per_1000 and row.energy_source
+    assert rows[0].median_ms >= max(200, rows[1].median_ms + 50)
     lines = [line.split() for line in notes.read_text().splitlines()]
-    assert [name for name, _ in groupby(line[0] for line in lines)] == ["a", "b"] * 6
+    assert [name for name, _ in groupby(line[0] for line in lines)] == ["slow", "fast"] * 6
     assert len({line[1] for line in lines} - {str(os.getpid())}) == 2
     assert {tuple(line[2:]) for line in lines} == {("4", "PASSIVE")}
 

@@ -45,7 +45,7 @@ def test_a_selection(base, monkeypatch, tmp_path):
 
 
 def test_a_runtime(base, monkeypatch, tmp_path):
-    @runtimes.runtime("torch", layout="contiguous", dtype="float32", compile=False)
+    @runtimes.runtime("torch", layout="contiguous", dtype="float32", compile=False, timm=False)
     def without_weights(job):
         with torch.no_grad():
             for parameter in job.model.parameters():
