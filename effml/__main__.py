@@ -23,7 +23,10 @@ KEEP = (
     "--keep-weights",
     {"action": "store_true", "help": "for predict, and for runs that build on these"},
 )
-SETTING = ("--setting", {"help": "of Selvan et al. 2023: baseline, amp, 8bit, 8bit_half, amp_8bit"})
+SETTING_HELP = (
+    "of Selvan et al. 2023: baseline, amp, 8bit, 8bit_half, amp_8bit; a field given too wins"
+)
+SETTING = ("--setting", {"help": SETTING_HELP})
 MARGIN = "losses allowed, such as sensitivity=0.05 auroc=0.02"
 ALL = ("--all", {"action": "store_true", "help": "print the whole record, not its summary"})
 

@@ -165,6 +165,17 @@ def test_repairs_come_before_the_first_step():
         repair_half(optimizer, "master")
 
 
+def test_what_a_repair_could_not_mend_is_refused():
+    weights = [nn.Parameter(torch.ones(3))]
+    with pytest.raises(ValueError, match="has 16 bits: cast the model first"):
+        repair_half(make_optimizer("adam", weights, 0.1), "master")
+    weight, optimizer = walk("master", 1)
+    for given in ([lambda: 0], {"closure": lambda: 0}):
+        with pytest.raises(ValueError, match="takes no closure: call backward, then step"):
+            optimizer.step(*given) if isinstance(given, list) else optimizer.step(**given)
+    assert weight.dtype == torch.bfloat16
+
+
 class Normed(nn.Sequential):
     def __init__(self):
         super().__init__(
@@ -274,7 +285,13 @@ def test_the_counter_looks_at_the_master_copy_and_forgets_what_is_no_update():
         weight += 1
     lost.renew()
     weight.grad = torch.zeros_like(weight)
-    assert lost() == (0, 0)
+    assert lost() == (0, 0) and np.isnan(lost.steps[-1]) and not np.isnan(lost.fraction)
+    weight.grad = None
+    with pytest.raises(ValueError, match="before zero_grad"):
+        lost()
+    assert np.isnan(LostUpdates(net).fraction) and np.isnan(LostUpdates(net).unmoved)
+    with pytest.raises(ValueError, match="Linear has no parameter that is trained"):
+        LostUpdates(nn.Linear(2, 2).requires_grad_(False))
 
 
 def test_to_cast_the_model_after_the_counter_was_made_is_no_update():

@@ -1,5 +1,6 @@
 """Weights in 16 bits: what rounding loses in training, counted, and what mends it."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -89,7 +90,8 @@ def repair_half(optimizer: Optimizer, repair: str, *, seed: int = 0) -> Optimize
         continues exactly. Steps take no closure.
 
     Raises:
-        ValueError: an unknown repair, an optimizer without eps, or one that has stepped.
+        ValueError: an unknown repair, an optimizer without eps, one that has stepped, or one
+            without a parameter in 16 bits.
 
     Example:
         >>> import torch
@@ -108,6 +110,9 @@ def repair_half(optimizer: Optimizer, repair: str, *, seed: int = 0) -> Optimize
             raise ValueError(f"{type(optimizer).__name__} has no eps: leave that repair.")
         group["eps"] = EPS
     if names & {"master", "stochastic"}:
+        if not any(p.dtype in CUT for group in optimizer.param_groups for p in group["params"]):
+            advice = "cast the model first, or leave the repair"
+            raise ValueError(f"No parameter of this optimizer has 16 bits: {advice}.")
         _InFloat32(optimizer, seed if "stochastic" in names else None)
     return optimizer
 
@@ -126,7 +131,9 @@ class _InFloat32:
         optimizer.register_load_state_dict_pre_hook(self.load)
         optimizer.register_load_state_dict_post_hook(self.loaded)
 
-    def before(self, optimizer: Optimizer, *_: Any) -> None:
+    def before(self, optimizer: Optimizer, args: tuple, kwargs: dict[str, Any]) -> None:
+        if any(callable(x) for x in (*args[1:], kwargs.get("closure"))):  # would miss the repair
+            raise ValueError("A repaired optimizer takes no closure: call backward, then step().")
         self.depth += 1  # a class whose step calls its parent's has hooks called twice
         self.widen(optimizer)
 
@@ -174,13 +181,18 @@ def accumulated(p: Tensor, optimizer: Optimizer | None) -> Tensor:
     return state.get("master", p.detach())
 
 
+def _share(some: float, of: float) -> float:
+    return some / of if of else math.nan
+
+
 class LostUpdates:
     """Count the updates that round to nothing: of the parameters whose gradient is not 0, those
     whose weight is the same after the step. Where there is a master copy, that is looked at.
 
     Args:
         model: as it is before the first step.
-        optimizer: of your own loop; `effml.train(…, after_step=lost)` tells it.
+        optimizer: of your own loop, else its master copies are not seen;
+            `effml.train(…, after_step=lost)` tells it.
         most: of each tensor so many values, evenly spread, are looked at and stand for the others;
             0: all of them, which takes a few passes over the weights and two copies of them.
 
@@ -188,7 +200,11 @@ class LostUpdates:
         What to call after each step: (updates lost, updates). `fraction` of all updates that were
         lost; `unmoved`, of the weights that ever had a gradient the fraction that stands where it
         began; `steps`, the fraction lost in each step; `layers`, both fractions of each parameter,
-        and `totals` and `still` the pairs of numbers that they are made of.
+        and `totals` and `still` the pairs of numbers that they are made of. A fraction of no
+        updates is NaN.
+
+    Raises:
+        ValueError: nothing to train, or, after a step, no gradient to look at.
 
     Example:
         >>> import torch
@@ -206,6 +222,8 @@ class LostUpdates:
         self, model: nn.Module, optimizer: Optimizer | None = None, *, most: int = 0
     ) -> None:
         self.weights = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        if not self.weights:
+            raise ValueError(f"{type(model).__name__} has no parameter that is trained.")
         self.optimizer, self.steps = optimizer, []
         self.looked = {
             name: torch.arange(0, p.numel(), -(-p.numel() // most), device=p.device)
@@ -219,6 +237,8 @@ class LostUpdates:
     def __call__(self, step: Any = None) -> tuple[int, int]:
         """After a step: how many updates it lost, of how many."""
         self.optimizer = getattr(step, "optimizer", self.optimizer)
+        if all(p.grad is None for p in self.weights.values()):
+            raise ValueError("No parameter has a gradient: count after step(), before zero_grad().")
         counts = {name: count for name, *count in self._step()}
         found = torch.stack([one for pair in counts.values() for one in pair]).view(-1, 2)
         together = 0, 0
@@ -227,7 +247,7 @@ class LostUpdates:
             self.totals[name], together = (
                 tuple(map(sum, zip(scaled, before))) for before in (self.totals[name], together)
             )
-        self.steps.append(together[0] / max(together[1], 1))
+        self.steps.append(_share(*together))
         return together
 
     def _step(self) -> Iterator[tuple[str, Tensor, Tensor]]:
@@ -256,18 +276,16 @@ class LostUpdates:
 
     @property
     def fraction(self) -> float:
-        lost, all_ = map(sum, zip(*self.totals.values()))
-        return lost / max(all_, 1)
+        return _share(*map(sum, zip(*self.totals.values())))
 
     @property
     def unmoved(self) -> float:
-        still, learned = map(sum, zip(*self.still.values()))
-        return still / max(learned, 1)
+        return _share(*map(sum, zip(*self.still.values())))
 
     @property
     def layers(self) -> dict[str, tuple[float, float]]:
         pairs = {name: (self.totals[name], still) for name, still in self.still.items()}
-        return {name: tuple(a / max(b, 1) for a, b in pair) for name, pair in pairs.items()}
+        return {name: tuple(_share(*pair) for pair in both) for name, both in pairs.items()}
 
     @property
     def still(self) -> dict[str, tuple[float, float]]:

@@ -141,6 +141,7 @@ def test_bits_by_name_and_again_and_the_optimizer_keeps_its_parameters():
         ("time:8-4", "call quantize_aware again"),
         ({"fc": 4}, "Choose from: 0, 3, 4"),
         ({"0": 1}, "0: 1 bits. Give 2 to 8, or 32"),
+        ({"0": 4.0}, "0: 4.0 bits. Give 2 to 8, or 32"),
     ],
 )
 def test_what_cannot_be_is_refused_with_advice(bits, words):
@@ -148,6 +149,24 @@ def test_what_cannot_be_is_refused_with_advice(bits, words):
     with pytest.raises(ValueError, match=words):
         effml.quantize_aware(model, bits)
     assert not codes_of(model)
+
+
+def test_layers_that_share_a_weight_share_its_bits_and_are_rounded_once():
+    """A second rounding of what was rounded is another number."""
+    for bits in (2, 3, 4):
+        model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64))
+        model[0].weight.data = draw(64, 64)
+        model[2].weight = model[0].weight
+        with pytest.raises(ValueError, match="0 and 2 share a weight: give both the same bits"):
+            effml.quantize_aware(model, {"0": bits, "2": 8})
+        effml.quantize_aware(model, {"0": bits, "2": bits})
+        before = model[2].weight.detach().clone()
+        assert effml.finish_quantized(model).layers == {"0": bits, "2": bits}
+        assert model[0].weight is model[2].weight and torch.equal(model[0].weight, before)
+
+
+def test_the_constant_schedule_leaves_a_model_of_your_own_loop_as_it_is():
+    assert not codes_of(effml.quantize_aware(net(), "constant"))
 
 
 def test_models_that_cannot_be_are_refused_with_advice():
