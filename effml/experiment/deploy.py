@@ -24,6 +24,7 @@ from effml.deployment.repeating import digest, verify
 from effml.evaluation import by_group, evaluate, evaluate_masks, per_class
 from effml.experiment.prepare import ONE_LABEL
 from effml.experiment.trained_model import TrainedModel, card_of, load_run
+from effml.machine import cpu
 from effml.metering import measure
 from effml.recipe import Recipe
 from effml.results import load_arrays, load_runs
@@ -179,7 +180,8 @@ def _data(
         raise ValueError(f"The data {recipe.data} {told}: bring them back, or run again.")
     if data.val is None:
         raise ValueError(f"{data.name} has no validation images, and the gate judges by them.")
-    return data, row | {"model": recipe.model, "data": recipe.data}
+    name = Path(recipe.data).stem if recipe.data.endswith(".npz") else recipe.data  # no folder
+    return data, row | {"model": recipe.model, "data": name}
 
 
 def _calibration(data: Dataset, trained: TrainedModel, store: Path) -> torch.Tensor:
@@ -269,7 +271,7 @@ def _card(made: Made, private: str) -> dict[str, Any]:
         f"the same, {last.fastest_fp32 or 'fastest'} in float32": last.fastest_fp32_milliseconds,
         "model_bytes": predictor.file_bytes,
         "model_bytes of the trained model": row.get("model_file_bytes", np.nan),
-        "measured on": effml.machine.cpu()[0],
+        "measured on": cpu()[0],
     }
     limits = [
         "Judged on the CPU named above. INT8 differs between CPUs: `predict.py --verify` on yours.",
@@ -284,7 +286,7 @@ def _card(made: Made, private: str) -> dict[str, Any]:
     ]
     return {
         "facts": made.facts,
-        "passport": data.passport,
+        "passport": data.passport | {"name": row["data"]},
         "scores": _scored(p, data, trained),
         "tables": {} if trained.task == "segmentation" else _tables(p, data, trained),
         "log": made.log,
