@@ -23,6 +23,7 @@ import torch
 from effml import build_model, build_predictor, compress, measure_latency
 from effml.deployment import Latency, Predictor
 from effml.deployment.predictor import default_threads
+from effml.deployment.splicing import exact, splice
 from effml.machine import cpu
 
 SMALL = ("resnet18", "resnet50", "densenet121", "mobilenetv3_small_100", "unet")
@@ -72,8 +73,9 @@ def row(what: str, rows: dict[str, Latency], built: dict[str, Predictor], images
 
 def main() -> None:
     print(f"batch {BATCH}, {THREADS} thread(s), {'with' if VNNI else 'without'} VNNI", flush=True)
-    small()
     large()
+    small()
+    spliced()
 
 
 def small() -> None:
@@ -113,6 +115,29 @@ def large() -> None:
     )
     for name in ("openvino", "openvino_int8"):
         beside_benchmark_app(built[name], images.numpy())
+
+
+def spliced(n: int = 16, size: int = 64, gutter: int = 8) -> None:
+    """The U-Net on n images: as a batch, one by one, and on a canvas."""
+    model, images = calibrated("unet", size)
+    masked = exact(model, tuple(images.shape[1:]), n, gutter)
+    batch = images[:n].numpy()
+    canvases = {0: splice(batch), gutter: splice(batch, gutter)}
+    for name in ("openvino", "openvino_int8"):
+        plain = build_predictor(model, name, images, images, threads=THREADS)
+        one = measure_latency(plain, batch, seconds=SECONDS).median_ms * n
+        many = measure_latency(plain, batch, batch=n, seconds=SECONDS).median_ms
+        told = {"plain batch": many, "one by one": one}
+        for words, net, width in (
+            ("canvas", model, 0),
+            (f"gutter {gutter} px", model, gutter),
+            ("gutter made zero at each layer", masked, gutter),
+        ):
+            x = torch.from_numpy(canvases[width])
+            canvas = build_predictor(net, name, x, x, threads=THREADS)
+            told[words] = measure_latency(canvas, x.numpy(), seconds=SECONDS).median_ms
+        cells = ", ".join(f"{words} {ms:.1f}" for words, ms in told.items())
+        print(f"{name}, U-Net, {n} images of {size} px: {cells} ms", flush=True)
 
 
 def beside_benchmark_app(predictor: Predictor, images: np.ndarray, turns: int = 3) -> None:
