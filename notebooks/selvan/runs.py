@@ -29,6 +29,10 @@ SEEDS = (1, 10, 100)
 AMP_SEEDS = (201, 202, 203, 204)
 """Of ResNet with and without AMP: as many as a pilot with SEEDS asked for (notebook 60)."""
 
+STATEMENT_SEEDS = tuple(range(301, 311))
+"""Of the statements of the paper that three seeds could not judge: at least as many as a pilot with
+SEEDS asked for (notebook 60)."""
+
 PROTOCOLS: dict[str, dict[str, Any]] = {
     "small": {"size": 32, "batch_size": 32, "epochs": 5, "learning_rate": 3e-4},
     "paper": {"size": 256, "weights": "imagenet", **PROTOCOL},
@@ -38,7 +42,9 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
 OF_MODEL: dict[str, dict[str, dict[str, Any]]] = {
     "small": {
         "MLP": {"learning_rate": 1e-3},
-        **{model: {"epochs": 3} for model in ("DenseNet", "Swin", "EfficientNet")},
+        "DenseNet": {"epochs": 3},
+        "Swin": {"epochs": 3},
+        "EfficientNet": {"epochs": 3},
     },
     "paper": {},
 }
@@ -110,9 +116,9 @@ def grid_runs(
     which neither has all is left out; `.attrs["lacking"]` names these.
 
     Beside the columns of `effml.load_runs` it has `net` and `arm` (the names for people), `whose`,
-    `peak_mb`, `state_mb`, and `best_s`: the seconds of training up to the best epoch. `how` is what
-    `grid` takes; its protocol may be a ladder, "paper|small": the first that has a model. Raises
-    FileNotFoundError where none has one, with the call that makes it.
+    `peak_mb`, `state_mb`, `best_s` and `best_j`: the seconds and the joules of training up to the
+    best epoch. `how` is what `grid` takes; its protocol may be a ladder, "paper|small": the first
+    that has a model. Raises FileNotFoundError where none has one, with the call that makes it.
     """
     settings, models, parts = list(settings), list(models), []
     tables = {"yours": effml.load_runs(store)}
@@ -129,9 +135,10 @@ def grid_runs(
             f"{models[0]}, of one machine. effml.sweep(selvan.grid({models}, …), store) makes them."
         )
     runs = pandas.concat(parts, ignore_index=True)
-    best = runs.train_seconds * runs.best_epoch / runs.epochs_run
+    best = runs.best_epoch / runs.epochs_run
     peak, state = runs.train_peak_memory_bytes / 1e6, runs.optimizer_state_bytes / 1e6
-    runs = runs.assign(best_s=best, peak_mb=peak, state_mb=state)
+    runs = runs.assign(best_s=runs.train_seconds * best, best_j=runs.train_energy_j * best)
+    runs = runs.assign(peak_mb=peak, state_mb=state)
     runs.attrs["lacking"] = lacking
     return runs
 
