@@ -26,9 +26,6 @@ from effml.selection.proxy import select_images
 DEVICES = ("auto", "cpu", "cuda")
 ONE_LABEL = ("binary", "multi-class", "ordinal")
 
-NOT_BUILT = ("runtime",)
-"""What a recipe can ask for and no room offers yet."""
-
 
 @dataclass(kw_only=True)
 class Prepared:
@@ -59,11 +56,6 @@ def settle(recipe: Recipe, record: Record, device: str) -> None:
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     record.update(threads_used=torch.get_num_threads())
-    for name in NOT_BUILT:
-        if name in recipe.changed:
-            raise NotImplementedError(
-                f"{name}={recipe.changed[name]!r} is not built yet: leave it."
-            )
     saves = {"activation_bits", "accumulate", "checkpointing"} & recipe.changed.keys()
     asked = recipe.allocator == "mmap" or recipe.allocator == "auto" and saves
     given_back = bool(device == "cpu" and asked and give_back_freed_memory())
