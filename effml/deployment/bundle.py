@@ -14,7 +14,6 @@ import numpy as np
 from PIL import Image
 
 from effml.deployment import export, predict_template
-from effml.deployment.gate import EQUAL
 from effml.deployment.predict_template import (
     MANIFEST,
     by_onnxruntime,
@@ -22,6 +21,7 @@ from effml.deployment.predict_template import (
     probabilities,
 )
 from effml.deployment.predictor import Predictor
+from effml.deployment.repeating import EQUAL
 from effml.importing.decoding import as_imported, averaged
 from effml.machine import ROOT, optional
 from effml.results import file_sha256
