@@ -501,7 +501,8 @@ COLUMNS: dict[str, str] = {
     "weight_bits": "mean over the weights of linear and convolutional layers, by bit_schedule",
     "stored_bytes": "of a file with the weights in their bits, written and read back",
     "lost_updates": "16-bit weights: fraction of the updates (parameters with a gradient, every "
-    "step) after which weight, or master copy, was the same; from 4096 weights of each tensor",
+    "step) after which weight, or master copy, was the same; from 4096 weights of each tensor, "
+    "on a GPU of every tenth step",
     "unmoved_weights": "16-bit weights: of those that ever had a gradient the fraction that ended "
     "where it began (master copies are looked at), before the best epoch was put back",
     "saved_bytes": "of the floating-point numbers saved for the backward pass of the first step",

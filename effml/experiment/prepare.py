@@ -18,7 +18,7 @@ from effml.machine import seeded
 from effml.metering import measure
 from effml.metering.memory import give_back_freed_memory
 from effml.models import SEGMENTING, head, weights_bytes
-from effml.precision import choose, emulated
+from effml.precision import choose, emulated, tf32
 from effml.recipe import Recipe, Record
 from effml.results import weights_sha256 as sha256
 from effml.selection.proxy import select_images
@@ -61,6 +61,8 @@ def settle(recipe: Recipe, record: Record, device: str) -> None:
     given_back = bool(device == "cpu" and asked and give_back_freed_memory())
     record.update(allocator_used="mmap" if given_back else "system")
     used, why = choose(recipe.precision, device)
+    if used == "fp32" and tf32(device):
+        why += "; torch computes convolutions in TF32 on this GPU"
     record.update(precision_used=used, precision_why=why)
     record.update(precision_emulated=int(emulated(used, device)))
 

@@ -50,6 +50,7 @@ def write(
         "run_id": record.run_id,
         "recipe": {**ready.recipe.changed, "precision": record.precision},
         "precision_used": record.precision_used,
+        "device": record.device,
         "kept_sha256": record.kept_sha256,
         "started_utc": record.started_utc,
         "compressed": bool(steps),

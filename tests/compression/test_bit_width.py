@@ -104,6 +104,8 @@ def test_the_schedules_by_hand():
     large = nn.Sequential(nn.Linear(784, 9), nn.Linear(9, 9), nn.Linear(9, 2))
     assert [*bits_at(large, "depth:6-4").values()] == [6, 4, 8]  # most weights are in its first
     assert [*bits_at(nn.Sequential(nn.Linear(3, 3)), "depth:6-4").values()] == [6]
+    tenths = nn.Sequential(nn.Linear(10, 10), nn.Linear(10, 70), nn.Linear(20, 10))  # 1, 7, 2
+    assert [*bits_at(tenths, "uniform:3").values()] == [8, 3, 3]
 
     def over(text, epochs):
         return [bits_at(model, text, epoch, epochs)["7"] for epoch in range(1, epochs + 1)]
@@ -209,6 +211,18 @@ def test_a_layer_alone_is_a_model_too(tmp_path):
     effml.save_bits(tmp_path / "x", layer)
     again = effml.load_bits(tmp_path / "x", nn.Linear(10, 10))
     assert torch.equal(again.weight, layer.weight)
+
+
+def test_a_layer_that_a_model_has_twice_is_written_and_read(tmp_path):
+    def twice():
+        norm = nn.LayerNorm(6)
+        return nn.Sequential(norm, nn.Linear(6, 6), norm)
+
+    model = effml.quantize_aware(twice(), 4)
+    model[0].weight.data.copy_(draw(6))
+    effml.save_bits(tmp_path / "x", model)
+    again, x = effml.load_bits(tmp_path / "x", twice()), draw(5, 6)
+    assert torch.equal(again(x), model(x))
 
 
 @pytest.mark.parametrize("part", ["from_bits", "to_bits"])
