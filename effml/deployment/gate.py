@@ -6,15 +6,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from effml.deployment.repeating import MASKS, counts, of_masks
+from effml.deployment.repeating import EQUAL, MASKS, counts, of_masks
 from effml.evaluation import (
     compare_predictions,
     non_inferiority,
     paired_bootstrap,
 )
 
-EQUAL = 1e-3
-"""Probabilities that are nowhere farther apart are the same: the arithmetic's order, no loss."""
 PASSES = "equal", "non-inferior"
 TANGO = 1.959964**2  # an interval for N equal answers ends at TANGO / (N + TANGO)
 

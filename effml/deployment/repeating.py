@@ -15,6 +15,8 @@ from effml.importing.decoding import averaged
 if TYPE_CHECKING:
     from effml.deployment.predict_template import Deployed
 
+EQUAL = 1e-4
+"""Probabilities nowhere farther apart are the same: float32 in another order, not fewer bits."""
 BINS = 15
 DRAWN = 500  # of the bootstrap
 MASKS = ("agreement", "dice", "sensitivity of pixels", "dice of the worst tenth", "ece")
@@ -52,9 +54,10 @@ def repeated(model: "Deployed", folder: Path, data: str | None) -> int:
     margins = {row["measure"]: row["margin"] for row in model.manifest["gate"]["rows"]}
     parts = known["reference"], here, known["truth"], model.manifest, known.get("groups")
     found = losses(*parts)
+    equal = np.abs(known["reference"].astype(float) - here).max() <= EQUAL
     print(f"The gate, on {len(here)} images, against the trained model:")
     for name, (loss, low, high) in found.items():
-        fine = high < margins[name]
+        fine = equal or high < margins[name]  # NaN where these images cannot tell
         told = f"loss {loss:.4f} [{low:.4f}, {high:.4f}], allowed {margins[name]:.4g}"
         print(f"{'ok' if fine else 'FAILS':6}{name}: {told}")
         failed += not fine

@@ -22,10 +22,13 @@ from effml.deployment.predict_template import COLUMNS, Deployed, in_the_picture
 EXACT = {"rungs": ["openvino"]}
 BLOCKED = """
 import socket, sys
+def refuse(*given, **more):
+    with open({log!r}, "a") as file:  # who asks may swallow the error
+        print(given, file=file)
+    raise RuntimeError("a socket was asked for")
 class Refused(socket.socket):
-    def __init__(self, *args, **more):
-        raise RuntimeError("a socket was asked for")
-socket.socket = Refused
+    __init__ = refuse
+socket.socket, socket.getaddrinfo = Refused, refuse
 for name in ("torch", "timm", "effml", "pandas", "scipy", "nncf", "onnx", {more}):
     sys.modules[name] = None
 """
@@ -63,10 +66,13 @@ def program(folder, *words, more=""):
     """predict.py in a process of its own, which has neither effml nor torch nor sockets."""
     blocked = folder.parent / f"blocked{bool(more)}"
     blocked.mkdir(exist_ok=True)
-    (blocked / "sitecustomize.py").write_text(BLOCKED.format(more=more))
+    log = blocked / "asked"
+    (blocked / "sitecustomize.py").write_text(BLOCKED.format(more=more, log=str(log)))
     env = {"PYTHONPATH": str(blocked), "PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "predict.py", *map(str, words)]
-    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+    assert not log.exists(), log.read_text()
+    return done
 
 
 def rows_of(file):

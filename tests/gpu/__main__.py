@@ -33,6 +33,7 @@ import torch
 from torch import nn
 
 import effml
+import effml.training
 from effml import Recipe
 from effml.data import Dataset, Split
 from effml.machine import ROOT
