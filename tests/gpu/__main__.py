@@ -42,6 +42,7 @@ from effml.optimizers.half import HALF_REPAIRS
 from effml.precision import PRECISIONS, has_bf16, probe, tf32
 from effml.results import RecordWriter
 from effml.settings import LOW, PROTOCOL, setting
+from effml.training import History
 
 MODELS = ("MLP", "EfficientNet", "ViT", "DenseNet", "Swin")
 """Cheapest first."""
@@ -85,7 +86,7 @@ class Place:
         splits = {name: Split(images[part], labels[part]) for name, part in parts.items()}
         return Dataset("dots", "binary", ("no", "yes"), 1, {}, **splits)
 
-    def learn(self, **fields: Any) -> effml.training.History:
+    def learn(self, **fields: Any) -> History:
         """Train a fresh model for two epochs: the loss must be finite, and weights must move."""
         for name in fields:
             if name not in Recipe.__dataclass_fields__:
