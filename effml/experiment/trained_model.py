@@ -20,6 +20,7 @@ from effml.precision import arithmetic
 from effml.recipe import Recipe
 from effml.results import CARD, file_sha256
 from effml.training import predict
+from effml.training.prediction import channels_last
 
 AGAIN = "Run it again with --keep-weights (in Python keep_weights=True)."
 
@@ -65,6 +66,7 @@ class TrainedModel:
         if "fit" not in how:  # no import says how its pictures were made
             colour = "rgb" if how["channels"] == 3 else "grey"
             how = {"size": how["size"], "fit": "pad", "colour": colour, "window": None}
+            how |= {"volumes": True} if len(self.image_shape) == 4 else {}
         image = np.asarray(preprocess(path, how, told))
         if image.shape != self.image_shape:
             raise ValueError(f"it is {image.shape}, and the model takes {self.image_shape}")
@@ -161,9 +163,7 @@ def _model(card: dict[str, Any], store: Path, own: nn.Module | None) -> nn.Modul
             net.load_state_dict(load_file(file))
         except RuntimeError as error:  # names or shapes
             raise ValueError(f"The weights in {file} do not fit this model: {error}") from error
-    if len(card["image_shape"]) == 3:
-        net.to(memory_format=torch.channels_last)  # as it was trained: sums in the same order
-    return net
+    return channels_last(net)  # as it was trained: sums in the same order
 
 
 def _card(asked: str, store: Path) -> dict[str, Any]:
