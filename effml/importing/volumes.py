@@ -59,8 +59,9 @@ def read_cut(path: Path, whole: "Nifti1Image", done: list[str]) -> np.ndarray:
     flat = Raster(values.reshape(len(values), -1), None, False)
     cut = structure(flat, done).reshape(values.shape).astype(np.uint8)
     mask = _canonical(import_nibabel().Nifti1Image(cut, _in_mm(image, [])), [])
-    near = 0.02 * min(spacing_of(whole))
-    if mask.shape != whole.shape or not np.allclose(mask.affine, whole.affine, rtol=0, atol=near):
+    corners = np.array([*np.ndindex(2, 2, 2)]) * (np.array(whole.shape) - 1)
+    off = np.c_[corners, np.ones(8)] @ (mask.affine - whole.affine).T
+    if mask.shape != whole.shape or np.abs(off).max() > 0.1 * min(spacing_of(whole)):
         ours, its = (f"{_by(one.shape[::-1])} from {_corner(one)} mm" for one in (whole, mask))
         advice = "nibabel.processing.resample_from_to(mask, volume, order=0) brings it there"
         raise Unusable(f"it lies on another grid, {its}, the volume {ours}: {advice}")
