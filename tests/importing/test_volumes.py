@@ -260,7 +260,8 @@ def test_import_of_masks_spacing_and_axes(tmp_path):
         seed = 20 if one["file"] == "S9" else int(one["file"][0])
         inner = slice(1, -1)  # the outermost slices have no neighbour to be linear with
         assert np.abs(image - expected() - seed % 7)[inner].max() <= 1
-        assert (mask == (expected() > 128))[inner].mean() > 0.97 and (spacing == 2).all()
+        sure = np.abs(expected() - 128)[inner] > 9  # a voxel spans 18 at most
+        assert (mask == (expected() > 128))[inner][sure].all() and (spacing == 2).all()
 
 
 KEYS = ("images", "masks", "spacing")
