@@ -110,7 +110,7 @@ def _sliced(name: str, *how: Any) -> nn.Module:
 
 class OfSlices(nn.Module):
     """The 2.5-D way: a 2-D net of timm looks at every slice of a volume (N, C, D, H, W) along D;
-    of each feature the largest counts (as of views in Su et al. 2015), and its last layer answers."""
+    each feature counts where it is largest (as in Su et al. 2015), and its last layer answers."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()

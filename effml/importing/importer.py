@@ -1,4 +1,4 @@
-"""From a folder of pictures or volumes and a table to an .npz in MedMNIST's layout, and a report beside it."""
+"""From a folder of pictures and a table to an .npz in MedMNIST's layout, and a report beside it."""
 
 import os
 import re
@@ -50,7 +50,7 @@ def import_folder(
     """Make one checked .npz file of your own pictures, with a report beside it.
 
     Args:
-        folder: the pictures or volumes, in it or below; without a table its folders name classes and sides
+        folder: the pictures, in it or below; without a table its folders name classes and sides
         out: the file to write, such as data/ours.npz
         table: CSV or data frame; columns file, label and, if any, group, site, date and split
         masks: folder of masks with the pictures' names: the task is then segmentation
@@ -82,12 +82,10 @@ def import_folder(
         >>> for name in ("linear", "radial"):
         ...     os.makedirs(f"p/{name}")
         ...     getattr(Image, f"{name}_gradient")("L").save(f"p/{name}/1.png")
-        >>> report = effml.import_folder("p", "x.npz", split_by="image", fractions=(1, 0, 0))
-        >>> report["passport"]["counts"]
-        {'train': 2}
+        >>> effml.import_folder("p", "x.npz", split_by="image", fractions=(1, 0, 0))["refused"]
+        []
     """
-    job = check(SimpleNamespace(**locals()))
-    return _plan(job) if dry_run else _import(job)
+    return (_plan if dry_run else _import)(check(SimpleNamespace(**locals())))
 
 
 def _rows(job: Job) -> tuple["pd.DataFrame", dict[str, Any]]:
