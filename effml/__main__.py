@@ -23,7 +23,11 @@ KEEP = (
     "--keep-weights",
     {"action": "store_true", "help": "for predict, and for runs that build on these"},
 )
-SETTING = ("--setting", {"help": "of Selvan et al. 2023: baseline, amp, 8bit, 8bit_half, amp_8bit"})
+SETTING_HELP = (
+    "of Selvan et al. 2023: baseline, amp, 8bit, 8bit_half, amp_8bit; a field given too wins"
+)
+SETTING = ("--setting", {"help": SETTING_HELP})
+MARGIN = "losses allowed, such as sensitivity=0.05 auroc=0.02"
 ALL = ("--all", {"action": "store_true", "help": "print the whole record, not its summary"})
 
 COMMANDS: dict[str, tuple[str, list[tuple[str, dict[str, Any]]]]] = {
@@ -50,6 +54,17 @@ COMMANDS: dict[str, tuple[str, list[tuple[str, dict[str, Any]]]]] = {
             ("--out", {"default": "predictions.csv", "metavar": "CSV", "help": "what to write"}),
             STORE,
             ("--force", {"action": "store_true", "help": "replace what is there"}),
+        ],
+    ),
+    "deploy": (
+        "a folder that answers for pictures without torch, behind a quality gate",
+        [
+            ("run", {"metavar": "RUN", "nargs": "?", "help": "as for predict"}),
+            ("--out", {"metavar": "FOLDER", "help": "a new folder"}),
+            ("--check", {"metavar": "FOLDER", "help": "whether a deployed folder is whole"}),
+            ("--margin", {"nargs": "+", "default": [], "metavar": "NAME=LOSS", "help": MARGIN}),
+            ("--images", {"action": "store_true", "help": "with the validation images in it"}),
+            STORE,
         ],
     ),
     "data": ("list, get, import and verify data sets", []),
@@ -231,6 +246,27 @@ def _predict(given: argparse.Namespace) -> int:
 
     where = {name: getattr(given, name) for name in ("out", "store", "force")}
     return predict_folder(given.run, given.folder, **where)
+
+
+def _deploy(given: argparse.Namespace) -> int:
+    from effml.deployment.gate import Gate
+    from effml.experiment.deploy import check, deploy
+
+    if given.check:
+        return check(given.check)
+    if not given.run or not given.out:
+        raise ValueError("Give deploy RUN --out FOLDER, or deploy --check FOLDER.")
+    margins = dict(word.partition("=")[::2] for word in given.margin)
+    for name in margins:
+        choose("margin", name, Gate.__dataclass_fields__)
+    gate = Gate(**{name: float(value) for name, value in margins.items()})
+    made = deploy(given.run, given.out, store=given.store, gate=gate, images=given.images or None)
+    rungs = [(rung.runtime, "ships" if rung.ships else "no", rung.reason) for rung in made.log]
+    for name, ships, reason in rungs:
+        print(entry(f"{name}: {ships}", reason, 36))
+    print(f"{made.runtime} is in {made.folder}: read card.md there first")
+    print(f"fingerprint {made.fingerprint}")
+    return 0
 
 
 def _report(given: argparse.Namespace) -> int:

@@ -49,6 +49,23 @@ def print_anything() -> None:
                 stream.reconfigure(errors="replace")
 
 
+def optional(name: str, extra: str) -> ModuleType:
+    """The package `name`, which comes with an extra of effml; without it ModuleNotFoundError, which
+    says how to install it. OpenVINO and NNCF report their import to Google, but not in a CI."""
+    before = dict(os.environ)
+    os.environ.update({"CI": "true", "NNCF_CI": "1"})
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        advice = f"pip install -e '.[{extra}]' in a checkout of effml"
+        raise ModuleNotFoundError(f"This needs {name}: {advice} ({error}).") from error
+    finally:
+        for changed in ("CI", "NNCF_CI"):
+            os.environ.pop(changed)
+            if changed in before:
+                os.environ[changed] = before[changed]
+
+
 @lru_cache
 def import_timm() -> ModuleType:
     """timm, also where a CUDA build of torchvision meets a CPU build of torch and fails with

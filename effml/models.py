@@ -234,6 +234,18 @@ class ResidualUNet(nn.Module):
         return self.head(x)
 
 
+class Part(nn.Module):
+    """A model as the only part of another, for tools that add modules to what they are given: a
+    Sequential would call these too."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.model(x)
+
+
 MODELS = {
     "lenet5": _lenet5,
     "lenet300_100": partial(_perceptron, (300, 100)),  # LeCun et al. 1998

@@ -33,7 +33,8 @@ class Arithmetic:
     scaled: bool = False
 
     def __post_init__(self) -> None:
-        if self.device == "cpu" and "float16" in (self.weights, self.products):
+        on_cpu = self.device.partition(":")[0] == "cpu"
+        if on_cpu and "float16" in (self.weights, self.products):
             others = ", ".join(name for name in PRECISIONS if not name.endswith("fp16"))
             raise ValueError(
                 "float16 on a CPU is 4 to 500 times slower than float32, so it is refused. "
@@ -146,6 +147,14 @@ def has_bf16(device: str) -> bool:
     flags = cpu()[1].split() or [name for name, have in found.items() if have]
     most = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or ""
     return bool(BF16 & set(flags)) and most.lower() not in NO_BF16
+
+
+def tf32(device: str) -> bool:
+    """Whether torch may compute convolutions of float32 in TF32 here, with 10 bits of mantissa: its
+    default on GPUs of compute capability 8.0 and newer."""
+    cudnn = torch.backends.cudnn
+    may = cudnn.conv.fp32_precision == "tf32" if hasattr(cudnn, "conv") else cudnn.allow_tf32
+    return device.startswith("cuda") and may and has_bf16(device)
 
 
 def label(precision: str, device: str) -> str:

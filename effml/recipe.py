@@ -172,6 +172,7 @@ AUGMENTATIONS = Menu("training.augmentation.AUGMENTATIONS")
 CLASS_WEIGHTS = Menu("training.losses.CLASS_WEIGHTS")
 BIT_SCHEDULES = BitSchedules("compression.bit_width.BIT_SCHEDULES", ("constant",))
 OPTIMIZERS = Menu("optimizers.OPTIMIZERS")
+RUNTIMES = Menu("deployment.runtimes.RUNTIMES")
 PRECISIONS = Menu("precision.PRECISIONS", ("auto",))
 REPAIRS = Repairs("optimizers.half.HALF_REPAIRS", ("none",))
 _CHOICE = r"(\d+x){3}\d+\*(\d+x){3}\d+/\S*([^?\s=]=[lp]{3}|\?=[lp])"
@@ -245,7 +246,7 @@ class Recipe:
     stopping: str = field("score", "a better epoch: by AUROC (Dice), or as written in", STOPPING)
     augment: str = field("none", "how images are varied in training", AUGMENTATIONS)
     class_weights: str = field("none", "balanced: rare classes weigh as much", CLASS_WEIGHTS)
-    runtime: str = field("eager", "what runs the finished model (others are not built yet)")
+    runtime: str = field("eager", "what runs the finished model on the test split", RUNTIMES)
     threads: int = field(0, "CPU threads; 0: as many as torch takes", COUNT)
     seed: int = field(0, "of everything random", COUNT)
 
@@ -422,7 +423,8 @@ def _refuse_unknown(names: Iterable[str]) -> None:
 _DOING = {
     "prepare": "loading and selecting data, building and compressing a model",
     "train": "training, validation included",
-    "infer": "predicting the test split once",
+    "infer": "predicting the test split once (a runtime but eager: in a fresh process, its start "
+    "not counted)",
 }
 _COSTS = {
     "seconds": "wall clock of {}",
@@ -501,7 +503,8 @@ COLUMNS: dict[str, str] = {
     "weight_bits": "mean over the weights of linear and convolutional layers, by bit_schedule",
     "stored_bytes": "of a file with the weights in their bits, written and read back",
     "lost_updates": "16-bit weights: fraction of the updates (parameters with a gradient, every "
-    "step) after which weight, or master copy, was the same; from 4096 weights of each tensor",
+    "step) after which weight, or master copy, was the same; from 4096 weights of each tensor, "
+    "on a GPU of every tenth step",
     "unmoved_weights": "16-bit weights: of those that ever had a gradient the fraction that ended "
     "where it began (master copies are looked at), before the best epoch was put back",
     "saved_bytes": "of the floating-point numbers saved for the backward pass of the first step",
@@ -520,6 +523,9 @@ COLUMNS: dict[str, str] = {
     "weights_sha256": "SHA-256 of the file that weights stood for, or of an own model at the start",
     "teacher_sha256": "SHA-256 of the file that teacher stood for",
     "kept_sha256": "SHA-256 of the weights that this run left, if they were to be kept",
+    "runtime_precision": "of most layers that multiply, as the runtime executes them",
+    "runtime_file_bytes": "of its files",
+    "runtime_build_seconds": "export, calibration and, where it is part of it, training again",
     "train_n": "training images used",
     "train_rarest": "images of the smallest class among them",
     "importance_steps": "training steps whose batch was drawn by importance",

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+import selvan
 from effml import load_runs
 from tests.gpu import __main__ as gpu
 
@@ -42,9 +43,12 @@ def test_the_grid_is_that_of_the_paper_cheapest_first_and_stops_in_time(tmp_path
         ("fp16", "adam8bit"),
         ("amp_fp16", "adam8bit"),
     }
-    assert [r.model for r in recipes[::15]] == list(gpu.MODELS) and recipes[
-        0
-    ].stopping == "selvan2023"
+    known = selvan.MODELS["gpu"]
+    assert [r.model for r in recipes[::15]] == [known[name] for name in gpu.MODELS]
+    assert {*recipes} == {*selvan.grid(known, protocol="gpu", data=recipes[0].data)}
+    assert [r.seed for r in recipes[:15:5]] == [1, 10, 100]
+    protocol = recipes[0].stopping, recipes[0].size, recipes[0].epochs, recipes[0].learning_rate
+    assert protocol == ("selvan2023", 64, 50, 1e-3) and recipes[15].learning_rate == 3e-4
     monkeypatch.setattr(gpu, "paths", lambda: [])
     gpu.main(["--device", "cpu", "--minutes", "-1", "--out", str(tmp_path)])
     assert "no time for mlp: 0 of 75" in (tmp_path / "report.txt").read_text(encoding="utf-8")
@@ -56,3 +60,11 @@ def test_without_a_gpu_it_says_what_to_do(tmp_path, capsys):
     if torch.cuda.is_available():
         pytest.skip("here is one")
     assert gpu.main(["--out", str(tmp_path)]) == 2 and "--device cpu" in capsys.readouterr().err
+
+
+def test_a_scaled_step_of_float16_is_skipped_once_and_then_taken(monkeypatch):
+    """The path that only a GPU takes, with float16 on this CPU, which torch can and effml refuses:
+    its gradients must be small enough that the second step does not overflow too."""
+    monkeypatch.setattr("effml.precision.Arithmetic.__post_init__", lambda self: None)
+    told = gpu.scaler(gpu.Place("cpu:0"))
+    assert told == "scale 65536 → 32768 after an overflow, which took no step"

@@ -131,6 +131,24 @@ def test_a_saved_state_goes_on_exactly(repair, name, tmp_path):
     assert torch.equal(again, whole)
 
 
+class Twice(torch.optim.SGD):
+    def step(self, closure=None):
+        super().step(closure)
+        with torch.no_grad():
+            for p in self.param_groups[0]["params"]:
+                p -= 1e-4
+
+
+def test_a_step_that_calls_its_parents_is_one_step():
+    torch.optim.SGD([nn.Parameter(torch.ones(1))])  # from now on the parent's step calls hooks too
+    weight = nn.Parameter(torch.ones(40).bfloat16())
+    optimizer = repair_half(Twice([weight], lr=1e-4), "master")
+    for _ in range(3):
+        weight.grad = torch.ones_like(weight)
+        optimizer.step()
+    assert torch.allclose(optimizer.state[weight]["master"], torch.tensor(1 - 6e-4), atol=1e-6)
+
+
 def test_eps_in_float16_and_which_optimizers_have_one():
     """fp16 by hand: g² of 1e-4 is 0, and so is 1e-8; a step of torch's Adam is then huge."""
     gradient = torch.tensor(1e-4).half()
@@ -163,6 +181,17 @@ def test_repairs_come_before_the_first_step():
     weight, optimizer = walk("none", 1)
     with pytest.raises(ValueError, match="before its first step"):
         repair_half(optimizer, "master")
+
+
+def test_what_a_repair_could_not_mend_is_refused():
+    weights = [nn.Parameter(torch.ones(3))]
+    with pytest.raises(ValueError, match="has 16 bits: cast the model first"):
+        repair_half(make_optimizer("adam", weights, 0.1), "master")
+    weight, optimizer = walk("master", 1)
+    for given in ([lambda: 0], {"closure": lambda: 0}):
+        with pytest.raises(ValueError, match="takes no closure: call backward, then step"):
+            optimizer.step(*given) if isinstance(given, list) else optimizer.step(**given)
+    assert weight.dtype == torch.bfloat16
 
 
 class Normed(nn.Sequential):
@@ -274,7 +303,13 @@ def test_the_counter_looks_at_the_master_copy_and_forgets_what_is_no_update():
         weight += 1
     lost.renew()
     weight.grad = torch.zeros_like(weight)
-    assert lost() == (0, 0)
+    assert lost() == (0, 0) and np.isnan(lost.steps[-1]) and not np.isnan(lost.fraction)
+    weight.grad = None
+    with pytest.raises(ValueError, match="before zero_grad"):
+        lost()
+    assert np.isnan(LostUpdates(net).fraction) and np.isnan(LostUpdates(net).unmoved)
+    with pytest.raises(ValueError, match="Linear has no parameter that is trained"):
+        LostUpdates(nn.Linear(2, 2).requires_grad_(False))
 
 
 def test_to_cast_the_model_after_the_counter_was_made_is_no_update():
@@ -305,6 +340,23 @@ def test_some_values_of_each_tensor_stand_for_the_others():
     assert some.unmoved == pytest.approx(whole.unmoved, rel=0.1)
     assert 0.1 < whole.fraction < 0.9 and some.fraction == pytest.approx(whole.fraction, rel=0.05)
     assert {len(x) for x in some.last.values()} == {100, 5000}
+    assert max(map(len, LostUpdates(net, most=4999).looked.values())) < 5000
+
+
+@pytest.mark.parametrize("repair", ["none", "master"])
+def test_of_some_steps_the_first_is_counted_as_it_is_when_all_are(repair):
+    weight, gradient = problem()
+    net = nn.Module()
+    net.weight = weight
+    optimizer = repair_half(make_optimizer("adam", [weight], 5e-3), repair)
+    whole, some, told = LostUpdates(net, optimizer), LostUpdates(net, optimizer, every=3), []
+    for step in range(8):
+        weight.grad = gradient * (-1.0) ** step
+        optimizer.step()
+        told.append((whole(), some()))
+    assert [one == two for one, two in told[::3]] == [True] * 3
+    assert {two for _, two in told[1::3] + told[2::3]} == {(0, 0)}
+    assert some.steps == whole.steps[::3] and len({*whole.steps}) > (repair == "none")
 
 
 def trained(**fields):
@@ -448,3 +500,47 @@ def test_the_command_line_takes_a_setting(tmp_path, capsys):
     assert runs.optimizer.tolist() == ["adam8bit", "adam"]
     assert main(["run", *fields, "--setting", "half"]) == 2
     assert "Choose from: baseline" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_layer_and_every_step_are_of_the_dtypes_that_are_told(name):
+    """Looked at by hooks of the test's own, not at the end alone."""
+    net, made, held = effml.build_model("lenet5", seed=0), set(), set()
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            layer.register_forward_hook(lambda *given: made.add(given[2].dtype))
+
+    def look(step):
+        adam = step.optimizer
+        held.update((p.dtype, p.grad.dtype) for p in step.model.parameters())
+        held.update(("m", adam.state[p]["exp_avg"].dtype) for p in adam.state if p.numel() > 4096)
+
+    how = {"epochs": 1, "batch_size": 24} | setting(name)
+    told = train(net, dots(), **how, after_step=look).dtypes
+    assert {f"torch.{told['activations']}"} == {*map(str, made)}
+    weights, gradients = (getattr(torch, told[which]) for which in ("weights", "gradients"))
+    moments = getattr(torch, told["optimizer"].split("+")[0])
+    assert held == {(weights, gradients), ("m", moments)}
+
+
+def test_a_setting_that_is_not_carried_out_is_not_in_the_record(monkeypatch):
+    """Each is faked: the name stands for something else, and the record says what was found."""
+    names = ("weights", "activations", "gradients", "optimizer")
+
+    def found(name):
+        record = effml.run(Recipe(model="mlp", epochs=1, batch_size=400, **setting(name)))
+        assert record.status == "ok", record.reason
+        told = [record.get(f"{what}_dtype").split("+")[0] for what in names]
+        return told, record.optimizer_quantised > 0.9, record.optimizer_state_bytes / record.params
+
+    honest = {name: found(name) for name in ("amp", "8bit", "8bit_half", "amp_8bit")}
+    for faked in ("amp_bf16", "bf16"):
+        monkeypatch.setitem(effml.precision.PRECISIONS, faked, effml.precision.Arithmetic)
+    for name in ("amp", "8bit_half", "amp_8bit"):
+        dtypes, *state = found(name)
+        assert dtypes[:3] == ["float32"] * 3 != honest[name][0][:3] and state == [*honest[name][1:]]
+    adam = effml.optimizers.OPTIMIZERS["adam"]
+    monkeypatch.setitem(effml.optimizers.OPTIMIZERS, "adam8bit", adam)
+    dtypes, eight, each = found("8bit")
+    assert (dtypes[3], eight) == ("float32", False) and each == pytest.approx(8, rel=0.01)
+    assert honest["8bit"][0][3] == "uint8" and honest["8bit"][1]

@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 
+import effml
 from effml.optimizers import OPTIMIZERS, eight_bit, make_optimizer, state_report
 from effml.optimizers.eight_bit import BLOCK, SMALLEST
 
@@ -374,3 +375,53 @@ def test_rows_are_packed_on_a_gpu_as_torch_packs_them_on_a_cpu():
     assert ours.shape == theirs.shape and torch.equal(ours[:, BLOCK:], theirs[:, BLOCK:])
     apart = (ours[:, :BLOCK].int() - theirs[:, :BLOCK].int()).abs()
     assert apart.max() <= 1 and (apart > 0).float().mean() < 1e-3  # halves round either way
+
+
+def test_the_kernel_of_a_gpu_gets_tensors_of_one_shape_and_order(monkeypatch):
+    """It refuses others (check_fast_path_restrictions in ATen's ForeachUtils.h). Where there is no
+    GPU, torch's device without memory takes the same way."""
+    taken = []
+
+    def kernel(*lists, **_):
+        *lists, no_maxima, ages = lists
+        for same in zip(*lists, strict=True):
+            assert len({(t.shape, t.stride(), t.dtype, t.device) for t in same}) == 1
+            taken.append(same[0].numel())
+        assert not no_maxima and len(ages) == len(lists[0]) and ages[0].is_meta
+
+    monkeypatch.setattr(torch, "_fused_adamw_", kernel)
+    monkeypatch.setattr(eight_bit, "CHUNK", 32 * BLOCK)
+    shapes = ((100, 200), (64, 16, 3, 3), (SMALLEST + 5,), (40, 3), (1, 7000), ())
+    parameters = [torch.nn.Parameter(torch.empty(shape, device="meta")) for shape in shapes]
+    last = torch.empty(64, 16, 3, 3, device="meta").to(memory_format=torch.channels_last)
+    parameters.append(torch.nn.Parameter(last))
+    for p in parameters:
+        p.grad = torch.empty_like(p)
+    make_optimizer("adam8bit", parameters, 1e-3).step()
+    assert sum(taken) == sum(p.numel() for p in parameters) and len(taken) > len(parameters)
+
+
+@pytest.mark.parametrize("name", ["adam8bit_bnb", "adam8bit"])
+@pytest.mark.parametrize("repair", ["master", "stochastic", "eps"])
+def test_weights_in_16_bits_go_on_exactly_from_a_saved_state(name, repair, tmp_path):
+    """bitsandbytes calls no hooks when it loads, and gives a float32 copy the dtype of the weight:
+    before this was looked after, the copy was cut to 16 bits without a word."""
+    if name.endswith("_bnb"):
+        pytest.importorskip("bitsandbytes")
+
+    def start(weights):
+        p = torch.nn.Parameter(weights.bfloat16())
+        return p, effml.repair_half(make_optimizer(name, [p], 1e-4), repair, seed=3)
+
+    ones = torch.ones(90, 60)
+    (whole, optimizer), (half, first) = start(ones), start(ones)
+    steps(optimizer, [whole], 8), steps(optimizer, [whole], 9, seed=3)
+    steps(first, [half], 8)
+    torch.save(first.state_dict(), tmp_path / "state")
+    again, later = start(half.detach())
+    later.load_state_dict(torch.load(tmp_path / "state", weights_only=True))
+    kept = later.state[again].get("master")
+    assert (kept is not None) == (repair == "master")
+    assert kept is None or kept.dtype == torch.float32 and torch.equal(kept.bfloat16(), again)
+    steps(later, [again], 9, seed=3)
+    assert torch.equal(whole, again) and again.dtype == torch.bfloat16

@@ -26,10 +26,11 @@ def test_a_layer_computes_in_what_it_says(name, weights, products):
 
 def test_fp16_on_a_cpu_is_refused_with_its_cost_and_scaled_on_a_gpu():
     for name in ("fp16", "amp_fp16"):
-        with pytest.raises(
-            ValueError, match="4 to 500 times slower.*Choose from: fp32, amp_bf16, bf16"
-        ):
-            arithmetic(name, "cpu")
+        for device in ("cpu", "cpu:0"):
+            with pytest.raises(
+                ValueError, match="4 to 500 times slower.*Choose from: fp32, amp_bf16, bf16"
+            ):
+                arithmetic(name, device)
         record = run(Recipe(model="mlp", epochs=1, precision=name))
         assert record.status == "unsupported" and "500 times" in record.reason
     assert PRECISIONS["amp_fp16"]("cuda").scaled and not PRECISIONS["fp16"]("cuda").scaled
@@ -251,3 +252,27 @@ def test_notebook_30_draws_no_saving_from_an_emulated_format(has):
 def test_a_device_is_one_that_there_is():
     with pytest.raises(ValueError, match="Unknown device 'gpu'. Choose from: cpu, cuda"):
         arithmetic("fp32", "gpu")
+
+
+@pytest.mark.parametrize(
+    "device, capability, allowed, has",
+    [
+        ("cuda", (8, 0), "tf32", True),
+        ("cuda", (7, 5), "tf32", False),
+        ("cpu", (8, 0), "tf32", False),
+    ]
+    + [("cuda", (9, 0), "ieee", False)],
+)
+def test_convolutions_of_float32_in_tf32_are_told(monkeypatch, device, capability, allowed, has):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    before = torch.backends.cudnn.conv.fp32_precision
+    torch.backends.cudnn.conv.fp32_precision = allowed
+    try:
+        assert precision.tf32(device) == has
+    finally:
+        torch.backends.cudnn.conv.fp32_precision = before
+    assert before == "tf32"  # torch's default, of which the record says so
+    monkeypatch.setattr("effml.experiment.prepare.tf32", lambda device: True)
+    for name in ("fp32", "bf16"):
+        record = run(Recipe(model="mlp", epochs=0, precision=name))
+        assert ("in TF32" in record.precision_why) == (name == "fp32")

@@ -61,7 +61,6 @@ def test_failures_are_records_with_the_reason_and_the_sweep_goes_on(tmp_path):
         "data": QUICK.but(data="no-such"),
         "weights": QUICK.but(weights="no-such"),
         "fp16": QUICK.but(precision="fp16"),
-        "not built": QUICK.but(runtime="openvino"),
         "fine": QUICK,
     }
     table = sweep(cases.values(), tmp_path).set_index(np.array(list(cases)))
@@ -71,21 +70,18 @@ def test_failures_are_records_with_the_reason_and_the_sweep_goes_on(tmp_path):
         "data": "data unavailable",
         "weights": "weights unavailable",
         "fp16": "unsupported",
-        "not built": "not built",
         "fine": "ok",
     }
     for name, words in (
         ("diverges", "Lower learning_rate"),
         ("fp16", "slower"),
         ("data", "EFFML_DATA"),
-        ("not built", "not built yet"),
     ):
         assert words in table.reason[name]
     again = pending(cases.values(), tmp_path)
     assert {r.id for r in again} == {
         cases["data"].id,
         cases["weights"].id,
-        cases["not built"].id,
     }  # what may be there next time
 
 

@@ -92,6 +92,8 @@ BIT_SCHEDULES: dict[str, Callable[[int, int, int, int, int], list[int]]] = {
 def bits_at(model: nn.Module, schedule: str, epoch: int = 1, epochs: int = 1) -> dict[str, int]:
     """The bits of each linear and convolutional layer, in the order in which the model lists them.
     Small first and last layers keep ENDS. ValueError for what is no schedule."""
+    if schedule == "constant":
+        return {}
     widths, how = _widths(schedule), BIT_SCHEDULES[schedule.partition(":")[0]]
     sizes = {name: module.weight.numel() for name, module in _layers(model).items()}
     ends = [n for n in dict.fromkeys([*sizes][:1] + [*sizes][-1:])]
@@ -120,13 +122,15 @@ def quantize_aware(model: nn.Module, bits: int | str | Mapping[str, int]) -> nn.
         model: Any model with float32 weights; it is changed in place.
         bits: 2 to 8, for all layers but a small first and last one, which keep 8; or a schedule
             over the layers, `depth:8-2`; or the bits of each layer by its name, 32 (as those that
-            are not named) for none of this.
+            are not named) for none of this. Attention's in_proj_weight and transposed
+            convolutions stay as they are.
 
     Returns:
         The model. `effml.finish_quantized` ends it, `effml.save_bits` writes the codes.
 
     Raises:
-        ValueError: Other bits, names that are no such layers, weights that are not float32.
+        ValueError: Other bits, names that are no such layers, weights that are not float32, or
+            layers that share a weight and not its bits.
 
     Example:
         >>> import torch
@@ -148,7 +152,7 @@ def quantize_aware(model: nn.Module, bits: int | str | Mapping[str, int]) -> nn.
         bits = bits_at(model, bits if isinstance(bits, str) else f"uniform:{bits}")
     for name, width in bits.items():
         weight = (layer := layers[choose("layer", name, layers)]).weight
-        if width not in (*STEPS, 32):
+        if not isinstance(width, int) or width not in (*STEPS, 32):
             raise ValueError(f"{name}: {width!r} bits. Give 2 to 8, or 32: as it is.")
         if weight.dtype is not torch.float32:
             kind = str(weight.dtype).removeprefix("torch.")
@@ -158,9 +162,23 @@ def quantize_aware(model: nn.Module, bits: int | str | Mapping[str, int]) -> nn.
             )
         if parametrize.is_parametrized(layer, "weight") and not _rounded(layer):
             raise ValueError(f"{name} has a weight with a parametrisation of its own: remove it.")
-    for name, layer in layers.items():
-        _set(layer, bits.get(name, 32))
+    _check_shared(layers, bits)
+    _set(layers, bits)
     return model
+
+
+def _check_shared(layers: Mapping[str, nn.Module], bits: Mapping[str, int]) -> None:
+    owners: dict[Tensor, str] = {}
+    for name, layer in layers.items():
+        owner = owners.setdefault(_beneath(layer), name)
+        if bits.get(owner, 32) != bits.get(name, 32):
+            advice = "give both the same bits, by their names or as in uniform:4"
+            raise ValueError(f"{owner} and {name} share a weight: {advice}.")
+
+
+def _beneath(layer: nn.Module) -> Tensor:
+    """The float32 weight that an optimizer moves."""
+    return layer.parametrizations.weight.original if _rounded(layer) else layer.weight
 
 
 def _rounded(layer: nn.Module) -> Rounded | None:
@@ -169,17 +187,23 @@ def _rounded(layer: nn.Module) -> Rounded | None:
     return own if isinstance(own, Rounded) else None
 
 
-def _set(layer: nn.Module, bits: int) -> None:
-    """The layer's weight in so many bits: a new parametrisation, the old one changed, or, at 32,
-    none: the weight is what it was rounded to, a plain parameter, listed before the bias."""
-    if (rounded := _rounded(layer)) and bits < 32:
-        rounded.bits = bits
-    elif bits < 32:
-        parametrize.register_parametrization(layer, "weight", Rounded(bits))
-    elif rounded:
-        parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
-        if "bias" in layer._parameters:
-            layer._parameters["bias"] = layer._parameters.pop("bias")
+def _set(layers: Mapping[str, nn.Module], bits: Mapping[str, int]) -> None:
+    """Each layer's weight in its bits: a new parametrisation, the old one changed, or, at 32, none:
+    the weight is what it was rounded to (once, if layers share it), a plain parameter, listed
+    before the bias."""
+    done: set[Tensor] = set()
+    for name, layer in layers.items():
+        width, rounded = bits.get(name, 32), _rounded(layer)
+        if rounded and width < 32:
+            rounded.bits = width
+        elif width < 32:
+            parametrize.register_parametrization(layer, "weight", Rounded(width))
+        elif rounded:
+            again = (weight := _beneath(layer)) in done
+            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=not again)
+            done.add(weight)
+            if "bias" in layer._parameters:
+                layer._parameters["bias"] = layer._parameters.pop("bias")
 
 
 def codes_of(model: nn.Module) -> dict[str, tuple[Tensor, Tensor, int]]:
@@ -250,8 +274,7 @@ def finish_quantized(model: nn.Module) -> Stored:
 
 def strip(model: nn.Module) -> None:
     """Plain layers again, with the weights as they were rounded."""
-    for layer in _layers(model).values():
-        _set(layer, 32)
+    _set(_layers(model), {})
 
 
 class WeightBits:

@@ -34,7 +34,7 @@ def run(
 
     Args:
         recipe: What to do.
-        device: auto, cpu or cuda.
+        device: auto, cpu or cuda; on cuda a run repeats up to round-off alone.
         model: Your own classifier of images (N, C, H, W), float32 from -1 to 1; it gives logits
             (N, K). A copy is trained, from the weights it has; recipe.model: `own:ClassName`.
         store: Folder for the probabilities and epoch curves (default: they are not kept).

@@ -1,9 +1,11 @@
 """The third step of a run: how good and how large the model is. The test split is touched once."""
 
+from functools import partial
 from typing import Any
 
 from effml.data import normalize
 from effml.evaluation import evaluate, evaluate_masks
+from effml.experiment.on_runtime import OnRuntime
 from effml.experiment.prepare import ONE_LABEL, Prepared
 from effml.metering import measure
 from effml.models import count, weights_bytes
@@ -14,10 +16,12 @@ from effml.training import History, predict
 def assess(ready: Prepared, history: History, record: Record) -> dict[str, Any]:
     """Scores and sizes, on record. Returns the arrays to keep: probabilities, labels, curves."""
     data, model = ready.data, ready.model
-    how = {"task": data.task, "precision": ready.recipe.precision}
+    ask = partial(predict, model, task=data.task, precision=ready.recipe.precision)
+    if ready.recipe.runtime != "eager":
+        ask = OnRuntime(ready, record)
     with measure(record.device) as cost:
-        probabilities = predict(model, data.test, **how)
-    record.update(cost.as_columns("infer"))
+        probabilities = ask(data.test)
+    record.update(ask.costs if isinstance(ask, OnRuntime) else cost.as_columns("infer"))
     arrays = {"test_probabilities": probabilities}
     if masks := data.task == "segmentation":
         truth = data.test.masks.numpy()
@@ -27,7 +31,7 @@ def assess(ready: Prepared, history: History, record: Record) -> dict[str, Any]:
         scores = evaluate(probabilities, truth, task=data.task, positive=data.positive)
         if data.val is not None:
             arrays["val_labels"] = data.val.labels.numpy()
-            arrays["val_probabilities"] = predict(model, data.val, **how)
+            arrays["val_probabilities"] = ask(data.val)
     notes = [*ready.notes, *scores.notes, *history.notes]
     example = normalize(data.train.images[:1].to(record.device)).to(next(model.parameters()).dtype)
     at_best = history.val_score[history.best_epoch - 1]

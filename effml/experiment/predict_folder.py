@@ -1,7 +1,6 @@
 """`python -m effml predict`: what a finished model says of a folder of pictures."""
 
 import csv
-import math
 import os
 import sys
 from pathlib import Path
@@ -10,20 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from effml.deployment.predict_template import answered, safe
 from effml.experiment.trained_model import TrainedModel, load_run
 from effml.machine import whole_file
 
 BATCH = 256
-COLUMNS = {"youden": "answer at youden", "screening": "answer at screening (sensitivity ≥ 0.95)"}
-FORMULA = (
-    "=",
-    "+",
-    "-",
-    "@",
-    "\t",
-    "\r",
-    "'",
-)  # cells that begin so; ' marks those that were marked
 
 
 def predict_folder(
@@ -38,7 +28,8 @@ def predict_folder(
     probability of each class, the answers and in a note what was converted, or the reason why there
     are none. A ' stands before file names that a spreadsheet would run as formulas. Returns 1 where
     a picture has none, else 0."""
-    from effml.importing.table import pictures_in, volumes_of
+    from effml.importing.looking import pictures_in
+    from effml.importing.volumes import volumes_of
 
     out, refused = Path(out), []
     if out.suffix.lower() != ".csv" or out.resolve().is_relative_to(Path(folder).resolve()):
@@ -59,11 +50,9 @@ def predict_folder(
     rows, names = refused, list(files.items())
     for start in range(0, len(names), BATCH):
         rows += _rows(trained, dict(names[start : start + BATCH]))
-    if odd := [row for row in rows if row["file"].startswith(FORMULA)]:
-        for row in odd:
-            row["file"] = "'" + row["file"]
+    if odd := safe(rows):
         told = "name(s) that a spreadsheet may run as a formula: a ' was put before each"
-        print(f"effml: {len(odd)} file {told}", file=sys.stderr)
+        print(f"effml: {odd} file {told}", file=sys.stderr)
     columns = ["file", *_answered(trained, np.zeros(len(trained.classes))), "note", "reason"]
     with whole_file(out) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns)
@@ -93,13 +82,4 @@ def _rows(trained: TrainedModel, files: dict[str, Path]) -> list[dict[str, Any]]
 
 def _answered(trained: TrainedModel, p: np.ndarray) -> dict[str, str]:
     """By column the probabilities `p` (K,) and the answers; a threshold that is NaN gives none."""
-    names, called = trained.classes, trained.positive
-    told = {f"probability of {name}": f"{x:.9g}" for name, x in zip(names, p)}
-    if trained.task == "multi-label":
-        return told | {"answer": "; ".join(np.array(names)[p >= 0.5])}
-    if trained.task != "binary":
-        return told | {"answer": names[int(p.argmax())]}
-    for aim, least in trained.thresholds.items():
-        answer = names[called if float(p[called]) >= least else 1 - called]
-        told[COLUMNS[aim]] = "" if math.isnan(least) else answer
-    return told
+    return answered(p, trained.task, trained.classes, trained.positive, trained.thresholds)

@@ -18,16 +18,13 @@ from effml.machine import seeded
 from effml.metering import measure
 from effml.metering.memory import give_back_freed_memory
 from effml.models import SEGMENTING, head, takes_volumes, weights_bytes
-from effml.precision import choose, emulated
+from effml.precision import choose, emulated, tf32
 from effml.recipe import Recipe, Record
 from effml.results import weights_sha256 as sha256
 from effml.selection.proxy import select_images
 
 DEVICES = ("auto", "cpu", "cuda")
 ONE_LABEL = ("binary", "multi-class", "ordinal")
-
-NOT_BUILT = ("runtime",)
-"""What a recipe can ask for and no room offers yet."""
 
 
 @dataclass(kw_only=True)
@@ -59,16 +56,13 @@ def settle(recipe: Recipe, record: Record, device: str) -> None:
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     record.update(threads_used=torch.get_num_threads())
-    for name in NOT_BUILT:
-        if name in recipe.changed:
-            raise NotImplementedError(
-                f"{name}={recipe.changed[name]!r} is not built yet: leave it."
-            )
     saves = {"activation_bits", "accumulate", "checkpointing"} & recipe.changed.keys()
     asked = recipe.allocator == "mmap" or recipe.allocator == "auto" and saves
     given_back = bool(device == "cpu" and asked and give_back_freed_memory())
     record.update(allocator_used="mmap" if given_back else "system")
     used, why = choose(recipe.precision, device)
+    if used == "fp32" and tf32(device):
+        why += "; torch computes convolutions in TF32 on this GPU"
     record.update(precision_used=used, precision_why=why)
     record.update(precision_emulated=int(emulated(used, device)))
 

@@ -42,10 +42,15 @@ def write(
         save_file(weights, weights_bytes(ready.model))
     record.update(kept_sha256=file_sha256(weights))
     thresholds, notes = thresholds_of(data, arrays)
+    if (runtime := ready.recipe.runtime) != "eager":
+        notes.append(
+            f"scores and thresholds are those of runtime={runtime}; the weights are torch's"
+        )
     card = {
         "run_id": record.run_id,
         "recipe": {**ready.recipe.changed, "precision": record.precision},
         "precision_used": record.precision_used,
+        "device": record.device,
         "kept_sha256": record.kept_sha256,
         "started_utc": record.started_utc,
         "compressed": bool(steps),

@@ -12,12 +12,14 @@ from effml.data.dataset import SPLITS
 from effml.data.transfer import Progress
 from effml.importing.grey import Window
 from effml.importing.labels import classes_of, dated, enough, lacks, sides_of, understood
+from effml.importing.looking import NIFTI, Job, refuse
 from effml.importing.npz import finish
 from effml.importing.options import check, rows_asked
 from effml.importing.output import earlier
-from effml.importing.pictures import PLAIN, Picture, Pixels, bytes_of, read_all
-from effml.importing.table import Job, filled, refuse
-from effml.importing.volumes import AXES, NIFTI
+from effml.importing.pictures import Picture, Pixels, bytes_of, read_all
+from effml.importing.rasters import PLAIN
+from effml.importing.table import filled
+from effml.importing.volumes import AXES
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,8 +8,9 @@ import numpy as np
 from effml.data.classes import in_order, positive_of
 from effml.data.spelling import listed
 from effml.importing.dates import read_days
+from effml.importing.looking import Job, refuse
 from effml.importing.partition import one_spelling, split
-from effml.importing.table import Job, filled, refuse
+from effml.importing.table import filled
 from effml.importing.words import counted
 
 if TYPE_CHECKING:

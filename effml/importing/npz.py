@@ -11,10 +11,10 @@ from effml.data.dataset import SPLITS
 from effml.importing.copies import sets_of
 from effml.importing.duplicates import Copies
 from effml.importing.labels import classes_of, sides_of
+from effml.importing.looking import Job, refuse
 from effml.importing.output import write
 from effml.importing.partition import given_sides
 from effml.importing.pictures import Pixels
-from effml.importing.table import Job, refuse
 from effml.importing.words import typed
 
 if TYPE_CHECKING:

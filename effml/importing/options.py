@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 from effml.importing.duplicates import ACTIONS
 from effml.importing.folders import by_folders, masks_beside, pair_masks
+from effml.importing.looking import NIFTI, SUFFIXES, Job, pictures_in
 from effml.importing.output import npz_path
 from effml.importing.partition import WAYS
-from effml.importing.pictures import SUFFIXES, check_how
-from effml.importing.table import Job, filled, pictures_in, rows_of, volumes_of
-from effml.importing.volumes import NIFTI
+from effml.importing.pictures import check_how
+from effml.importing.table import filled, rows_of
+from effml.importing.volumes import volumes_of
 from effml.importing.words import counted
 from effml.machine import choose
 

@@ -1,13 +1,9 @@
 """Image files to 8-bit pixels of one size: one, or a list in threads."""
 
 import hashlib
-import logging
 import os
-import traceback
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,15 +13,13 @@ import numpy as np
 from PIL import Image
 
 from effml.importing.copies import Thumbprint, Thumbprints, thumbprint
-from effml.importing.dicom import is_dicom, read_dicom
-from effml.importing.grey import ONE_VALUE, Unusable, Window, to_8_bit
+from effml.importing.decoding import as_imported, decoded, mistake, quiet, resized
+from effml.importing.grey import Unusable, Window
 from effml.importing.masks import read_mask
-from effml.importing.rasters import PLAIN, Raster, read_raster
-from effml.importing.square import FITS, squared
-from effml.importing.volumes import LARGEST, NIFTI, cubed, fitted, read_cut, read_volume, spacing_of
+from effml.importing.square import FITS
+from effml.importing.volumes import LARGEST, cubed, fitted, read_cut, read_volume, spacing_of
 from effml.machine import available_memory_bytes, choose
 
-SUFFIXES = (*PLAIN, ".dcm", ".dicom", *NIFTI)
 COLOURS = ("auto", "grey", "rgb")
 _BLOCK = 128  # pictures decoded before their pixels are put in place
 
@@ -100,29 +94,22 @@ def preprocess(
         raise ValueError(f"preprocessing={how}: give size, fit, colour and window, and no more.")
     how["window"] = tuple(how["window"]) if isinstance(how["window"], list) else how["window"]
     check_how(**how)
-    with _quiet():
-        picture, _, _ = _one(Path(path), None, **how)
-    if isinstance(picture, str):
-        raise ValueError(f"{path} cannot be used: {picture}.")
-    if picture.spacing:
+    if how.get("volumes"):
+        with quiet():
+            picture, _, _ = _one(Path(path), None, **how)
+        if isinstance(picture, str):
+            raise ValueError(f"{path} cannot be used: {picture}.")
         if told is not None:
             told += picture.done
         return picture.pixels[None]
-    if picture.pixels.ndim == 3 and how["colour"] == "auto":
-        raise ValueError(f"{path} cannot be used: it is in colour, those of the import were grey.")
+    found: list[str] = []
+    try:
+        pixels, _ = as_imported(Path(path), how, found)
+    except Unusable as error:
+        raise ValueError(f"{path} cannot be used: {error}.") from error
     if told is not None:
-        told += _unusual(picture, how["colour"])
-    return np.ascontiguousarray(np.moveaxis(np.atleast_3d(picture.pixels), -1, 0))
-
-
-def _unusual(picture: Picture, colour: str) -> list[str]:
-    """What was done to a picture that whoever reads the answer for it should know."""
-    found = [what for what in picture.done if not what.endswith(("averaged", "to a square"))]
-    if colour == "rgb" and (picture.pixels == picture.pixels[..., :1]).all():
-        found.append("grey made RGB")
-    if max(picture.shape) > 4 * min(picture.shape):
-        found.append(f"{picture.shape[0]} × {picture.shape[1]} px: a side over 4 times the other")
-    return found
+        told += found
+    return pixels
 
 
 def read_picture(
@@ -137,50 +124,11 @@ def read_picture(
     """
     done: list[str] = []
     about: dict[str, str] = {}
-    if not data:
-        raise Unusable("it is empty (0 bytes)")
-    if is_dicom(data):
-        image = read_dicom(data, window, done, about)
-    else:
-        image = _plain(read_raster(data, done), window, done)
-    if image.mode == "RGB" and colour != "rgb":
-        pixels = np.asarray(image)
-        if (pixels == pixels[..., :1]).all():
-            image = image.getchannel(0)
-            done[:] = [what.replace("palette to RGB", "palette to grey") for what in done]
-        elif colour == "grey":
-            image = image.convert("L")
-            done.append("colour to grey (luminance)")
-    if (np.ptp(np.reshape(image.getextrema(), (-1, 2)), axis=1) == 0).all():
-        raise Unusable(ONE_VALUE)
-    small = squared(image, size, fit, done)
-    pixels = np.asarray(small.convert("RGB") if colour == "rgb" else small)
+    image = decoded(data, window, colour, done, about)
+    pixels = resized(image, size, fit, colour, done)
     return Picture(
         pixels=pixels, shape=image.size[::-1], thumbprint=thumbprint(image), done=(*done,), **about
     )
-
-
-def _plain(raster: Raster, window: Window, done: list[str]) -> Image.Image:
-    """What stands in an image file as 8-bit "L" or "RGB", without alpha."""
-    values, alpha, white_is_zero = raster
-    if alpha is not None and not alpha.any():
-        raise Unusable("it is transparent all over")
-    if alpha is not None:
-        done.append("alpha channel left out")
-    if values.dtype == np.int8 and window is None:
-        values = values.view(np.uint8) ^ 128
-        done.append("signed bytes: -128 to 127 as 0 to 255")
-    why = "WhiteIsZero" if white_is_zero else ""
-    if values.dtype != np.uint8:
-        return to_8_bit(values, window, done, inverted=why)
-    if window:
-        done.append("8 bit already: the window was not used")
-    if alpha is not None and (values == values[:1, :1]).all():
-        raise Unusable(f"{ONE_VALUE}: what it shows is in its alpha channel")
-    if why:
-        values = 255 - values
-        done.append(f"inverted ({why})")
-    return Image.fromarray(values)
 
 
 def read_all(
@@ -203,7 +151,7 @@ def read_all(
     cuts = None if masks is None else np.zeros(shape, np.uint8)
     prints, found = Thumbprints.of(n), {}
     workers = 1 if volumes else min(8, os.cpu_count() or 1)  # a volume may take half a gigabyte
-    with _quiet(), ThreadPoolExecutor(workers) as pool:
+    with quiet(), ThreadPoolExecutor(workers) as pool:
         for start in range(0, n, _BLOCK):
             rows = slice(start, start + _BLOCK)
             theirs = masks[rows] if masks else [None] * _BLOCK
@@ -222,20 +170,6 @@ def read_all(
                     cuts[i] = cut
                 found[i] = replace(picture, pixels=pixels[:0], thumbprint=None)
     return Pixels(images=images, masks=cuts, thumbprints=prints), found
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the decoders' doubts about metadata; what they cannot read is refused by us."""
-    before = logging.root.manager.disable
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        logging.disable()
-        try:
-            yield
-        finally:
-            logging.disable(before)
 
 
 def _one(path: Path, mask: Path | None, **how: Any) -> tuple[Picture | str, np.ndarray | None, int]:
@@ -258,9 +192,7 @@ def _one(path: Path, mask: Path | None, **how: Any) -> tuple[Picture | str, np.n
     except OSError as error:
         reason = f"it cannot be read ({error.strerror})"
     except Exception as error:  # our own mistake; it must not end an import
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{type(error).__name__} in {Path(place.filename).name}, line {place.lineno}"
-        reason = f"effml failed on it, please report this ({where})"
+        reason = mistake(error)
     return whose + reason, None, count
 
 

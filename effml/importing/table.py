@@ -5,79 +5,21 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from effml.importing.delimited import read_csv
-from effml.importing.dicom import is_dicom
-from effml.importing.pictures import PLAIN, SUFFIXES
-from effml.importing.volumes import NIFTI
+from effml.importing.looking import SUFFIXES, Job, refuse
 from effml.importing.words import bare, counted
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Job = SimpleNamespace  # the arguments of `import_folder`; refused and notes are added to
 _COLUMNS = {name: (name,) for name in ("file", "label", "group", "site", "date", "split")}
 _COLUMNS |= {"file": ("file", "image", "filename"), "group": ("group", "patient", "patient_id")}
-_OURS = (
-    "images",
-    "labels",
-    "masks",
-    "groups",
-    "files",
-    "spacing",
-)  # arrays that no column may be called
+# arrays that no column may be called
+_OURS = ("images", "labels", "masks", "groups", "files", "spacing")
 _LOST = "named in the table, and no picture in the folder"
 _MISSING = {"date": "no date as YYYY-MM-DD", "mask": "no mask of its name, or more than one"}
-
-
-def refuse(job: Job, names: Iterable[str], reason: str) -> None:
-    """Add these files to those that are refused."""
-    job.refused += [{"file": name, "reason": reason} for name in names]
-
-
-def pictures_in(job: Job, folder: Path, without: Path | None = None) -> dict[str, Path]:
-    """The picture files in `folder` and below as {relative name (NFC, with /): path}, in order.
-
-    A picture has one of SUFFIXES in any case, or is DICOM by its first bytes, and is not hidden.
-    Links to folders are followed, each folder once, `without` never.
-    """
-
-    def name(path: str | os.PathLike) -> str:
-        return unicodedata.normalize("NFC", Path(path).relative_to(folder).as_posix())
-
-    def closed(error: OSError) -> None:
-        refuse(job, [name(error.filename)], f"the folder cannot be opened ({error.strerror})")
-
-    if not folder.is_dir():
-        where = f"Check the path; relative paths start at {Path.cwd()}."
-        raise FileNotFoundError(f"There is no folder {folder}. {where}")
-    found, seen = {}, {folder.resolve(), without}
-    for here, below, files in os.walk(folder, followlinks=True, onerror=closed):
-        # a link may lead back here, or to a folder that is reached without it: that one goes first
-        below.sort(key=lambda one: (os.path.islink(os.path.join(here, one)), one))
-        ways = {one: Path(here, one).resolve() for one in below if not one.startswith(".")}
-        below[:] = [one for one, way in ways.items() if not (way in seen or seen.add(way))]
-        for path in (Path(here, file) for file in files if not file.startswith(".")):
-            if path.name.lower().endswith(SUFFIXES) or _starts_as_dicom(path):
-                found[name(path)] = path
-    return dict(sorted(found.items()))
-
-
-def volumes_of(job: Job, folder: Path, files: dict[str, Path]) -> dict[str, Path]:
-    """Of the files in `folder` those of NIfTI, and the folders which hold DICOM files; pictures are
-    refused."""
-    found = {}
-    for name, path in files.items():
-        if name.lower().endswith(NIFTI):
-            found[name] = path
-        elif path.suffix.lower() in PLAIN:
-            refuse(job, [name], "a picture, among volumes")
-        else:
-            series = PurePosixPath(name).parent
-            found[str(series) if series.name else folder.resolve().name] = path.parent
-    return dict(sorted(found.items()))
 
 
 def finder(files: Iterable[str]) -> Callable[[str], list[str]]:
@@ -191,11 +133,3 @@ def _low(name: str) -> PurePosixPath:
     path = PurePosixPath(name.replace("\\", "/"))
     ours = next((one for one in SUFFIXES[::-1] if path.name.lower().endswith(one)), "")
     return path.with_name(path.name[: len(path.name) - len(ours)] + ours)
-
-
-def _starts_as_dicom(path: Path) -> bool:
-    try:
-        with open(path, "rb") as file:
-            return is_dicom(file.read(132))
-    except OSError:
-        return False

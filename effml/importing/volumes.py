@@ -1,20 +1,20 @@
 """NIfTI files and DICOM series to cubes of 8-bit voxels, their axes turned as RAS has them."""
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from effml.importing.grey import Unusable, Window, to_8_bit
+from effml.importing.looking import NIFTI, Job, refuse
 from effml.importing.masks import structure
-from effml.importing.rasters import Raster
+from effml.importing.rasters import PLAIN, Raster
 from effml.importing.series import read_series
 from effml.machine import available_memory_bytes
 
 if TYPE_CHECKING:
     from nibabel import Nifti1Image
 
-NIFTI = (".nii", ".nii.gz")
 LARGEST = 192  # voxels of a side
 AXES = "D to the head, H to the front, W to the patient's right (RAS, the closest axes)"
 _UNITS = {"meter": 1000.0, "micron": 0.001}  # in mm; others are taken for mm
@@ -28,6 +28,21 @@ def import_nibabel() -> Any:
     except ImportError:
         raise ModuleNotFoundError("Volumes need nibabel: pip install nibabel.") from None
     return nibabel
+
+
+def volumes_of(job: Job, folder: Path, files: dict[str, Path]) -> dict[str, Path]:
+    """Of the files in `folder` those of NIfTI, and the folders which hold DICOM files; pictures are
+    refused."""
+    found = {}
+    for name, path in files.items():
+        if name.lower().endswith(NIFTI):
+            found[name] = path
+        elif path.suffix.lower() in PLAIN:
+            refuse(job, [name], "a picture, among volumes")
+        else:
+            series = PurePosixPath(name).parent
+            found[str(series) if series.name else folder.resolve().name] = path.parent
+    return dict(sorted(found.items()))
 
 
 def read_volume(

@@ -88,9 +88,17 @@ def measure(device: str = "cpu") -> Iterator[Cost]:
 
         try:
             torch.cuda.synchronize()
-        except AssertionError as error:  # torch's, without CUDA
+        except (AssertionError, RuntimeError) as error:  # torch's, without CUDA or without a GPU
+            if torch.cuda.is_available():
+                raise
             here = f"device={device!r}: torch has no CUDA here"
             raise ValueError(f"{here}. Give device='cpu'.") from error
+        index = torch.device(device).index
+        if index is not None and index != torch.cuda.current_device():
+            raise ValueError(
+                f"device={device!r} is not the current GPU, of which time and memory are taken: "
+                f"call torch.cuda.set_device({index}) first."
+            )
         marks = (torch.cuda.max_memory_allocated, torch.cuda.reset_peak_memory_stats)
     finish, peak, close = start(device, sources(device)), Peak(*marks), open_window()
     try:

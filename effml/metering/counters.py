@@ -100,8 +100,9 @@ def _zones(powercap: Path) -> dict[Path, int]:
 
 def nvml(device: str) -> Finish:
     """One NVIDIA GPU with its memory and all programs on it: its counter of millijoules (Volta and
-    newer), else its power every 100 ms. Error ±5 % (NVML's manual) and a step of 100 ms; A100 and
-    H100 see a quarter of the time, so bursts may be off more (Yang et al., arXiv 2312.02741)."""
+    newer), else its power every 100 ms. Error ±5 % (NVML's manual, which says it of Fermi and
+    Kepler alone) and a step of 100 ms; A100 and H100 see a quarter of the time, so bursts may be
+    off more (Yang et al., arXiv 2312.02741)."""
     refuse((not device.startswith("cuda"), "the work is not on a GPU"))
     pynvml, gpu = _gpu(device)
 

@@ -202,8 +202,10 @@ def _laid(t: Tensor, layout: tuple[int, ...]) -> Tensor:
 
 
 def _flat(t: Tensor) -> Tensor:
-    """The values in the order of memory, since the kernel copies what lies channels last."""
-    return t if t.is_contiguous() else t.as_strided((t.numel(),), (1,))
+    """The values in the order of memory: on a CPU the kernel copies what lies channels last, on a
+    GPU it refuses what has not the shape of its moments."""
+    as_it_is = t.is_contiguous() and (t.is_cpu or t.ndim == 1)
+    return t if as_it_is else t.as_strided((t.numel(),), (1,))
 
 
 def _chunks(pairs: Iterable[_Pair]) -> Iterator[tuple[Sequence[Tensor], Sequence[Tensor]]]:

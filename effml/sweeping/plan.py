@@ -275,7 +275,7 @@ def _sha256(recipe: Recipe) -> str | None:
 
 
 def _device(device: str) -> str:
-    """What `auto` will be, told by torch without starting CUDA."""
+    """What `auto` will be. Torch's answer starts CUDA's driver: never ask in the server."""
     if device != "auto":
         return device
     import torch

@@ -133,7 +133,7 @@ def _limit_memory() -> None:
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
     available = available_memory_bytes()
-    gpu = any(map(os.path.exists, ("/dev/nvidia0", "/dev/dxg")))  # CUDA reserves much
+    gpu = any(map(os.path.exists, ("/dev/nvidiactl", "/dev/dxg")))  # CUDA reserves much
     if not gpu:
         lines = Path("/proc/self/status").read_text().splitlines()
         used = 1024 * int(next(x.split()[1] for x in lines if x.startswith("VmData")))

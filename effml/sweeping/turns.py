@@ -14,7 +14,7 @@ POLL_S = 0.002
 
 def needs_turns(threads: int, device: str) -> bool:
     """Whether two runs like this one have more threads than there are CPUs for them."""
-    gpu = device != "cpu" and (device == "cuda" or os.path.exists("/dev/nvidia0"))
+    gpu = device != "cpu" and (device == "cuda" or os.path.exists("/dev/nvidiactl"))
     return threads > 1 and 2 * threads > len(os.sched_getaffinity(0)) and not gpu
 
 

@@ -129,7 +129,8 @@ class Training:
         self.optimizer = make_optimizer(recipe.optimizer, learning, *rates)
         repair_half(self.optimizer, recipe.half_repair, seed=recipe.seed)
         half = self.number_format.weights != "float32"
-        self.lost = LostUpdates(model, self.optimizer, most=4096) if half else None
+        counting = {"most": 4096, "every": 1 if device.startswith("cpu") else 10}
+        self.lost = LostUpdates(model, self.optimizer, **counting) if half else None
         self.feedback = ErrorFeedback(learning, recipe.gradient_bits)
         self.scaler = self.number_format.scaler()
         n, size = len(self.truth), recipe.batch_size

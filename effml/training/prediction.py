@@ -76,7 +76,14 @@ def predict(
     if weight.dtype != getattr(torch, number_format.weights):
         model = number_format.prepare(deepcopy(model))
     logits = logits_of(model, images, number_format, task)
-    _check_logits(logits, images.images, task)
+    return probabilities_of(logits, images.images, task)
+
+
+def probabilities_of(logits: torch.Tensor, images: torch.Tensor, task: str) -> np.ndarray:
+    """What `predict` gives for these logits of these images. ValueError where they do not fit,
+    Diverged where they are not finite."""
+    logits = logits.half() if task == "segmentation" else logits
+    _check_logits(logits, images, task)
     return _probabilities(logits, task)
 
 

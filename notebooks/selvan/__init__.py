@@ -1,14 +1,33 @@
 """Selvan, Schön, Dam 2023: its grid of runs, their tables and figures (notebooks 60 to 63)."""
 
 from selvan.drawing import curves, differences_figure, paper_ranges, radars
-from selvan.runs import AMP_SEEDS, MODELS, NAMES, SEEDS, grid, grid_runs, paired_by_model
-from selvan.tables import changes, constant, results, saved, size_baseline, statements, told
+from selvan.runs import (
+    AMP_SEEDS,
+    MODELS,
+    NAMES,
+    SEEDS,
+    STATEMENT_SEEDS,
+    grid,
+    grid_runs,
+    paired_by_model,
+)
+from selvan.tables import (
+    changes,
+    constant,
+    results,
+    saved,
+    size_baseline,
+    statements,
+    statements_by_seed,
+    told,
+)
 
 __all__ = [
     "AMP_SEEDS",
     "MODELS",
     "NAMES",
     "SEEDS",
+    "STATEMENT_SEEDS",
     "changes",
     "constant",
     "curves",
@@ -22,5 +41,6 @@ __all__ = [
     "saved",
     "size_baseline",
     "statements",
+    "statements_by_seed",
     "told",
 ]

@@ -29,32 +29,43 @@ SEEDS = (1, 10, 100)
 AMP_SEEDS = (201, 202, 203, 204)
 """Of ResNet with and without AMP: as many as a pilot with SEEDS asked for (notebook 60)."""
 
+STATEMENT_SEEDS = tuple(range(301, 311))
+"""Of the statements of the paper that three seeds could not judge: at least as many as a pilot with
+SEEDS asked for (notebook 60)."""
+
 PROTOCOLS: dict[str, dict[str, Any]] = {
     "small": {"size": 32, "batch_size": 32, "epochs": 5, "learning_rate": 3e-4},
+    "gpu": {"size": 64, **PROTOCOL, "learning_rate": 3e-4},
     "paper": {"size": 256, "weights": "imagenet", **PROTOCOL},
 }
-"""How all are trained: as the reference was, in minutes on two cores, or as in the paper."""
+"""How all are trained: as the reference was, in minutes on two cores; by `python -m tests.gpu`, as
+in the paper but for small images and random first weights; or as in the paper."""
 
 OF_MODEL: dict[str, dict[str, dict[str, Any]]] = {
     "small": {
         "MLP": {"learning_rate": 1e-3},
-        **{model: {"epochs": 3} for model in ("DenseNet", "Swin", "EfficientNet")},
+        "DenseNet": {"epochs": 3},
+        "Swin": {"epochs": 3},
+        "EfficientNet": {"epochs": 3},
     },
+    "gpu": {"MLP": {"learning_rate": 1e-3}},
     "paper": {},
 }
 """What a model has of its own: the slow ones trained for fewer epochs."""
 
-DEVICES = {"small": "cpu", "paper": "cuda"}
+DEVICES = {"small": "cpu", "gpu": "cuda", "paper": "cuda"}
+
+SMALL = {
+    "DenseNet": "densenet121",
+    "ViT": "vit_tiny_patch16_224",
+    "Swin": "swin_tiny_patch4_window7_224",
+    "MLP": "mlp",
+    "EfficientNet": "efficientnet_b0",
+}
 
 MODELS: dict[str, dict[str, str]] = {
-    "small": {
-        "DenseNet": "densenet121",
-        "ViT": "vit_tiny_patch16_224",
-        "Swin": "swin_tiny_patch4_window7_224",
-        "MLP": "mlp",
-        "EfficientNet": "efficientnet_b0",
-        "ResNet": "resnet18",
-    },
+    "small": SMALL | {"ResNet": "resnet18"},
+    "gpu": SMALL,
     "paper": {
         "DenseNet": "densenet121",
         "ViT": "vit_base_patch32_plus_256",
@@ -72,6 +83,7 @@ def grid(
     *,
     seeds: Iterable[int] = SEEDS,
     protocol: str = "small",
+    device: str = "",
     data: str = "lidc_nodules_64",
     **fields: Any,
 ) -> list[Recipe]:
@@ -82,7 +94,9 @@ def grid(
         models: names of MODELS, such as "MLP".
         settings: names of NAMES, such as "8bit_half".
         seeds: one run for each.
-        protocol: small, or paper: 50 epochs at 256 px from ImageNet weights on a CUDA device.
+        protocol: small; paper: 50 epochs at 256 px from ImageNet weights on a CUDA device; gpu: the
+            same at 64 px from random weights.
+        device: whose low precision the settings take, cpu or cuda; by default the protocol's.
         data: a data set, or the folder that `effml.import_folder` wrote, of RSNA say.
         fields: other fields of the recipes, such as `size=64`.
     """
@@ -94,7 +108,7 @@ def grid(
         of = Recipe(data=data, model=known[choose("model", model, known)])
         of = of.but(**PROTOCOLS[protocol] | own | fields)
         for one in settings:
-            of_setting = of.but(**effml.setting(one, DEVICES[protocol]))
+            of_setting = of.but(**effml.setting(one, device or DEVICES[protocol]))
             recipes += [of_setting.but(seed=seed) for seed in seeds]
     return recipes
 
@@ -110,9 +124,9 @@ def grid_runs(
     which neither has all is left out; `.attrs["lacking"]` names these.
 
     Beside the columns of `effml.load_runs` it has `net` and `arm` (the names for people), `whose`,
-    `peak_mb`, `state_mb`, and `best_s`: the seconds of training up to the best epoch. `how` is what
-    `grid` takes; its protocol may be a ladder, "paper|small": the first that has a model. Raises
-    FileNotFoundError where none has one, with the call that makes it.
+    `peak_mb`, `state_mb`, `best_s` and `best_j`: the seconds and the joules of training up to the
+    best epoch. `how` is what `grid` takes; its protocol may be a ladder, "paper|small": the first
+    that has a model. Raises FileNotFoundError where none has one, with the call that makes it.
     """
     settings, models, parts = list(settings), list(models), []
     tables = {"yours": effml.load_runs(store)}
@@ -129,9 +143,10 @@ def grid_runs(
             f"{models[0]}, of one machine. effml.sweep(selvan.grid({models}, …), store) makes them."
         )
     runs = pandas.concat(parts, ignore_index=True)
-    best = runs.train_seconds * runs.best_epoch / runs.epochs_run
+    best = runs.best_epoch / runs.epochs_run
     peak, state = runs.train_peak_memory_bytes / 1e6, runs.optimizer_state_bytes / 1e6
-    runs = runs.assign(best_s=best, peak_mb=peak, state_mb=state)
+    runs = runs.assign(best_s=runs.train_seconds * best, best_j=runs.train_energy_j * best)
+    runs = runs.assign(peak_mb=peak, state_mb=state)
     runs.attrs["lacking"] = lacking
     return runs
 

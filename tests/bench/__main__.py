@@ -22,6 +22,7 @@ BENCHES = (
     "selection",
     "compression",
     "neighbours",
+    "inference",
 )
 
 if __name__ == "__main__":

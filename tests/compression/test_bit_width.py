@@ -104,6 +104,8 @@ def test_the_schedules_by_hand():
     large = nn.Sequential(nn.Linear(784, 9), nn.Linear(9, 9), nn.Linear(9, 2))
     assert [*bits_at(large, "depth:6-4").values()] == [6, 4, 8]  # most weights are in its first
     assert [*bits_at(nn.Sequential(nn.Linear(3, 3)), "depth:6-4").values()] == [6]
+    tenths = nn.Sequential(nn.Linear(10, 10), nn.Linear(10, 70), nn.Linear(20, 10))  # 1, 7, 2
+    assert [*bits_at(tenths, "uniform:3").values()] == [8, 3, 3]
 
     def over(text, epochs):
         return [bits_at(model, text, epoch, epochs)["7"] for epoch in range(1, epochs + 1)]
@@ -141,6 +143,7 @@ def test_bits_by_name_and_again_and_the_optimizer_keeps_its_parameters():
         ("time:8-4", "call quantize_aware again"),
         ({"fc": 4}, "Choose from: 0, 3, 4"),
         ({"0": 1}, "0: 1 bits. Give 2 to 8, or 32"),
+        ({"0": 4.0}, "0: 4.0 bits. Give 2 to 8, or 32"),
     ],
 )
 def test_what_cannot_be_is_refused_with_advice(bits, words):
@@ -148,6 +151,24 @@ def test_what_cannot_be_is_refused_with_advice(bits, words):
     with pytest.raises(ValueError, match=words):
         effml.quantize_aware(model, bits)
     assert not codes_of(model)
+
+
+def test_layers_that_share_a_weight_share_its_bits_and_are_rounded_once():
+    """A second rounding of what was rounded is another number."""
+    for bits in (2, 3, 4):
+        model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64))
+        model[0].weight.data = draw(64, 64)
+        model[2].weight = model[0].weight
+        with pytest.raises(ValueError, match="0 and 2 share a weight: give both the same bits"):
+            effml.quantize_aware(model, {"0": bits, "2": 8})
+        effml.quantize_aware(model, {"0": bits, "2": bits})
+        before = model[2].weight.detach().clone()
+        assert effml.finish_quantized(model).layers == {"0": bits, "2": bits}
+        assert model[0].weight is model[2].weight and torch.equal(model[0].weight, before)
+
+
+def test_the_constant_schedule_leaves_a_model_of_your_own_loop_as_it_is():
+    assert not codes_of(effml.quantize_aware(net(), "constant"))
 
 
 def test_models_that_cannot_be_are_refused_with_advice():
@@ -190,6 +211,18 @@ def test_a_layer_alone_is_a_model_too(tmp_path):
     effml.save_bits(tmp_path / "x", layer)
     again = effml.load_bits(tmp_path / "x", nn.Linear(10, 10))
     assert torch.equal(again.weight, layer.weight)
+
+
+def test_a_layer_that_a_model_has_twice_is_written_and_read(tmp_path):
+    def twice():
+        norm = nn.LayerNorm(6)
+        return nn.Sequential(norm, nn.Linear(6, 6), norm)
+
+    model = effml.quantize_aware(twice(), 4)
+    model[0].weight.data.copy_(draw(6))
+    effml.save_bits(tmp_path / "x", model)
+    again, x = effml.load_bits(tmp_path / "x", twice()), draw(5, 6)
+    assert torch.equal(again(x), model(x))
 
 
 @pytest.mark.parametrize("part", ["from_bits", "to_bits"])

@@ -13,8 +13,9 @@ import pytest
 import effml
 from effml import Recipe, evaluate, load_arrays, load_run, operating_point, run, sweep
 from effml.__main__ import main
+from effml.deployment.predict_template import COLUMNS
 from effml.experiment import write
-from effml.experiment.predict_folder import COLUMNS, _answered
+from effml.experiment.predict_folder import _answered
 
 QUICK = Recipe(model="mlp", epochs=1)
 DATA = effml.load_dataset("phantom-chest")
@@ -41,7 +42,7 @@ def reading(monkeypatch):
             raise ValueError(f"{path} cannot be used: {error}") from error
 
     monkeypatch.setattr("effml.importing.preprocess", preprocess, raising=False)
-    monkeypatch.setattr("effml.importing.table.SUFFIXES", (".npy",))
+    monkeypatch.setattr("effml.importing.looking.SUFFIXES", (".npy",))
     return asked
 
 

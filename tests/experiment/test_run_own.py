@@ -1,6 +1,8 @@
 """A model of your own through `run`, and back from its store."""
 
 import hashlib
+import json
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from torch import nn
 import effml
 from effml import Recipe, load_arrays, load_run, run, sweep
 from effml.models import weights_bytes
+from effml.results import CARD
 
 QUICK = Recipe(epochs=2)
 
@@ -78,6 +81,20 @@ def test_another_forward_or_class_is_refused(tmp_path):
     ):
         with pytest.raises(ValueError, match=words):
             load_run(record.run_id, tmp_path, model=model)
+
+
+@pytest.mark.parametrize(
+    "device, off, fits", [("cuda", 0.01, True), ("cuda", 0.1, False), ("cpu", 0.01, False)]
+)
+def test_the_answers_of_a_gpu_may_differ_by_its_rounding(tmp_path, device, off, fits):
+    record = run(QUICK, model=Net(), store=tmp_path, keep_weights=True)
+    (file,) = tmp_path.glob(f"*{CARD}")
+    card = json.loads(file.read_text())
+    assert card["device"] == "cpu"
+    moved = [[p + off, q - off] for p, q in card["fingerprint"]]
+    file.write_text(json.dumps(card | {"device": device, "fingerprint": moved}))
+    with nullcontext() if fits else pytest.raises(ValueError, match="its forward is another"):
+        load_run(record.run_id, tmp_path, model=Net())
 
 
 def test_shared_weights_come_back_shared(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 import effml
 
-DATA = ("NUMERICS", "SELECTORS", "COMPRESSORS", "OPTIMIZERS", "PRECISIONS")
+DATA = ("NUMERICS", "SELECTORS", "COMPRESSORS", "OPTIMIZERS", "PRECISIONS", "RUNTIMES")
 TABLES = ("HALF_REPAIRS", "SETTINGS")  # of words, not of functions
 NAMES = [name for name in effml.__all__ if name not in DATA + TABLES]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE

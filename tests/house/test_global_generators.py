@@ -34,7 +34,15 @@ UNTRIED = {  # a network, a process of its own, or tables and figures of records
 }
 
 BELOW = {"save_compressed", "load_compressed"}
-BELOW |= {"HALF_REPAIRS", "SETTINGS", "SELECTORS", "COMPRESSORS", "OPTIMIZERS", "PRECISIONS"}
+BELOW |= {
+    "HALF_REPAIRS",
+    "SETTINGS",
+    "SELECTORS",
+    "COMPRESSORS",
+    "OPTIMIZERS",
+    "PRECISIONS",
+    "RUNTIMES",
+}
 
 
 def state():
@@ -90,6 +98,26 @@ def rounded():
         return effml.finish_quantized(net)
 
 
+def deployed():
+    net, images = build_model("lenet5"), torch.ones(4, 1, 28, 28)
+    for name in ("eager", "onnxruntime_int8", "openvino_int8"):
+        predictor = effml.build_predictor(net, name, images, images, threads=1)
+    effml.load_predictor(predictor.folder)(images)
+    effml.measure_latency(predictor, images, seconds=0.0, warmup=0.0)
+
+
+def bundled():
+    with tempfile.TemporaryDirectory() as store:
+        run = effml.run(Recipe(model="mlp", epochs=1), store=store, keep_weights=True)
+        effml.deploy(run.run_id, store + "/out", store=store, rungs=["openvino"])
+
+
+def climbed():
+    how = {"task": "binary", "positive": 1, "rungs": ["openvino_int8", "openvino"]}
+    images = DATA.val.images
+    effml.climb(build_model("lenet5"), images[:1], images[:9], images, DATA.val.labels, **how)
+
+
 def masks():
     both = (np.arange(4 * 64).reshape(4, 8, 8) % 3 == 0).astype(np.uint8)
     return effml.evaluate_masks(both.astype(np.float16), both)
@@ -101,6 +129,7 @@ CALLS = {
     "ErrorFeedback": packed,
     "recompute_blocks": recomputed,
     **dict.fromkeys(("quantize_aware", "finish_quantized", "save_bits", "load_bits"), rounded),
+    **dict.fromkeys(("build_predictor", "load_predictor", "measure_latency"), deployed),
     "Recipe": lambda: Recipe(seed=3),
     "Dataset": lambda: DATA.only(torch.arange(3)),
     "Split": lambda: DATA.train.take(torch.arange(3)),
@@ -134,6 +163,9 @@ CALLS = {
         Recipe(model="mlp", epochs=1, selection="entropy", proxy="mlp@1", train_fraction=0.1)
     ),
     "load_run": loaded,
+    "deploy": bundled,
+    "climb": climbed,
+    "Gate": lambda: effml.Gate().check(P, P[::-1], LABELS, task="binary", positive=1),
     "grid": lambda: effml.grid(Recipe(), seed=[0, 1]),
     "pepr_score": lambda: effml.pepr_score([0.5, 0.6], [1.0, 2.0]),
     "pepr_curve": lambda: effml.pepr_curve([0.5, 0.6], [1.0, 2.0]),

@@ -14,6 +14,7 @@ import torch
 import effml
 from effml import compression, metering, optimizers, phantoms, precision, selection
 from effml.compression.magnitude import magnitude
+from effml.deployment import runtimes
 from effml.training import SCHEDULES, augmentation, sampling
 
 
@@ -41,6 +42,20 @@ def test_a_selection(base, monkeypatch, tmp_path):
     record = ran(base.but(selection="last_first", train_fraction=0.25), tmp_path)
     kept = effml.load_arrays(tmp_path, record.run_id)["train_index"]
     assert kept.tolist() == list(range(47, 35, -1)) and record.train_n == 12
+
+
+def test_a_runtime(base, monkeypatch, tmp_path):
+    @runtimes.runtime("torch", layout="contiguous", dtype="float32", compile=False, timm=False)
+    def without_weights(job):
+        with torch.no_grad():
+            for parameter in job.model.parameters():
+                parameter.zero_()
+        torch.save(job.model, job.folder / "model.pt")
+
+    monkeypatch.setitem(runtimes.RUNTIMES, "without_weights", without_weights)
+    record = ran(base.but(runtime="without_weights"), tmp_path)
+    assert record.test_auroc == 0.5 and record.runtime_precision == "f32"
+    assert (effml.load_arrays(tmp_path, record.run_id)["test_probabilities"] == 0.5).all()
 
 
 def test_a_compressor(base, monkeypatch):

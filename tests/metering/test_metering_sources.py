@@ -545,3 +545,26 @@ def test_the_peak_of_a_gpu_nests_and_is_not_that_of_the_process(fake, gpu, monke
             state.mark = 37.0
     assert (outer.peak_memory_bytes, inner.peak_memory_bytes) == (517, 37)
     assert host.peak_memory_bytes > 1e6
+
+
+def test_a_gpu_that_is_not_there_or_not_the_current_one_is_refused(gpu, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    with measure("cuda:0") as cost:
+        pass
+    assert cost.peak_memory_bytes == 7
+    with pytest.raises(ValueError, match=r"torch.cuda.set_device\(1\) first"), measure("cuda:1"):
+        raise AssertionError("the block ran")
+
+    def no_driver():
+        raise RuntimeError("Found no NVIDIA driver on your system.")
+
+    monkeypatch.setattr(torch.cuda, "synchronize", no_driver)
+    for there, kind, words in (
+        (False, ValueError, "Give device='cpu'"),
+        (True, RuntimeError, "no N"),
+    ):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        with pytest.raises(kind, match=words), measure("cuda"):
+            raise AssertionError("the block ran")

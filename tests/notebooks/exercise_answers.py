@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,6 +27,16 @@ def solutions(path):
     for cell in json.loads((FOLDER / path.name).read_text())["cells"]:
         for tag in {"right", "wrong"} & {*cell["metadata"].get("tags", [])}:
             answers.append((cell["metadata"]["exercise"], tag, source(cell)))
+    return answers
+
+
+def in_quotes(path):
+    """Wrong answers to the same exercises: a text in the place of each value that is asked for."""
+    answers = []
+    for exercise, cell in exercises(path).items():
+        asked = re.compile(r"^[\w, ]+ = [(None), ]+", re.MULTILINE)
+        text = asked.sub(lambda found: found[0].replace("None", "'19'"), source(cell))
+        answers += [(exercise, "wrong", text)] * (text != source(cell))
     return answers
 
 

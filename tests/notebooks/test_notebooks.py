@@ -9,7 +9,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from exercise_answers import as_test, checks, exercises, solutions, source
+from exercise_answers import as_test, checks, exercises, in_quotes, solutions, source
 
 from effml import reproduce
 from nbval_tolerance import Text
@@ -95,7 +95,7 @@ def test_every_exercise_has_a_right_and_a_wrong_answer_to_the_same_question(path
 
 def current(plan, store):
     """The current cells of a notebook with the parameters of the smoke profile and the stored smoke
-    outputs, and behind them the answers to its exercises."""
+    outputs, and behind them the answers to its exercises, right, wrong and in quotes."""
     from papermill.iorw import load_notebook_node
     from papermill.parameterize import parameterize_notebook
 
@@ -104,7 +104,7 @@ def current(plan, store):
     for cell in (cell for cell in book.cells if cell.cell_type == "code"):
         assert cell.id in stored, f"Cell {cell.id} has no stored output: make smoke-reference"
         cell.outputs = [nbformat.from_dict(output) for output in stored[cell.id]["outputs"]]
-    for number, answer in enumerate(solutions(plan.path)):
+    for number, answer in enumerate([*solutions(plan.path), *in_quotes(plan.path)]):
         book.cells.append(nbformat.from_dict(as_test(answer, number)))
     return parameterize_notebook(book, {**plan.parameters, "store": str(store)})
 

@@ -122,6 +122,31 @@ def test_each_tensor_is_packed_once_parameters_are_skipped_and_index_tensors_cou
     assert all(p.grad is not None for p in net.parameters())
 
 
+def test_the_statistics_of_batch_norm_are_the_model_s_and_stay_as_they_are():
+    net, x = nn.BatchNorm1d(2048), normal(8, 2048)
+    saved, loss = counted(net, x)
+    sizes = [8 * 2048, 2048, 2048, 8 * 2048]  # images, mean and deviation of the batch, output
+    assert saved.before == 4 * sum(sizes) and saved.tensors == 4
+    net.eval()
+    saved, _ = counted(net, x)
+    assert saved.before == 4 * 2 * 8 * 2048 and saved.tensors == 2
+
+
+def test_each_step_and_each_part_of_it_draws_anew(monkeypatch):
+    """One table of noise for all steps would make the same errors in each of them."""
+    seeds = []
+
+    def pack(model, *, bits, seed):
+        seeds.append(seed)
+        return effml.pack_activations(model, bits=bits, seed=seed)
+
+    monkeypatch.setattr("effml.training.loop.pack_activations", pack)
+    for seed in (0, 1):
+        how = {"epochs": 2, "batch_size": 24, "accumulate": 2, "activation_bits": 8, "seed": seed}
+        train(build_model("mlp", seed=0), DATA, **how)
+    assert len(seeds) == len(set(seeds)) == 2 * 2 * 2 * -(-len(DATA.train) // 24)
+
+
 def test_small_and_expanded_tensors_stay_and_a_change_in_place_is_another_tensor():
     net, x = nn.Identity(), normal(SMALLEST - 1).requires_grad_()
     with effml.pack_activations(net) as saved:
@@ -304,6 +329,35 @@ def test_a_record_says_what_was_found_in_memory(bits, ratio):
     assert record.status == "ok", record.reason
     assert record.saved_bits == bits and record.saved_bytes_fp32 > ratio * record.saved_bytes
     assert record.gradient_bytes is None and record.allocator_used in ("mmap", "system")
+
+
+def test_bits_that_are_not_there_are_not_in_the_record(monkeypatch):
+    """Each is faked: 4 bits that are 8, nothing packed, gradients as they were."""
+    base = Recipe(model="mlp", epochs=1, batch_size=400, activation_bits=4, gradient_bits=8)
+
+    def found():
+        record = effml.run(base)
+        assert record.status == "ok", record.reason
+        return (
+            record.saved_bits,
+            record.saved_bytes_fp32 / record.saved_bytes,
+            record.gradient_bytes,
+        )
+
+    bits, ratio, sent = found()
+    params = effml.run(base.but(epochs=0)).params
+    assert bits == 4 and ratio > 6 and params < sent < 1.1 * params
+    with monkeypatch.context() as fake:
+        wide = lambda x, bits, *more: Packed(x, 8, *more)  # noqa: E731
+        fake.setattr("effml.training.saved.Packed", wide)
+        bits, ratio, same = found()
+        assert bits == 8 and 3.5 < ratio < 4 and same == sent
+    with monkeypatch.context() as fake:
+        fake.setattr("effml.training.saved.SMALLEST", 10**12)
+        bits, ratio, sent = found()
+        assert not bits > 0 and ratio == 1 and sent == 4 * params
+    monkeypatch.setattr("effml.training.saved.ErrorFeedback.step", lambda self: None)
+    assert found()[2] is None
 
 
 def test_a_loss_that_is_no_number_ends_a_training_in_parts_too():

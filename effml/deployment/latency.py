@@ -1,0 +1,200 @@
+"""What predictions take: each predictor in a fresh process of its own, by turns, its threads
+sleeping while they wait for each other."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from effml.deployment.predictor import MANIFEST, Predictor
+from effml.metering import measure
+
+ROUNDS, LEAST = 5, 3
+"""Turns of each predictor, and the fewest passes of a turn."""
+
+SLEEPING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
+"""A thread that waits takes no CPU time from the others."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency:
+    """What `batch` images took at once. `images_per_s` is batch / median. `joules_per_1000` images
+    with the ends of their range are net, NaN where unknown; `peak_memory_bytes` are those of the
+    whole process, Python included; `others_cpu` is the largest share of the CPU time that other
+    programs took, before or meanwhile: above 0.1 the times say more of them."""
+
+    runtime: str
+    precision: str
+    threads: int
+    batch: int
+    passes: int
+    median_ms: float
+    p95_ms: float
+    images_per_s: float
+    file_bytes: int
+    build_seconds: float
+    peak_memory_bytes: float
+    joules_per_1000: float
+    joules_low: float
+    joules_high: float
+    energy_source: str
+    others_cpu: float
+
+
+class Worker:
+    """A process with one predictor; `ask` gives it a command and waits for the answer."""
+
+    def __init__(self, folder: Path, threads: int) -> None:
+        env = {**os.environ, **SLEEPING, "OMP_NUM_THREADS": str(threads)}
+        words = [sys.executable, "-m", "effml.deployment.worker", str(folder), str(threads)]
+        self._errors = tempfile.TemporaryFile("w+")
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._errors}
+        self._process = subprocess.Popen(words, env=env, text=True, **pipes)
+
+    def __enter__(self) -> Self:
+        try:
+            self._answer()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._process.communicate()  # the end of its commands ends it
+        self._errors.close()
+
+    def ask(self, do: str, **command: Any) -> dict[str, Any]:
+        self._process.stdin.write(json.dumps({"do": do, **command}) + "\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        if line := self._process.stdout.readline():
+            return json.loads(line)
+        self._process.wait()
+        self._errors.seek(0)
+        said = self._errors.read().strip()[-500:]
+        raise RuntimeError(f"The process of a predictor ended ({self._process.returncode}): {said}")
+
+
+@contextmanager
+def images_file(images: Any) -> Iterator[Path]:
+    """A file with them, as long as the block."""
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(file := Path(folder) / "images.npy", np.asarray(images))
+        yield file
+
+
+def predict_elsewhere(predictor: Predictor, images: Any) -> tuple[np.ndarray, dict[str, float]]:
+    """Logits of images (N, …), uint8 or normalised, by a fresh process, and the columns of a record
+    that say what that cost."""
+    with images_file(images) as file, Worker(predictor.folder, predictor.threads) as worker:
+        told = worker.ask("predict", images=str(file), logits=str(file.with_name("logits.npy")))
+        logits = np.load(file.with_name("logits.npy"))
+    return logits, {name: value for name, value in told.items() if name.startswith("infer_")}
+
+
+def measure_latency(
+    predictors: "Predictor | str | os.PathLike | Sequence[Any]",
+    images: Any,
+    *,
+    batch: int = 1,
+    threads: int | None = None,
+    warmup: float = 0.5,
+    seconds: float = 5.0,
+) -> "Latency | list[Latency]":
+    """What predictions take on this machine: in a fresh process each, by turns, after a warm-up.
+
+    Args:
+        predictors: A Predictor, the folder of a saved one, or several, which are then measured by
+            turns, so that what disturbs one disturbs all.
+        images: Images (N, …), normalised or uint8; at least `batch`.
+        batch: Images at once: 1 for a latency, 32, say, for a throughput.
+        threads: CPU threads (default: as each was built).
+        warmup: Seconds before, of each.
+        seconds: Seconds of each, in five turns.
+
+    Returns:
+        A `Latency`, or a list of them, in order.
+
+    Raises:
+        ValueError: Fewer images than `batch`.
+        RuntimeError: A process ended early; the message says what it said.
+
+    Example:
+        >>> import torch
+        >>> model, image = effml.build_model("lenet5"), torch.zeros(1, 1, 28, 28)
+        >>> predictor = effml.build_predictor(model, "openvino", image)
+        >>> told = effml.measure_latency(predictor, image, seconds=0.1, warmup=0)
+        >>> told.batch, told.median_ms <= told.p95_ms
+        (1, True)
+    """
+    if one := isinstance(predictors, (Predictor, str, os.PathLike)):
+        predictors = [predictors]
+    if not 1 <= batch <= len(images):
+        raise ValueError(f"batch={batch} of {len(images)} images: give 1 to {len(images)}.")
+    folders = [p.folder if isinstance(p, Predictor) else Path(p) for p in predictors]
+    built = [json.loads((folder / MANIFEST).read_text(encoding="utf-8")) for folder in folders]
+    used = [threads or getattr(p, "threads", c["threads"]) for p, c in zip(predictors, built)]
+    before = _others_at_rest()
+    turns: list[list[dict[str, Any]]] = [[] for _ in folders]
+    with ExitStack() as stack:
+        file = stack.enter_context(images_file(images))
+        workers = [stack.enter_context(Worker(*one)) for one in zip(folders, used)]
+        how = {"images": str(file), "batch": batch, "least": LEAST}
+        for worker in workers:
+            worker.ask("repeat", seconds=warmup, **how)
+        for _ in range(ROUNDS):
+            for worker, told in zip(workers, turns):
+                told.append(worker.ask("repeat", seconds=seconds / ROUNDS, **how))
+    rows = [_latency(*given, before) for given in zip(folders, built, used, turns)]
+    return rows[0] if one else rows
+
+
+def _latency(
+    folder: Path,
+    card: dict[str, Any],
+    threads: int,
+    turns: list[dict[str, Any]],
+    before: float,
+) -> Latency:
+    taken = np.concatenate([turn["taken"] for turn in turns])
+    batch = turns[0]["batch"]
+    median = float(np.median(taken))
+    low, middle, high = (
+        1000 * sum(turn[name] for turn in turns) / (batch * len(taken))
+        for name in ("energy_low_j", "energy_j", "energy_high_j")
+    )
+    return Latency(
+        runtime=card["runtime"],
+        precision=turns[-1]["precision"],
+        threads=threads,
+        batch=batch,
+        passes=len(taken),
+        median_ms=1000 * median,
+        p95_ms=1000 * float(np.percentile(taken, 95)),
+        images_per_s=batch / median,
+        file_bytes=sum((folder / name).stat().st_size for name in card["files"]),
+        build_seconds=card["build_seconds"],
+        peak_memory_bytes=turns[-1]["peak_memory_bytes"],
+        joules_per_1000=middle,
+        joules_low=low,
+        joules_high=high,
+        energy_source=turns[-1]["energy_source"],
+        others_cpu=max(before, *(turn["others_cpu"] for turn in turns)),
+    )
+
+
+def _others_at_rest(seconds: float = 0.5) -> float:
+    with measure() as cost:
+        time.sleep(seconds)
+    return cost.others_cpu

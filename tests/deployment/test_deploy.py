@@ -1,0 +1,415 @@
+"""From a run to a folder that answers without torch and without a network, or refuses in words."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import effml
+from effml import Recipe, deploy, import_folder, load_dataset, load_run
+from effml.__main__ import main
+from effml.deployment import predict_template
+from effml.deployment.predict_template import COLUMNS, Deployed, in_the_picture
+
+EXACT = {"rungs": ["openvino"]}
+BLOCKED = """
+import socket, sys
+class Refused(socket.socket):
+    def __init__(self, *args, **more):
+        raise RuntimeError("a socket was asked for")
+socket.socket = Refused
+for name in ("torch", "timm", "effml", "pandas", "scipy", "nncf", "onnx", {more}):
+    sys.modules[name] = None
+"""
+
+
+def noise(seed, sides, channels=1, bits=8):
+    few = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), np.uint8)
+    picture = Image.fromarray(few).resize(sides, Image.Resampling.BICUBIC)
+    pixels = np.asarray(picture if channels == 3 else picture.convert("L"))
+    return Image.fromarray(pixels if bits == 8 else pixels.astype(np.uint16) * 180)
+
+
+def imported(folder, size, channels, bits, **options):
+    """An .npz of 60 pictures of noise, the ill ones with a bright corner."""
+    for i in range(60):
+        pixels = np.array(noise(i, (50 + i % 9, 70), channels, bits))
+        if i % 2:
+            pixels[:20, :20] = pixels.max()
+        place = folder / "p" / "ab"[i % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(place / f"{i}.png")
+    how = {"split_by": "image", "fractions": (0.4, 0.4, 0.2), "positive": "b", "size": size}
+    import_folder(folder / "p", folder / "x.npz", **how | options)
+    return folder / "x.npz"
+
+
+def run(folder, data, **fields):
+    recipe = Recipe(data=str(data), model="lenet5", threads=1).but(**fields)
+    record = effml.run(recipe, store=folder / "store", keep_weights=True)
+    assert record.status == "ok", record.reason
+    return record.run_id, folder / "store"
+
+
+def program(folder, *words, more=""):
+    """predict.py in a process of its own, which has neither effml nor torch nor sockets."""
+    blocked = folder.parent / f"blocked{bool(more)}"
+    blocked.mkdir(exist_ok=True)
+    (blocked / "sitecustomize.py").write_text(BLOCKED.format(more=more))
+    env = {"PYTHONPATH": str(blocked), "PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "predict.py", *map(str, words)]
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+
+
+def rows_of(file):
+    with open(file, encoding="utf-8", newline="") as opened:
+        return {row["file"]: row for row in csv.DictReader(opened)}
+
+
+@pytest.fixture(scope="module")
+def grey(tmp_path_factory):
+    """An imported set of grey pictures, its run, and its deployed folder."""
+    folder = tmp_path_factory.mktemp("grey")
+    data = imported(folder, 28, 1, 8)
+    run_id, store = run(folder, data, epochs=1)
+    return folder, load_run(run_id, store), deploy(run_id, folder / "out", store=store, **EXACT)
+
+
+FAST = {"epochs": 3, "batch_size": 8, "learning_rate": 3e-3}
+KINDS = {  # pixels, channels, bits, options of the import
+    "28 px, 16 bits": (28, 1, 16, {}),
+    "64 px, 16 bits, window": (64, 1, 16, {"window": (900.0, 40000.0), "fit": "stretch"}),
+    "64 px, RGB": (64, 3, 8, {"fit": "stretch"}),
+    "224 px": (224, 1, 8, {"colour": "grey"}),
+    "224 px, RGB": (224, 3, 8, {}),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pictures_of_any_size_and_mode_get_the_answers_of_the_run(tmp_path, kind):
+    size, channels, bits, options = KINDS[kind]
+    run_id, store = run(tmp_path, imported(tmp_path, size, channels, bits, **options), **FAST)
+    made, trained = deploy(run_id, tmp_path / "out", store=store, **EXACT), load_run(run_id, store)
+    new = tmp_path / "new"
+    new.mkdir()
+    for i, sides in enumerate([(28, 28), (64, 64), (224, 224), (300, 120), (17, 40)]):
+        noise(90 + i, sides, 3).save(new / f"rgb{i}.png")
+        noise(90 + i, sides).save(new / f"grey{i}.png")
+        noise(90 + i, sides, bits=16).save(new / f"deep{i}.png")
+    noise(99, (80, 60), 3).save(new / "a.jpg")
+    done = program(made.folder, new, "--out", tmp_path / "a.csv")
+    refuses = options.get("colour") != "grey" and channels == 1
+    assert done.returncode == refuses, done.stderr
+    rows, manifest = (
+        rows_of(tmp_path / "a.csv"),
+        json.loads((made.folder / "manifest.json").read_text()),
+    )
+    deployed = Deployed(made.folder)
+    assert len(rows) == 16
+    for name, row in rows.items():
+        if row["reason"]:
+            assert refuses and (name.startswith("rgb") or name == "a.jpg")
+            assert row["reason"] == "it is in colour, those of the import were grey"
+            continue
+        assert (deployed.read(new / name, [])[0] == trained.read(new / name)).all()
+        (p,) = trained.predict([new / name])
+        mine = [float(row[f"probability of {c}"]) for c in trained.classes]
+        assert np.abs(p - mine).max() <= manifest["tolerance"] / 10, name
+        for aim, least in trained.thresholds.items():
+            if abs(p[trained.positive] - least) > 1e-5:
+                called = p[trained.positive] >= least
+                assert row[COLUMNS[aim]] == trained.classes[trained.positive ^ (not called)]
+
+
+def test_the_answers_in_the_record_come_out_again(grey):
+    folder, trained, made = grey
+    kept = effml.load_arrays(folder / "store", trained.run_id)["test_probabilities"]
+    deployed = Deployed(made.folder, 1)
+    p = deployed.predict(load_dataset(folder / "x.npz").test.images.numpy())
+    assert np.abs(p - kept).max() < 1e-5 < deployed.manifest["tolerance"]
+
+
+def test_without_openvino_onnx_runtime_answers(grey, tmp_path):
+    _, trained, made = grey
+    noise(1, (90, 50)).save(tmp_path / "a.png")
+    done = program(made.folder, tmp_path, "--out", made.folder.parent / "o.csv", more='"openvino",')
+    assert done.returncode == 0 and "by onnxruntime, f32" in done.stdout, done.stderr
+    (row,) = rows_of(made.folder.parent / "o.csv").values()
+    (p,) = trained.predict([tmp_path / "a.png"])
+    assert float(row["probability of a"]) == pytest.approx(p[0], abs=1e-5)
+    assert (
+        "All is well"
+        in (
+            again := program(
+                made.folder,
+                "--verify",
+                "--images",
+                made.folder.parent / "x.npz",
+                more='"openvino",',
+            )
+        ).stdout
+    ), again
+    none = program(made.folder, tmp_path, more='"openvino", "onnxruntime",')
+    assert none.returncode == 2 and "pip install -r requirements.txt" in none.stderr
+
+
+def test_a_picture_that_cannot_be_read_is_named_and_not_guessed(grey, tmp_path):
+    _, _, made = grey
+    pictures = tmp_path / "p"
+    pictures.mkdir()
+    noise(1, (90, 50)).save(pictures / "=a.png")
+    (pictures / "b.png").write_text("no picture")
+    Image.new("L", (30, 30), 7).save(pictures / "c.png")
+    done = program(made.folder, pictures, "--out", tmp_path / "a.csv")
+    rows = rows_of(tmp_path / "a.csv")
+    assert done.returncode == 1 and "1 of 3 pictures have an answer" in done.stdout
+    assert "no answer for b.png: it starts with 'no pictu'" in done.stderr
+    assert rows["c.png"]["reason"] == "all its pixels have the same value"
+    assert rows["'=a.png"]["probability of a"] and not rows["b.png"]["probability of a"]
+    assert program(made.folder, pictures, "--out", tmp_path / "a.csv").returncode == 2
+    assert program(made.folder, pictures, "--out", pictures / "a.csv").returncode == 2
+    assert "There is no folder" in program(made.folder, tmp_path / "gone", "--force").stderr
+
+
+def flip(file):
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+def swapped(folder):
+    shutil.copy(folder / "model.onnx", folder / "model.bin")
+
+
+DAMAGES = {
+    "a bit of model.bin": (lambda f: flip(f / "model.bin"), "model.bin is not the file that was"),
+    "another file": (swapped, "model.bin is not the file that was deployed"),
+    "a part": (
+        lambda f: flip(f / "parts" / "grey.py"),
+        "grey.py is not the file|SyntaxError|utf-8",
+    ),
+    "a threshold": (lambda f: flip(f / "card.json"), "card.json is not the file"),
+    "an example": (lambda f: next(f.glob("examples/*")).unlink(), "is missing. Copy the whole"),
+    "no manifest": (lambda f: (f / "manifest.json").unlink(), "is no deployed model"),
+    "half a manifest": (
+        lambda f: (f / "manifest.json").write_text((f / "manifest.json").read_text()[:900]),
+        "manifest.json is damaged",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_folder_is_refused(grey, tmp_path, damage, capsys):
+    _, _, made = grey
+    folder = Path(shutil.copytree(made.folder, tmp_path / "out"))
+    assert main(["deploy", "--check", str(folder)]) == 0
+    assert f"fingerprint {made.fingerprint}" in capsys.readouterr().out
+    do, words = DAMAGES[damage]
+    do(folder)
+    assert main(["deploy", "--check", str(folder)]) == 2
+    assert re.search(words, capsys.readouterr().err)
+    done = program(folder, tmp_path)
+    assert done.returncode and re.search(words, done.stderr), done.stderr
+
+
+def test_the_gate_is_repeated_on_the_machine_where_it_runs(grey, tmp_path):
+    folder, _, made = grey
+    assert "images" not in np.load(made.folder / "gate.npz")
+    asked = program(made.folder, "--verify")
+    assert asked.returncode == 2 and "--images DATA.npz" in asked.stderr
+    done = program(made.folder, "--verify", "--images", folder / "x.npz")
+    assert done.returncode == 0 and "All is well" in done.stdout, done.stderr
+    assert f"fingerprint {made.fingerprint}" in done.stdout
+    assert (
+        done.stdout.count("ok    examples/") == 3 and "ok    sensitivity at youden" in done.stdout
+    )
+    arrays = dict(np.load(folder / "x.npz"))
+    arrays["val_images"] = 255 - arrays["val_images"]
+    np.savez(tmp_path / "y.npz", **arrays)
+    other = program(made.folder, "--verify", "--images", tmp_path / "y.npz")
+    assert other.returncode == 2 and "images are not in" in other.stderr
+
+
+def test_a_machine_that_computes_otherwise_fails(grey, monkeypatch, capsys):
+    folder, _, made = grey
+    right = predict_template.probabilities
+    monkeypatch.setattr(predict_template, "probabilities", lambda x, task: right(x * -1, task))
+    words = ["--verify", "--images", str(folder / "x.npz")]
+    assert predict_template.main(words, made.folder) == 1
+    told = capsys.readouterr().out
+    assert "FAILS examples/grey.png" in told and "FAILS auroc: loss" in told
+    assert "do not use this model on this machine" in told
+
+
+def test_simulated_images_go_along_and_private_ones_only_where_asked(grey, tmp_path, capsys):
+    folder, trained, _ = grey
+    words = ["deploy", trained.run_id, "--out", str(tmp_path / "out"), "--images"]
+    words += [
+        "--store",
+        str(folder / "store"),
+        "--margin",
+        *"agreement=0.5 auroc=0.9 ece=0.9".split(),
+    ]
+    assert main([*words, "sensitivity=0.9", "worst_class=0.9"]) == 0
+    assert "read card.md there first" in (told := capsys.readouterr().out)
+    assert "openvino_int8" in told and re.search("fingerprint [0-9a-f]{64}", told)
+    assert "as private as they are" in (tmp_path / "out" / "card.md").read_text()
+    done = program(tmp_path / "out", "--verify")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert main(words) == 2 and "is there already" in capsys.readouterr().err
+    assert main(["deploy", trained.run_id]) == 2 and main([*words[:4], "--margin", "x=1"]) == 2
+
+
+def test_what_the_graph_says_and_does_by_itself(grey):
+    import openvino as ov
+
+    _, trained, made = grey
+    core = ov.Core()
+    model = core.read_model(made.folder / "model.xml")
+    about = {name: model.get_rt_info(["effml", name]).value for name in ("classes", "run_id")}
+    assert about == {"classes": "a b", "run_id": trained.run_id} or about["classes"] == ["a", "b"]
+    assert f"youden: {trained.thresholds['youden']}" in str(
+        model.get_rt_info(["effml", "thresholds"]).value
+    )
+    picture = noise(5, (90, 90))
+    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    small = np.asarray(picture.resize((28, 28), Image.Resampling.BILINEAR))
+    raw, ready = (np.asarray(x)[None, ..., None] for x in (picture, small))
+    assert np.allclose(compiled(raw)[0], compiled(ready)[0], atol=0.02)
+    session = predict_template.by_onnxruntime(made.folder, 1)
+    assert np.allclose(session(raw), compiled(raw)[0], atol=0.02)
+    assert np.allclose(session(ready), compiled(ready)[0], atol=1e-5)
+
+
+def test_the_card_says_what_a_reader_must_know(grey):
+    _, trained, made = grey
+    text, told = (
+        (made.folder / "card.md").read_text(),
+        json.loads((made.folder / "card.json").read_text()),
+    )
+    for part in ("Intended use", "Data", "Quality on the test images", "By class", "Calibration"):
+        assert f"\n## {part}\n" in text
+    for words in (
+        "Research use only",
+        "What compression changed",
+        "train energy",
+        "stops accidents",
+    ):
+        assert words in text
+    manifest = json.loads((made.folder / "manifest.json").read_text())
+    assert manifest["thresholds"] == pytest.approx(trained.thresholds)
+    assert told["facts"]["gate"] == manifest["gate"] and len(told["ladder"]) == 1
+    assert set(told["test"]) == {"youden", "screening (sensitivity ≥ 0.95)"}
+    assert told["card"]["tags"][-1] == "research-use-only" and "model-index:" in text
+    for file in ("card.md", "card.json", "manifest.json", "model.xml"):
+        assert str(made.folder.parent) not in (made.folder / file).read_text()
+
+
+def test_the_program_takes_nothing_of_effml_along_but_its_parts(grey):
+    for file in (*grey[2].folder.glob("*.py"), *grey[2].folder.glob("parts/*.py")):
+        assert not re.search(r"^\s*(from|import) effml", file.read_text(), re.M), file
+
+
+def multi(folder, labels):
+    rng = np.random.default_rng(0)
+    arrays = {"label_names": np.array(["x", "y", "z"])}
+    for split, n in (("train", 40), ("val", 40), ("test", 20)):
+        arrays[f"{split}_images"] = rng.integers(0, 256, (n, 28, 28), np.uint8)
+        arrays[f"{split}_labels"] = labels(rng, n)
+    np.savez(folder / "x.npz", **arrays)
+    return folder / "x.npz"
+
+
+@pytest.mark.parametrize(
+    "task, labels",
+    [
+        ("multi-class", lambda rng, n: np.arange(n)[:, None] % 3),
+        ("multi-label", lambda rng, n: (rng.random((n, 3)) < 0.4).astype(np.uint8)),
+    ],
+)
+def test_several_classes_and_several_labels(tmp_path, task, labels):
+    run_id, store = run(tmp_path, multi(tmp_path, labels), epochs=1)
+    made, trained = deploy(run_id, tmp_path / "out", store=store, **EXACT), load_run(run_id, store)
+    assert trained.task == task
+    (tmp_path / "p").mkdir()
+    noise(1, (90, 50)).save(tmp_path / "p" / "a.png")
+    done = program(made.folder, tmp_path / "p", "--out", tmp_path / "a.csv")
+    assert done.returncode == 0, done.stderr
+    (row,) = rows_of(tmp_path / "a.csv").values()
+    (p,) = trained.predict([tmp_path / "p" / "a.png"])
+    assert [float(row[f"probability of {c}"]) for c in "xyz"] == pytest.approx(p.tolist(), abs=1e-5)
+    right = "; ".join(np.array([*"xyz"])[p >= 0.5]) if task == "multi-label" else "xyz"[p.argmax()]
+    assert row["answer"] == right
+    done = program(made.folder, "--verify", "--images", tmp_path / "x.npz")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def outlined(folder):
+    """Bright squares on noise, in colour, with their masks."""
+    rng, arrays = np.random.default_rng(0), {"label_names": np.array(["background", "ulcer"])}
+    for split, n in (("train", 24), ("val", 24), ("test", 6)):
+        images, masks = rng.integers(0, 90, (n, 32, 32, 3)), np.zeros((n, 32, 32), np.uint8)
+        for mask, (y, x) in zip(masks, rng.integers(2, 16, (n, 2))):
+            mask[y : y + 12, x : x + 12] = 1
+        arrays[f"{split}_images"] = np.uint8(images + 120 * masks[..., None])
+        arrays[f"{split}_masks"] = masks
+    np.savez(folder / "x.npz", **arrays)
+    return folder / "x.npz"
+
+
+def test_masks_lie_on_the_picture_as_it_is(tmp_path):
+    data = outlined(tmp_path)
+    run_id, store = run(tmp_path, data, model="unet", **FAST)
+    made, trained = deploy(run_id, tmp_path / "out", store=store, **EXACT), load_run(run_id, store)
+    test = load_dataset(data).test.images
+    (tmp_path / "p").mkdir()
+    Image.fromarray(test[0].permute(1, 2, 0).numpy()).save(tmp_path / "p" / "a.png")
+    noise(4, (60, 100), 3).save(tmp_path / "p" / "b.png")
+    done = program(made.folder, tmp_path / "p", "--out", tmp_path / "m.csv")
+    assert done.returncode == 0, done.stderr
+    rows, masks = rows_of(tmp_path / "m.csv"), tmp_path / "m_masks"
+    first, other = (np.asarray(Image.open(masks / f"{name}.png.png")) for name in "ab")
+    p = trained.predict(test[:1])[0].astype(np.float32)
+    sure = np.abs(p - 0.5) > 0.01
+    assert first.shape == (32, 32) and ((first == 255) == (p >= 0.5))[sure].all()
+    assert float(rows["a.png"]["share of ulcer"]) == pytest.approx((first == 255).mean())
+    assert other.shape == (100, 60) and rows["a.png"]["mask"] == str(masks / "a.png.png")
+    done = program(made.folder, "--verify", "--images", data)
+    assert done.returncode == 0 and "dice of the worst tenth" in done.stdout, done.stdout
+    assert "| dice |" in (made.folder / "card.md").read_text()
+
+
+def test_a_mask_goes_back_to_where_the_picture_was():
+    p = np.zeros((8, 8), np.float32)
+    p[:, 2:4] = 1  # a picture of 4 × 8 px lies in columns 2 to 6
+    found = in_the_picture(p, (8, 16), {"size": 8, "fit": "pad"})
+    assert found.shape == (16, 8) and (found[:, :3] > 0.5).all() and (found[:, 5:] < 0.5).all()
+    halved = in_the_picture(p[::2, ::2], (8, 16), {"size": 8, "fit": "pad"})  # of 4 px, from 8
+    assert halved.shape == (16, 8) and ((halved > 0.5) == (found > 0.5))[:, 1:-1].all()
+    stretched = in_the_picture(p, (80, 16), {"size": 8, "fit": "stretch"})
+    assert stretched.shape == (16, 80) and (stretched[:, 22:38] > 0.5).all()
+
+
+def test_what_cannot_be_deployed_is_refused_in_words(grey, tmp_path):
+    folder, trained, made = grey
+    store = folder / "store"
+    with pytest.raises(FileExistsError, match="new folder"):
+        deploy(trained.run_id, made.folder, store=store)
+    with pytest.raises(ValueError, match="choose rungs of OpenVINO"):
+        deploy(trained.run_id, tmp_path / "x", store=store, rungs=["onnxruntime"])
+    with pytest.raises(FileNotFoundError, match="keeps no weights"):
+        deploy("r0", tmp_path / "x", store=store)
+    parts = dict(np.load(multi(tmp_path, lambda rng, n: np.arange(n)[:, None] % 2)))
+    np.savez(tmp_path / "x.npz", **{k: v for k, v in parts.items() if not k.startswith("val")})
+    run_id, store = run(tmp_path, tmp_path / "x.npz", epochs=1)
+    with pytest.raises(ValueError, match="no validation images"):
+        deploy(run_id, tmp_path / "y", store=store)
+    assert not (tmp_path / "y").exists() and not [*tmp_path.glob(".y*")]

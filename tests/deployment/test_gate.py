@@ -1,0 +1,166 @@
+"""The gate: exact cases, its numbers beside those of `evaluation`, and its repetition in NumPy."""
+
+import numpy as np
+import pytest
+
+from effml import Gate, evaluate, evaluate_masks
+from effml.deployment.gate import EQUAL
+from effml.deployment.repeating import losses
+from effml.evaluation import ece, paired_auroc, paired_proportions, wilson
+
+CUTS = {"youden": 0.4, "screening": 0.2}
+
+
+def case(task, n=150, noise=0.3, seed=0):
+    """Labels, probabilities of a model, and those of a version that is a little off."""
+    rng = np.random.default_rng(seed)
+    if task == "segmentation":
+        masks = np.zeros((n, 12, 12), int)
+        for i, mask in enumerate(masks[n // 10 :]):  # the first tenth is empty
+            mask[i % 5 : i % 5 + 6, 2 : 4 + i % 7] = 1
+        p = np.clip(0.1 + 0.8 * masks + rng.normal(0, 0.25, masks.shape), 0, 1)
+        return masks, p, np.clip(p + rng.normal(0, noise / 5, masks.shape), 0, 1)
+    k = {"binary": 2, "multi-class": 4, "multi-label": 3}[task]
+    z = rng.normal(size=(n, k))
+    if task == "multi-label":
+        labels = (rng.random((n, k)) < 0.3).astype(int)
+        return labels, *(1 / (1 + np.exp(-x - 2 * labels + 1)) for x in (z, z + noise * z[::-1]))
+    labels = np.arange(n) % k
+    z[np.arange(n), labels] += 1.5
+    both = np.exp([z, z + noise * rng.normal(size=z.shape)])
+    return labels, *(both / both.sum(-1, keepdims=True))
+
+
+def how(task):
+    binary = task == "binary"
+    return {"positive": 1, "thresholds": CUTS} if binary else {}
+
+
+def said(task):
+    return {"task": task, "positive": None, "thresholds": {}} | how(task)
+
+
+def verdict(task, p, q, labels, gate=None, **more):
+    return (gate or Gate()).check(p, q, labels, task=task, **how(task), **more)
+
+
+def by_name(found):
+    return {row.measure: row for row in found.rows}
+
+
+def test_its_rows_are_those_of_evaluation():
+    labels, p, q = case("binary")
+    rows, ill = by_name(verdict("binary", p, q, labels)), labels == 1
+    for name, cut in CUTS.items():
+        a, b = (x[:, 1] >= cut for x in (p, q))
+        found = paired_proportions(a[ill], b[ill])
+        row = rows[f"sensitivity at {name}"]
+        assert (row.reference, row.value) == (a[ill].mean(), b[ill].mean())
+        assert (row.low, row.high) == (found.low, found.high)
+        row, (share, low, high) = rows[f"agreement at {name}"], wilson(a == b)
+        assert (row.value, row.low, row.high) == pytest.approx((share, low - 1, high - 1))
+    found = paired_auroc(p, q, labels, positive=1)
+    assert (rows["auroc"].low, rows["auroc"].high) == (found.low, found.high)
+    assert rows["ece"].value == pytest.approx(ece(q[:, 1], ill))
+    scores = evaluate(q, labels, task="binary", positive=1, thresholds=0.4)
+    assert rows["recall of the worst class"].value == scores.worst_class_recall
+
+
+@pytest.mark.parametrize("task", ["binary", "multi-class", "multi-label", "segmentation"])
+def test_its_repetition_in_numpy_finds_the_same(task, monkeypatch):
+    monkeypatch.setattr("effml.deployment.repeating.DRAWN", 40)
+    labels, p, q = case(task)
+    groups = np.arange(len(p)) // 2 if task == "segmentation" else None
+    rows = by_name(verdict(task, p, q, labels, groups=groups))
+    again = losses(p, q, labels, said(task), groups)
+    assert rows.keys() == again.keys()
+    for name, (loss, low, high) in again.items():
+        sign = 1 if name == "ece" else -1
+        assert loss == pytest.approx(sign * rows[name].difference, abs=1e-12)
+        assert low - 1e-12 <= loss <= high + 1e-12 or name in ("ece", "dice of the worst tenth")
+
+
+def test_of_masks():
+    masks, p, q = case("segmentation")
+    rows = by_name(verdict("segmentation", p, q, masks))
+    for which, x in (("reference", p), ("value", q)):
+        found = evaluate_masks(x, masks)
+        assert getattr(rows["dice"], which) == pytest.approx(found.dice)
+        assert getattr(rows["sensitivity of pixels"], which) == pytest.approx(
+            found.pixel_sensitivity
+        )
+        assert getattr(rows["ece"], which) == pytest.approx(ece(x.ravel(), masks.ravel()))
+    assert rows["agreement"].value == pytest.approx(((p >= 0.5) == (q >= 0.5)).mean())
+    hits, both = (
+        ((q >= 0.5) & (masks == 1)).sum((1, 2)),
+        (q >= 0.5).sum((1, 2)) + masks.sum((1, 2)),
+    )
+    each = [2 * h / b if b else 1.0 for h, b in zip(hits, both)]
+    assert rows["dice of the worst tenth"].value == pytest.approx(np.sort(each)[:15].mean())
+    row = rows["ece"]
+    assert row.low <= row.high and row.margin == Gate().ece
+
+
+def test_images_of_one_patient_are_drawn_together():
+    masks, p, q = case("segmentation", n=60)
+    alone, together = (
+        by_name(verdict("segmentation", *(np.repeat(x, 4, 0) for x in (p, q, masks)), groups=g))
+        for g in (None, np.repeat(np.arange(60), 4))
+    )
+    widths = [rows["dice"].high - rows["dice"].low for rows in (alone, together)]
+    assert widths[1] > 1.6 * widths[0]
+
+
+def test_a_damaged_class_is_refused_and_named():
+    labels, p, _ = case("multi-class", n=400)
+    q = p.copy()
+    q[:, 2] *= 0.1  # is hardly found any more
+    found = verdict("multi-class", p, q / q.sum(1, keepdims=True), labels)
+    assert not found.passed and by_name(found)["recall of the worst class"].verdict == "inferior"
+    assert "recall of the worst class -" in found.reason and "inferior" in found.reason
+
+
+def test_few_images_decide_nothing_and_how_many_would_is_told():
+    """The interval of n equal answers ends at 1.96² / (n + 1.96²): 188 are one too few for 2 %."""
+    for n, enough in ((188, False), (189, True)):
+        p = np.tile([0.1, 0.9], n)
+        q = np.where(p > 0.5, p - 0.01, p + 0.01)
+        found = verdict("binary", p, q, np.tile([0, 1], n))
+        row = by_name(found)["sensitivity at youden"]
+        assert (row.verdict == "non-inferior") == enough, row
+        assert ("188 images cannot show it: it takes 189" in row.note) != enough
+        assert found.passed == enough
+
+
+def test_what_differs_by_a_rounding_is_equal_however_few_the_images():
+    labels, p, _ = case("binary", n=20)
+    found = verdict("binary", p, p + EQUAL / 2 * np.array([1, -1]), labels)
+    assert found.passed and {row.verdict for row in found.rows} == {"equal"}
+    off = p + 2 * EQUAL * np.array([1, -1])
+    assert not verdict("binary", p, np.clip(off, 0, 1), labels).passed
+    assert "the same probabilities on 20 images" in found.reason
+
+
+def test_a_measure_that_is_not_defined_is_never_passed():
+    labels, p, q = case("binary", n=400, noise=0.05)
+    found = verdict("binary", p[labels == 0], q[labels == 0], labels[labels == 0])
+    row = by_name(found)["auroc"]
+    assert row.verdict == "inconclusive" and not found.passed and "not defined" in row.note
+
+
+def test_margins_and_shapes_that_make_no_sense_are_refused():
+    for margin in ({"dice": 0}, {"auroc": 1.2}, {"agreement": 1}, {"ece": float("nan")}):
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            Gate(**margin)
+    labels, p, q = case("binary")
+    with pytest.raises(ValueError, match="give equal ones"):
+        verdict("binary", p, q[:, 1], labels)
+
+
+def test_a_point_that_validation_did_not_give_is_left_out():
+    labels, p, q = case("binary")
+    found = Gate().check(
+        p, q, labels, task="binary", positive=1, thresholds={"youden": np.nan, "screening": 0.2}
+    )
+    assert "sensitivity at screening" in by_name(found)
+    assert "sensitivity at youden" not in by_name(found)
