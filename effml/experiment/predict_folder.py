@@ -29,7 +29,7 @@ def predict_folder(
     are none. A ' stands before file names that a spreadsheet would run as formulas. Returns 1 where
     a picture has none, else 0."""
     from effml.importing.looking import pictures_in
-    from effml.importing.table import volumes_of
+    from effml.importing.volumes import volumes_of
 
     out, refused = Path(out), []
     if out.suffix.lower() != ".csv" or out.resolve().is_relative_to(Path(folder).resolve()):

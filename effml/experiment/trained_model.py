@@ -73,8 +73,8 @@ class TrainedModel:
             advice = f".predict takes patches that you cut, uint8 {self._images}"
             raise ValueError(f"{self.run_id} learned from patches of {side} px: {advice}.")
         colour = "rgb" if how["channels"] == 3 else "grey"
-        how = {"size": how["size"], "fit": "pad", "colour": colour, "window": None}
-        return how | ({"volumes": True} if len(self.image_shape) == 4 else {})
+        made = {"size": how["size"], "fit": "pad", "colour": colour, "window": None}
+        return made | ({"volumes": True} if len(self.image_shape) == 4 else {})
 
     def read(self, path: str | os.PathLike, told: list[str] | None = None) -> np.ndarray:
         """A picture as the model takes it, uint8 (C, H, W); what was converted is added to `told`.
@@ -82,7 +82,7 @@ class TrainedModel:
         from effml.importing import preprocess
         from effml.importing.decoding import averaged
 
-        image = preprocess(path, self.how, told)
+        image = np.asarray(preprocess(path, self.how, told))
         if image.ndim == 3:
             image = averaged(image, self.image_shape[-1])
         if image.shape != self.image_shape:

@@ -9,7 +9,8 @@ from effml.importing.looking import NIFTI, SUFFIXES, Job, pictures_in
 from effml.importing.output import npz_path
 from effml.importing.partition import WAYS
 from effml.importing.pictures import check_how
-from effml.importing.table import filled, rows_of, volumes_of
+from effml.importing.table import filled, rows_of
+from effml.importing.volumes import volumes_of
 from effml.importing.words import counted
 from effml.machine import choose
 

@@ -94,18 +94,19 @@ def preprocess(
         raise ValueError(f"preprocessing={how}: give size, fit, colour and window, and no more.")
     how["window"] = tuple(how["window"]) if isinstance(how["window"], list) else how["window"]
     check_how(**how)
-    found: list[str] = []
     if how.get("volumes"):
         with quiet():
             picture, _, _ = _one(Path(path), None, **how)
         if isinstance(picture, str):
             raise ValueError(f"{path} cannot be used: {picture}.")
-        pixels, found = picture.pixels[None], [*picture.done]
-    else:
-        try:
-            pixels, _ = as_imported(Path(path), how, found)
-        except Unusable as error:
-            raise ValueError(f"{path} cannot be used: {error}.") from error
+        if told is not None:
+            told += picture.done
+        return picture.pixels[None]
+    found: list[str] = []
+    try:
+        pixels, _ = as_imported(Path(path), how, found)
+    except Unusable as error:
+        raise ValueError(f"{path} cannot be used: {error}.") from error
     if told is not None:
         told += found
     return pixels

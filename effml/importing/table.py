@@ -8,8 +8,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 from effml.importing.delimited import read_csv
-from effml.importing.looking import NIFTI, SUFFIXES, Job, refuse
-from effml.importing.rasters import PLAIN
+from effml.importing.looking import SUFFIXES, Job, refuse
 from effml.importing.words import bare, counted
 
 if TYPE_CHECKING:
@@ -17,31 +16,10 @@ if TYPE_CHECKING:
 
 _COLUMNS = {name: (name,) for name in ("file", "label", "group", "site", "date", "split")}
 _COLUMNS |= {"file": ("file", "image", "filename"), "group": ("group", "patient", "patient_id")}
-_OURS = (
-    "images",
-    "labels",
-    "masks",
-    "groups",
-    "files",
-    "spacing",
-)  # arrays that no column may be called
+# arrays that no column may be called
+_OURS = ("images", "labels", "masks", "groups", "files", "spacing")
 _LOST = "named in the table, and no picture in the folder"
 _MISSING = {"date": "no date as YYYY-MM-DD", "mask": "no mask of its name, or more than one"}
-
-
-def volumes_of(job: Job, folder: Path, files: dict[str, Path]) -> dict[str, Path]:
-    """Of the files in `folder` those of NIfTI, and the folders which hold DICOM files; pictures are
-    refused."""
-    found = {}
-    for name, path in files.items():
-        if name.lower().endswith(NIFTI):
-            found[name] = path
-        elif path.suffix.lower() in PLAIN:
-            refuse(job, [name], "a picture, among volumes")
-        else:
-            series = PurePosixPath(name).parent
-            found[str(series) if series.name else folder.resolve().name] = path.parent
-    return dict(sorted(found.items()))
 
 
 def finder(files: Iterable[str]) -> Callable[[str], list[str]]:

@@ -1,16 +1,16 @@
 """NIfTI files and DICOM series to cubes of 8-bit voxels, their axes turned as RAS has them."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from effml.importing.grey import Unusable, Window, to_8_bit
-from effml.importing.looking import NIFTI
+from effml.importing.looking import NIFTI, Job, refuse
 from effml.importing.masks import structure
-from effml.importing.rasters import Raster
+from effml.importing.rasters import PLAIN, Raster
 from effml.importing.series import read_series
-from effml.machine import available_memory_bytes
+from effml.machine import available_memory_bytes, optional
 
 if TYPE_CHECKING:
     from nibabel import Nifti1Image
@@ -21,13 +21,19 @@ _UNITS = {"meter": 1000.0, "micron": 0.001}  # in mm; others are taken for mm
 _PARTS = 4  # copies of a volume in memory while it is read, each of 4 bytes a voxel or more
 
 
-def import_nibabel() -> Any:
-    """nibabel, or ModuleNotFoundError that says how to get it."""
-    try:
-        import nibabel
-    except ImportError:
-        raise ModuleNotFoundError("Volumes need nibabel: pip install nibabel.") from None
-    return nibabel
+def volumes_of(job: Job, folder: Path, files: dict[str, Path]) -> dict[str, Path]:
+    """Of the files in `folder` those of NIfTI, and the folders which hold DICOM files; pictures are
+    refused."""
+    found = {}
+    for name, path in files.items():
+        if name.lower().endswith(NIFTI):
+            found[name] = path
+        elif path.suffix.lower() in PLAIN:
+            refuse(job, [name], "a picture, among volumes")
+        else:
+            series = PurePosixPath(name).parent
+            found[str(series) if series.name else folder.resolve().name] = path.parent
+    return dict(sorted(found.items()))
 
 
 def read_volume(
@@ -38,7 +44,7 @@ def read_volume(
     What was done is appended to `done`; a series tells `about` group and date, as `read_dicom`.
     Raises Unusable with the reason, and ModuleNotFoundError for a package that is missing.
     """
-    nibabel = import_nibabel()
+    nibabel = optional("nibabel", "nifti")
     if path.is_dir():
         values, affine = read_series(path, window, done, about)
     else:
@@ -58,7 +64,7 @@ def read_cut(path: Path, whole: "Nifti1Image", done: list[str]) -> np.ndarray:
     values = _voxels(image)
     flat = Raster(values.reshape(len(values), -1), None, False)
     cut = structure(flat, done).reshape(values.shape).astype(np.uint8)
-    mask = _canonical(import_nibabel().Nifti1Image(cut, _in_mm(image, [])), [])
+    mask = _canonical(optional("nibabel", "nifti").Nifti1Image(cut, _in_mm(image, [])), [])
     corners = np.array([*np.ndindex(2, 2, 2)]) * (np.array(whole.shape) - 1)
     off = np.c_[corners, np.ones(8)] @ (mask.affine - whole.affine).T
     if mask.shape != whole.shape or np.abs(off).max() > 0.1 * min(spacing_of(whole)):
@@ -103,7 +109,7 @@ def cubed(values: np.ndarray, inner: np.ndarray, size: int, done: list[str]) -> 
 
 def _opened(path: Path) -> "Nifti1Image":
     """A NIfTI file of one volume that says where its axes point. Raises Unusable."""
-    nibabel = import_nibabel()
+    nibabel = optional("nibabel", "nifti")
     try:
         image = nibabel.funcs.squeeze_image(nibabel.load(path))
     except Exception as error:  # of many kinds
@@ -147,7 +153,7 @@ def _codes(affine: np.ndarray) -> str:
     cosines = (axes / length).T @ (axes / length) - np.eye(3)
     if np.abs(cosines).max() > 0.02:
         raise Unusable("its axes are not at right angles (gantry tilt?): resample it first")
-    return "".join(import_nibabel().aff2axcodes(affine))
+    return "".join(optional("nibabel", "nifti").aff2axcodes(affine))
 
 
 def _voxels(image: "Nifti1Image") -> np.ndarray:
@@ -162,7 +168,7 @@ def _voxels(image: "Nifti1Image") -> np.ndarray:
 
 def _canonical(image: "Nifti1Image", done: list[str]) -> "Nifti1Image":
     """The volume with its axes on the closest of RAS, in mm."""
-    nibabel, codes = import_nibabel(), _codes(image.affine)
+    nibabel, codes = optional("nibabel", "nifti"), _codes(image.affine)
     if codes != "RAS":
         done.append(f"axes turned from {codes} to RAS")
     if nibabel.affines.obliquity(image.affine).max() > np.radians(1):

@@ -317,5 +317,5 @@ def test_without_nibabel_it_says_what_to_install(tmp_path, monkeypatch):
     values, affine = in_ras((8, 8, 8), (1, 1, 1))
     path = nifti(tmp_path / "a.nii", values, affine)
     monkeypatch.setitem(sys.modules, "nibabel", None)
-    with pytest.raises(ValueError, match="pip install nibabel"):
+    with pytest.raises(ValueError, match=r"needs nibabel: pip install -e '.\[nifti\]'"):
         preprocess(path, HOW)

@@ -45,7 +45,7 @@ def test_models_and_data_of_other_axes_do_not_go_together():
     for name in ("resnet18", "unet3d"):
         with pytest.raises(ValueError, match="resnet18_3d, or a name of timm slice by slice"):
             check_data(data, effml.Recipe(model=name))
-    with pytest.raises(ValueError, match="model='slices:nothing'"):
+    with pytest.raises(ValueError, match="Unknown model 'slices:nothing'"):
         effml.Recipe(model="slices:nothing")
     with pytest.raises(ValueError, match="one linear layer"):
         effml.build_model("slices:deit_tiny_distilled_patch16_224", size=32)
