@@ -33,8 +33,9 @@ def build_model(
     """A model with `classes` outputs (logits), in eval mode. No global generator moves.
 
     Args:
-        name: One of MODELS (lenet5, mlp, unet, …) or any architecture of timm.
-        in_channels: Channels of the images (N, in_channels, size, size).
+        name: One of MODELS (lenet5, mlp, unet, …) or any architecture of timm; for volumes
+            resnet18_3d, unet3d, or slices: before a name of timm (the 2.5-D way).
+        in_channels: Channels of the images (N, in_channels, size, size), or of volumes.
         classes: Number of outputs.
         size: Pixels of a side.
         weights: "random" (drawn from `seed`), "imagenet" (`name`.….safetensors in a folder
@@ -57,7 +58,7 @@ def build_model(
     if seed is None:  # where nobody has seeded torch, its seed is a random number of 64 bits
         seed = torch.initial_seed() if torch.initial_seed() < 2**32 else 0
     with seeded(seed):
-        build = _own if name in MODELS else _timms
+        build = _own if name in MODELS else _sliced if name.startswith(SLICES) else _timms
         return build(name, in_channels, classes, size, weights).eval()
 
 
@@ -101,6 +102,32 @@ def _timms(name: str, in_channels: int, classes: int, size: int, weights: str) -
             f"{error}). Connect to the network once, or give the path of a .safetensors file."
         ) from error
     return model if classes == model.pretrained_cfg["num_classes"] else _small_head(model)
+
+
+def _sliced(name: str, *how: Any) -> nn.Module:
+    return OfSlices(_timms(name.removeprefix(SLICES), *how))
+
+
+class OfSlices(nn.Module):
+    """The 2.5-D way: a 2-D net of timm looks at every slice of a volume (N, C, D, H, W) along D;
+    each feature counts where it is largest (as in Su et al. 2015), and its last layer answers."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        if not isinstance(net.get_classifier(), nn.Linear):
+            raise ValueError(
+                f"{type(net).__name__} does not end with one linear layer: choose one "
+                "that does, such as slices:resnet18."
+            )
+        self.net = net
+
+    def get_classifier(self) -> nn.Module:
+        return self.net.get_classifier()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        slices = x.transpose(1, 2).flatten(0, 1)
+        seen = self.net.forward_head(self.net.forward_features(slices), pre_logits=True)
+        return self.net.get_classifier()(seen.unflatten(0, (len(x), -1)).amax(1))
 
 
 def _small_head(model: nn.Module) -> nn.Module:
@@ -152,6 +179,18 @@ def _resnet18_medmnist(in_channels: int, classes: int, size: int) -> nn.Module:
     model.conv1 = nn.Conv2d(in_channels, 64, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
     model.maxpool = nn.Identity()
+    return model
+
+
+def _resnet18_3d(in_channels: int, classes: int, size: int) -> nn.Module:
+    """torchvision's ResNet-18 of 3-D convolutions, its stem that of ResNet on all three axes
+    (7×7×7, stride 2, pooled)."""
+    import_timm()  # which mends torchvision
+    from torchvision.models.video import r3d_18
+
+    model, first = r3d_18(num_classes=classes), nn.Conv3d(in_channels, 64, 7, 2, 3, bias=False)
+    nn.init.kaiming_normal_(first.weight, mode="fan_out", nonlinearity="relu")
+    model.stem = nn.Sequential(first, nn.BatchNorm3d(64), nn.ReLU(), nn.MaxPool3d(3, 2, 1))
     return model
 
 
@@ -213,10 +252,16 @@ MODELS = {
     "mlp": partial(_perceptron, (128,)),
     "lenet_srinivas": _lenet_srinivas,
     "resnet18_medmnist": _resnet18_medmnist,
+    "resnet18_3d": _resnet18_3d,
     "unet": partial(ResidualUNet, 2),
     "unet3d": partial(ResidualUNet, 3),
 }
 SEGMENTING = ("unet", "unet3d")
+SLICES = "slices:"  # before a name of timm: volumes, slice by slice
+
+
+def takes_volumes(name: str) -> bool:
+    return name in ("resnet18_3d", "unet3d") or name.startswith(SLICES)
 
 
 def first_weight(model: Any, what: str = "model") -> torch.Tensor:

@@ -82,10 +82,12 @@ class Models(Menu):
     """The models of effml and timm, and those given to `effml.run(recipe, model=…)`, `own:…`."""
 
     def __contains__(self, name: str) -> bool:
-        return name in _names(self.registry) or re.match("own:.", name) or _of_timm(name)
+        own = re.match("own:.", name)
+        return name in _names(self.registry) or own or _of_timm(name.removeprefix("slices:"))
 
     def __str__(self) -> str:
-        return f"{super().__str__()}, or a name of timm such as resnet18"
+        more = "a name of timm such as resnet18, for volumes slices:resnet18"
+        return f"{super().__str__()}, or {more}"
 
 
 class Proxies(Models):

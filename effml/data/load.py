@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from effml.data import files
+from effml.data import files, patches
 from effml.data.assemble import assemble
 from effml.data.catalogue import PublicSet, known, origin
 from effml.data.dataset import Dataset
@@ -28,7 +28,8 @@ def load_dataset(
 
     Args:
         name_or_path: a MedMNIST set, `mnist`, an .npz in MedMNIST's layout by name or path, or a
-            phantom, with options if you like: `phantom-chest:label_noise=0.2:shift=1`.
+            phantom, with options if you like: `phantom-chest:label_noise=0.2:shift=1`. Behind a set
+            with masks `:patches=64` cuts its pictures into classes: with a structure or without.
         size: the variant of a MedMNIST set or phantom, in pixels. A file comes as it is with 28,
             else with its own side or a whole part of it: 32 of 64 px takes means over 2 × 2 pixels.
         root: a folder to look in before `EFFML_DATA`, one level below it, `data/` and MedMNIST's.
@@ -45,16 +46,17 @@ def load_dataset(
         {'train': 1200, 'val': 200, 'test': 400}
     """
     name = os.fspath(name_or_path)
-    sha256, own, checksum = fingerprint(name, size=size, root=root), {}, "none to compare with"
-    if is_phantom(name):
-        base, options = phantom_options(name)
+    whole, side = patches.asked(name)
+    sha256, own, checksum = fingerprint(whole, size=size, root=root), {}, "none to compare with"
+    if is_phantom(whole):
+        base, options = phantom_options(whole)
         arrays, converted = _drawn(f"{base}-{sha256[:16]}", base, size, options), "none"
         source, licence = "simulated, not patients", "Apache-2.0"
         checksum = f"made from seed {options.get('seed', 0)}"
     else:
-        path, public = find(name, size=size, root=root), known(name)
+        path, public = find(whole, size=size, root=root), known(whole)
         arrays, converted = files.read(path)
-        source, licence = origin(name)
+        source, licence = origin(whole)
         if public and public.files:
             checksum = "official MD5" if _official(path, public) else "not the official one"
         if "passport" in arrays:
@@ -62,12 +64,16 @@ def load_dataset(
     passport = {
         "source": source,
         "licence": licence,
-        "sha256": sha256,
+        "sha256": fingerprint(name, size=size, root=root),
         "checksum": checksum,
         "converted": converted,
-        "phantom": is_phantom(name),
+        "phantom": is_phantom(whole),
         **own,
     }
+    if side:
+        arrays, passport["patches"] = patches.cut(name, arrays, side)
+        passport["preprocessing"] = {"patches": side}
+        size = side if is_phantom(whole) else size
     return assemble(name, arrays, passport, size)
 
 
@@ -124,7 +130,7 @@ def _first(ladder: str, size: int, root: str | os.PathLike | None) -> str:
     for name in names:
         try:
             if not is_phantom(name):
-                find(name, size=size, root=root)
+                find(patches.asked(name)[0], size=size, root=root)
             return name
         except FileNotFoundError as error:
             missing = error
@@ -137,6 +143,10 @@ def fingerprint(
     """SHA-256 of the file a name stands for, or of a phantom's name and the number of its drawing,
     since its pixels may differ by rounding between CPUs."""
     name = os.fspath(name_or_path)
+    whole, side = patches.asked(name)
+    if side:
+        of = fingerprint(whole, size=size, root=root)
+        return hashlib.sha256(f"{of} in patches of {side} px".encode()).hexdigest()
     if is_phantom(name):
         return hashlib.sha256(f"{name} {size} px, drawing {DRAWING}".encode()).hexdigest()
     return digest(find(name, size=size, root=root), "sha256")
@@ -149,6 +159,7 @@ def is_phantom(name: str) -> bool:
 def _own_passport(name: str, text: str) -> dict[str, Any]:
     """What an imported file says of itself; what effml sees by looking stays effml's to say."""
     kept = "source", "licence", "converted", "split", "positive_from", "preprocessing"
+    kept += "axes", "spacing"
     try:
         said = json.loads(text)
         found = {key: said[key] for key in kept if said.get(key)}

@@ -166,6 +166,7 @@ def _data(
     if len(trained.image_shape) != 3:
         advice = "effml.build_predictor(…).save(folder) keeps a model of volumes"
         raise ValueError(f"{trained.run_id} takes volumes, deploy so far pictures: {advice}.")
+    _ = trained.how  # patches are refused here, before anything is built
     if trained.image_shape[1] != trained.image_shape[2]:
         sides = "×".join(map(str, trained.image_shape[1:]))
         raise ValueError(

@@ -29,6 +29,7 @@ def predict_folder(
     are none. A ' stands before file names that a spreadsheet would run as formulas. Returns 1 where
     a picture has none, else 0."""
     from effml.importing.looking import pictures_in
+    from effml.importing.volumes import volumes_of
 
     out, refused = Path(out), []
     if out.suffix.lower() != ".csv" or out.resolve().is_relative_to(Path(folder).resolve()):
@@ -38,7 +39,10 @@ def predict_folder(
     trained = load_run(run_id, store)
     if trained.task == "segmentation":
         raise ValueError(f"{trained.run_id} answers with masks: use effml.load_run(…).predict.")
-    files = pictures_in(SimpleNamespace(refused=refused), Path(folder))
+    job = SimpleNamespace(refused=refused)
+    files = pictures_in(job, Path(folder))
+    if len(trained.image_shape) == 4:
+        files = volumes_of(job, Path(folder), files)
     if not files:
         raise FileNotFoundError(f"There is no picture in {folder} or below.")
     for told in trained.notes:

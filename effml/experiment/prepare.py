@@ -17,7 +17,7 @@ from effml.machine import choose as choose_from
 from effml.machine import seeded
 from effml.metering import measure
 from effml.metering.memory import give_back_freed_memory
-from effml.models import SEGMENTING, head, weights_bytes
+from effml.models import SEGMENTING, head, takes_volumes, weights_bytes
 from effml.precision import choose, emulated, tf32
 from effml.recipe import Recipe, Record
 from effml.results import weights_sha256 as sha256
@@ -120,12 +120,13 @@ def check_data(data: Dataset, recipe: Recipe) -> None:
         raise ValueError(f"{data.name} has only {has}: a run needs a train and a test split.")
     *_, height, width = data.train.images.shape
     axes, masks = data.train.images.ndim - 2, data.task == "segmentation"
-    if masks != (recipe.model in SEGMENTING) or masks and axes != 2 + recipe.model.endswith("3d"):
+    own, volumes = recipe.model.startswith("own:"), takes_volumes(recipe.model)
+    if masks != (recipe.model in SEGMENTING) or volumes != (axes == 3) and not own:
         fits = f"unet{'3d' * (axes == 3)}" if masks else "a classifier, such as resnet18"
+        if axes == 3 and not masks:
+            fits = "resnet18_3d, or a name of timm slice by slice, such as slices:resnet18"
         what = f"{data.name} ({data.task}, {axes}-D)"
         raise ValueError(f"{what} does not fit model={recipe.model!r}. Choose {fits}.")
-    if axes == 3 and not masks:
-        raise NotImplementedError(f"{data.name} holds volumes; classifiers so far take 2-D images.")
     if recipe.prune == "channels_taylor" and data.task == "multi-label":
         raise ValueError(
             f"{data.name} has several labels an image, and channels_taylor is for one. Choose "

@@ -20,6 +20,7 @@ from effml.precision import arithmetic
 from effml.recipe import Recipe
 from effml.results import CARD, file_sha256
 from effml.training import predict
+from effml.training.prediction import channels_last
 
 AGAIN = "Run it again with --keep-weights (in Python keep_weights=True)."
 
@@ -51,20 +52,29 @@ class TrainedModel:
             images = np.stack([self.read(path) for path in images])
         images = torch.as_tensor(images)
         if images.dtype != torch.uint8 or tuple(images.shape[1:]) != self.image_shape:
-            given, wanted = tuple(images.shape), ", ".join(map(str, self.image_shape))
-            wanted = f"{self.run_id} takes uint8 (N, {wanted}), or the paths of pictures"
+            given = tuple(images.shape)
+            wanted = f"{self.run_id} takes uint8 {self._images}, or the paths of pictures"
             raise ValueError(f"images are {images.dtype} {given}; {wanted}.")
         return predict(self.model, Split(images), task=self.task, precision=self.precision)
 
     @property
+    def _images(self) -> str:
+        return f"(N, {', '.join(map(str, self.image_shape))})"
+
+    @property
     def how(self) -> dict[str, Any]:
         """`preprocessing` as `effml.importing.preprocess` takes it: that of the import, or where
-        none says how the pictures were made, padded squares."""
+        none says how the pictures were made, padded squares. ValueError for a model of patches,
+        since no file is one."""
         how = self.preprocessing
         if "fit" in how:
             return how
+        if side := how.get("patches"):
+            advice = f".predict takes patches that you cut, uint8 {self._images}"
+            raise ValueError(f"{self.run_id} learned from patches of {side} px: {advice}.")
         colour = "rgb" if how["channels"] == 3 else "grey"
-        return {"size": how["size"], "fit": "pad", "colour": colour, "window": None}
+        made = {"size": how["size"], "fit": "pad", "colour": colour, "window": None}
+        return made | ({"volumes": True} if len(self.image_shape) == 4 else {})
 
     def read(self, path: str | os.PathLike, told: list[str] | None = None) -> np.ndarray:
         """A picture as the model takes it, uint8 (C, H, W); what was converted is added to `told`.
@@ -72,7 +82,9 @@ class TrainedModel:
         from effml.importing import preprocess
         from effml.importing.decoding import averaged
 
-        image = averaged(np.asarray(preprocess(path, self.how, told)), self.image_shape[-1])
+        image = np.asarray(preprocess(path, self.how, told))
+        if image.ndim == 3:
+            image = averaged(image, self.image_shape[-1])
         if image.shape != self.image_shape:
             raise ValueError(f"it is {image.shape}, and the model takes {self.image_shape}")
         return image
@@ -169,9 +181,7 @@ def _model(card: dict[str, Any], store: Path, own: nn.Module | None) -> nn.Modul
             net.load_state_dict(load_file(file))
         except RuntimeError as error:  # names or shapes
             raise ValueError(f"The weights in {file} do not fit this model: {error}") from error
-    if len(card["image_shape"]) == 3:
-        net.to(memory_format=torch.channels_last)  # as it was trained: sums in the same order
-    return net
+    return channels_last(net)  # as it was trained: sums in the same order
 
 
 def card_of(asked: str, store: Path) -> dict[str, Any]:

@@ -12,7 +12,18 @@ from effml.importing.importer import import_folder
 from effml.importing.words import at_a_shell, dashed, typed
 
 _EPILOG = "Write a window that starts below zero with =, as in --window=-600,1500."
-_TOLD = ("positive", "masks", "groups", "dates", "columns", "split", "converted", "duplicates")
+_TOLD = (
+    "positive",
+    "masks",
+    "axes",
+    "spacing",
+    "groups",
+    "dates",
+    "columns",
+    "split",
+    "converted",
+    "duplicates",
+)
 
 
 def add(actions: Any) -> None:

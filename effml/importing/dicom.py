@@ -44,7 +44,7 @@ def read_dicom(data: bytes, window: Window, done: list[str], about: dict[str, st
         raise ModuleNotFoundError("DICOM files need pydicom: pip install pydicom.") from None
     damaged = f"its DICOM header is damaged: pydicom {pydicom.__version__} cannot read it"
     try:
-        file = _dataset(data)
+        file = dataset(data)
     except Exception:  # of many kinds
         raise Unusable(damaged) from None
     try:
@@ -58,16 +58,13 @@ def _picture(
 ) -> Image.Image:
     from pydicom.pixels import apply_color_lut
 
-    _check(file)
-    if identity := str(file.get("PatientID") or ""):
-        about["group"] = hashlib.sha256(key(identity).encode()).hexdigest()[:12]
-    if day := str(file.get("StudyDate") or ""):
-        about["date"] = day
+    check(file)
+    patient(file, about)
     if aspect := _aspect(file):
         done.append(f"pixels of {aspect} (height to width) taken for squares")
-    pixels, kind = _decoded(file), file.PhotometricInterpretation
+    pixels, kind = decoded(file), file.PhotometricInterpretation
     if kind in ("MONOCHROME1", "MONOCHROME2"):
-        return _grey(file, pixels, window, done)
+        return grey(file, pixels, window, done)
     if kind == "PALETTE COLOR":
         try:
             pixels = apply_color_lut(pixels, file)
@@ -84,7 +81,15 @@ def _picture(
     return Image.fromarray(pixels)
 
 
-def _dataset(data: bytes) -> "Dataset":
+def patient(file: "Dataset", about: dict[str, str]) -> None:
+    """Put into `about` what stands for the patient, and the day."""
+    if identity := str(file.get("PatientID") or ""):
+        about["group"] = hashlib.sha256(key(identity).encode()).hexdigest()[:12]
+    if day := str(file.get("StudyDate") or ""):
+        about["date"] = day
+
+
+def dataset(data: bytes) -> "Dataset":
     """The header, with what the functional groups of an Enhanced file say of its first frame."""
     import pydicom
     from pydicom import uid
@@ -102,13 +107,13 @@ def _dataset(data: bytes) -> "Dataset":
     return file
 
 
-def _check(file: "Dataset") -> None:
+def check(file: "Dataset") -> None:
     """Raises Unusable for what is no single picture, or may not be used."""
     if "PixelData" not in file:
         raise Unusable("a DICOM file without PixelData, or cut off before it")
     if missing := [name for name in _NEEDED if file.get(name) in (None, "")]:
         raise Unusable(f"its DICOM header lacks {', '.join(missing)}")
-    if (frames := int((_numbers(file, "NumberOfFrames") or [1])[0])) > 1:
+    if (frames := int((numbers(file, "NumberOfFrames") or [1])[0])) > 1:
         raise Unusable(FRAMES.format(frames))
     if file.Rows * file.Columns > (Image.MAX_IMAGE_PIXELS or np.inf):
         raise Unusable(TOO_LARGE.format(file.Columns, file.Rows))
@@ -116,7 +121,7 @@ def _check(file: "Dataset") -> None:
         raise Unusable("text is burned into its pixels (BurnedInAnnotation): blank it out first")
 
 
-def _decoded(file: "Dataset") -> np.ndarray:
+def decoded(file: "Dataset") -> np.ndarray:
     """The stored values (H, W), or RGB (H, W, 3). Raises Unusable."""
     from pydicom.pixels import pixel_array
 
@@ -132,7 +137,7 @@ def _decoded(file: "Dataset") -> np.ndarray:
     return pixels
 
 
-def _grey(file: "Dataset", pixels: np.ndarray, window: Window, done: list[str]) -> Image.Image:
+def grey(file: "Dataset", pixels: np.ndarray, window: Window, done: list[str]) -> Image.Image:
     """Stored values (H, W) to 8 bit: padding, modality LUT or slope, then window or VOI LUT."""
     hidden, stated = _padding(file, pixels), None
     values, unit = _rescaled(file, pixels)
@@ -154,7 +159,7 @@ def _grey(file: "Dataset", pixels: np.ndarray, window: Window, done: list[str]) 
 def _aspect(file: "Dataset") -> str:
     """Height to width of a pixel as text, such as "2:1"; "" for squares, or where nothing says."""
     for name in ("PixelSpacing", "ImagerPixelSpacing", "PixelAspectRatio"):
-        sides = _numbers(file, name)
+        sides = numbers(file, name)
         if len(sides) == 2 and min(sides) > 0 and not np.isclose(*sides, rtol=0.01):
             return f"{sides[0]:g}:{sides[1]:g}"
     return ""
@@ -162,9 +167,9 @@ def _aspect(file: "Dataset") -> str:
 
 def _padding(file: "Dataset", pixels: np.ndarray) -> np.ndarray | None:
     """Where stored values are padding, (H, W) bool; None if the file names no such value."""
-    if not (value := _numbers(file, "PixelPaddingValue")):
+    if not (value := numbers(file, "PixelPaddingValue")):
         return None
-    ends = np.array([value[0], *_numbers(file, "PixelPaddingRangeLimit")[:1]])
+    ends = np.array([value[0], *numbers(file, "PixelPaddingRangeLimit")[:1]])
     ends = ends.astype(np.int64).astype(pixels.dtype)  # 63536 for -2000 is the same 16 bits
     return (pixels >= ends.min()) & (pixels <= ends.max())
 
@@ -174,7 +179,7 @@ def _rescaled(file: "Dataset", pixels: np.ndarray) -> tuple[np.ndarray, str | No
     if tables := file.get("ModalityLUTSequence"):
         values, _ = _looked_up(pixels, tables[0], "modality LUT")
         return values, str(tables[0].get("ModalityLUTType") or "US")
-    slope, intercept = _numbers(file, "RescaleSlope"), _numbers(file, "RescaleIntercept")
+    slope, intercept = numbers(file, "RescaleSlope"), numbers(file, "RescaleIntercept")
     if slope and slope[0] == 0:
         raise Unusable("its RescaleSlope is 0")
     if len(slope) != len(intercept):
@@ -203,7 +208,7 @@ def _shown(file: "Dataset", values: np.ndarray, done: list[str]) -> tuple[np.nda
         values, bits = _looked_up(values, tables[0], "VOI LUT")
         first = f", the first of {len(tables)}" if len(tables) > 1 else ""
         return values, (0.0, 2.0**bits - 1, f"VOI LUT of the file{first}")
-    centres, widths = _numbers(file, "WindowCenter"), _numbers(file, "WindowWidth")
+    centres, widths = numbers(file, "WindowCenter"), numbers(file, "WindowWidth")
     if not centres or not widths:
         return values, None
     centre, width, name = centres[0], widths[0], str(file.get("VOILUTFunction") or "LINEAR")
@@ -241,7 +246,7 @@ def _looked_up(values: np.ndarray, item: "Dataset", name: str) -> tuple[np.ndarr
     return lut[np.clip(np.rint(values).astype(np.int64) - first, 0, entries - 1)], bits
 
 
-def _numbers(file: "Dataset", name: str) -> list[float]:
+def numbers(file: "Dataset", name: str) -> list[float]:
     """The numbers of an element; none where it is absent or empty. Raises Unusable for text."""
     try:
         value = file.get(name)

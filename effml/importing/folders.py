@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from effml.importing.partition import side_of
 from effml.importing.table import finder
+from effml.importing.words import bare
 
 _MASK = r"(?:masks?|seg|segmentations?|segs?|labels?|gt|ground[ _-]?truth|annotations?|rois?"
 _MASK += r"|contours?)"
@@ -19,10 +20,10 @@ _MASK_FOLDER = re.compile(rf"(?:.*[ _.-])?{_MASK}", re.IGNORECASE)
 
 def masks_beside(files: Collection[str]) -> dict[str, str]:
     """{mask: picture} of files that are masks by name, such as `a_mask.png` beside `a.png`."""
-    stems, found = {_without_suffix(file).casefold(): file for file in files}, {}
+    stems, found = {bare(file).casefold(): file for file in files}, {}
     for file in files:
-        path = PurePosixPath(file)
-        if match := _IS_MASK.fullmatch(path.stem):
+        path = PurePosixPath(bare(file))
+        if match := _IS_MASK.fullmatch(path.name):
             stem = str(path.with_name(match["stem"] or match["rest"])).casefold()
             if stem in stems:
                 found[file] = stems[stem]
@@ -86,7 +87,7 @@ def pair_masks(
         for mask, picture in beside.items():
             of[picture].append(mask)
         return [of[picture] for picture in pictures], ""
-    hits = [finder(masks)(_without_suffix(name)) for name in pictures]
+    hits = [finder(masks)(bare(name)) for name in pictures]
     if any(hits) or len(pictures) < 2 or len(masks) < 2:
         return hits, ""
     for before in (False, True):
@@ -113,7 +114,7 @@ def _inside(paths: list[tuple[str, ...]], notes: list[str]) -> list[tuple[str, .
 
 def _affixes(names: Sequence[str], before: bool) -> tuple[str, str]:
     """What stands before (if asked) and after in all stems, to where a word ends: no number."""
-    stems = [PurePosixPath(name).stem for name in names]
+    stems = [PurePosixPath(bare(name)).name for name in names]
     first = os.path.commonprefix(stems) if before else ""
     last = os.path.commonprefix([stem[::-1] for stem in stems])[::-1]
     start, end = re.match(r".*[ _.-]", first), re.search(r"[ _.-].*$", last)
@@ -121,10 +122,6 @@ def _affixes(names: Sequence[str], before: bool) -> tuple[str, str]:
 
 
 def _core(name: str, affixes: tuple[str, str]) -> str:
-    path = PurePosixPath(name)
-    core = path.stem.removeprefix(affixes[0]).removesuffix(affixes[1])
+    path = PurePosixPath(bare(name))
+    core = path.name.removeprefix(affixes[0]).removesuffix(affixes[1])
     return str(path.with_name(core)) if core else name
-
-
-def _without_suffix(name: str) -> str:
-    return str(PurePosixPath(name).with_suffix(""))

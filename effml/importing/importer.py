@@ -3,7 +3,6 @@
 import os
 import re
 from collections import Counter
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +12,14 @@ from effml.data.dataset import SPLITS
 from effml.data.transfer import Progress
 from effml.importing.grey import Window
 from effml.importing.labels import classes_of, dated, enough, lacks, sides_of, understood
-from effml.importing.looking import Job, refuse
+from effml.importing.looking import NIFTI, Job, refuse
 from effml.importing.npz import finish
 from effml.importing.options import check, rows_asked
 from effml.importing.output import earlier
-from effml.importing.pictures import Picture, Pixels, read_all
+from effml.importing.pictures import Picture, Pixels, bytes_of, read_all
 from effml.importing.rasters import PLAIN
 from effml.importing.table import filled
+from effml.importing.volumes import AXES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,6 +44,7 @@ def import_folder(
     fit: str = "pad",
     seed: int = 0,
     copies: str = "report",
+    volumes: bool = False,
     source: str = "",
     licence: str = "",
     dry_run: bool = False,
@@ -55,7 +56,7 @@ def import_folder(
         out: the file to write, such as data/ours.npz
         table: CSV or data frame; columns file, label and, if any, group, site, date and split
         masks: folder of masks with the pictures' names: the task is then segmentation
-        size: pixels of the square pictures, 8 to 4096
+        size: pixels of the square pictures, 8 to 4096; of volumes voxels of the cubes, to 192
         columns: {our name: the table's own}; further names are carried along, and nothing else
         split_by: group (the patient), date (test last), column (the table's split) or image
         fractions: of train, val and test; they add up to 1
@@ -65,6 +66,7 @@ def import_folder(
         fit: pad with black, or stretch to a square
         seed: number that the split is drawn with
         copies: report, group (on one side) or drop all but one (all, if labels differ)
+        volumes: each folder of DICOM files is a series of slices; NIfTI files are always volumes
         source: where the pictures come from, for the passport
         licence: what may be done with them, for the passport
         dry_run: say what would be done, and write nothing
@@ -82,19 +84,17 @@ def import_folder(
         >>> for name in ("linear", "radial"):
         ...     os.makedirs(f"p/{name}")
         ...     getattr(Image, f"{name}_gradient")("L").save(f"p/{name}/1.png")
-        >>> report = effml.import_folder("p", "x.npz", split_by="image", fractions=(1, 0, 0))
-        >>> report["passport"]["counts"]
-        {'train': 2}
+        >>> effml.import_folder("p", "x.npz", split_by="image", fractions=(1, 0, 0))["refused"]
+        []
     """
-    job = check(SimpleNamespace(**locals()))
-    return _plan(job) if dry_run else _import(job)
+    return (_plan if dry_run else _import)(check(SimpleNamespace(**locals())))
 
 
 def _rows(job: Job) -> tuple["pd.DataFrame", dict[str, Any]]:
     """What can be known before a picture is read; as `rows_asked`."""
     rows, told = rows_asked(job)
     enough(job, rows)
-    plain = all(path.suffix.lower() in PLAIN for path in rows.path)  # DICOM files may say it
+    plain = all(str(path).lower().endswith((*PLAIN, *NIFTI)) for path in rows.path)  # not DICOM
     if plain and (missing := lacks(job, rows)):
         raise ValueError(missing)
     classes_of(job, rows)
@@ -117,6 +117,7 @@ def _plan(job: Job) -> dict[str, Any]:
     """What an import would do, as far as the table and the file sizes tell."""
     rows, told = _rows(job)
     classes, index, why = classes_of(job, rows)
+    axes, colour = (3, "grey") if job.volumes else (2, job.colour)
     rows = filled(job, dated(job, rows), {job.split_by} & {"date"} & set(rows))
     job.notes.append("No picture was opened: an import also refuses those that cannot be read.")
     if missing := lacks(job, rows):
@@ -128,9 +129,9 @@ def _plan(job: Job) -> dict[str, Any]:
         counts = counts if job.copies == "report" else "known when the pictures have been compared"
     return {
         "pictures": len(rows),
-        "mb_in": round(sum(map(_size, rows.path)) / 1e6, 3),
-        "mb_out": round(len(rows) * job.size**2 * (3 if job.colour == "rgb" else 1) / 1e6, 3),
-        "channels": {"auto": "1, or 3 if there is colour", "grey": "1", "rgb": "3"}[job.colour],
+        "mb_in": round(sum(map(bytes_of, rows.path)) / 1e6, 3),
+        "mb_out": round(len(rows) * job.size**axes * (3 if job.colour == "rgb" else 1) / 1e6, 3),
+        "channels": {"auto": "1, or 3 if there is colour", "grey": "1", "rgb": "3"}[colour],
         "classes": dict(sorted(Counter(rows.get("label", ())).items())),
         "refused": job.refused,
         **told,
@@ -144,7 +145,7 @@ def _plan(job: Job) -> dict[str, Any]:
 
 def _read(job: Job, rows: "pd.DataFrame") -> tuple["pd.DataFrame", Pixels, dict[str, Any]]:
     """The rows that could be used, with group and date from DICOM; pixels; passport entries."""
-    total, have, show = sum(map(_size, rows.path)), 0, Progress("import", quiet=False)
+    total, have, show = sum(map(bytes_of, rows.path)), 0, Progress("import", quiet=False)
 
     def tell(count: int) -> None:
         nonlocal have
@@ -153,6 +154,7 @@ def _read(job: Job, rows: "pd.DataFrame") -> tuple["pd.DataFrame", Pixels, dict[
 
     show.begin(0)
     how = {name: getattr(job, name) for name in ("size", "fit", "colour", "window")}
+    how |= {"volumes": True, "colour": "grey"} if job.volumes else {}
     masks = list(rows["mask"]) if "mask" in rows else None
     pixels, found = read_all(list(rows.path), masks, tell, **how)
     good = {i: picture for i, picture in found.items() if isinstance(picture, Picture)}
@@ -165,29 +167,34 @@ def _read(job: Job, rows: "pd.DataFrame") -> tuple["pd.DataFrame", Pixels, dict[
             rows[name] = told
     done = Counter(what for picture in good.values() for what in picture.done)
     told = "; ".join(f"{what} ({count}×)" for what, count in sorted(done.items())) or "nothing"
-    how |= {"colour": "rgb"} if pixels.images.ndim == 4 else {}
+    how |= {"colour": "rgb"} if pixels.images.ndim == 4 and not job.volumes else {}
     if isinstance(job.window, tuple):  # as JSON has it
         how["window"] = [float(end) for end in job.window]
     facts = {"converted": told, "preprocessing": how | {"size": int(job.size)}}
     if masks and good:
         shapes = np.array([picture.shape for picture in good.values()])
-        area = pixels.masks.sum((1, 2))[list(good)]
+        area = pixels.masks.reshape(len(pixels.masks), -1).sum(1)[list(good)]
         facts["mask_area"] = _mask_area(area, shapes, job.size, job.fit)
+    if job.volumes and good:
+        before, now = np.array([picture.spacing for picture in good.values()]).swapaxes(0, 1)
+        spacing = np.zeros((len(pixels.images), 3), np.float32)
+        spacing[list(good)] = now
+        pixels = pixels._replace(spacing=spacing)
+        said = f"{_span(before)} mm a voxel (D×H×W) in the files, {_span(now)} here"
+        facts |= {"axes": AXES, "spacing": said}
     return rows, pixels, facts
 
 
-def _size(path: Path) -> int:
-    """The bytes of a file; 0 of one that cannot be read, which will be refused."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
+def _span(spacing: np.ndarray) -> str:
+    """The millimetres (N, 3) of the axes, from the least to the most."""
+    ends = zip(spacing.min(0), spacing.max(0))
+    return " × ".join(f"{a:.3g}" if np.isclose(a, b) else f"{a:.3g}–{b:.3g}" for a, b in ends)
 
 
 def _mask_area(area: np.ndarray, shapes: np.ndarray, size: int, fit: str) -> float:
     """The masks' mean share of their pictures. Raises ValueError for what is no mask."""
     inside = np.maximum(1, np.round(shapes * size / shapes.max(1, keepdims=True))).prod(1)
-    share = (area / (size * size if fit == "stretch" else inside)).mean()
+    share = (area / (size ** shapes.shape[1] if fit == "stretch" else inside)).mean()
     if share > FULL or not share:
         said = f"The masks cover {share:.0%} of their pictures on average: nothing is marked off"
         raise ValueError(f"{said}. Give masks that are white on the structure, black elsewhere.")

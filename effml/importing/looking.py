@@ -9,7 +9,8 @@ from types import SimpleNamespace
 from effml.importing.dicom import is_dicom
 from effml.importing.rasters import PLAIN
 
-SUFFIXES = (*PLAIN, ".dcm", ".dicom")
+NIFTI = (".nii", ".nii.gz")
+SUFFIXES = (*PLAIN, ".dcm", ".dicom", *NIFTI)
 Job = SimpleNamespace  # the arguments of `import_folder`; refused and notes are added to
 
 
@@ -41,7 +42,7 @@ def pictures_in(job: Job, folder: Path, without: Path | None = None) -> dict[str
         ways = {one: Path(here, one).resolve() for one in below if not one.startswith(".")}
         below[:] = [one for one, way in ways.items() if not (way in seen or seen.add(way))]
         for path in (Path(here, file) for file in files if not file.startswith(".")):
-            if path.suffix.lower() in SUFFIXES or _starts_as_dicom(path):
+            if path.name.lower().endswith(SUFFIXES) or _starts_as_dicom(path):
                 found[name(path)] = path
     return dict(sorted(found.items()))
 

@@ -30,11 +30,11 @@ def read_mask(
     height, width = raster.values.shape[:2]
     if (height, width) != tuple(shape):
         raise Unusable(f"it has {width}×{height} pixels, the picture {shape[1]}×{shape[0]}")
-    whole = Image.fromarray(np.uint8(_structure(raster, done)))
+    whole = Image.fromarray(np.uint8(structure(raster, done)))
     return np.asarray(squared(whole, size, fit, [], nearest=True)), tuple(done)
 
 
-def _structure(raster: Raster, done: list[str]) -> np.ndarray:
+def structure(raster: Raster, done: list[str]) -> np.ndarray:
     """Where a mask of 0 and 1, 0 and 255, or soft edges has its structure: bool (H, W)."""
     values, alpha, white_is_zero = raster
     flat = (values == values[:1, :1]).all()

@@ -121,6 +121,8 @@ def _arrays(parts: dict[str, "pd.DataFrame"], pixels: Pixels, classes: list[str]
         arrays[f"{name}_images"] = pixels.images, part.index.to_numpy()
         if pixels.masks is not None:
             arrays[f"{name}_masks"] = pixels.masks, part.index.to_numpy()
+        if pixels.spacing is not None:
+            arrays[f"{name}_spacing"] = pixels.spacing, part.index.to_numpy()
         if classes:
             arrays[f"{name}_labels"] = part.label.map(classes.index).to_numpy(np.uint8)[:, None]
         arrays[f"{name}_files"] = part.file.to_numpy(str)

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 from effml.importing.duplicates import ACTIONS
 from effml.importing.folders import by_folders, masks_beside, pair_masks
-from effml.importing.looking import SUFFIXES, Job, pictures_in
+from effml.importing.looking import NIFTI, SUFFIXES, Job, pictures_in
 from effml.importing.output import npz_path
 from effml.importing.partition import WAYS
 from effml.importing.pictures import check_how
 from effml.importing.table import filled, rows_of
+from effml.importing.volumes import volumes_of
 from effml.importing.words import counted
 from effml.machine import choose
 
@@ -39,6 +40,10 @@ def rows_asked(job: Job) -> tuple["pd.DataFrame", dict[str, Any]]:
     if not files:
         advice = f"Give a folder with {', '.join(SUFFIXES)} files in it or below"
         raise ValueError(f"{folder} holds no pictures. {advice}.")
+    if job.volumes or any(name.lower().endswith(NIFTI) for name in files):
+        job.volumes = True
+        check_how(size=job.size, window=job.window, colour=job.colour, fit=job.fit, volumes=True)
+        files = volumes_of(job, folder, files)
     beside = masks_beside(files) if table is None or inner == folder.resolve() else {}
     theirs = {name: files.pop(name) for name in beside}
     if beside and inner is None:
@@ -87,6 +92,7 @@ def _with_masks(
     if not beside:
         pictures = {path.resolve() for path in rows.path}
         found = pictures_in(job, Path(job.masks))
+        found = volumes_of(job, Path(job.masks), found) if job.volumes else found
         there = {name: path for name, path in found.items() if path.resolve() not in pictures}
         if not there:
             what = "the pictures themselves and no masks" if found else "no masks that can be read"

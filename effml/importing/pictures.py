@@ -1,5 +1,6 @@
 """Image files to 8-bit pixels of one size: one, or a list in threads."""
 
+import hashlib
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -9,12 +10,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from effml.importing.copies import Thumbprint, Thumbprints, thumbprint
 from effml.importing.decoding import as_imported, decoded, mistake, quiet, resized
 from effml.importing.grey import Unusable, Window
 from effml.importing.masks import read_mask
 from effml.importing.square import FITS
+from effml.importing.volumes import LARGEST, cubed, fitted, read_cut, read_volume, spacing_of
 from effml.machine import available_memory_bytes, choose
 
 COLOURS = ("auto", "grey", "rgb")
@@ -25,28 +28,37 @@ _BLOCK = 128  # pictures decoded before their pixels are put in place
 class Picture:
     """What an import needs of one image file."""
 
-    pixels: np.ndarray  # uint8 (size, size), or (size, size, 3) where the picture has colour
-    shape: tuple[int, int]  # height and width in the file, pixels
+    pixels: np.ndarray  # uint8 (size, size), (size, size, 3) with colour; a volume (size,) * 3
+    shape: tuple[int, ...]  # height and width in the file, pixels; of a volume in its cube, voxels
     thumbprint: Thumbprint | None  # to know its copies again: of the pixels before resizing
     done: tuple[str, ...]  # what was converted, in words
     group: str | None = None  # DICOM: 12 hex digits that stand for the PatientID
     date: str | None = None  # DICOM: StudyDate as it is, YYYYMMDD
+    spacing: tuple = ()  # of a volume: mm of a voxel (D, H, W) in the file, and in its cube
 
 
 class Pixels(NamedTuple):
-    """Of N pictures: images uint8 (N, S, S) or (N, S, S, 3), masks uint8 (N, S, S) or None."""
+    """Of N pictures: images uint8 (N, S, S) or (N, S, S, 3), masks uint8 (N, S, S) or None; of
+    volumes both (N, S, S, S)."""
 
     images: np.ndarray
     masks: np.ndarray | None
     thumbprints: Thumbprints
+    spacing: np.ndarray | None = None  # of volumes: mm of a voxel (N, 3)
 
 
-def check_how(*, size: int, window: Window, colour: str, fit: str) -> None:
-    """Raises ValueError if these are not what `read_picture` takes."""
+def check_how(*, size: int, window: Window, colour: str, fit: str, volumes: bool = False) -> None:
+    """Raises ValueError if these are not what `read_picture` takes, or an import of volumes."""
     choose("colour", colour, COLOURS)
     choose("fit", fit, FITS)
     if not 8 <= size <= 4096:
         raise ValueError(f"size={size}: give 8 to 4096 pixels, such as 224.")
+    if volumes and size > LARGEST:
+        raise ValueError(
+            f"size={size}: cubes have 8 to {LARGEST} voxels a side. Give size=64, say."
+        )
+    if volumes and colour == "rgb":
+        raise ValueError('colour="rgb" is for pictures, and volumes are grey. Leave colour.')
     pair = isinstance(window, tuple) and len(window) == 2 and window[0] < window[1]
     if window not in (None, "max") and not pair:
         raise ValueError(f'window={window!r}: give (low, high) with low < high, "max", or None.')
@@ -58,13 +70,14 @@ def preprocess(
     """One picture of any supported kind, treated as an import treated its pictures.
 
     Args:
-        path: the picture's file, of any kind that `import_folder` reads.
-        preprocessing: size, fit, colour (auto: all were grey) and window of an import, as
-            `load_dataset("mine.npz").passport["preprocessing"]` holds them.
+        path: the picture's file, of any kind that `import_folder` reads; a folder of a series.
+        preprocessing: size, fit, colour (auto: all were grey), window and, if so, volumes of an
+            import, as `load_dataset("mine.npz").passport["preprocessing"]` holds them.
         told: a list to which is added what was converted, beyond shrinking and padding.
 
     Returns:
-        uint8 (C, size, size), bit for bit what an import makes of the same file.
+        uint8 (C, size, size), of a volume (1, size, size, size), bit for bit what an import makes
+        of the same file.
 
     Raises:
         ValueError: why `path` cannot be used, or what is wrong with `preprocessing`.
@@ -77,10 +90,18 @@ def preprocess(
         (1, 28, 28)
     """
     how = dict(preprocessing)
-    if how.keys() != {"size", "fit", "colour", "window"}:
+    if how.keys() - {"volumes"} != {"size", "fit", "colour", "window"}:
         raise ValueError(f"preprocessing={how}: give size, fit, colour and window, and no more.")
     how["window"] = tuple(how["window"]) if isinstance(how["window"], list) else how["window"]
     check_how(**how)
+    if how.get("volumes"):
+        with quiet():
+            picture, _, _ = _one(Path(path), None, **how)
+        if isinstance(picture, str):
+            raise ValueError(f"{path} cannot be used: {picture}.")
+        if told is not None:
+            told += picture.done
+        return picture.pixels[None]
     found: list[str] = []
     try:
         pixels, _ = as_imported(Path(path), how, found)
@@ -120,14 +141,17 @@ def read_all(
     makes the images RGB. Raises ValueError for too little memory or a package that is missing.
     """
     n, size, channels = len(paths), how["size"], (3,) * (how.get("colour") == "rgb")
-    need, free = n * size * size * (3 if channels else 1), available_memory_bytes()
+    volumes = how.get("volumes", False)
+    shape = (n, *(size,) * (3 if volumes else 2))
+    need, free = np.prod(shape) * (3 if channels else 1), available_memory_bytes()
     if free is not None and need > free:
         said = f"need {need / 1e9:.1f} GB of memory, this machine has {free / 1e9:.1f}"
         raise ValueError(f"{n} pictures of {size} px {said}: choose a smaller size.")
-    images = np.zeros((n, size, size, *channels), np.uint8)
-    cuts = None if masks is None else np.zeros((n, size, size), np.uint8)
+    images = np.zeros((*shape, *channels), np.uint8)
+    cuts = None if masks is None else np.zeros(shape, np.uint8)
     prints, found = Thumbprints.of(n), {}
-    with quiet(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    workers = 1 if volumes else min(8, os.cpu_count() or 1)  # a volume may take half a gigabyte
+    with quiet(), ThreadPoolExecutor(workers) as pool:
         for start in range(0, n, _BLOCK):
             rows = slice(start, start + _BLOCK)
             theirs = masks[rows] if masks else [None] * _BLOCK
@@ -152,6 +176,8 @@ def _one(path: Path, mask: Path | None, **how: Any) -> tuple[Picture | str, np.n
     """A picture, or why it cannot be used; its mask, and the bytes of its file."""
     count, whose = 0, ""
     try:
+        if how.pop("volumes", False):
+            return _volume(path, mask, **how)
         count = len(data := path.read_bytes())
         picture = read_picture(data, **how)
         if mask is None:
@@ -168,3 +194,41 @@ def _one(path: Path, mask: Path | None, **how: Any) -> tuple[Picture | str, np.n
     except Exception as error:  # our own mistake; it must not end an import
         reason = mistake(error)
     return whose + reason, None, count
+
+
+def _volume(
+    path: Path, mask: Path | None, *, size: int, window: Window, fit: str, colour: str
+) -> tuple[Picture, np.ndarray | None, int]:
+    """As `_one`, of a volume. Raises Unusable where it cannot be used."""
+    done: list[str] = []
+    about: dict[str, str] = {}
+    whole, cut = read_volume(path, window, done, about), None
+    values, spacing = np.asarray(whole.dataobj).T, spacing_of(whole)
+    inner = fitted(values.shape, spacing, size, fit)
+    pixels = (cubed(values, inner, size, done) + 0.5).astype(np.uint8)
+    if mask is not None:
+        try:
+            cut = (cubed(read_cut(mask, whole, done), inner, size, []) >= 0.5).astype(np.uint8)
+        except Unusable as error:
+            raise Unusable(f"its mask: {error}") from None
+    now = tuple(step * n / m for step, n, m in zip(spacing, values.shape, inner.tolist()))
+    middle = thumbprint(Image.fromarray(pixels[size // 2]))[2]
+    digest = hashlib.sha256(pixels.tobytes()).hexdigest()
+    picture = Picture(
+        pixels=pixels,
+        shape=tuple(inner.tolist()),
+        thumbprint=(digest, digest, middle),
+        done=(*done,),
+        spacing=(spacing, now),
+        **about,
+    )
+    return picture, cut, bytes_of(path)
+
+
+def bytes_of(path: Path) -> int:
+    """The bytes of a file, or of the files in the folder of a series; 0 of what cannot be read."""
+    try:
+        files = path.iterdir() if path.is_dir() else [path]
+        return sum(one.stat().st_size for one in files if one.is_file())
+    except OSError:
+        return 0

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from effml.importing.delimited import read_csv
 from effml.importing.looking import SUFFIXES, Job, refuse
-from effml.importing.words import counted
+from effml.importing.words import bare, counted
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _COLUMNS = {name: (name,) for name in ("file", "label", "group", "site", "date", "split")}
 _COLUMNS |= {"file": ("file", "image", "filename"), "group": ("group", "patient", "patient_id")}
-_OURS = ("images", "labels", "masks", "groups", "files")  # arrays that no column may be called
+# arrays that no column may be called
+_OURS = ("images", "labels", "masks", "groups", "files", "spacing")
 _LOST = "named in the table, and no picture in the folder"
 _MISSING = {"date": "no date as YYYY-MM-DD", "mask": "no mask of its name, or more than one"}
 
@@ -30,7 +31,7 @@ def finder(files: Iterable[str]) -> Callable[[str], list[str]]:
     files, index, folds = set(files), defaultdict(set), (str, str.casefold)
     for file in files:
         low = _low(file)
-        for key in (str(low), low.name, str(low.with_suffix("")), low.stem):
+        for key in (str(low), low.name, bare(str(low)), bare(low.name)):
             for fold in folds:
                 index[fold, fold(key)].add(file)
 
@@ -91,7 +92,7 @@ def filled(job: Job, rows: "pd.DataFrame", columns: Iterable[str]) -> "pd.DataFr
 def _chosen(there: list[str], columns: dict[str, str], needed: set[str]) -> dict[str, str]:
     """{our name: the table's name} for the columns that are used."""
     its = f"Its columns: {', '.join(map(str, there))}."
-    if pictures := [name for name in there if Path(str(name)).suffix.lower() in SUFFIXES]:
+    if pictures := [name for name in there if str(name).lower().endswith(SUFFIXES)]:
         said = f"The first line of the table holds {pictures[0]}, a picture"
         raise ValueError(f"{said}. Write the names of columns above it: file,label,group.")
     if missing := [f"{own} (for {ours})" for ours, own in columns.items() if own not in there]:
@@ -130,4 +131,5 @@ def _text(value: Any) -> str | None:
 
 def _low(name: str) -> PurePosixPath:
     path = PurePosixPath(name.replace("\\", "/"))
-    return path.with_suffix(path.suffix.lower()) if path.suffix.lower() in SUFFIXES else path
+    ours = next((one for one in SUFFIXES[::-1] if path.name.lower().endswith(one)), "")
+    return path.with_name(path.name[: len(path.name) - len(ours)] + ours)

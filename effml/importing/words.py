@@ -54,3 +54,8 @@ def counted(number: int, thing: str, verb: str = "") -> str:
     if number == 1:
         verb = {"are": "is", "have": "has"}.get(verb, verb)
     return " ".join([str(number), first if number == 1 else f"{first}s", *rest, verb]).rstrip()
+
+
+def bare(name: str) -> str:
+    """The name of a file without its extension, which starts with a letter; .nii.gz is one."""
+    return re.sub(r"(?<=[^/])(\.nii\.gz|\.[a-z]\w*)$", "", name, flags=re.IGNORECASE)

@@ -174,9 +174,11 @@ def test_a_picture_that_cannot_be_read_is_named_and_not_guessed(grey, tmp_path):
     noise(1, (90, 50)).save(pictures / "=a.png")
     (pictures / "b.png").write_text("no picture")
     Image.new("L", (30, 30), 7).save(pictures / "c.png")
+    (pictures / "d.nii.gz").write_bytes(b"\x1f\x8b a volume")
     done = program(made.folder, pictures, "--out", tmp_path / "a.csv")
     rows = rows_of(tmp_path / "a.csv")
-    assert done.returncode == 1 and "1 of 3 pictures have an answer" in done.stdout
+    assert "no PNG" in rows["d.nii.gz"]["reason"]
+    assert done.returncode == 1 and "1 of 4 pictures have an answer" in done.stdout
     assert "no answer for b.png: it starts with 'no pictu'" in done.stderr
     assert rows["c.png"]["reason"] == "all its pixels have the same value"
     assert rows["'=a.png"]["probability of a"] and not rows["b.png"]["probability of a"]
@@ -417,5 +419,8 @@ def test_what_cannot_be_deployed_is_refused_in_words(grey, tmp_path):
     np.savez(tmp_path / "x.npz", **{k: v for k, v in parts.items() if not k.startswith("val")})
     run_id, store = run(tmp_path, tmp_path / "x.npz", epochs=1)
     with pytest.raises(ValueError, match="no validation images"):
+        deploy(run_id, tmp_path / "y", store=store)
+    run_id, store = run(tmp_path, "phantom-brain3d", size=16, model="unet3d", epochs=0)
+    with pytest.raises(ValueError, match="takes volumes, deploy so far pictures"):
         deploy(run_id, tmp_path / "y", store=store)
     assert not (tmp_path / "y").exists() and not [*tmp_path.glob(".y*")]
