@@ -12,6 +12,7 @@ from effml.models import (
     build_model,
     count,
     embed,
+    takes_volumes,
     weights_bytes,
 )
 
@@ -22,7 +23,7 @@ def test_every_model_answers_every_shape_and_is_drawn_from_its_seed(name, channe
     def make(seed):
         return build_model(name, in_channels=channels, classes=classes, size=size, seed=seed)
 
-    batch = torch.randn(2, channels, *[size] * (3 if name == "unet3d" else 2))
+    batch = torch.randn(2, channels, *[size] * (3 if takes_volumes(name) else 2))
     with torch.no_grad():
         first, again, other = (make(seed)(batch) for seed in (1, 1, 2))
     assert first.shape == (2, classes, *(batch.shape[2:] if name in SEGMENTING else ()))
@@ -121,7 +122,7 @@ def test_half_precision_colour_weights_serve_a_grey_model_of_other_classes(tmp_p
 @pytest.mark.parametrize("name", [*MODELS, "mobilenetv2_050", "vit_tiny_patch16_224"])
 def test_every_model_can_be_pickled_copied_and_filled(name):
     model = build_model(name, size=32, seed=1)
-    batch = torch.randn(2, 1, *[32] * (3 if name == "unet3d" else 2))
+    batch = torch.randn(2, 1, *[32] * (3 if takes_volumes(name) else 2))
     other = build_model(name, size=32, seed=2)
     other.load_state_dict(model.state_dict())
     with torch.no_grad():
