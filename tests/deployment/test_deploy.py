@@ -414,7 +414,7 @@ def test_what_cannot_be_deployed_is_refused_in_words(grey, tmp_path):
     with pytest.raises(ValueError, match="choose rungs of OpenVINO"):
         deploy(trained.run_id, tmp_path / "x", store=store, rungs=["onnxruntime"])
     with pytest.raises(FileNotFoundError, match="keeps no weights"):
-        deploy("r0", tmp_path / "x", store=store)
+        deploy("no-such-run", tmp_path / "x", store=store)
     parts = dict(np.load(multi(tmp_path, lambda rng, n: np.arange(n)[:, None] % 2)))
     np.savez(tmp_path / "x.npz", **{k: v for k, v in parts.items() if not k.startswith("val")})
     run_id, store = run(tmp_path, tmp_path / "x.npz", epochs=1)
