@@ -246,6 +246,24 @@ def test_the_error_of_a_gradient_is_made_good_in_the_next_steps():
     assert torch.equal(other.errors[0], kept)
 
 
+def test_small_gradients_go_whole_and_an_error_belongs_to_its_parameter():
+    few, unused, many, kernel = (nn.Parameter(torch.zeros(n)) for n in (1023, 5000, 1024, 2048))
+    kernel.data = kernel.data.view(8, 16, 4, 4).to(memory_format=torch.channels_last)
+    few.grad, many.grad = normal(1023), normal(1024, seed=1)
+    kernel.grad = normal(2048, seed=2).view(8, 16, 4, 4).to(memory_format=torch.channels_last)
+    true = {i: p.grad.clone() for i, p in enumerate((few, unused, many, kernel)) if p is not unused}
+    feedback = effml.ErrorFeedback([few, unused, many, kernel])
+    feedback.step()
+    assert torch.equal(few.grad, true[0]) and set(feedback.errors) == {2, 3}
+    for number, p in ((2, many), (3, kernel)):
+        assert torch.allclose(p.grad + feedback.errors[number], true[number], atol=1e-6)
+        assert 0 < feedback.errors[number].abs().max() < 0.05  # a step is some 6/255
+    assert feedback.sent_bytes == 1023 * 4 + (1024 + 2048) // GROUP * (GROUP + 8)
+    few.grad, many.grad = torch.full((1023,), torch.inf), true[2].clone()
+    feedback.step()
+    assert torch.equal(many.grad, true[2])  # one that is not finite: all stay as they are
+
+
 @pytest.mark.parametrize("what", ["pack_activations", "ErrorFeedback"])
 def test_other_bits_are_refused(what):
     with pytest.raises(ValueError, match="Choose from: 8, 4, 2, 32"):
