@@ -157,7 +157,7 @@ def test_thresholds_part_the_validation_images_as_the_run_did_and_a_rounding_cha
         assert p[~called].max(initial=0) < cut < p[called].min() == trained.thresholds[aim]
         for off in (0, 1e-7, -1e-7):
             assert ((p + off >= cut) == called).all()
-    assert (p - 1e-7 < trained.thresholds["youden"]).sum() > (~called).sum() - len(p)
+        assert ((p - 1e-7 >= trained.thresholds[aim]) != called).any()  # the run's own does not
     rows = {row["measure"]: row for row in manifest["gate"]["rows"]}
     assert rows["sensitivity at screening"]["value"] >= 0.95
 
