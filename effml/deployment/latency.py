@@ -143,14 +143,7 @@ def measure_latency(
     """
     if one := not isinstance(predictors, (list, tuple)):
         predictors = [predictors]
-    if wrong := [p for p in predictors if not isinstance(p, (Predictor, str, os.PathLike))]:
-        advice = "give what effml.build_predictor makes, or the folder of a saved one"
-        raise ValueError(f"{type(wrong[0]).__name__} is no predictor: {advice}.")
-    if not predictors or (threads or 1) < 1 or threads == 0 or seconds <= 0 or warmup < 0:
-        given = f"{len(predictors)} predictors, {threads=}, {seconds=}, {warmup=}"
-        raise ValueError(f"{given}: give one or more, a thread or more, and seconds above 0.")
-    if not 1 <= batch <= len(images):
-        raise ValueError(f"batch={batch} of {len(images)} images: give 1 to {len(images)}.")
+    _refuse(predictors, images, batch, threads, seconds, warmup)
     folders = [p.folder if isinstance(p, Predictor) else Path(p) for p in predictors]
     built = [manifest(folder) for folder in folders]
     for card in built:
@@ -171,6 +164,20 @@ def measure_latency(
                 told.append(worker.ask("repeat", seconds=seconds / ROUNDS, **how))
     rows = [_latency(*given, before) for given in zip(folders, built, used, turns)]
     return rows[0] if one else rows
+
+
+def _refuse(
+    predictors: Sequence[Any], images: Any, batch: int, threads: Any, seconds: float, warmup: float
+) -> None:
+    for one in predictors:
+        if not isinstance(one, (Predictor, str, os.PathLike)):
+            advice = "give what effml.build_predictor makes, or the folder of a saved one"
+            raise ValueError(f"{type(one).__name__} is no predictor: {advice}.")
+    if not predictors or (threads is not None and threads < 1) or min(seconds, warmup) < 0:
+        given = f"{len(predictors)} predictors, {threads=}, {seconds=}, {warmup=}"
+        raise ValueError(f"{given}: give one or more, a thread or more, and no seconds below 0.")
+    if not 1 <= batch <= len(images):
+        raise ValueError(f"batch={batch} of {len(images)} images: give 1 to {len(images)}.")
 
 
 def _latency(

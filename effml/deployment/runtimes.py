@@ -35,8 +35,8 @@ The second: of a model trained with its rounding, where a value at an edge may s
 
 
 ONE_BRANCH = (
-    "forward decides by values (an if on them, .item()): only the branch that the example takes is in "
-    "the graph, and images that take another get wrong answers in silence"
+    "forward decides by values (an if on them, .item()): only the branch that the example takes is "
+    "in the graph, and images that take another get wrong answers in silence"
 )
 COMPILED = {"layout": "channels_last", "dtype": "float32", "compile": True}
 

@@ -167,7 +167,8 @@ IN_GRAPH = ("run_id", "task", "classes", "positive", "thresholds")
 
 def check(folder: str | os.PathLike) -> int:
     """Compare a deployed folder's files with its manifest and answer for its examples again; 0
-    where all is well, 1 where an answer is wrong or a file is foreign. ValueError where a file is not the one that was deployed."""
+    where all is well, 1 where an answer is wrong or a file is foreign. ValueError where a file is
+    not the one that was deployed."""
     deployed = Deployed(Path(folder))
     if others := foreign(Path(folder), deployed.manifest):
         print(f"FAILS {', '.join(others)}: not of the deployment. Take away what is not yours.")
