@@ -167,15 +167,12 @@ def answered(
 
 def safe(rows: list[dict[str, Any]]) -> int:
     """Puts a ' before each text that a spreadsheet would run as a formula; returns how many."""
-    odd = [
-        (row, name)
-        for row in rows
-        for name, value in row.items()
-        if isinstance(value, str) and value.startswith(FORMULA)
-    ]
-    for row, name in odd:
-        row[name] = "'" + row[name]
-    return len(odd)
+    odd = 0
+    for row in rows:
+        for name, value in row.items():
+            if isinstance(value, str) and value.startswith(FORMULA):
+                row[name], odd = f"'{value}", odd + 1
+    return odd
 
 
 def _row(model: Deployed, name: str, path: Path, masks: Path) -> dict[str, Any]:

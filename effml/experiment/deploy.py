@@ -291,14 +291,11 @@ def _write_gate(folder: Path, made: Made, images: bool | None) -> str:
         arrays["images"] = shown
     np.savez_compressed(folder / "gate.npz", **arrays)
     if "images" not in arrays:
-        told = (
-            "of each validation image its label, the trained model's probabilities and the SHA-256"
+        return (
+            "gate.npz holds no image, but of each validation image its label, the trained model's "
+            "probabilities and the SHA-256 of its pixels: who has a picture as it was imported can "
+            "tell that it is one of them, and its label. To repeat the gate takes the data's .npz"
         )
-        known = (
-            "who has the picture as it was imported can tell that it is one of them, and its label"
-        )
-        again = "To repeat the gate takes the data's .npz"
-        return f"gate.npz holds no image, but {told} of its pixels: {known}. {again}"
     if simulated:
         return f"gate.npz holds {len(val)} simulated images"
     return f"gate.npz holds {len(val)} validation images: this folder is as private as they are"
