@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from effml.deployment.predictor import MANIFEST, Predictor
+from effml.deployment.predictor import Predictor, manifest
 from effml.metering import measure
 
 ROUNDS, LEAST = 5, 3
@@ -23,14 +23,16 @@ ROUNDS, LEAST = 5, 3
 
 SLEEPING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
 """A thread that waits takes no CPU time from the others."""
+BUSY = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Latency:
-    """What `batch` images took at once. `images_per_s` is batch / median. `joules_per_1000` images
+    """What `batch` images took at once. `turns_ms` are the medians
+    of its turns, `images_per_s` is batch / median. `joules_per_1000` images
     with the ends of their range are net, NaN where unknown; `peak_memory_bytes` are those of the
     whole process, Python included; `others_cpu` is the largest share of the CPU time that other
-    programs took, before or meanwhile: above 0.1 the times say more of them."""
+    programs took, before or meanwhile: above BUSY the times say more of them."""
 
     runtime: str
     precision: str
@@ -39,6 +41,7 @@ class Latency:
     passes: int
     median_ms: float
     p95_ms: float
+    turns_ms: tuple[float, ...]
     images_per_s: float
     file_bytes: int
     build_seconds: float
@@ -82,7 +85,7 @@ class Worker:
             return json.loads(line)
         self._process.wait()
         self._errors.seek(0)
-        said = self._errors.read().strip()[-500:]
+        said = self._errors.read().strip().rpartition("\n")[2][-500:]  # not the trace
         raise RuntimeError(f"The process of a predictor ended ({self._process.returncode}): {said}")
 
 
@@ -127,7 +130,7 @@ def measure_latency(
         A `Latency`, or a list of them, in order.
 
     Raises:
-        ValueError: Fewer images than `batch`.
+        ValueError: Fewer images than `batch`, or something else that cannot be measured.
         RuntimeError: A process ended early; the message says what it said.
 
     Example:
@@ -138,12 +141,15 @@ def measure_latency(
         >>> told.batch, told.median_ms <= told.p95_ms
         (1, True)
     """
-    if one := isinstance(predictors, (Predictor, str, os.PathLike)):
+    if one := not isinstance(predictors, (list, tuple)):
         predictors = [predictors]
-    if not 1 <= batch <= len(images):
-        raise ValueError(f"batch={batch} of {len(images)} images: give 1 to {len(images)}.")
+    _refuse(predictors, images, batch, threads, seconds, warmup)
     folders = [p.folder if isinstance(p, Predictor) else Path(p) for p in predictors]
-    built = [json.loads((folder / MANIFEST).read_text(encoding="utf-8")) for folder in folders]
+    built = [manifest(folder) for folder in folders]
+    for card in built:
+        if list(np.shape(images)[1:]) != card["image_shape"]:
+            told = f"images are {np.shape(images)}, and {card['runtime']} takes"
+            raise ValueError(f"{told} (N, {', '.join(map(str, card['image_shape']))}).")
     used = [threads or getattr(p, "threads", c["threads"]) for p, c in zip(predictors, built)]
     before = _others_at_rest()
     turns: list[list[dict[str, Any]]] = [[] for _ in folders]
@@ -158,6 +164,20 @@ def measure_latency(
                 told.append(worker.ask("repeat", seconds=seconds / ROUNDS, **how))
     rows = [_latency(*given, before) for given in zip(folders, built, used, turns)]
     return rows[0] if one else rows
+
+
+def _refuse(
+    predictors: Sequence[Any], images: Any, batch: int, threads: Any, seconds: float, warmup: float
+) -> None:
+    for one in predictors:
+        if not isinstance(one, (Predictor, str, os.PathLike)):
+            advice = "give what effml.build_predictor makes, or the folder of a saved one"
+            raise ValueError(f"{type(one).__name__} is no predictor: {advice}.")
+    if not predictors or (threads is not None and threads < 1) or min(seconds, warmup) < 0:
+        given = f"{len(predictors)} predictors, {threads=}, {seconds=}, {warmup=}"
+        raise ValueError(f"{given}: give one or more, a thread or more, and no seconds below 0.")
+    if not 1 <= batch <= len(images):
+        raise ValueError(f"batch={batch} of {len(images)} images: give 1 to {len(images)}.")
 
 
 def _latency(
@@ -182,6 +202,7 @@ def _latency(
         passes=len(taken),
         median_ms=1000 * median,
         p95_ms=1000 * float(np.percentile(taken, 95)),
+        turns_ms=tuple(1000 * float(np.median(turn["taken"])) for turn in turns),
         images_per_s=batch / median,
         file_bytes=sum((folder / name).stat().st_size for name in card["files"]),
         build_seconds=card["build_seconds"],

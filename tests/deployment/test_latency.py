@@ -51,6 +51,7 @@ def test_time_and_memory_are_those_of_the_model_in_processes_by_turns(known):
         assert row.median_ms <= row.p95_ms
         assert row.images_per_s == pytest.approx(4000 / row.median_ms)
         assert (row.runtime, row.precision, row.threads, row.batch) == ("eager", "f32", 1, 4)
+        assert len(row.turns_ms) == 5 and row.median_ms <= max(row.turns_ms)
         assert row.passes >= 15 and row.peak_memory_bytes > 200e6
         assert not row.joules_low > row.joules_per_1000 and row.energy_source
     assert rows[0].median_ms >= max(200, rows[1].median_ms + 50)
@@ -85,5 +86,18 @@ def test_what_goes_wrong_is_said(known):
     make, _ = known
     with pytest.raises(ValueError, match="batch=9 of 8 images: give 1 to 8"):
         measure_latency(make("a"), IMAGES, batch=9)
-    with pytest.raises(RuntimeError, match="no such kernel"):
+    for wrong in ({"threads": 0}, {"seconds": -1}):
+        with pytest.raises(ValueError, match="a thread or more, and no seconds below"):
+            measure_latency(make("a"), IMAGES, **wrong)
+    with pytest.raises(ValueError, match="0 predictors"):
+        measure_latency([], IMAGES)
+    with pytest.raises(ValueError, match="Linear is no predictor: give what effml.build_predictor"):
+        measure_latency(nn.Linear(2, 2), IMAGES)
+    with pytest.raises(FileNotFoundError, match="that predictor.save"):
+        measure_latency("no-such-folder", IMAGES)
+    with pytest.raises(
+        ValueError, match=r"images are \(8, 1, 4, 3\), and eager takes \(N, 1, 4, 4"
+    ):
+        measure_latency(make("a"), IMAGES[..., 1:])
+    with pytest.raises(RuntimeError, match=r"ended \(1\): ValueError: no such kernel"):
         measure_latency(make("broken"), IMAGES, seconds=0.1)
