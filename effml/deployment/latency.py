@@ -133,8 +133,7 @@ def measure_latency(
         A `Latency`, or a list of them, in order.
 
     Raises:
-        ValueError: Fewer images than `batch`, not one array or batch for each predictor, or no
-            round.
+        ValueError: Fewer images than `batch`, a list that is too short or too long, or no round.
         RuntimeError: A process ended early; the message says what it said.
 
     Example:
@@ -147,29 +146,34 @@ def measure_latency(
     """
     if one := isinstance(predictors, (Predictor, str, os.PathLike)):
         predictors = [predictors]
-    given = _for_each("images", images, len(predictors))
-    batches = _for_each("batch", batch, len(predictors))
-    for n, array in zip(batches, given):
-        if not 1 <= n <= len(array):
-            raise ValueError(f"batch={n} of {len(array)} images: give 1 to {len(array)}.")
+    given, batches = _work(images, batch, len(predictors))
     if rounds < 1:
         raise ValueError(f"rounds={rounds}: give 1 or more.")
     folders = [p.folder if isinstance(p, Predictor) else Path(p) for p in predictors]
     built = [json.loads((folder / MANIFEST).read_text(encoding="utf-8")) for folder in folders]
     used = [threads or getattr(p, "threads", c["threads"]) for p, c in zip(predictors, built)]
     before = _others_at_rest()
-    turns: list[list[dict[str, Any]]] = [[] for _ in folders]
     with ExitStack() as stack:
         files = [str(stack.enter_context(images_file(array))) for array in given]
         workers = [stack.enter_context(Worker(*one)) for one in zip(folders, used)]
         work = [{"images": f, "batch": n, "least": LEAST} for f, n in zip(files, batches)]
         for worker, how in zip(workers, work):
             worker.ask("repeat", seconds=warmup, **how)
-        for _ in range(rounds):
-            for worker, how, told in zip(workers, work, turns):
-                told.append(worker.ask("repeat", seconds=seconds / rounds, **how))
-    rows = [_latency(*given, before) for given in zip(folders, built, used, turns)]
+        turns = [
+            [w.ask("repeat", seconds=seconds / rounds, **how) for w, how in zip(workers, work)]
+            for _ in range(rounds)
+        ]
+    rows = [_latency(*given, before) for given in zip(folders, built, used, zip(*turns))]
     return rows[0] if one else rows
+
+
+def _work(images: Any, batch: int | Sequence[int], n: int) -> tuple[Sequence, Sequence[int]]:
+    """Images and batch of each of n predictors."""
+    arrays, batches = _for_each("images", images, n), _for_each("batch", batch, n)
+    for one, array in zip(batches, arrays):
+        if not 1 <= one <= len(array):
+            raise ValueError(f"batch={one} of {len(array)} images: give 1 to {len(array)}.")
+    return arrays, batches
 
 
 def _for_each(what: str, given: Any, n: int) -> Sequence[Any]:
@@ -185,7 +189,7 @@ def _latency(
     folder: Path,
     card: dict[str, Any],
     threads: int,
-    turns: list[dict[str, Any]],
+    turns: Sequence[dict[str, Any]],
     before: float,
 ) -> Latency:
     taken = np.concatenate([turn["taken"] for turn in turns])
