@@ -61,6 +61,21 @@ def test_time_and_memory_are_those_of_the_model_in_processes_by_turns(known):
     assert {tuple(line[2:]) for line in lines} == {("4", "PASSIVE")}
 
 
+def test_each_predictor_may_have_its_own_images_and_batch(known):
+    make, notes = known
+    predictors = [make("slow"), make("fast")]
+    notes.unlink()
+    images = [IMAGES[:2], np.zeros((8, 1, 2, 8), np.float32)]
+    how = {"batch": [2, 5], "seconds": 0.0, "warmup": 0.0, "rounds": 2}
+    rows = measure_latency(predictors, images, **how)
+    for row, batch in zip(rows, (2, 5)):
+        assert row.batch == batch and len(row.turns_ms) == 2 and row.passes == 6
+        assert min(row.turns_ms) <= row.median_ms <= max(row.turns_ms)
+    assert min(rows[0].turns_ms) > 200
+    lines = [line.split() for line in notes.read_text().splitlines()]
+    assert {(line[0], line[2]) for line in lines} == {("slow", "2"), ("fast", "5")}
+
+
 def test_an_engine_without_torch_takes_less_memory_and_a_saved_folder_is_as_good(tmp_path):
     model, images = nn.Sequential(nn.Flatten(), nn.Linear(16, 2)), IMAGES
     eager = build_predictor(model, "eager", images, threads=1)
@@ -86,6 +101,14 @@ def test_what_goes_wrong_is_said(known):
     make, _ = known
     with pytest.raises(ValueError, match="batch=9 of 8 images: give 1 to 8"):
         measure_latency(make("a"), IMAGES, batch=9)
+    with pytest.raises(ValueError, match="batch is a list of 2: give 1"):
+        measure_latency(make("a"), IMAGES, batch=[1, 8])
+    with pytest.raises(ValueError, match="images is a list of 1: give 2"):
+        measure_latency([make("a"), make("b")], [IMAGES])
+    with pytest.raises(ValueError, match="batch=9 of 8"):
+        measure_latency([make("a"), make("b")], IMAGES, batch=[1, 9])
+    with pytest.raises(ValueError, match="rounds=0"):
+        measure_latency(make("a"), IMAGES, rounds=0)
     for wrong in ({"threads": 0}, {"seconds": -1}):
         with pytest.raises(ValueError, match="a thread or more, and no seconds below"):
             measure_latency(make("a"), IMAGES, **wrong)
