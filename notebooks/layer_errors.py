@@ -22,7 +22,7 @@ def layer_errors(model: "torch.nn.Module", calibration: Any, images: Any) -> pan
     `weights`: of its weights, rounded. `rounding`: of what comes in, against itself before it is
     rounded; `so far`: against what comes in in float32, so with all the errors of the layers before.
     20 dB are an error of a tenth, 40 dB of a hundredth. `calibration` and `images` are float32
-    arrays (N, C, H, W), normalised; a layer whose input is not rounded alone is left out."""
+    arrays (N, C, H, W), normalised. NaN: not rounded, or not again."""
     import torch
 
     debug = optional("onnxruntime.quantization.qdq_loss_debug", "inference")
@@ -50,7 +50,8 @@ def layer_errors(model: "torch.nn.Module", calibration: Any, images: Any) -> pan
         if node.op_type in ("Conv", "Gemm", "MatMul") and node.input[0] in inputs
     }
     columns = ["weights", "rounding", "so far"]
-    return pandas.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("layer")
+    table = pandas.DataFrame.from_dict(rows, orient="index", columns=columns, dtype=float)
+    return table.where(table < 200).rename_axis("layer")
 
 
 class Read(int8.Images):

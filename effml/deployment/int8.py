@@ -60,7 +60,7 @@ def by_nncf(
         advanced.activations_range_estimator_params = ranges.MINMAX
     kind = nncf.ModelType.TRANSFORMER if transformer else None
     data, how = nncf.Dataset(images), {"subset_size": len(images), "model_type": kind}
-    with redirect_stdout(io.StringIO()):  # progress bars
+    with no_bars():
         if not control:
             return nncf.quantize(model, data, advanced_parameters=advanced, **how)
         score = Closeness(model, images[:CONTROL_IMAGES])
@@ -89,9 +89,16 @@ def rounding(model: "torch.nn.Module", calibration: np.ndarray) -> Iterator["tor
         extensions.ReferenceQuantizedFunctions,
     )
     with plain, torch.compiler.set_stance("force_eager"):
-        with redirect_stdout(io.StringIO()):
+        with no_bars():
             rounded = nncf.quantize(Part(model), nncf.Dataset(images), subset_size=len(images))
         yield rounded
+
+
+@contextmanager
+def no_bars() -> Iterator[None]:
+    """Without NNCF's progress bars, which are printed, and in a notebook are widgets."""
+    with redirect_stdout(io.StringIO()), patch("rich.progress.Progress.start"):
+        yield
 
 
 class Closeness:

@@ -109,6 +109,14 @@ def test_minmax_clips_nothing_that_the_calibration_saw():
     assert 10 * widest < default and widest < 0.05 * np.linalg.norm(wanted)
 
 
+def test_nncf_shows_no_bars_in_a_notebook(monkeypatch):
+    shown, (model, images) = [], net("cnn")
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setattr("IPython.display.display", lambda *one, **how: shown.append(one))
+    build_predictor(model, "openvino_int8", images[:1], images, threads=1)
+    assert shown == []
+
+
 def test_a_transformer_in_8_bits():
     assert 1e-5 < off("vit", "openvino_int8_transformer", 7) < 0.1
     assert built("vit", "openvino_int8_transformer").layers["int8"] >= 10  # 2 × 4, patches, head
