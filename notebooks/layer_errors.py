@@ -36,7 +36,9 @@ def layer_errors(model: "torch.nn.Module", calibration: Any, images: Any) -> pan
         for name, file in files.items():
             watched = str(file.with_stem(f"{name}-watched"))
             debug.modify_model_output_intermediate_tensors(file, watched)
-            seen[name] = debug.collect_activations(watched, Read(images))
+            seen[name] = debug.collect_activations(
+                watched, [{"images": x} for x in int8.some(images)]
+            )
         pairs = debug.create_activation_matching(seen["int8"], seen["float"])
         pairs = {name: pair for name, pair in pairs.items() if "float" in pair}
         inputs = debug.compute_activation_error(pairs)
@@ -54,8 +56,20 @@ def layer_errors(model: "torch.nn.Module", calibration: Any, images: Any) -> pan
     return table.where(table < 200).rename_axis("layer")
 
 
-class Read(int8.Images):
-    """The same, as the tools want it: iterable."""
+def widths(model: "torch.nn.Module", images: "torch.Tensor") -> pandas.DataFrame:
+    """The largest weight of each layer that multiplies, and the largest value that comes in, in units
+    of the root mean square."""
+    import torch
 
-    def __iter__(self) -> Any:
-        return iter(self.get_next, None)
+    rows, kinds = [], (torch.nn.Conv2d, torch.nn.Linear)
+
+    def look(layer: "torch.nn.Module", given: tuple) -> None:
+        both = layer.weight.detach(), given[0]
+        rows.append([float(x.abs().max() / x.square().mean().sqrt()) for x in both])
+
+    hooks = [m.register_forward_pre_hook(look) for m in model.modules() if isinstance(m, kinds)]
+    with torch.inference_mode():
+        model(images)
+    for hook in hooks:
+        hook.remove()
+    return pandas.DataFrame(rows, columns=["weights", "incoming values"])

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from layer_errors import layer_errors
+from layer_errors import layer_errors, widths
 
 
 def decibels(signal, error):
@@ -39,3 +39,14 @@ def test_a_range_that_calibration_has_not_seen_and_weights_on_one_step_show():
         (dark["so far"] < 3).all() and (good["so far"] > 30).all() and (good["weights"] > 35).all()
     )
     assert np.allclose(dark["weights"], good["weights"])  # what was shown does not matter to these
+
+
+def test_widths_are_largest_over_typical_and_leave_the_model_alone():
+    net, images = made()
+    with torch.no_grad():
+        net[0].weight[:] = 1
+        net[0].weight[0, 0, 0, 0] = -6
+    found, x = widths(net, torch.from_numpy(images)), images
+    assert found.weights[0] == pytest.approx(6 / np.sqrt((35 + 36) / 36))
+    assert found["incoming values"][0] == pytest.approx(np.abs(x).max() / np.sqrt((x**2).mean()))
+    assert len(found) == 2 and not any(layer._forward_pre_hooks for layer in net)
