@@ -45,17 +45,22 @@ def by_nncf(
     calibration: np.ndarray,
     *,
     half_range: bool = False,
+    minmax: bool = False,
     transformer: bool = False,
     control: bool = False,
 ) -> Any:
-    """An ov.Model in 8 bits. `half_range`: weights of 7 bits in all layers; `transformer`: NNCF's
+    """An ov.Model in 8 bits. `half_range`: weights of 7 bits in all layers; `minmax`: activations
+    up to the largest of all images, not to the mean of each one's largest; `transformer`: NNCF's
     preset; `control`: layers stay float32 as long as the logits are more than CONTROL off."""
     nncf, images = import_nncf(), some(calibration)
     fix = nncf.OverflowFix.ENABLE if half_range else nncf.OverflowFix.FIRST_LAYER
     advanced = nncf.AdvancedQuantizationParameters(overflow_fix=fix)
+    if minmax:
+        ranges = nncf.quantization.range_estimator.RangeEstimatorParametersSet
+        advanced.activations_range_estimator_params = ranges.MINMAX
     kind = nncf.ModelType.TRANSFORMER if transformer else None
     data, how = nncf.Dataset(images), {"subset_size": len(images), "model_type": kind}
-    with redirect_stdout(io.StringIO()):  # progress bars
+    with no_bars():
         if not control:
             return nncf.quantize(model, data, advanced_parameters=advanced, **how)
         score = Closeness(model, images[:CONTROL_IMAGES])
@@ -84,9 +89,16 @@ def rounding(model: "torch.nn.Module", calibration: np.ndarray) -> Iterator["tor
         extensions.ReferenceQuantizedFunctions,
     )
     with plain, torch.compiler.set_stance("force_eager"):
-        with redirect_stdout(io.StringIO()):
+        with no_bars():
             rounded = nncf.quantize(Part(model), nncf.Dataset(images), subset_size=len(images))
         yield rounded
+
+
+@contextmanager
+def no_bars() -> Iterator[None]:
+    """Without NNCF's progress bars, which are printed, and in a notebook are widgets."""
+    with redirect_stdout(io.StringIO()), patch("rich.progress.Progress.start"):
+        yield
 
 
 class Closeness:

@@ -350,6 +350,13 @@ def openvino_int8_half_range(job: Job) -> None:
 
 
 @runtime("openvino", hint="f32")
+def openvino_int8_minmax(job: Job) -> None:
+    """The same with no activation of the calibration images clipped: by itself NNCF takes the mean
+    of each image's largest, and cuts those of many images off."""
+    _quantized(job, minmax=True)
+
+
+@runtime("openvino", hint="f32")
 def openvino_int8_transformer(job: Job) -> None:
     """The same with NNCF's preset for transformers, whose activations have outliers."""
     _quantized(job, transformer=True)
@@ -420,6 +427,7 @@ RUNTIMES: dict[str, Runtime] = {
     "openvino_bf16": openvino_bf16,
     "openvino_int8": openvino_int8,
     "openvino_int8_half_range": openvino_int8_half_range,
+    "openvino_int8_minmax": openvino_int8_minmax,
     "openvino_int8_transformer": openvino_int8_transformer,
     "openvino_int8_control": openvino_int8_control,
     "openvino_int8_qat": openvino_int8_qat,

@@ -96,6 +96,27 @@ def test_int8_is_near_and_every_convolution_runs_in_it(name, runtime):
     assert built(name, runtime).file_bytes < 0.6 * built(name, "openvino").file_bytes
 
 
+def test_minmax_clips_nothing_that_the_calibration_saw():
+    """One bright image among dark ones: the mean of their largest values cuts it off."""
+    model, images = net("cnn")
+    seen = torch.cat([images[:1], images[1:] / 20])
+    with torch.inference_mode():
+        wanted = model(images[:1]).numpy()
+    default, widest = (
+        np.linalg.norm(build_predictor(model, name, seen, seen, threads=1)(images[:1]) - wanted)
+        for name in ("openvino_int8", "openvino_int8_minmax")
+    )
+    assert 10 * widest < default and widest < 0.05 * np.linalg.norm(wanted)
+
+
+def test_nncf_shows_no_bars_in_a_notebook(monkeypatch):
+    shown, (model, images) = [], net("cnn")
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setattr("IPython.display.display", lambda *one, **how: shown.append(one))
+    build_predictor(model, "openvino_int8", images[:1], images, threads=1)
+    assert shown == []
+
+
 def test_a_transformer_in_8_bits():
     assert 1e-5 < off("vit", "openvino_int8_transformer", 7) < 0.1
     assert built("vit", "openvino_int8_transformer").layers["int8"] >= 10  # 2 × 4, patches, head
