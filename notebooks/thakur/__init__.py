@@ -1,7 +1,18 @@
 """Thakur et al. 2025: its workloads on two cores, in all modes (notebooks 65 and 66)."""
 
-from thakur.recipes import CLASSIFICATION, MODES, SEGMENTATION, WORKLOADS, grid, trained
+from thakur.recipes import (
+    CLASSIFICATION,
+    MODES,
+    RETRAINED,
+    SEGMENTATION,
+    TUNED,
+    WORKLOADS,
+    grid,
+    trained,
+)
 from thakur.tables import (
+    FP32,
+    INT8,
     figure,
     measured,
     quiet,
@@ -14,8 +25,12 @@ from thakur.tables import (
 
 __all__ = [
     "CLASSIFICATION",
+    "FP32",
+    "INT8",
     "MODES",
+    "RETRAINED",
     "SEGMENTATION",
+    "TUNED",
     "WORKLOADS",
     "figure",
     "grid",

@@ -27,6 +27,7 @@ REFERENCE = "eager"
 
 def main(store: str, built: str, out: str) -> None:
     """Do what the store and the folder of built models lack, then write the tables."""
+    Path(out).mkdir(parents=True, exist_ok=True)
     runs = [effml.sweep(trained(), store, keep_weights=True), effml.sweep(grid().values(), store)]
     build(store, Path(built))
     save(latencies(Path(built), store), Path(out) / "65-latency.csv")
