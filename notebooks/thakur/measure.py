@@ -5,6 +5,7 @@ cores that do nothing else."""
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -124,17 +125,16 @@ def _paired(
 
 
 def build(store: str, folder: Path) -> None:
-    """The models in all modes, as folders that `effml.load_predictor` reads. Those that train again
-    are left as they were before: a CPU takes the same time for any weights."""
-    for workload, mode in grid():
-        of = WORKLOADS[workload]
+    """The models in all modes, as folders that `effml.load_predictor` reads. Where a mode trains
+    again, so does this, without the two epochs before: a CPU takes the same time for any weights."""
+    for (workload, mode), recipe in grid().items():
         if (into := folder / workload / mode).exists():
             continue
-        images = effml.load_dataset(of.data, size=of.size).train.images
-        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
-        seen = normalize(images[order[:MOST]])  # as a run has them
-        model = effml.load_run(of.id, store).model
-        how = {"threads": 1, "fine_tune": lambda net: None}
+        data = effml.load_dataset(recipe.data, size=recipe.size)
+        order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))
+        seen = normalize(data.train.images[order[:MOST]])  # as a run has them
+        how = {"threads": 1, "fine_tune": partial(effml.train, data=data, recipe=recipe)}
+        model = effml.load_run(recipe.weights, store).model
         effml.build_predictor(model, mode, seen[:1], seen, **how).save(into)
 
 

@@ -51,14 +51,12 @@ CLASSIFICATION = {
         learning_rate=3e-4,
         epochs=6,
         seed=1,
-        **_ALL,
+        **_ALL | {"precision": "fp32"},  # in bf16 the loss became NaN with this seed
     ),
 }
 WORKLOADS = SEGMENTATION | CLASSIFICATION
-"""By name how each was trained, from random weights on one thread, chosen on validation."""
-
-SEEDS = {"CT, adrenal 3-D": (1, 10, 100)}
-"""Where more than one was trained; the modes take the first."""
+"""By name how each was trained, from random weights on one thread with one seed, chosen on
+validation."""
 
 TUNED = {"H&E, nuclei": 1e-3}
 """The workload with the modes that train again, two epochs before and two after rounding or
@@ -70,8 +68,7 @@ UNSEEN = "medetec_wound_128"
 
 def trained() -> list[Recipe]:
     """Those that train from random weights."""
-    seeds = [(one, SEEDS.get(name, (one.seed,))) for name, one in WORKLOADS.items()]
-    return [one.but(seed=seed) for one, of in seeds for seed in of]
+    return list(WORKLOADS.values())
 
 
 def recipe(workload: str, mode: str) -> Recipe:
