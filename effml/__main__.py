@@ -259,7 +259,10 @@ def _deploy(given: argparse.Namespace) -> int:
     margins = dict(word.partition("=")[::2] for word in given.margin)
     for name in margins:
         choose("margin", name, Gate.__dataclass_fields__)
-    gate = Gate(**{name: float(value) for name, value in margins.items()})
+    try:
+        gate = Gate(**{name: float(value) for name, value in margins.items()})
+    except ValueError as error:
+        raise ValueError(f"--margin {' '.join(given.margin)}: {error}; such as {MARGIN}") from None
     made = deploy(given.run, given.out, store=given.store, gate=gate, images=given.images or None)
     rungs = [(rung.runtime, "ships" if rung.ships else "no", rung.reason) for rung in made.log]
     for name, ships, reason in rungs:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from effml.machine import choose, imagenet_file, import_timm, offline, reachable, seeded
@@ -296,6 +297,24 @@ def answer(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
         given = f"{kind} gives a {type(outputs).__name__}"
         raise ValueError(f"{given}, not one tensor of logits. Wrap it so that it does.")
     return outputs
+
+
+class Taking(TorchDispatchMode):
+    """A context in which `numbers` becomes True where a forward takes one out of a tensor: an if on
+    a value, .item(). Not in inference mode, which hides it."""
+
+    numbers = False
+
+    def __torch_dispatch__(self, call, types, args=(), kwargs=None):
+        self.numbers |= call is torch.ops.aten._local_scalar_dense.default
+        return call(*args, **(kwargs or {}))
+
+
+def takes_values(model: nn.Module, x: torch.Tensor) -> bool:
+    """Whether its forward decides by values, of which a traced graph has one branch only."""
+    with seeded(0), torch.no_grad(), Taking() as taking:
+        answer(model, x.clone())
+    return taking.numbers
 
 
 def as_input(batch: Any) -> torch.Tensor:

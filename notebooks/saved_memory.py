@@ -1,21 +1,20 @@
 """By how much a process grows in a training step, and how long the step takes: each way to save
 memory in a process of its own (notebook 33 and `make bench`)."""
 
-import json
-import os
 import statistics
-import subprocess
-import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
-from pathlib import Path
+from multiprocessing import get_all_start_methods, get_context
 from typing import Any
 
 import torch
 
 from effml import build_model, pack_activations, recompute_blocks
+from effml.machine import import_timm
 from effml.metering.memory import give_back_freed_memory, peak_bytes, reset_peak, resident_bytes
 
+import_timm()  # here, and not in each child
 WAYS = ("float32", "8 bits", "4 bits", "2 bits", "computed again", "2 parts", "4 parts")
 
 
@@ -63,17 +62,10 @@ def measured(way: str, model: str, size: int, batch: int, rounds: int) -> dict[s
 
 
 def each_alone(ways: list[str], model: str, size: int, batch: int, rounds: int) -> list[dict]:
-    """`measured` for each way, in a fresh process."""
-    found, here = [], str(Path(__file__).parent)
-    for way in ways:
-        call = f"saved_memory.measured({way!r}, {model!r}, {size}, {batch}, {rounds})"
-        code = f"import json, saved_memory; print(json.dumps({call}))"
-        path = os.pathsep.join([here, *sys.path])
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            check=True,
-            stdout=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": path},
-        )
-        found.append(json.loads(done.stdout.splitlines()[-1]))
-    return found
+    """`measured` for each way, in a fresh process: forked, where that can be, from one that has
+    imported this file and computed nothing."""
+    context = get_context("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
+    context.set_forkserver_preload([__name__])
+    with ProcessPoolExecutor(1, context, max_tasks_per_child=1) as alone:
+        tasks = [alone.submit(measured, way, model, size, batch, rounds) for way in ways]
+        return [task.result() for task in tasks]

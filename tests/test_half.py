@@ -177,10 +177,13 @@ def test_an_unknown_repair_is_refused(repair, words):
             Recipe(half_repair=repair, precision="bf16")
 
 
-def test_repairs_come_before_the_first_step():
+def test_repairs_come_before_the_first_step_and_once():
     weight, optimizer = walk("none", 1)
     with pytest.raises(ValueError, match="before its first step"):
         repair_half(optimizer, "master")
+    fresh = repair_half(make_optimizer("adam", [weight], 0.1), "eps+master")
+    with pytest.raises(ValueError, match=r"repaired already \(eps\+master\): join"):
+        repair_half(fresh, "stochastic")
 
 
 def test_what_a_repair_could_not_mend_is_refused():

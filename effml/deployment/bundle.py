@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 PARTS = {
-    "deployment": ["repeating"],
-    "evaluation": ["intervals"],
+    "deployment": ["gate", "repeating"],
+    "evaluation": ["auroc", "calibration", "checks", "intervals", "paired"],
     "importing": ["decoding", "dicom", "grey", "looking", "rasters", "square"],
     "data": ["spelling"],
 }

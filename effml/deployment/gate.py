@@ -1,4 +1,5 @@
-"""The quality gate: is a smaller, faster version of a model as good as the model itself?"""
+"""The quality gate: is a smaller, faster version of a model as good as the model itself? A part of
+every deployed folder too, so it needs NumPy alone."""
 
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -6,13 +7,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from effml.deployment.repeating import EQUAL, MASKS, counts, of_masks
-from effml.evaluation import (
-    compare_predictions,
-    non_inferiority,
-    paired_bootstrap,
-)
+from effml.evaluation.auroc import Difference, paired_auroc
+from effml.evaluation.calibration import BINS, bin_of
+from effml.evaluation.checks import TASKS, called, checked_pair
+from effml.evaluation.intervals import over_images, paired_bootstrap, wilson
+from effml.evaluation.paired import non_inferiority, paired_scores, tango
 
+EQUAL = 1e-4
+"""Probabilities nowhere farther apart are the same: float32 in another order, not fewer bits."""
+MASKS = ("agreement", "dice", "sensitivity of pixels", "dice of the worst tenth", "ece")
+USED = {
+    "binary": ("agreement", "auroc", "sensitivity", "worst_class", "ece"),
+    "segmentation": ("agreement", "dice", "sensitivity", "worst_class", "ece"),
+}
+USED |= dict.fromkeys({*TASKS} - {"binary"}, ("agreement", "auroc", "worst_class", "ece"))
+"""The margins that count, by task."""
 PASSES = "equal", "non-inferior"
 TANGO = 1.959964**2  # an interval for N equal answers ends at TANGO / (N + TANGO)
 
@@ -41,11 +50,13 @@ class Row:
 @dataclass(frozen=True)
 class Verdict:
     """What the gate says of `n` images: `passed` where every row is non-inferior. Where the
-    probabilities are nowhere over EQUAL apart, all rows are equal; `largest`: how far they are."""
+    probabilities are nowhere over EQUAL apart, all rows are equal; `largest`: how far they are.
+    `notes`: what makes the rows say less."""
 
     rows: tuple[Row, ...]
     n: int
     largest: float
+    notes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -54,9 +65,11 @@ class Verdict:
     @property
     def reason(self) -> str:
         if self.largest <= EQUAL:
-            return f"the same probabilities on {self.n} images, at most {self.largest:.1g} apart"
-        failed = [str(row) for row in self.rows if row.verdict not in PASSES]
-        return "; ".join(failed) or f"non-inferior in all {len(self.rows)} measures"
+            told = f"the same probabilities on {self.n} images, at most {self.largest:.1g} apart"
+        else:
+            failed = [str(row) for row in self.rows if row.verdict not in PASSES]
+            told = "; ".join(failed) or f"non-inferior in all {len(self.rows)} measures"
+        return "; ".join([told, *self.notes])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,9 +104,18 @@ class Gate:
 
     def __post_init__(self) -> None:
         for one in fields(self):
-            if not 0 < (value := getattr(self, one.name)) < 1:
+            value = getattr(self, one.name)
+            if not (isinstance(value, (int, float)) and 0 < value < 1):
                 told = "the least share of equal answers" if one.name == "agreement" else "a loss"
                 raise ValueError(f"{one.name}={value!r}: give {told}, between 0 and 1.")
+
+    def fits(self, task: str) -> None:
+        """ValueError where a margin was given that says nothing of this task."""
+        used = USED[task] if task in USED else ()
+        for one in fields(self):
+            if one.name not in used and getattr(self, one.name) != one.default:
+                menu = f"{task} is judged by {', '.join(used)}" if used else f"task={task!r}"
+                raise ValueError(f"The margin {one.name} has no effect: {menu}. Leave it out.")
 
     def check(
         self,
@@ -112,45 +134,64 @@ class Gate:
         `labels`, `task` and `positive` are as in `evaluate`, for masks (N, …) of 0 and 1 and
         "segmentation"; `thresholds` by name, of binary tasks (NaN: left out); `groups` the patients
         of masks. ValueError on input that cannot be scored or paired."""
+        self.fits(task)
+        if not isinstance(thresholds or {}, dict):
+            raise ValueError(
+                f"thresholds={thresholds!r}: give them by name, such as {{'own': 0.5}}."
+            )
         p, q = np.asarray(reference, dtype=float), np.asarray(probabilities, dtype=float)
         if p.shape != q.shape:
             raise ValueError(
                 f"The reference gives {p.shape}, the version {q.shape}: give equal ones."
             )
         if task == "segmentation":
-            rows = self._masks(p, q, np.asarray(labels), groups, seed)
+            rows, notes = self._masks(p, q, np.asarray(labels), groups, seed), []
         else:
-            known = {name: cut for name, cut in (thresholds or {}).items() if cut == cut}
+            given = (thresholds or {}).items()
+            known = {name: cut for name, cut in given if cut is not None and cut == cut}
             cuts = known or {"0.5": 0.5} if task == "binary" else {"": None}
-            how = {"task": task, "positive": positive, "seed": seed}
-            rows = self._classes(p, q, labels, cuts, how)
+            rows, notes = self._classes(p, q, labels, task, positive, cuts, seed)
         if (largest := float(np.abs(p - q).max())) <= EQUAL:
             rows = [replace(row, verdict="equal", note="") for row in rows]
-        return Verdict(tuple(rows), len(p), largest)
+        return Verdict(tuple(rows), len(p), largest, tuple(notes))
 
-    def _classes(self, p: NDArray, q: NDArray, labels: ArrayLike, cuts: dict, how: dict) -> list:
-        sheets = {
-            name: compare_predictions(p, q, labels, threshold=cut, **how)
-            for name, cut in cuts.items()
-        }
-        first, rows = next(iter(sheets.values())), []
-        for name, sheet in sheets.items():
+    def _classes(
+        self,
+        p: NDArray,
+        q: NDArray,
+        labels: ArrayLike,
+        task: str,
+        positive: int | None,
+        cuts: dict,
+        seed: int,
+    ) -> tuple[list[Row], list[str]]:
+        *both, truth = checked_pair(p, q, labels, task, positive)
+        rows, notes, how = [], [], {"task": task, "positive": positive}
+        for name, cut in cuts.items():
             at = f" at {name}" * bool(name)
-            same = sheet.loc["agreement"]
-            ends = (same.b - 1, same.low - 1, same.high - 1)
-            rows.append(_row(f"agreement{at}", (1.0, same.b, *ends), 1 - self.agreement, len(p)))
-            if how["task"] == "binary":
-                n = int((np.ravel(labels) == how["positive"]).sum())
-                found = _found(sheet, "sensitivity")
-                rows.append(_row(f"sensitivity{at}", found, self.sensitivity, n))
-        rows.append(_row("auroc", _found(first, "auroc"), self.auroc))
-        worst = _found(first, "worst_class_recall")
+            a, b = (called(x, task, cut)[0] for x in both)
+            share = (
+                over_images((a == b).mean(1)) if task == "multi-label" else wilson((a == b).all(1))
+            )
+            found = (1.0, share[0], *(x - 1 for x in share))
+            rows.append(_row(f"agreement{at}", found, 1 - self.agreement, len(a)))
+            if task == "binary":
+                found = tango(a[truth], b[truth])
+                rows.append(_row(f"sensitivity{at}", found, self.sensitivity, int(truth.sum())))
+            if len(a) > 1 and (a == a[0]).all():
+                notes.append(f"the trained model answers the same for all {len(a)} images{at}")
+        first = next(iter(cuts.values()))
+        found = paired_scores(p, q, labels, thresholds=(first, first), seed=seed, **how)
+        rows.append(_row("auroc", paired_auroc(p, q, labels, **how), self.auroc))
+        worst = found["worst_class_recall"]
         rows.append(_row("recall of the worst class", worst, self.worst_class))
-        return [*rows, _row("ece", _found(first, "ece"), self.ece)]
+        return [*rows, _row("ece", found["ece"], self.ece)], notes
 
     def _masks(
         self, p: NDArray, q: NDArray, masks: NDArray, groups: ArrayLike | None, seed: int
     ) -> list[Row]:
+        if not np.isin(masks, (0, 1)).all():
+            raise ValueError(f"masks hold {np.unique(masks)[:5]}: give 0 and 1, masks > 0, say.")
         groups = None if groups is None else np.asarray(groups)
         both = [counts(x, p, masks.reshape(p.shape), groups) for x in (p, q)]
         before, after = map(of_masks, both)
@@ -165,8 +206,11 @@ class Gate:
 
 
 def _row(measure: str, found: Any, margin: float, n: int | None = None) -> Row:
-    """`found`: reference, value, difference, low, high. `n` of a share of images: how many."""
-    *_, low, high = found = tuple(found)
+    """`found`: reference, value, difference, low, high, or a Difference. `n` of a share of images:
+    how many."""
+    if isinstance(found, Difference):
+        found = found.a, found.b, found.difference, found.low, found.high
+    *_, low, high = found = tuple(map(float, found))
     ends = (-high, -low) if measure == "ece" else (low, high)
     verdict, note = non_inferiority(*ends, margin), ""
     if n is not None and verdict == "inconclusive":
@@ -178,5 +222,30 @@ def _row(measure: str, found: Any, margin: float, n: int | None = None) -> Row:
     return Row(measure, *found, margin, verdict, note)
 
 
-def _found(sheet: Any, name: str) -> tuple[float, ...]:
-    return tuple(float(sheet.loc[name, x]) for x in ("a", "b", "difference", "low", "high"))
+def counts(
+    p: np.ndarray, reference: np.ndarray, masks: np.ndarray, groups: np.ndarray | None = None
+) -> np.ndarray:
+    """What each patient (each image, without groups) adds to `of_masks`, (P, 5 + BINS)."""
+    p, reference, masks = (x.reshape(len(x), -1) for x in (p, reference, masks == 1))
+    answers = p >= 0.5
+    hits, size = (answers & masks).sum(1), answers.sum(1) + masks.sum(1)
+    dice = np.where(size > 0, 2 * hits / np.maximum(size, 1), 1.0)
+    same = (answers == (reference >= 0.5)).mean(1)
+    gaps = [_gaps(sure.astype(float), came) for sure, came in zip(p, masks)]
+    table = np.column_stack([np.ones(len(p)), same, dice, hits, masks.sum(1), gaps])
+    if groups is None:
+        return table
+    return np.stack([table[groups == one].sum(0) for one in np.unique(groups)])
+
+
+def of_masks(table: np.ndarray) -> np.ndarray:
+    """The measures of MASKS from rows of `counts`; ece with a minus, so that more is better."""
+    images, same, dice, hits, true, *gaps = table.sum(0)
+    worst = np.sort(table[:, 2] / table[:, 0])[: max(1, len(table) // 10)].mean()
+    found = hits / true if true else np.nan
+    return np.array([same / images, dice / images, found, worst, -np.abs(gaps).sum() / images])
+
+
+def _gaps(sure: NDArray, came: NDArray) -> NDArray:
+    """By bin of confidence what was foretold less what came true, over all of its events."""
+    return np.bincount(bin_of(sure), weights=sure - came, minlength=BINS) / sure.size

@@ -15,22 +15,24 @@ from typing import Any, Self
 
 import numpy as np
 
-from effml.deployment.predictor import MANIFEST, Predictor
+from effml.deployment.predictor import Predictor, manifest
 from effml.metering import measure
 
-ROUNDS, LEAST = 5, 3
-"""Turns of each predictor, and the fewest passes of a turn."""
+LEAST = 3
+"""The fewest passes of a turn."""
 
 SLEEPING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
 """A thread that waits takes no CPU time from the others."""
+BUSY = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Latency:
-    """What `batch` images took at once. `images_per_s` is batch / median. `joules_per_1000` images
+    """What `batch` images took at once. `turns_ms` are the medians of the turns, in order: the same
+    turn of two predictors makes a pair. `images_per_s` is batch / median. `joules_per_1000` images
     with the ends of their range are net, NaN where unknown; `peak_memory_bytes` are those of the
     whole process, Python included; `others_cpu` is the largest share of the CPU time that other
-    programs took, before or meanwhile: above 0.1 the times say more of them."""
+    programs took, before or meanwhile: above BUSY the times say more of them."""
 
     runtime: str
     precision: str
@@ -39,6 +41,7 @@ class Latency:
     passes: int
     median_ms: float
     p95_ms: float
+    turns_ms: tuple[float, ...]
     images_per_s: float
     file_bytes: int
     build_seconds: float
@@ -82,7 +85,7 @@ class Worker:
             return json.loads(line)
         self._process.wait()
         self._errors.seek(0)
-        said = self._errors.read().strip()[-500:]
+        said = self._errors.read().strip().rpartition("\n")[2][-500:]  # not the trace
         raise RuntimeError(f"The process of a predictor ended ({self._process.returncode}): {said}")
 
 
@@ -107,27 +110,32 @@ def measure_latency(
     predictors: "Predictor | str | os.PathLike | Sequence[Any]",
     images: Any,
     *,
-    batch: int = 1,
+    batch: int | Sequence[int] = 1,
     threads: int | None = None,
     warmup: float = 0.5,
     seconds: float = 5.0,
+    rounds: int = 5,
 ) -> "Latency | list[Latency]":
     """What predictions take on this machine: in a fresh process each, by turns, after a warm-up.
 
     Args:
         predictors: A Predictor, the folder of a saved one, or several, which are then measured by
             turns, so that what disturbs one disturbs all.
-        images: Images (N, …), normalised or uint8; at least `batch`.
-        batch: Images at once: 1 for a latency, 32, say, for a throughput.
+        images: Images (N, …), normalised or uint8; at least `batch`. Or a list of such arrays, one
+            for each predictor.
+        batch: Images at once: 1 for a latency, 32, say, for a throughput. Or one for each
+            predictor.
         threads: CPU threads (default: as each was built).
         warmup: Seconds before, of each.
-        seconds: Seconds of each, in five turns.
+        seconds: Seconds of each, all turns together.
+        rounds: Turns of each.
 
     Returns:
         A `Latency`, or a list of them, in order.
 
     Raises:
-        ValueError: Fewer images than `batch`.
+        ValueError: Fewer images than `batch`, a list that is too short or too long, no round, or
+            something else that cannot be measured.
         RuntimeError: A process ended early; the message says what it said.
 
     Example:
@@ -138,33 +146,69 @@ def measure_latency(
         >>> told.batch, told.median_ms <= told.p95_ms
         (1, True)
     """
-    if one := isinstance(predictors, (Predictor, str, os.PathLike)):
+    if one := not isinstance(predictors, (list, tuple)):
         predictors = [predictors]
-    if not 1 <= batch <= len(images):
-        raise ValueError(f"batch={batch} of {len(images)} images: give 1 to {len(images)}.")
+    _refuse(predictors, threads, rounds, seconds, warmup)
+    given, batches = _work(images, batch, len(predictors))
     folders = [p.folder if isinstance(p, Predictor) else Path(p) for p in predictors]
-    built = [json.loads((folder / MANIFEST).read_text(encoding="utf-8")) for folder in folders]
+    built = [manifest(folder) for folder in folders]
+    for card, array in zip(built, given):
+        if list(np.shape(array)[1:]) != card["image_shape"]:
+            told = f"images are {np.shape(array)}, and {card['runtime']} takes"
+            raise ValueError(f"{told} (N, {', '.join(map(str, card['image_shape']))}).")
     used = [threads or getattr(p, "threads", c["threads"]) for p, c in zip(predictors, built)]
     before = _others_at_rest()
-    turns: list[list[dict[str, Any]]] = [[] for _ in folders]
     with ExitStack() as stack:
-        file = stack.enter_context(images_file(images))
+        files = [str(stack.enter_context(images_file(array))) for array in given]
         workers = [stack.enter_context(Worker(*one)) for one in zip(folders, used)]
-        how = {"images": str(file), "batch": batch, "least": LEAST}
-        for worker in workers:
+        work = [{"images": f, "batch": n, "least": LEAST} for f, n in zip(files, batches)]
+        for worker, how in zip(workers, work):
             worker.ask("repeat", seconds=warmup, **how)
-        for _ in range(ROUNDS):
-            for worker, told in zip(workers, turns):
-                told.append(worker.ask("repeat", seconds=seconds / ROUNDS, **how))
-    rows = [_latency(*given, before) for given in zip(folders, built, used, turns)]
+        turns = [
+            [w.ask("repeat", seconds=seconds / rounds, **how) for w, how in zip(workers, work)]
+            for _ in range(rounds)
+        ]
+    rows = [_latency(*given, before) for given in zip(folders, built, used, zip(*turns))]
     return rows[0] if one else rows
+
+
+def _refuse(
+    predictors: Sequence[Any], threads: Any, rounds: int, seconds: float, warmup: float
+) -> None:
+    for one in predictors:
+        if not isinstance(one, (Predictor, str, os.PathLike)):
+            advice = "give what effml.build_predictor makes, or the folder of a saved one"
+            raise ValueError(f"{type(one).__name__} is no predictor: {advice}.")
+    if not predictors or (threads is not None and threads < 1) or min(seconds, warmup) < 0:
+        given = f"{len(predictors)} predictors, {threads=}, {seconds=}, {warmup=}"
+        raise ValueError(f"{given}: give one or more, a thread or more, and no seconds below 0.")
+    if rounds < 1:
+        raise ValueError(f"rounds={rounds}: give 1 or more.")
+
+
+def _work(images: Any, batch: int | Sequence[int], n: int) -> tuple[Sequence, Sequence[int]]:
+    """Images and batch of each of n predictors."""
+    arrays, batches = _for_each("images", images, n), _for_each("batch", batch, n)
+    for one, array in zip(batches, arrays):
+        if not 1 <= one <= len(array):
+            raise ValueError(f"batch={one} of {len(array)} images: give 1 to {len(array)}.")
+    return arrays, batches
+
+
+def _for_each(what: str, given: Any, n: int) -> Sequence[Any]:
+    """One for each of n predictors: those of a list, else the same for all."""
+    if not isinstance(given, (list, tuple)):
+        return [given] * n
+    if len(given) != n:
+        raise ValueError(f"{what} is a list of {len(given)}: give {n}, one for each predictor.")
+    return given
 
 
 def _latency(
     folder: Path,
     card: dict[str, Any],
     threads: int,
-    turns: list[dict[str, Any]],
+    turns: Sequence[dict[str, Any]],
     before: float,
 ) -> Latency:
     taken = np.concatenate([turn["taken"] for turn in turns])
@@ -182,6 +226,7 @@ def _latency(
         passes=len(taken),
         median_ms=1000 * median,
         p95_ms=1000 * float(np.percentile(taken, 95)),
+        turns_ms=tuple(1000 * float(np.median(turn["taken"])) for turn in turns),
         images_per_s=batch / median,
         file_bytes=sum((folder / name).stat().st_size for name in card["files"]),
         build_seconds=card["build_seconds"],

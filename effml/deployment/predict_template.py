@@ -4,29 +4,41 @@ It needs NumPy, Pillow and openvino (or onnxruntime): pip install -r requirement
 tifffile, for DICOM pydicom. It opens no connection. For research, not for clinical use.
 """
 
+import sys
+
+if __name__ == "__main__":  # of what lies beside this file only its parts are imported
+    del sys.path[: not sys.flags.safe_path]
+    from types import ModuleType
+
+    sys.modules["parts"] = ModuleType("parts")
+    sys.modules["parts"].__path__ = [__file__.removesuffix("predict.py") + "parts"]
+
 import argparse
 import csv
 import hashlib
 import json
 import math
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-from PIL import Image
+try:
+    import numpy as np
+    from PIL import Image
 
-from effml.importing.decoding import as_imported, averaged
-from effml.importing.grey import Unusable
-from effml.importing.looking import pictures_in
-from effml.importing.square import inside
+    from effml.importing.decoding import as_imported, averaged
+    from effml.importing.grey import Unusable
+    from effml.importing.looking import pictures_in
+    from effml.importing.square import inside
+except ModuleNotFoundError as error:
+    told = "Copy the whole folder again, or pip install -r requirements.txt"
+    sys.exit(f"predict.py: {error.name} is missing. {told}.")
 
 HERE = Path(__file__).resolve().parent
-MANIFEST = "manifest.json"
+MANIFEST, CARD = "manifest.json", "card.json"
 AGAIN = "Copy the whole folder again, or deploy the run again"
 COLUMNS = {"youden": "answer at youden", "screening": "answer at screening (sensitivity ≥ 0.95)"}
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")  # a spreadsheet runs cells that begin so
@@ -49,7 +61,19 @@ def checked(folder: Path) -> dict[str, Any]:
             raise ValueError(f"{file} is missing. {AGAIN}.")
         if hashlib.sha256(file.read_bytes()).hexdigest() != sha256:
             raise ValueError(f"{file} is not the file that was deployed (SHA-256). {AGAIN}.")
+    facts = json.loads((folder / CARD).read_bytes())["facts"]
+    if other := [name for name in facts if manifest.get(name) != facts[name]]:
+        told = f"{MANIFEST} and {CARD} say different things of {', '.join(other)}"
+        raise ValueError(f"{told}: one was edited. {AGAIN}.")
     return manifest | {"fingerprint": hashlib.sha256(text).hexdigest()}
+
+
+def foreign(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
+    """Files in the folder that are not of the deployment, but for what predict.py itself writes."""
+    found = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
+    others = {path.as_posix() for path in found if not {"__pycache__"} & {*path.parts}}
+    known = {*manifest["files"], MANIFEST}
+    return [x for x in sorted(others - known) if not (x.endswith(".csv") or "_masks/" in x)]
 
 
 class Deployed:
@@ -142,11 +166,13 @@ def answered(
 
 
 def safe(rows: list[dict[str, Any]]) -> int:
-    """Puts a ' before names that a spreadsheet would run as formulas; returns how many."""
-    odd = [row for row in rows if row["file"].startswith(FORMULA)]
-    for row in odd:
-        row["file"] = "'" + row["file"]
-    return len(odd)
+    """Puts a ' before each text that a spreadsheet would run as a formula; returns how many."""
+    odd = 0
+    for row in rows:
+        for name, value in row.items():
+            if isinstance(value, str) and value.startswith(FORMULA):
+                row[name], odd = f"'{value}", odd + 1
+    return odd
 
 
 def _row(model: Deployed, name: str, path: Path, masks: Path) -> dict[str, Any]:
@@ -216,7 +242,7 @@ def predict_folder(model: Deployed, folder: Path, out: Path, force: bool) -> int
         raise ValueError(f"There is no picture in {folder} or below.")
     rows += [_row(model, name, files[name], masks) for name in progress(list(files))]
     if odd := safe(rows):
-        print(f"A ' was put before {odd} file name(s) that a spreadsheet may run.", file=sys.stderr)
+        print(f"A ' was put before {odd} cell(s) that a spreadsheet may run.", file=sys.stderr)
     partial = out.with_name(f".{out.name}.partial")
     with open(partial, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, _columns(model.manifest))

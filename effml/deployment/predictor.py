@@ -30,7 +30,7 @@ class Predictor:
     `build_seconds` what the build took, `notes` what a reader must know."""
 
     def __init__(self, folder: Path, threads: int | None = None) -> None:
-        self.folder, card = folder, _manifest(folder)
+        self.folder, card = folder, manifest(folder)
         self.name, self.shape = card["runtime"], tuple(card["image_shape"])
         self.build_seconds, self.notes = card["build_seconds"], tuple(card["notes"])
         self.threads = threads or card["threads"]
@@ -53,12 +53,16 @@ class Predictor:
 
     def __call__(self, images: Any) -> np.ndarray:
         images = np.asarray(images)
+        advice = "pixels 0…255 are normalised by images / 127.5 - 1"
         if images.dtype.kind != "f" or images.shape[1:] != self.shape or not len(images):
             given = f"{images.dtype} {images.shape}"
             wanted = f"(N, {', '.join(map(str, self.shape))}), one or more"
-            advice = "uint8 images are normalised by images / 127.5 - 1"
             raise ValueError(f"Give float images {wanted}; got {given}. {advice}.")
         images = np.ascontiguousarray(images, dtype=np.float32)
+        if not (top := np.abs(images).max()) < np.inf:
+            raise ValueError("The images hold pixels that are not finite numbers: look for NaN.")
+        if top > 2 and images.min() >= 0 and (images % 1 == 0).all():
+            raise ValueError(f"Whole numbers up to {top:g} are no normalised images: {advice}.")
         parts = range(0, len(images), self.step)
         logits = np.concatenate([self.engine(images[i : i + self.step]) for i in parts])
         if not np.isfinite(logits).all():
@@ -146,7 +150,7 @@ def default_threads() -> int:
     return min(usable or 1, psutil.cpu_count(logical=False) or usable or 1)
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
+def manifest(folder: Path) -> dict[str, Any]:
     """What the manifest says, once every file is the one it names."""
     try:
         card = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))

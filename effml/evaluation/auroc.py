@@ -2,6 +2,7 @@
 (1988), through midranks (Sun & Xu, IEEE Signal Processing Letters 21:1389, 2014), extended here to
 the macro mean over classes that MedMNIST reports."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,15 +53,15 @@ def paired_auroc(
     """AUROC (macro mean) of B minus that of A, given as to `evaluate`, DeLong's interval and p;
     binary agrees with pROC's `roc.test(paired = TRUE)`. Without variance p is 1 where the AUROCs
     are equal, else NaN."""
-    from scipy.special import ndtr
-
     *scores, truth = checked_pair(p_a, p_b, labels, task, positive)
     (a, influence_a), (b, influence_b) = (_influence(s, truth) for s in scores)
     strata = truth.argmax(axis=1) if task in ARGMAX else None
     difference, error = b - a, _error(influence_b - influence_a, truth, strata)
-    p = 2 * ndtr(-abs(difference) / error) if error else NAN if difference else 1.0
+    p = NAN if difference else 1.0
+    if error:
+        p = math.erfc(abs(difference) / error / 2**0.5)
     _, low, high = normal(difference, error, least=-1)
-    return Difference(a=a, b=b, difference=difference, low=low, high=high, p=float(p))
+    return Difference(a=a, b=b, difference=difference, low=low, high=high, p=p)
 
 
 def _influence(scores: NDArray, truth: NDArray) -> tuple[float, NDArray]:
@@ -86,9 +87,12 @@ def _error(influence: NDArray, truth: NDArray, strata: NDArray | None) -> float:
 
 def _placements(scores: NDArray, truth: NDArray) -> NDArray:
     """(N,) share of the other group ordered rightly against, ties half: DeLong's V10 and V01."""
-    from scipy.stats import rankdata
-
-    below = rankdata(scores)  # less the midrank in the own group: how many of the other are below
-    below[truth] -= rankdata(scores[truth])
-    below[~truth] -= rankdata(scores[~truth])
+    below = _midranks(scores)  # less the one in the own group: how many of the other are below
+    below[truth] -= _midranks(scores[truth])
+    below[~truth] -= _midranks(scores[~truth])
     return np.where(truth, below / (~truth).sum(), 1 - below / truth.sum())
+
+
+def _midranks(scores: NDArray) -> NDArray:
+    _, place, count = np.unique(scores, return_inverse=True, return_counts=True)
+    return (np.cumsum(count) - (count - 1) / 2)[place]

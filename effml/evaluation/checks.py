@@ -5,8 +5,6 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from effml.machine import choose
-
 ARGMAX = ("multi-class", "ordinal")  # tasks in which the largest probability is the answer
 TASKS = ("binary", *ARGMAX, "multi-label")
 ONE_VS_REST = "For class c of several pass probabilities[:, c] and labels == c, with positive=1."
@@ -16,7 +14,9 @@ def checked(
     probabilities: ArrayLike, labels: ArrayLike, task: str, positive: int | None
 ) -> tuple[NDArray, NDArray]:
     """Probabilities and bool truth, (N, K) each; for binary of the positive class alone, (N, 1)."""
-    binary, labelled = choose("task", task, TASKS) == "binary", task == "multi-label"
+    if task not in TASKS:
+        raise ValueError(f"Unknown task {task!r}. Choose from: {', '.join(TASKS)}")
+    binary, labelled = task == "binary", task == "multi-label"
     if binary and positive not in (0, 1):
         need = f"A binary task needs positive=0 or positive=1, got {positive!r}"
         raise ValueError(f"{need} (BreastMNIST: 0, malignant). {ONE_VS_REST}")

@@ -35,12 +35,14 @@ def over_images(values: NDArray, *, least: float = 0) -> Interval:
 
 def wilson(right: ArrayLike) -> Interval:
     """Mean of 0/1 `right` (n,) with its Wilson (1927) score interval; NaN where n is 0."""
-    from scipy.stats import binomtest
-
     hits, n = int(np.sum(right)), len(np.asarray(right))
     if not n:
         return NAN, NAN, NAN
-    return hits / n, *map(float, binomtest(hits, n).proportion_ci(method="wilson"))
+    share, z = hits / n, 1.959963984540054
+    centre, scale = share + z**2 / (2 * n), 1 + z**2 / n
+    half = z * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
+    low, high = (centre - half) / scale, (centre + half) / scale
+    return share, low if hits else 0.0, high if hits < n else 1.0
 
 
 def columns(**intervals: Interval) -> dict[str, float]:

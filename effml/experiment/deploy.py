@@ -1,10 +1,11 @@
 """`deploy`: from a finished run to a folder that answers for pictures, without torch."""
 
+import math
 import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,21 @@ import torch
 from torch import nn
 
 import effml
-from effml.data import Dataset, load_dataset, normalize
+from effml.data import Dataset, Split, load_dataset, normalize
 from effml.deployment import bundle
 from effml.deployment.card import write_card
-from effml.deployment.gate import Gate
+from effml.deployment.gate import Gate, Verdict
 from effml.deployment.ladder import LADDER, Rung, climb, predicted
-from effml.deployment.predict_template import COLUMNS, Deployed
+from effml.deployment.predict_template import COLUMNS, Deployed, foreign
 from effml.deployment.predictor import Predictor
 from effml.deployment.repeating import digest, verify
+from effml.deployment.runtimes import ONE_BRANCH
 from effml.evaluation import by_group, evaluate, evaluate_masks, per_class
 from effml.experiment.prepare import ONE_LABEL
 from effml.experiment.trained_model import TrainedModel, card_of, load_run
 from effml.machine import cpu
 from effml.metering import measure
+from effml.models import takes_values
 from effml.recipe import Recipe
 from effml.results import load_arrays, load_runs
 from effml.selection import select
@@ -43,7 +46,7 @@ class Deployment:
     folder: Path
     fingerprint: str
     runtime: str
-    log: tuple[Rung, ...]
+    log: tuple[Rung, ...] = field(repr=False)
 
 
 def deploy(
@@ -55,6 +58,7 @@ def deploy(
     gate: Gate | None = None,
     rungs: Sequence[str] = LADDER,
     images: bool | None = None,
+    branches: bool = False,
 ) -> Deployment:
     """A folder with the smallest version of a finished model that is as good as it, and predict.py,
     which answers for pictures with OpenVINO or ONNX Runtime, NumPy and Pillow alone.
@@ -68,6 +72,8 @@ def deploy(
         rungs: OpenVINO's of RUNTIMES, from the top.
         images: Whether the validation images go along, to repeat the gate anywhere (default: if
             they are simulated). Without them `predict.py --verify` asks for the data's .npz.
+        branches: Whether a model whose forward decides by values may be deployed, with the one
+            branch that the first training image takes.
 
     Returns:
         A `Deployment`, with the log of the ladder.
@@ -89,8 +95,13 @@ def deploy(
     if others := [name for name in rungs if not name.startswith("openvino")]:
         raise ValueError(f"{others[0]} makes no model.xml: choose rungs of OpenVINO.")
     trained = load_run(run_id, store, model=model)
+    gate.fits(trained.task)
     data, row = _data(trained, card_of(trained.run_id, Path(store)), Path(store))
+    cuts = _between(trained, data.val, load_arrays(store, trained.run_id))
+    trained, told = replace(trained, thresholds=cuts), _moved(trained.thresholds, cuts)
     net, masks = trained.model.float(), trained.task == "segmentation"
+    if not branches and takes_values(net, normalize(data.train.images[:1])):
+        raise ValueError(f"{ONE_BRANCH}. If no image does: effml.deploy(…, branches=True).")
     shown = data.train.images[:1], _calibration(data, trained, Path(store)), data.val.images
     predictor, log = climb(
         net,
@@ -103,14 +114,16 @@ def deploy(
         gate=gate,
         rungs=rungs,
     )
-    made = Made(trained, net, data, row, predictor, log, _facts(trained, row, predictor, log, gate))
+    (shipped,) = (rung for rung in log if rung.ships)
+    facts = _facts(trained, row, predictor, shipped.verdict, gate)
+    made = Made(trained, net, data, row, predictor, log, shipped, facts, told)
     return Deployment(folder, _write(made, folder, images), predictor.name, tuple(log))
 
 
 @dataclass(frozen=True)
 class Made:
     """What a deployed folder is made of: `net` in float32, `row` the record of the run, `facts`
-    those of the manifest."""
+    those of the manifest, `told` what became of the thresholds."""
 
     trained: TrainedModel
     net: nn.Module
@@ -118,7 +131,9 @@ class Made:
     row: Mapping[str, Any]
     predictor: Predictor
     log: list[Rung]
+    shipped: Rung
     facts: dict[str, Any]
+    told: list[str]
 
     def answer(self, images: Any) -> np.ndarray:
         """Probabilities of the trained model, in float32."""
@@ -152,11 +167,14 @@ IN_GRAPH = ("run_id", "task", "classes", "positive", "thresholds")
 
 def check(folder: str | os.PathLike) -> int:
     """Compare a deployed folder's files with its manifest and answer for its examples again; 0
-    where all is well, else 1. ValueError where a file is not the one that was deployed."""
+    where all is well, 1 where an answer is wrong or a file is foreign. ValueError where a file is
+    not the one that was deployed."""
     deployed = Deployed(Path(folder))
+    if others := foreign(Path(folder), deployed.manifest):
+        print(f"FAILS {', '.join(others)}: not of the deployment. Take away what is not yours.")
     print(f"{len(deployed.manifest['files'])} files are whole, {deployed.engine}")
     print(f"fingerprint {deployed.manifest['fingerprint']}")
-    return verify(deployed, Path(folder), gate=False)
+    return max(verify(deployed, Path(folder), gate=False), int(bool(others)))
 
 
 def _data(
@@ -185,6 +203,27 @@ def _data(
     return data, row | {"model": recipe.model, "data": name}
 
 
+def _between(trained: TrainedModel, val: Split, kept: Mapping[str, Any]) -> dict[str, float]:
+    """Each threshold midway between the two probabilities of validation that it parts: the answers
+    there are the run's, and no rounding of another engine changes one."""
+    if trained.task != "binary":
+        return trained.thresholds
+    p = kept["val_probabilities"] if "val_probabilities" in kept else trained.predict(val)
+    p = p[:, trained.positive].astype(float).clip(0, 1)
+    middle = {
+        name: float(p[p < cut].max(initial=0) + p[p >= cut].min(initial=1)) / 2
+        for name, cut in trained.thresholds.items()
+    }
+    return {name: x if trained.thresholds[name] >= 0 else math.nan for name, x in middle.items()}
+
+
+def _moved(before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
+    names = [f"{name} {before[name]:.6g} to {cut:.6g}" for name, cut in after.items() if cut == cut]
+    told = "Thresholds were moved to the middle between the validation probabilities that they part"
+    kept = "where no answer changes; `effml predict` keeps the run's"
+    return [f"{told}, {kept}: {', '.join(names)}."] if names else []
+
+
 def _calibration(data: Dataset, trained: TrainedModel, store: Path) -> torch.Tensor:
     """Training images that the run learned from, each class alike where each has one label."""
     kept = load_arrays(store, trained.run_id).get("train_index")
@@ -196,10 +235,13 @@ def _calibration(data: Dataset, trained: TrainedModel, store: Path) -> torch.Ten
 
 
 def _facts(
-    trained: TrainedModel, row: Mapping[str, Any], predictor: Predictor, log: list, gate: Gate
+    trained: TrainedModel,
+    row: Mapping[str, Any],
+    predictor: Predictor,
+    verdict: Verdict,
+    gate: Gate,
 ) -> dict[str, Any]:
     """What the manifest says, but for examples and files."""
-    verdict = log[-1].verdict
     return {
         "made_with": f"effml {effml.__version__}",
         "run_id": trained.run_id,
@@ -249,7 +291,11 @@ def _write_gate(folder: Path, made: Made, images: bool | None) -> str:
         arrays["images"] = shown
     np.savez_compressed(folder / "gate.npz", **arrays)
     if "images" not in arrays:
-        return "no image of the data is in this folder; to repeat the gate takes the data's .npz"
+        return (
+            "gate.npz holds no image, but of each validation image its label, the trained model's "
+            "probabilities and the SHA-256 of its pixels: who has a picture as it was imported can "
+            "tell that it is one of them, and its label. To repeat the gate takes the data's .npz"
+        )
     if simulated:
         return f"gate.npz holds {len(val)} simulated images"
     return f"gate.npz holds {len(val)} validation images: this folder is as private as they are"
@@ -258,7 +304,7 @@ def _write_gate(folder: Path, made: Made, images: bool | None) -> str:
 def _card(made: Made, private: str) -> dict[str, Any]:
     """What the model card says. The test images are looked at here, after everything is chosen."""
     trained, data, row, predictor = made.trained, made.data, made.row, made.predictor
-    last, thousands = made.log[-1], len(data.test) / 1000
+    last, thousands = made.shipped, len(data.test) / 1000
     with measure() as cost:
         p = predicted(predictor, data.test.images, trained.task)
     answering = np.array([cost.energy_j, cost.energy_low_j, cost.energy_high_j]) / thousands
@@ -270,6 +316,7 @@ def _card(made: Made, private: str) -> dict[str, Any]:
         "energy_source": row.get("energy_source") or row.get("energy_reason"),
         "milliseconds of an image": last.milliseconds,
         f"the same, {last.fastest_fp32 or 'fastest'} in float32": last.fastest_fp32_milliseconds,
+        "share of the CPU that others took meanwhile": last.others_cpu,
         "model_bytes": predictor.file_bytes,
         "model_bytes of the trained model": row.get("model_file_bytes", np.nan),
         "measured on": cpu()[0],
@@ -282,6 +329,8 @@ def _card(made: Made, private: str) -> dict[str, Any]:
         * data.passport["phantom"],
         *[f"The run computed in {trained.precision}; what is deployed was compared in fp32."]
         * (trained.precision != "fp32"),
+        *(f"{note[0].upper()}{note[1:]}." for note in (*last.verdict.notes, *predictor.notes)),
+        *made.told,
         *map(str, trained.notes),
         *filter(None, [row.get("notes")]),
     ]

@@ -26,8 +26,8 @@ def predict_folder(
 ) -> int:
     """Write a line for each picture in `folder` and below to `out`, a CSV: its file, the
     probability of each class, the answers and in a note what was converted, or the reason why there
-    are none. A ' stands before file names that a spreadsheet would run as formulas. Returns 1 where
-    a picture has none, else 0."""
+    are none. A ' stands before what a spreadsheet would run as a formula. Returns 1 where a picture
+    has none, else 0."""
     from effml.importing.looking import pictures_in
     from effml.importing.volumes import volumes_of
 
@@ -38,7 +38,9 @@ def predict_folder(
         raise FileExistsError(f"{out} is there already. Give another --out, or --force.")
     trained = load_run(run_id, store)
     if trained.task == "segmentation":
-        raise ValueError(f"{trained.run_id} answers with masks: use effml.load_run(…).predict.")
+        raise ValueError(
+            f"{trained.run_id} answers with masks: deploy it, its predict.py writes them."
+        )
     job = SimpleNamespace(refused=refused)
     files = pictures_in(job, Path(folder))
     if len(trained.image_shape) == 4:
@@ -51,8 +53,8 @@ def predict_folder(
     for start in range(0, len(names), BATCH):
         rows += _rows(trained, dict(names[start : start + BATCH]))
     if odd := safe(rows):
-        told = "name(s) that a spreadsheet may run as a formula: a ' was put before each"
-        print(f"effml: {odd} file {told}", file=sys.stderr)
+        told = "cell(s) that a spreadsheet may run as a formula: a ' was put before each"
+        print(f"effml: {odd} {told}", file=sys.stderr)
     columns = ["file", *_answered(trained, np.zeros(len(trained.classes))), "note", "reason"]
     with whole_file(out) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns)

@@ -169,7 +169,8 @@ def _model(card: dict[str, Any], store: Path, own: nn.Module | None) -> nn.Modul
     elif not isinstance(own, nn.Module):
         raise ValueError(
             f"{run_id} is a run of {name}, a class of yours: give one as "
-            "effml.load_run(…, model=…).predict(paths), in Python: a command line cannot."
+            "effml.load_run(…, model=…).predict(paths) or effml.deploy(…, model=…), in Python: a "
+            "command line cannot."
         )
     elif type(own).__name__ != name.removeprefix("own:"):
         raise ValueError(f"{run_id} is a run of {name}, and model is a {type(own).__name__}.")

@@ -19,6 +19,7 @@ _COLUMNS |= {"file": ("file", "image", "filename"), "group": ("group", "patient"
 # arrays that no column may be called
 _OURS = ("images", "labels", "masks", "groups", "files", "spacing")
 _LOST = "named in the table, and no picture in the folder"
+_FOLDER = "it is a folder: say --volumes (volumes=True) where each folder is a series of slices"
 _MISSING = {"date": "no date as YYYY-MM-DD", "mask": "no mask of its name, or more than one"}
 
 
@@ -62,11 +63,13 @@ def rows_of(
     values = {ours: [_text(value) for value in frame[theirs]] for ours, theirs in chosen.items()}
     rows, find = pd.DataFrame(values, dtype=object), finder(files)
     means = [find(name) if name else [] for name in rows.file]
+    folders = {file.rpartition("/")[0] for file in files}
     for named, hits in zip(rows.file, means):
         reason = f"{len(hits)} files have this name: give the path in the folder"
         path = PureWindowsPath(named or "(no file name)")  # knows both kinds of slash
         own = path.name if path.anchor else path.as_posix()  # no foreign folders
-        refuse(job, [own] * (len(hits) != 1), reason if hits else _LOST)
+        lost = _FOLDER if own in folders else _LOST
+        refuse(job, [own] * (len(hits) != 1), reason if hits else lost)
     rows["file"] = [hits[0] if len(hits) == 1 else None for hits in means]
     rows = rows.dropna(subset="file")
     if len(twice := rows.file[rows.file.duplicated()].unique()):

@@ -91,8 +91,8 @@ def repair_half(optimizer: Optimizer, repair: str, *, seed: int = 0) -> Optimize
         continues exactly. Steps take no closure.
 
     Raises:
-        ValueError: an unknown repair, an optimizer without eps, one that has stepped, or one
-            without a parameter in 16 bits.
+        ValueError: an unknown repair, an optimizer without eps, one that has stepped or is
+            repaired already, or one without a parameter in 16 bits.
 
     Example:
         >>> import torch
@@ -106,6 +106,8 @@ def repair_half(optimizer: Optimizer, repair: str, *, seed: int = 0) -> Optimize
     names = repairs(repair)
     if optimizer.state:
         raise ValueError("The optimizer has state already: call repair_half before its first step.")
+    if already := vars(optimizer).get("half_repair"):
+        raise ValueError(f"The optimizer is repaired already ({already}): join repairs by +.")
     for group in optimizer.param_groups if "eps" in names else ():
         if "eps" not in group:
             raise ValueError(f"{type(optimizer).__name__} has no eps: leave that repair.")
@@ -115,6 +117,8 @@ def repair_half(optimizer: Optimizer, repair: str, *, seed: int = 0) -> Optimize
             advice = "cast the model first, or leave the repair"
             raise ValueError(f"No parameter of this optimizer has 16 bits: {advice}.")
         _InFloat32(optimizer, seed if "stochastic" in names else None)
+    if names:
+        optimizer.half_repair = repair
     return optimizer
 
 

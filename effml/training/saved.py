@@ -267,7 +267,7 @@ class ErrorFeedback:
         bits: 8, 4 or 2; 32: the gradients stay as they are.
 
     Raises:
-        ValueError: other bits.
+        ValueError: other bits; in `step`, a sparse gradient.
 
     Example:
         >>> import torch
@@ -290,6 +290,8 @@ class ErrorFeedback:
         """Put the quantised gradients in place of the gradients. Where one is not finite, as with
         a scaled loss that overflowed, all are left as they are."""
         grads = {i: p.grad for i, p in enumerate(self.parameters) if p.grad is not None}
+        if any(g.layout != torch.strided for g in grads.values()):
+            raise ValueError("A gradient is sparse: build the embedding with sparse=False.")
         if self.bits == 32 or not all(bool(g.isfinite().all()) for g in grads.values()):
             return
         self.sent_bytes = 0

@@ -12,12 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from torch import nn
 
 import effml
 from effml import Recipe, deploy, import_folder, load_dataset, load_run
 from effml.__main__ import main
-from effml.deployment import predict_template
-from effml.deployment.predict_template import COLUMNS, Deployed, in_the_picture
+from effml.deployment import ladder, predict_template
+from effml.deployment.gate import Row
+from effml.deployment.predict_template import COLUMNS, Deployed, in_the_picture, safe
 
 EXACT = {"rungs": ["openvino"]}
 BLOCKED = """
@@ -80,6 +82,15 @@ def rows_of(file):
         return {row["file"]: row for row in csv.DictReader(opened)}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def short():
+    """Times are measured, but not long."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ladder, "SECONDS", 0.05)
+        patch.setattr(ladder, "WARMUP", 0)
+        yield
+
+
 @pytest.fixture(scope="module")
 def grey(tmp_path_factory):
     """An imported set of grey pictures, its run, and its deployed folder."""
@@ -129,10 +140,26 @@ def test_pictures_of_any_size_and_mode_get_the_answers_of_the_run(tmp_path, kind
         (p,) = trained.predict([new / name])
         mine = [float(row[f"probability of {c}"]) for c in trained.classes]
         assert np.abs(p - mine).max() <= manifest["tolerance"] / 10, name
-        for aim, least in trained.thresholds.items():
+        for aim, least in manifest["thresholds"].items():
             if abs(p[trained.positive] - least) > 1e-5:
                 called = p[trained.positive] >= least
                 assert row[COLUMNS[aim]] == trained.classes[trained.positive ^ (not called)]
+
+
+def test_thresholds_part_the_validation_images_as_the_run_did_and_a_rounding_changes_nothing(grey):
+    folder, trained, made = grey
+    manifest = json.loads((made.folder / "manifest.json").read_text())
+    kept = effml.load_arrays(folder / "store", trained.run_id)["val_probabilities"]
+    p = kept[:, trained.positive].astype(float)
+    assert set(manifest["thresholds"]) == {"youden", "screening"}
+    for aim, cut in manifest["thresholds"].items():
+        called = p >= trained.thresholds[aim]
+        assert p[~called].max(initial=0) < cut < p[called].min() == trained.thresholds[aim]
+        for off in (0, 1e-7, -1e-7):
+            assert ((p + off >= cut) == called).all()
+        assert ((p - 1e-7 >= trained.thresholds[aim]) != called).any()  # the run's own does not
+    rows = {row["measure"]: row for row in manifest["gate"]["rows"]}
+    assert rows["sensitivity at screening"]["value"] >= 0.95
 
 
 def test_the_answers_in_the_record_come_out_again(grey):
@@ -197,6 +224,15 @@ def swapped(folder):
     shutil.copy(folder / "model.onnx", folder / "model.bin")
 
 
+def edited(name, **changes):
+    def do(folder):
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest[name] |= changes
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+
+    return do
+
+
 DAMAGES = {
     "a bit of model.bin": (lambda f: flip(f / "model.bin"), "model.bin is not the file that was"),
     "another file": (swapped, "model.bin is not the file that was deployed"),
@@ -206,6 +242,11 @@ DAMAGES = {
     ),
     "a threshold": (lambda f: flip(f / "card.json"), "card.json is not the file"),
     "an example": (lambda f: next(f.glob("examples/*")).unlink(), "is missing. Copy the whole"),
+    "another threshold": (edited("thresholds", youden=0.9), "different things of thresholds"),
+    "no number": (edited("thresholds", youden=float("nan")), "different things of thresholds"),
+    "a text": (edited("thresholds", youden="abc"), "different things of thresholds"),
+    "another way": (edited("preprocessing", fit="stretch"), "different things of preprocessing"),
+    "no parts": (lambda f: shutil.rmtree(f / "parts"), "is missing. Copy the whole folder again"),
     "no manifest": (lambda f: (f / "manifest.json").unlink(), "is no deployed model"),
     "half a manifest": (
         lambda f: (f / "manifest.json").write_text((f / "manifest.json").read_text()[:900]),
@@ -228,6 +269,49 @@ def test_a_damaged_folder_is_refused(grey, tmp_path, damage, capsys):
     assert done.returncode and re.search(words, done.stderr), done.stderr
 
 
+def test_foreign_files_are_named_and_never_imported(grey, tmp_path, capsys):
+    folder = Path(shutil.copytree(grey[2].folder, tmp_path / "out"))
+    noise(1, (90, 50)).save(tmp_path / "a.png")
+    (folder / "predictions.csv").touch()
+    assert main(["deploy", "--check", str(folder)]) == 0
+    for name in ("numpy.py", "json.py", "parts/extra.py"):
+        (folder / name).write_text("raise SystemExit('foreign')")
+    assert main(["deploy", "--check", str(folder)]) == 1
+    assert (
+        "FAILS json.py, numpy.py, parts/extra.py: not of the deployment" in capsys.readouterr().out
+    )
+    assert program(folder, tmp_path, "--out", tmp_path.parent / "f.csv").returncode == 0
+
+
+def test_no_cell_is_a_formula():
+    row = {"file": "=a.png", "probability of -b": "0.5", "answer": "=1+2", "note": ""}
+    assert safe(rows := [row, {"file": "b.png", "answer": "b"}]) == 2
+    assert rows[0] == row == {**row, "file": "'=a.png", "answer": "'=1+2"}
+
+
+class Faint(nn.Module):
+    """Has an answer of its own for images without contrast, which no image here gets."""
+
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Linear(784, 2)
+
+    def forward(self, x):
+        logits = self.last(x.flatten(1))
+        return logits * 0 if x.std() < 1e-3 else logits
+
+
+def test_a_branch_that_would_be_lost_is_refused_unless_it_is_allowed(grey, tmp_path):
+    recipe = Recipe(data=str(grey[0] / "x.npz"), epochs=1, threads=1)
+    record = effml.run(recipe, store=tmp_path, keep_weights=True, model=Faint())
+    how = {"store": tmp_path, "model": Faint(), **EXACT}
+    with pytest.raises(ValueError, match=r"only the branch .*deploy\(…, branches=True\)"):
+        deploy(record.run_id, tmp_path / "out", **how)
+    made = deploy(record.run_id, tmp_path / "out", branches=True, **how)
+    assert "only the branch that the example takes" in made.log[-1].reason
+    assert "only the branch that the example takes" in (made.folder / "card.md").read_text()
+
+
 def test_the_gate_is_repeated_on_the_machine_where_it_runs(grey, tmp_path):
     folder, _, made = grey
     assert "images" not in np.load(made.folder / "gate.npz")
@@ -244,6 +328,9 @@ def test_the_gate_is_repeated_on_the_machine_where_it_runs(grey, tmp_path):
     np.savez(tmp_path / "y.npz", **arrays)
     other = program(made.folder, "--verify", "--images", tmp_path / "y.npz")
     assert other.returncode == 2 and "images are not in" in other.stderr
+    (tmp_path / "table.csv").write_text("a,b")
+    none = program(made.folder, "--verify", "--images", tmp_path / "table.csv")
+    assert none.returncode == 2 and "is no .npz that can be read" in none.stderr
 
 
 def test_a_machine_that_computes_otherwise_fails(grey, monkeypatch, capsys):
@@ -253,7 +340,7 @@ def test_a_machine_that_computes_otherwise_fails(grey, monkeypatch, capsys):
     words = ["--verify", "--images", str(folder / "x.npz")]
     assert predict_template.main(words, made.folder) == 1
     told = capsys.readouterr().out
-    assert "FAILS examples/grey.png" in told and "FAILS auroc: loss" in told
+    assert "FAILS examples/grey.png" in told and "FAILS auroc -" in told
     assert "do not use this model on this machine" in told
 
 
@@ -272,8 +359,12 @@ def test_simulated_images_go_along_and_private_ones_only_where_asked(grey, tmp_p
     assert "as private as they are" in (tmp_path / "out" / "card.md").read_text()
     done = program(tmp_path / "out", "--verify")
     assert done.returncode == 0, done.stdout + done.stderr
+    for row in json.loads((tmp_path / "out" / "manifest.json").read_text())["gate"]["rows"]:
+        assert f"ok    {Row(**row)}" in done.stdout
     assert main(words) == 2 and "is there already" in capsys.readouterr().err
     assert main(["deploy", trained.run_id]) == 2 and main([*words[:4], "--margin", "x=1"]) == 2
+    assert main([*words[:4], "--margin", "sensitivity=0,05"]) == 2
+    assert "sensitivity=0,05: could not convert" in capsys.readouterr().err
 
 
 def test_what_the_graph_says_and_does_by_itself(grey):
@@ -284,9 +375,8 @@ def test_what_the_graph_says_and_does_by_itself(grey):
     model = core.read_model(made.folder / "model.xml")
     about = {name: model.get_rt_info(["effml", name]).value for name in ("classes", "run_id")}
     assert about == {"classes": "a b", "run_id": trained.run_id} or about["classes"] == ["a", "b"]
-    assert f"youden: {trained.thresholds['youden']}" in str(
-        model.get_rt_info(["effml", "thresholds"]).value
-    )
+    cuts = json.loads((made.folder / "manifest.json").read_text())["thresholds"]
+    assert f"youden: {cuts['youden']}" in str(model.get_rt_info(["effml", "thresholds"]).value)
     picture = noise(5, (90, 90))
     compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     small = np.asarray(picture.resize((28, 28), Image.Resampling.BILINEAR))
@@ -313,7 +403,8 @@ def test_the_card_says_what_a_reader_must_know(grey):
     ):
         assert words in text
     manifest = json.loads((made.folder / "manifest.json").read_text())
-    assert manifest["thresholds"] == pytest.approx(trained.thresholds)
+    assert "gate.npz holds no image, but of each validation image its label" in text.lower()
+    assert "Thresholds were moved to the middle" in text
     assert told["facts"]["gate"] == manifest["gate"] and len(told["ladder"]) == 1
     assert set(told["test"]) == {"youden", "screening (sensitivity ≥ 0.95)"}
     assert told["card"]["tags"][-1] == "research-use-only" and "model-index:" in text

@@ -1,11 +1,16 @@
-"""The gate: exact cases, its numbers beside those of `evaluation`, and its repetition in NumPy."""
+"""The gate: exact cases, and its numbers beside those of `evaluation`."""
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 
-from effml import Gate, evaluate, evaluate_masks
+from effml import Gate, compare_predictions, evaluate, evaluate_masks
+from effml.deployment import bundle
 from effml.deployment.gate import EQUAL
-from effml.deployment.repeating import losses
 from effml.evaluation import ece, paired_auroc, paired_proportions, wilson
 
 CUTS = {"youden": 0.4, "screening": 0.2}
@@ -36,10 +41,6 @@ def how(task):
     return {"positive": 1, "thresholds": CUTS} if binary else {}
 
 
-def said(task):
-    return {"task": task, "positive": None, "thresholds": {}} | how(task)
-
-
 def verdict(task, p, q, labels, gate=None, **more):
     return (gate or Gate()).check(p, q, labels, task=task, **how(task), **more)
 
@@ -66,18 +67,61 @@ def test_its_rows_are_those_of_evaluation():
     assert rows["recall of the worst class"].value == scores.worst_class_recall
 
 
-@pytest.mark.parametrize("task", ["binary", "multi-class", "multi-label", "segmentation"])
-def test_its_repetition_in_numpy_finds_the_same(task, monkeypatch):
-    monkeypatch.setattr("effml.deployment.repeating.DRAWN", 40)
+@pytest.mark.parametrize("task", ["multi-class", "multi-label"])
+def test_of_several_classes_it_gives_the_numbers_of_evaluate(task):
     labels, p, q = case(task)
-    groups = np.arange(len(p)) // 2 if task == "segmentation" else None
-    rows = by_name(verdict(task, p, q, labels, groups=groups))
-    again = losses(p, q, labels, said(task), groups)
-    assert rows.keys() == again.keys()
-    for name, (loss, low, high) in again.items():
-        sign = 1 if name == "ece" else -1
-        assert loss == pytest.approx(sign * rows[name].difference, abs=1e-12)
-        assert low - 1e-12 <= loss <= high + 1e-12 or name in ("ece", "dice of the worst tenth")
+    rows = by_name(verdict(task, p, q, labels))
+    for which, x in (("reference", p), ("value", q)):
+        found = evaluate(x, labels, task=task)
+        for measure, name in (
+            ("auroc", "auroc"),
+            ("recall of the worst class", "worst_class_recall"),
+        ):
+            assert getattr(rows[measure], which) == pytest.approx(getattr(found, name))
+        assert getattr(rows["ece"], which) == pytest.approx(found.ece)
+    a, b = ((x >= 0.5) if task == "multi-label" else x.argmax(1)[:, None] for x in (p, q))
+    assert rows["agreement"].value == pytest.approx((a == b).mean())
+    sheet = compare_predictions(p, q, labels, task=task)
+    assert (rows["agreement"].low + 1, rows["auroc"].low, rows["ece"].high) == pytest.approx(
+        (sheet.low["agreement"], sheet.low["auroc"], sheet.high["ece"])
+    )
+
+
+COPY = """
+import json, sys
+sys.modules.update(dict.fromkeys(["effml", "torch", "scipy", "pandas"]))
+import numpy as np
+from dataclasses import asdict
+from parts.gate import Gate
+case = dict(np.load("case.npz"))
+how = json.loads(sys.argv[1])
+print(json.dumps([asdict(row) for row in Gate().check(**case, **how).rows]))
+"""
+
+
+@pytest.mark.parametrize("task", ["binary", "multi-class", "multi-label", "segmentation"])
+def test_its_copy_in_a_deployed_folder_needs_numpy_alone_and_finds_the_same(task, tmp_path):
+    labels, p, q = case(task)
+    bundle.write_program(tmp_path)
+    np.savez(tmp_path / "case.npz", reference=p, probabilities=q, labels=labels)
+    words = [sys.executable, "-c", COPY, json.dumps({"task": task, **how(task)})]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, env={})
+    rows = verdict(task, p, q, labels).rows
+    assert done.stdout, done.stderr
+    for mine, theirs in zip(rows, json.loads(done.stdout), strict=True):
+        assert asdict(mine) == pytest.approx(theirs, rel=1e-12)
+
+
+def test_a_model_that_says_one_thing_of_all_images_is_named():
+    labels, p, q = case("multi-class")
+    found = verdict("multi-class", p * [1, 0, 0, 0], q * [1, 0, 0, 0], labels)
+    assert "the trained model answers the same for all 150 images" in found.reason
+    labels, p, q = case("binary")
+    assert not verdict("binary", p, q, labels).notes
+    p[:, 1] = np.maximum(p[:, 1], 0.2)
+    assert verdict("binary", p, q, labels).notes == (
+        "the trained model answers the same for all 150 images at screening",
+    )
 
 
 def test_of_masks():
@@ -149,12 +193,26 @@ def test_a_measure_that_is_not_defined_is_never_passed():
 
 
 def test_margins_and_shapes_that_make_no_sense_are_refused():
-    for margin in ({"dice": 0}, {"auroc": 1.2}, {"agreement": 1}, {"ece": float("nan")}):
+    for margin in (
+        {"dice": 0},
+        {"auroc": 1.2},
+        {"agreement": 1},
+        {"ece": float("nan")},
+        {"auroc": "x"},
+    ):
         with pytest.raises(ValueError, match="between 0 and 1"):
             Gate(**margin)
     labels, p, q = case("binary")
     with pytest.raises(ValueError, match="give equal ones"):
         verdict("binary", p, q[:, 1], labels)
+    with pytest.raises(ValueError, match="thresholds=0.5: give them by name"):
+        Gate().check(p, q, labels, task="binary", positive=1, thresholds=0.5)
+    for task, margin in (("multi-class", "sensitivity"), ("binary", "dice")):
+        with pytest.raises(ValueError, match=f"{margin} has no effect: {task} is judged by agree"):
+            verdict(task, *case(task)[1:], case(task)[0], Gate(**{margin: 0.2}))
+    masks, p, q = case("segmentation")
+    with pytest.raises(ValueError, match="masks hold .* 255.*give 0 and 1"):
+        verdict("segmentation", p, q, masks * 255)
 
 
 def test_a_point_that_validation_did_not_give_is_left_out():

@@ -51,6 +51,7 @@ def test_time_and_memory_are_those_of_the_model_in_processes_by_turns(known):
         assert row.median_ms <= row.p95_ms
         assert row.images_per_s == pytest.approx(4000 / row.median_ms)
         assert (row.runtime, row.precision, row.threads, row.batch) == ("eager", "f32", 1, 4)
+        assert len(row.turns_ms) == 5 and row.median_ms <= max(row.turns_ms)
         assert row.passes >= 15 and row.peak_memory_bytes > 200e6
         assert not row.joules_low > row.joules_per_1000 and row.energy_source
     assert rows[0].median_ms >= max(200, rows[1].median_ms + 50)
@@ -58,6 +59,21 @@ def test_time_and_memory_are_those_of_the_model_in_processes_by_turns(known):
     assert [name for name, _ in groupby(line[0] for line in lines)] == ["slow", "fast"] * 6
     assert len({line[1] for line in lines} - {str(os.getpid())}) == 2
     assert {tuple(line[2:]) for line in lines} == {("4", "PASSIVE")}
+
+
+def test_each_predictor_may_have_its_own_images_and_batch(known):
+    make, notes = known
+    predictors = [make("slow"), make("fast")]
+    notes.unlink()
+    images = [IMAGES[:2], np.zeros((8, 1, 2, 8), np.float32)]
+    how = {"batch": [2, 5], "seconds": 0.0, "warmup": 0.0, "rounds": 2}
+    rows = measure_latency(predictors, images, **how)
+    for row, batch in zip(rows, (2, 5)):
+        assert row.batch == batch and len(row.turns_ms) == 2 and row.passes == 6
+        assert min(row.turns_ms) <= row.median_ms <= max(row.turns_ms)
+    assert min(rows[0].turns_ms) > 200
+    lines = [line.split() for line in notes.read_text().splitlines()]
+    assert {(line[0], line[2]) for line in lines} == {("slow", "2"), ("fast", "5")}
 
 
 def test_an_engine_without_torch_takes_less_memory_and_a_saved_folder_is_as_good(tmp_path):
@@ -85,5 +101,26 @@ def test_what_goes_wrong_is_said(known):
     make, _ = known
     with pytest.raises(ValueError, match="batch=9 of 8 images: give 1 to 8"):
         measure_latency(make("a"), IMAGES, batch=9)
-    with pytest.raises(RuntimeError, match="no such kernel"):
+    with pytest.raises(ValueError, match="batch is a list of 2: give 1"):
+        measure_latency(make("a"), IMAGES, batch=[1, 8])
+    with pytest.raises(ValueError, match="images is a list of 1: give 2"):
+        measure_latency([make("a"), make("b")], [IMAGES])
+    with pytest.raises(ValueError, match="batch=9 of 8"):
+        measure_latency([make("a"), make("b")], IMAGES, batch=[1, 9])
+    with pytest.raises(ValueError, match="rounds=0"):
+        measure_latency(make("a"), IMAGES, rounds=0)
+    for wrong in ({"threads": 0}, {"seconds": -1}):
+        with pytest.raises(ValueError, match="a thread or more, and no seconds below"):
+            measure_latency(make("a"), IMAGES, **wrong)
+    with pytest.raises(ValueError, match="0 predictors"):
+        measure_latency([], IMAGES)
+    with pytest.raises(ValueError, match="Linear is no predictor: give what effml.build_predictor"):
+        measure_latency(nn.Linear(2, 2), IMAGES)
+    with pytest.raises(FileNotFoundError, match="that predictor.save"):
+        measure_latency("no-such-folder", IMAGES)
+    with pytest.raises(
+        ValueError, match=r"images are \(8, 1, 4, 3\), and eager takes \(N, 1, 4, 4"
+    ):
+        measure_latency(make("a"), IMAGES[..., 1:])
+    with pytest.raises(RuntimeError, match=r"ended \(1\): ValueError: no such kernel"):
         measure_latency(make("broken"), IMAGES, seconds=0.1)

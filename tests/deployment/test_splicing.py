@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from effml import build_model, build_predictor
-from effml.deployment.splicing import apart, exact, splice
+from effml.deployment.splicing import apart, exact, masked, splice
 
 N, SHAPE, GUTTER = 5, (1, 16, 24), 8
 
@@ -41,6 +41,21 @@ def test_a_gutter_alone_is_not_exact_and_one_that_is_zero_at_each_layer_is(unet)
     masked = exact(model, SHAPE, N, GUTTER)
     assert apart(logits(masked, canvas), N, SHAPE[1:], GUTTER) == pytest.approx(wanted, abs=1e-5)
     assert np.array_equal(logits(model, images), wanted)  # the model is as it was
+
+
+def test_images_of_several_sizes_lie_where_the_mask_says(unet):
+    model, images = unet
+    places, canvas = np.zeros((1, 1, 32, 48), np.float32), np.ones((1, 1, 32, 48), np.float32)
+    corners = [(0, 0, 16), (0, 24, 24), (24, 8, 8)]  # top, left, width
+    for i, (top, left, wide) in enumerate(corners):
+        high = min(16, 32 - top)
+        places[0, 0, top : top + high, left : left + wide] = 1
+        canvas[0, 0, top : top + high, left : left + wide] = images[i, 0, :high, :wide]
+    given = logits(masked(model, places), canvas)
+    for i, (top, left, wide) in enumerate(corners):
+        alone = logits(model, images[i : i + 1, :, : min(16, 32 - top), :wide])[0]
+        own = given[0, :, top : top + alone.shape[1], left : left + wide]
+        assert own == pytest.approx(alone, abs=1e-5)
 
 
 def test_on_an_engine_too(unet):

@@ -4,6 +4,8 @@ fact.
 
 import unicodedata
 from datetime import date
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ from effml.data.spelling import listed, spellings
 from effml.importing.dates import read_days
 from effml.importing.importer import import_folder
 from effml.importing.partition import split
+from effml.importing.table import rows_of
 from test_importer import everything, read
 from test_pictures import put, scene
 
@@ -524,3 +527,19 @@ def test_names_of_classes_are_short_and_of_one_line(take, name, words):
     ) as said:
         take(pd.DataFrame(rows((name, "other")), columns=["file", "label", "patient"]))
     assert len(str(said.value)) < 200
+
+
+def test_a_folder_of_slices_is_told_of_volumes():
+    job, table = (
+        SimpleNamespace(refused=[], columns=None),
+        {"file": ["s", "a"], "label": ["x", "y"]},
+    )
+    rows = rows_of(job, {"s/1.dcm": Path(), "a.png": Path()}, pd.DataFrame(table), set())
+    assert rows.file.tolist() == ["a.png"]
+    assert job.refused == [
+        {
+            "file": "s",
+            "reason": "it is a folder: say --volumes (volumes=True) where each folder is a series "
+            "of slices",
+        }
+    ]

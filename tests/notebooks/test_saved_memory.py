@@ -43,3 +43,24 @@ def test_what_a_step_keeps_is_counted_for_each_way(monkeypatch):
     assert 3.5 < kept["float32"] / kept["8 bits"] < 4 and kept["8 bits"] > 3 * kept["2 bits"]
     assert kept["2 parts"] == pytest.approx(kept["float32"] / 2, rel=0.01)
     assert all(one["step_s"] > 0 and one["gives_back"] for one in found.values())
+
+
+def test_the_growth_is_that_of_the_steps_and_not_of_what_came_before():
+    b"x" * 600_000_000  # a peak before the start
+    assert saved_memory.measured("float32", "lenet5", 32, 64, 1)["growth_mb"] < 150
+
+
+def test_blocks_are_computed_again_in_training_mode():
+    work, calls = Step("resnet10t", 32, 4), []
+    block = work.model.layer1[0].conv1
+    block.register_forward_hook(lambda module, *_: calls.append(module.training))
+    work.step("float32")
+    assert calls == [True]
+    work.step("computed again")
+    assert calls == [True] * 3
+
+
+def test_each_way_has_a_process_of_its_own():
+    found = saved_memory.each_alone(["float32", "8 bits"], "lenet5", 32, 64, 1)
+    assert [one["way"] for one in found] == ["float32", "8 bits"]
+    assert found[0]["saved_mb"] > 3.5 * found[1]["saved_mb"]

@@ -246,6 +246,13 @@ def test_the_error_of_a_gradient_is_made_good_in_the_next_steps():
     assert torch.equal(other.errors[0], kept)
 
 
+def test_a_sparse_gradient_is_refused():
+    table = nn.Embedding(2000, 8, sparse=True)
+    table(torch.tensor([1])).sum().backward()
+    with pytest.raises(ValueError, match="sparse=False"):
+        effml.ErrorFeedback(table.parameters()).step()
+
+
 def test_small_gradients_go_whole_and_an_error_belongs_to_its_parameter():
     few, unused, many, kernel = (nn.Parameter(torch.zeros(n)) for n in (1023, 5000, 1024, 2048))
     kernel.data = kernel.data.view(8, 16, 4, 4).to(memory_format=torch.channels_last)

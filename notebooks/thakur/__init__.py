@@ -1,0 +1,45 @@
+"""Thakur et al. 2025: its workloads on two cores, in all modes (notebooks 65 and 66)."""
+
+from thakur.recipes import (
+    CLASSIFICATION,
+    MODES,
+    RETRAINED,
+    SEGMENTATION,
+    TUNED,
+    WORKLOADS,
+    grid,
+    trained,
+)
+from thakur.tables import (
+    FP32,
+    INT8,
+    figure,
+    measured,
+    quiet,
+    statements,
+    table,
+    threads_gain,
+    trainings,
+    unseen,
+)
+
+__all__ = [
+    "CLASSIFICATION",
+    "FP32",
+    "INT8",
+    "MODES",
+    "RETRAINED",
+    "SEGMENTATION",
+    "TUNED",
+    "WORKLOADS",
+    "figure",
+    "grid",
+    "measured",
+    "quiet",
+    "statements",
+    "table",
+    "threads_gain",
+    "trained",
+    "trainings",
+    "unseen",
+]
