@@ -29,12 +29,13 @@ SHOWN_AS_FAILURES: dict[str, str] = {
 
 @pytest.fixture(scope="module")
 def runs():
-    """Of every notebook's file, with its number."""
+    """Of every notebook's file, with its number. Of masks, the Dice stands for the AUROC."""
     parts = []
     for path in sorted(REFERENCE.glob("runs-*.jsonl")):
         lines = [json.loads(line) for line in path.read_text().splitlines()]
         parts.append(pandas.DataFrame(lines).assign(notebook=path.stem[-2:]))
-    return pandas.concat(parts, ignore_index=True)
+    every = pandas.concat(parts, ignore_index=True)
+    return every.fillna({"test_auroc": every.test_dice})
 
 
 def plain(runs):
