@@ -24,7 +24,7 @@ second reading."""
 HOW = """\
 ```
 pip install -r requirements.txt
-python predict.py --verify
+python predict.py --verify --images DATA.npz   # of the import, unless gate.npz holds images
 python predict.py FOLDER-OF-PICTURES --out predictions.csv
 ```
 `predict.py` opens no connection. It treats each picture as the import treated the training images

@@ -1,7 +1,7 @@
 """The ladder: the smallest and fastest version of a model that the gate lets pass."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -65,8 +65,7 @@ def climb(
     **judged: Any,
 ) -> tuple[Predictor, list[Rung]]:
     """The first rung that is non-inferior to the model and faster than its fastest float32 runtime
-    on this CPU. Where there is none, the first that is non-inferior and faster than OpenVINO in
-    float32, else that one, and its reason says so. How far it is stands on stderr.
+    here; else the first such that is faster than OpenVINO in float32, or that, as its reason says.
 
     Args:
         model: the finished one, in float32.
@@ -84,8 +83,7 @@ def climb(
         The predictor, and a `Rung` for each that was tried; one ships.
 
     Raises:
-        ValueError: an unknown rung, a margin that this task has not, or no rung that passes, and
-            why.
+        ValueError: an unknown rung, a margin that the task has not, or no rung that passes.
 
     Example:
         >>> net, data = effml.build_model("lenet5"), effml.load_dataset("phantom-chest").val
@@ -95,41 +93,55 @@ def climb(
     """
     from effml.training import predict
 
-    rungs, gate, log = [choose("rung", name, RUNTIMES) for name in rungs], gate or Gate(), []
+    rungs, gate = [choose("rung", name, RUNTIMES) for name in rungs], gate or Gate()
     if not isinstance(gate, Gate):
         raise ValueError(f"gate={gate!r}: give one of effml.Gate(…).")
     gate.fits(task)
+    log, second = [], None
     reference, yardsticks = predict(model, images, task=task), _yardsticks(model, example, threads)
-    second: tuple[Predictor, Rung] | None = None
+    judge = partial(gate.check, reference, labels=labels, task=task, **judged)
     for number, name in enumerate(rungs, 1):
         print(f"effml: rung {number} of {len(rungs)}, {name} …", file=sys.stderr, flush=True)
-        try:
-            build = partial(RUNTIMES[name], threads=threads)
-            predictor = yardsticks.get(name) or build(model, example, calibration)
-        except Exception as error:  # of many kinds: the quantiser's and the engines'
-            told = str(error).removesuffix(" Choose eager.")
-            log.append(Rung(name, False, f"it cannot be built: {told}"))
-            continue
-        p = predicted(predictor, images, task)
-        verdict = gate.check(reference, p, labels, task=task, **judged)
-        rung, beaten = _judged(name, predictor, verdict, yardsticks, images[:1])
+        build = partial(RUNTIMES[name], model, example, calibration, threads=threads)
+        predictor, rung, good = _tried(name, build, judge, yardsticks, images, task)
         log.append(rung)
         if rung.ships:
             return predictor, log
-        exact = verdict.passed and predictor.precision == "f32"
-        if verdict.passed and second is None and (exact or "openvino" in beaten):
-            second = predictor, rung
-        if exact:
+        second = second or ((predictor, rung) if good else None)
+        if good and predictor.precision == "f32":
             break
-    if second:
-        predictor, rung = second
-        told = f"it ships, as none is clearly faster than {rung.fastest_fp32} in float32"
-        if rung.fastest_fp32 == "onnxruntime":
-            told += ", which predict.py takes where openvino is not installed"
-        log[log.index(rung)] = replace(rung, ships=True, reason=f"{rung.reason}; {told}")
-        return predictor, log
-    told = "\n".join(f"  {rung.runtime}: {rung.reason}" for rung in log)
-    raise ValueError(f"No rung passes the gate, and nothing is shipped:\n{told}")
+    return _second(second, log)
+
+
+def _tried(
+    name: str,
+    build: Callable[[], Predictor],
+    judge: Callable[[np.ndarray], Verdict],
+    yardsticks: dict[str, Predictor],
+    images: Any,
+    task: str,
+) -> tuple[Predictor | None, Rung, bool]:
+    """The predictor of a rung, and as `_judged`."""
+    try:
+        predictor = yardsticks.get(name) or build()
+    except Exception as error:  # of many kinds: the quantiser's and the engines'
+        told = str(error).removesuffix(" Choose eager.")
+        return None, Rung(name, False, f"it cannot be built: {told}"), False
+    verdict = judge(predicted(predictor, images, task))
+    return predictor, *_judged(name, predictor, verdict, yardsticks, images[:1])
+
+
+def _second(best: tuple[Predictor, Rung] | None, log: list[Rung]) -> tuple[Predictor, list[Rung]]:
+    """What ships where no rung is faster than all of float32; ValueError where none passed."""
+    if best is None:
+        told = "\n".join(f"  {rung.runtime}: {rung.reason}" for rung in log)
+        raise ValueError(f"No rung passes the gate, and nothing is shipped:\n{told}")
+    predictor, rung = best
+    told = f"it ships, as none is clearly faster than {rung.fastest_fp32} in float32"
+    if rung.fastest_fp32 == "onnxruntime":
+        told += ", which predict.py takes where openvino is not installed"
+    log[log.index(rung)] = replace(rung, ships=True, reason=f"{rung.reason}; {told}")
+    return predictor, log
 
 
 def _yardsticks(model: "nn.Module", example: Any, threads: int | None) -> dict[str, Predictor]:
@@ -147,8 +159,8 @@ def _judged(
     verdict: Verdict,
     yardsticks: dict[str, Predictor],
     image: Any,
-) -> tuple[Rung, list[str]]:
-    """The rung, and which of the yardsticks it is faster than."""
+) -> tuple[Rung, bool]:
+    """The rung, and whether it may ship if none is faster than all yardsticks."""
     reason = "; ".join([verdict.reason, *predictor.notes])
     known = {
         "verdict": verdict,
@@ -157,13 +169,13 @@ def _judged(
         "build_seconds": predictor.build_seconds,
     }
     if not verdict.passed:
-        return Rung(name, False, f"refused by the gate: {reason}", **known), []
+        return Rung(name, False, f"refused by the gate: {reason}", **known), False
     others = {other: one for other, one in yardsticks.items() if other != name}
     if not others:
-        return Rung(name, True, reason, **known), []
+        return Rung(name, True, reason, **known), True
     rows = measure_latency([predictor, *others.values()], image, warmup=WARMUP, seconds=SECONDS)
     mine, fastest = rows[0], min(rows[1:], key=lambda row: row.median_ms)
-    beaten = [row.runtime for row in rows[1:] if _faster(mine, row)]
+    faster = {row.runtime: _faster(mine, row) for row in rows[1:]}
     known |= {
         "milliseconds": mine.median_ms,
         "fastest_fp32": fastest.runtime,
@@ -173,9 +185,10 @@ def _judged(
     told = f"{mine.median_ms:.2g} ms an image, {fastest.runtime} in float32 {fastest.median_ms:.2g}"
     if busy > BUSY:
         told += f"; others took {busy:.0%} of the CPU: these times may be theirs"
-    if len(beaten) == len(others):
-        return Rung(name, True, f"{reason}; {told}", **known), beaten
-    return Rung(name, False, f"good enough ({reason}), but not faster: {told}", **known), beaten
+    if all(faster.values()):
+        return Rung(name, True, f"{reason}; {told}", **known), True
+    good = predictor.precision == "f32" or faster.get("openvino", False)
+    return Rung(name, False, f"good enough ({reason}), but not faster: {told}", **known), good
 
 
 def _faster(mine: Latency, theirs: Latency) -> bool:

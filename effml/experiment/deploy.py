@@ -1,6 +1,5 @@
 """`deploy`: from a finished run to a folder that answers for pictures, without torch."""
 
-import math
 import os
 import shutil
 import tempfile
@@ -97,15 +96,31 @@ def deploy(
     trained = load_run(run_id, store, model=model)
     gate.fits(trained.task)
     data, row = _data(trained, card_of(trained.run_id, Path(store)), Path(store))
-    cuts = _between(trained, data.val, load_arrays(store, trained.run_id))
-    trained, told = replace(trained, thresholds=cuts), _moved(trained.thresholds, cuts)
-    net, masks = trained.model.float(), trained.task == "segmentation"
+    trained, told = _between(trained, data.val, Path(store))
+    net = trained.model.float()
     if not branches and takes_values(net, normalize(data.train.images[:1])):
         raise ValueError(f"{ONE_BRANCH}. If no image does: effml.deploy(…, branches=True).")
-    shown = data.train.images[:1], _calibration(data, trained, Path(store)), data.val.images
-    predictor, log = climb(
+    predictor, log = _climbed(trained, net, data, Path(store), gate, rungs)
+    (shipped,) = (rung for rung in log if rung.ships)
+    facts = _facts(trained, row, predictor, shipped.verdict, gate)
+    made = Made(trained, net, data, row, predictor, log, shipped, facts, told)
+    return Deployment(folder, _write(made, folder, images), predictor.name, tuple(log))
+
+
+def _climbed(
+    trained: TrainedModel,
+    net: nn.Module,
+    data: Dataset,
+    store: Path,
+    gate: Gate,
+    rungs: Sequence[str],
+) -> tuple[Predictor, list[Rung]]:
+    masks = trained.task == "segmentation"
+    return climb(
         net,
-        *shown,
+        data.train.images[:1],
+        _calibration(data, trained, store),
+        data.val.images,
         (data.val.masks if masks else data.val.labels).numpy(),
         task=trained.task,
         positive=trained.positive,
@@ -114,10 +129,6 @@ def deploy(
         gate=gate,
         rungs=rungs,
     )
-    (shipped,) = (rung for rung in log if rung.ships)
-    facts = _facts(trained, row, predictor, shipped.verdict, gate)
-    made = Made(trained, net, data, row, predictor, log, shipped, facts, told)
-    return Deployment(folder, _write(made, folder, images), predictor.name, tuple(log))
 
 
 @dataclass(frozen=True)
@@ -203,25 +214,25 @@ def _data(
     return data, row | {"model": recipe.model, "data": name}
 
 
-def _between(trained: TrainedModel, val: Split, kept: Mapping[str, Any]) -> dict[str, float]:
-    """Each threshold midway between the two probabilities of validation that it parts: the answers
-    there are the run's, and no rounding of another engine changes one."""
-    if trained.task != "binary":
-        return trained.thresholds
-    p = kept["val_probabilities"] if "val_probabilities" in kept else trained.predict(val)
+def _between(trained: TrainedModel, val: Split, store: Path) -> tuple[TrainedModel, list[str]]:
+    """The same with each threshold midway between the two probabilities of validation that it
+    parts: the answers there are the run's, and no rounding of another engine changes one. And that
+    in words."""
+    known = {name: cut for name, cut in trained.thresholds.items() if cut == cut}
+    if not known:
+        return trained, []
+    p = load_arrays(store, trained.run_id).get("val_probabilities")
+    p = trained.predict(val) if p is None else p
     p = p[:, trained.positive].astype(float).clip(0, 1)
-    middle = {
+    moved = {
         name: float(p[p < cut].max(initial=0) + p[p >= cut].min(initial=1)) / 2
-        for name, cut in trained.thresholds.items()
+        for name, cut in known.items()
     }
-    return {name: x if trained.thresholds[name] >= 0 else math.nan for name, x in middle.items()}
-
-
-def _moved(before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
-    names = [f"{name} {before[name]:.6g} to {cut:.6g}" for name, cut in after.items() if cut == cut]
+    names = ", ".join(f"{name} {cut:.6g} to {moved[name]:.6g}" for name, cut in known.items())
     told = "Thresholds were moved to the middle between the validation probabilities that they part"
     kept = "where no answer changes; `effml predict` keeps the run's"
-    return [f"{told}, {kept}: {', '.join(names)}."] if names else []
+    cuts = trained.thresholds | moved
+    return replace(trained, thresholds=cuts), [f"{told}, {kept}: {names}."]
 
 
 def _calibration(data: Dataset, trained: TrainedModel, store: Path) -> torch.Tensor:

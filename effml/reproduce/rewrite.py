@@ -96,7 +96,7 @@ def _tidy(path: Path, pictures: bool) -> None:
     for count, cell in enumerate((cell for cell in book.cells if cell.cell_type == "code"), 1):
         kept = {key: cell.metadata[key] for key in ("tags", "effml") if key in cell.metadata}
         cell.metadata, cell.execution_count = kept, count
-        cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+        cell.outputs = [output for output in cell.outputs if not _passing(output)]
         for output in cell.outputs:
             picture = output.get("data", {}).pop("image/png", None)
             if pictures and picture:
@@ -104,6 +104,12 @@ def _tidy(path: Path, pictures: bool) -> None:
             if "execution_count" in output:
                 output.execution_count = count
     nbformat.write(book, path)
+
+
+def _passing(output: dict) -> bool:
+    """What tells how far it is: stderr, and a progress bar that has ended."""
+    bar = output.get("data", {}).get("text/plain") == "Output()"
+    return bar or output.get("name") == "stderr"
 
 
 def _smaller(picture: str) -> str:

@@ -133,7 +133,8 @@ def build(store: str, folder: Path) -> None:
         data = effml.load_dataset(recipe.data, size=recipe.size)
         order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))
         seen = normalize(data.train.images[order[:MOST]])  # as a run has them
-        how = {"threads": 1, "fine_tune": partial(effml.train, data=data, recipe=recipe)}
+        tuned = recipe.but(precision=effml.native_precision())  # what auto is in a run
+        how = {"threads": 1, "fine_tune": partial(effml.train, data=data, recipe=tuned)}
         model = effml.load_run(recipe.weights, store).model
         effml.build_predictor(model, mode, seen[:1], seen, **how).save(into)
 

@@ -66,6 +66,10 @@ UNSEEN = "medetec_wound_128"
 """Ulcers from a source that no model saw, for "RGB, ulcer"."""
 
 
+TOO_LONG = "RGB, DenseNet-121", "openvino_int8_control"
+"""Accuracy control ranks 120 layers one by one: over four minutes on one core."""
+
+
 def trained() -> list[Recipe]:
     """Those that train from random weights."""
     return list(WORKLOADS.values())
@@ -85,5 +89,6 @@ def recipe(workload: str, mode: str) -> Recipe:
 def grid() -> dict[tuple[str, str], Recipe]:
     """The recipes of all modes, by workload and mode."""
     pairs = [(name, mode) for name in WORKLOADS for mode in PLAIN]
+    pairs.remove(TOO_LONG)
     pairs += [(name, mode) for name in TUNED for mode in RETRAINED]
     return {pair: recipe(*pair) for pair in pairs}

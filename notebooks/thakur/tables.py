@@ -19,6 +19,8 @@ INT8 = "openvino_int8"
 
 REFERENCE = ROOT / "results" / "reference"
 AT = ["workload", "threads"]
+MOST_OTHERS = 0.1
+"""Times say less where other programs took a larger share of the CPU time: these have a star."""
 
 
 def measured(workloads: Iterable[str], folder: str | os.PathLike = REFERENCE) -> pandas.DataFrame:
@@ -72,7 +74,10 @@ def table(found: pandas.DataFrame, score: str) -> pandas.DataFrame:
         first = of.iloc[0]
         loss = f"{first.loss:+.4f} [{first.loss_low:+.4f}, {first.loss_high:+.4f}]"
         rows[workload, MODES[mode]] = {
-            "ms": _each(of.median_ms, "{:.2f}"),
+            "ms": _each(
+                of.median_ms.map("{:.2f}".format)
+                + (of.others_cpu > MOST_OTHERS).map({True: "*", False: ""})
+            ),
             "× PyTorch": _each(of.over_pytorch, "{:.1f}"),
             "× best fp32": _each(of.over_fp32, "{:.2f}"),
             "memory, MB": _each(of.peak_memory_bytes / 1e6, "{:.0f}"),
@@ -83,7 +88,7 @@ def table(found: pandas.DataFrame, score: str) -> pandas.DataFrame:
     return pandas.DataFrame.from_dict(rows, "index").rename_axis(["workload", "mode"])
 
 
-def _each(values: pandas.Series, form: str) -> str:
+def _each(values: pandas.Series, form: str = "{}") -> str:
     return " / ".join(map(form.format, values))
 
 
@@ -126,9 +131,11 @@ def statements(found: pandas.DataFrame, task: str) -> dict[str, Estimate]:
     return ours | {f"thakur-utility-{task}": loss}
 
 
-def quiet(found: pandas.DataFrame, most: float = 0.1) -> bool:
-    """Whether other programs took at most this share of the CPU time, in all measurements."""
-    return bool((found.others_cpu <= most).all())
+def busy(found: pandas.DataFrame) -> str:
+    """How much of the CPU time other programs took in the measurements, in words."""
+    others = found.others_cpu
+    more = f"in {(others > MOST_OTHERS).sum()} of {len(others)} (*) over {MOST_OTHERS:.0%}"
+    return f"other programs took {others.min():.0%} to {others.max():.0%} of the CPU time, {more}"
 
 
 def threads_gain(found: pandas.DataFrame) -> pandas.DataFrame:

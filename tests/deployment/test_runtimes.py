@@ -394,6 +394,17 @@ def test_the_model_that_was_given_is_left_as_it_is():
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_pooling_to_a_larger_size_is_exported(runtime):
+    """VGG has one in front of its large layers; ONNX knows only those to a smaller size."""
+    larger = nn.Sequential(nn.Conv2d(1, 3, 3), nn.AdaptiveAvgPool2d((6, 4)), nn.Flatten())
+    larger = nn.Sequential(larger, nn.Linear(72, 2)).eval()
+    images = torch.randn(5, 1, 4, 4)
+    predictor = effml.build_predictor(larger, runtime, images[:1])
+    with torch.inference_mode():
+        assert np.allclose(predictor(images), larger(images), atol=1e-5)
+
+
 @pytest.mark.parametrize("runtime", ["openvino_int8_qat", "openvino_int8_pruned40"])
 def test_a_runtime_that_trains_again_runs_what_the_callers_training_made(runtime):
     model, images = net("unet")
