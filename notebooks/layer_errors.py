@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 def layer_errors(model: "torch.nn.Module", calibration: Any, images: Any) -> pandas.DataFrame:
     """How many decibels the signal lies above the error, for each layer that multiplies, in order.
 
-    `weights`: of its weights, rounded. `rounding`: of what comes in, against itself before it is
-    rounded; `so far`: against what comes in in float32, so with all the errors of the layers before.
-    20 dB are an error of a tenth, 40 dB of a hundredth. `calibration` and `images` are float32
-    arrays (N, C, H, W), normalised. NaN: not rounded, or not again."""
+    `weights`: of its weights, rounded (NaN where it has none). `so far`: of what comes in, rounded,
+    against the same in float32, so with all the errors of the layers before. 20 dB are an error of a
+    tenth, 40 dB of a hundredth. `calibration` and `images` are float32 arrays (N, C, H, W),
+    normalised."""
     import torch
 
     debug = optional("onnxruntime.quantization.qdq_loss_debug", "inference")
@@ -47,13 +47,13 @@ def layer_errors(model: "torch.nn.Module", calibration: Any, images: Any) -> pan
         )
         nodes = onnx.load(files["float"]).graph.node
     rows = {
-        node.name.strip("/"): (weights.get(node.input[1]), *inputs[node.input[0]].values())
+        node.name.strip("/"): (weights.get(node.input[1]), inputs[node.input[0]]["xmodel_err"])
         for node in nodes
         if node.op_type in ("Conv", "Gemm", "MatMul") and node.input[0] in inputs
     }
-    columns = ["weights", "rounding", "so far"]
+    columns = ["weights", "so far"]
     table = pandas.DataFrame.from_dict(rows, orient="index", columns=columns, dtype=float)
-    return table.where(table < 200).rename_axis("layer")
+    return table.rename_axis("layer")
 
 
 def widths(model: "torch.nn.Module", images: "torch.Tensor") -> pandas.DataFrame:
