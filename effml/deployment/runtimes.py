@@ -181,7 +181,8 @@ def _pickled(job: Job) -> dict[str, bool]:
     except Exception as error:  # of many kinds: a hook that is a lambda, a compiled module
         kind, advice = type(job.model).__name__, "Choose openvino, or take hooks off"
         raise ValueError(f"{kind} cannot be pickled ({error}). {advice}.") from error
-    return {"timm": any(type(m).__module__.startswith("timm") for m in job.model.modules())}
+    rooms = {type(module).__module__.partition(".")[0] for module in job.model.modules()}
+    return {"timm": bool(rooms & {"timm", "torchvision"})}  # which is imported in a way of its own
 
 
 @runtime("torch", layout="contiguous", dtype="float32", compile=False)

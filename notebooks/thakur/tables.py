@@ -23,6 +23,12 @@ MOST_OTHERS = 0.1
 """Times say less where other programs took a larger share of the CPU time: these have a star."""
 
 
+def place(store: str | os.PathLike) -> Path:
+    """Your folder where `thakur.measure` has written its tables there, else the reference."""
+    own = Path(store) / "65-latency.csv"
+    return own.parent if own.is_file() else REFERENCE
+
+
 def measured(workloads: Iterable[str], folder: str | os.PathLike = REFERENCE) -> pandas.DataFrame:
     """A row for each workload, mode and number of threads: the columns of 65-latency.csv and of
     65-utility.csv, and `over_pytorch` and `over_fp32`, the speed-ups over PyTorch and over the

@@ -394,6 +394,14 @@ def test_the_model_that_was_given_is_left_as_it_is():
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 
+def test_a_fresh_process_reads_a_model_with_parts_of_torchvision():
+    """Its import may need the help that timm's gets."""
+    model = effml.build_model("resnet18_3d", in_channels=1, classes=2, size=16)
+    volumes = torch.zeros(2, 1, 16, 16, 16)
+    predictor = effml.build_predictor(model, "eager", volumes)
+    assert effml.measure_latency(predictor, volumes, seconds=0.01, warmup=0).passes >= 3
+
+
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
 def test_a_pooling_to_a_larger_size_is_exported(runtime):
     """VGG has one in front of its large layers; ONNX knows only those to a smaller size."""

@@ -48,6 +48,7 @@ def test_speed_ups_are_over_the_same_workload_and_threads(folder):
     assert int8.over_fp32[first, 2] == pytest.approx(5 / 1.5)
     assert int8.over_pytorch[second, 2] == pytest.approx(6 / 2.5)
     assert thakur.measured(thakur.SEGMENTATION, folder).empty
+    assert thakur.place(folder) == folder and thakur.place(folder / "no") == tables.REFERENCE
 
 
 def test_a_sentence_is_judged_where_it_is_true_the_least(folder):
