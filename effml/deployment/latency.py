@@ -151,11 +151,7 @@ def measure_latency(
     _refuse(predictors, threads, rounds, seconds, warmup)
     given, batches = _work(images, batch, len(predictors))
     folders = [p.folder if isinstance(p, Predictor) else Path(p) for p in predictors]
-    built = [manifest(folder) for folder in folders]
-    for card, array in zip(built, given):
-        if list(np.shape(array)[1:]) != card["image_shape"]:
-            told = f"images are {np.shape(array)}, and {card['runtime']} takes"
-            raise ValueError(f"{told} (N, {', '.join(map(str, card['image_shape']))}).")
+    built = _manifests(folders, given)
     used = [threads or getattr(p, "threads", c["threads"]) for p, c in zip(predictors, built)]
     before = _others_at_rest()
     with ExitStack() as stack:
@@ -170,6 +166,16 @@ def measure_latency(
         ]
     rows = [_latency(*given, before) for given in zip(folders, built, used, zip(*turns))]
     return rows[0] if one else rows
+
+
+def _manifests(folders: Sequence[Path], images: Sequence[Any]) -> list[dict[str, Any]]:
+    """Those of the folders; ValueError for one that takes other images."""
+    built = [manifest(folder) for folder in folders]
+    for card, array in zip(built, images):
+        if list(np.shape(array)[1:]) != card["image_shape"]:
+            told = f"images are {np.shape(array)}, and {card['runtime']} takes"
+            raise ValueError(f"{told} (N, {', '.join(map(str, card['image_shape']))}).")
+    return built
 
 
 def _refuse(
