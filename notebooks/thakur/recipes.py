@@ -66,8 +66,9 @@ UNSEEN = "medetec_wound_128"
 """Ulcers from a source that no model saw, for "RGB, ulcer"."""
 
 
-TOO_LONG = "RGB, DenseNet-121", "openvino_int8_control"
-"""Accuracy control ranks 120 layers one by one: over four minutes on one core."""
+TOO_LONG = [(name, "openvino_int8_control") for name in ("RGB, DenseNet-121", "RGB, VGG11")]
+"""Left out. Accuracy control tries layer after layer: over four minutes on one core for the 120 of
+a DenseNet. Of VGG11 each mode takes more than a minute for 515 MB of weights."""
 
 
 def trained() -> list[Recipe]:
@@ -89,6 +90,6 @@ def recipe(workload: str, mode: str) -> Recipe:
 def grid() -> dict[tuple[str, str], Recipe]:
     """The recipes of all modes, by workload and mode."""
     pairs = [(name, mode) for name in WORKLOADS for mode in PLAIN]
-    pairs.remove(TOO_LONG)
+    pairs = [pair for pair in pairs if pair not in TOO_LONG]
     pairs += [(name, mode) for name in TUNED for mode in RETRAINED]
     return {pair: recipe(*pair) for pair in pairs}
