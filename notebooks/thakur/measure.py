@@ -126,7 +126,7 @@ def _paired(
 
 def build(store: str, folder: Path) -> None:
     """The models in all modes, as folders that `effml.load_predictor` reads. Where a mode trains
-    again, so does this, without the two epochs before: a CPU takes the same time for any weights."""
+    again, so does this, without the two epochs before: a CPU takes as long for any weights."""
     for (workload, mode), recipe in grid().items():
         if (into := folder / workload / mode).exists():
             continue

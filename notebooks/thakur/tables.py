@@ -30,9 +30,9 @@ def place(store: str | os.PathLike) -> Path:
 
 
 def measured(workloads: Iterable[str], folder: str | os.PathLike = REFERENCE) -> pandas.DataFrame:
-    """A row for each workload, mode and number of threads: the columns of grid-65-latency.csv and of
-    grid-65-utility.csv, and `over_pytorch` and `over_fp32`, the speed-ups over PyTorch and over the
-    fastest mode in float32 with as many threads."""
+    """A row for each workload, mode and number of threads: the columns of the committed tables of
+    latencies and utilities, and `over_pytorch` and `over_fp32`, the speed-ups over PyTorch and over
+    the fastest mode in float32 with as many threads."""
     laps = pandas.read_csv(Path(folder) / "grid-65-latency.csv")
     laps = laps.merge(
         pandas.read_csv(Path(folder) / "grid-65-utility.csv"), on=["workload", "mode"]
