@@ -31,9 +31,9 @@ def main(store: str, built: str, out: str) -> None:
     Path(out).mkdir(parents=True, exist_ok=True)
     runs = [effml.sweep(trained(), store, keep_weights=True), effml.sweep(grid().values(), store)]
     build(store, Path(built))
-    save(latencies(Path(built), store), Path(out) / "65-latency.csv")
-    save(utilities(store), Path(out) / "65-utility.csv")
-    save(unseen(Path(built), store), Path(out) / "66-unseen.csv")
+    save(latencies(Path(built), store), Path(out) / "grid-65-latency.csv")
+    save(utilities(store), Path(out) / "grid-65-utility.csv")
+    save(unseen(Path(built), store), Path(out) / "grid-66-unseen.csv")
     copy_records(pandas.concat(runs).run_id, store, Path(built))
     (Path(built) / ASKED).replace(Path(out) / "runs-grid-65.jsonl")
 
@@ -126,7 +126,7 @@ def _paired(
 
 def build(store: str, folder: Path) -> None:
     """The models in all modes, as folders that `effml.load_predictor` reads. Where a mode trains
-    again, so does this, without the two epochs before: a CPU takes the same time for any weights."""
+    again, so does this, without the two epochs before: a CPU takes as long for any weights."""
     for (workload, mode), recipe in grid().items():
         if (into := folder / workload / mode).exists():
             continue

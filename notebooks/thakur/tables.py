@@ -25,16 +25,18 @@ MOST_OTHERS = 0.1
 
 def place(store: str | os.PathLike) -> Path:
     """Your folder where `thakur.measure` has written its tables there, else the reference."""
-    own = Path(store) / "65-latency.csv"
+    own = Path(store) / "grid-65-latency.csv"
     return own.parent if own.is_file() else REFERENCE
 
 
 def measured(workloads: Iterable[str], folder: str | os.PathLike = REFERENCE) -> pandas.DataFrame:
-    """A row for each workload, mode and number of threads: the columns of 65-latency.csv and of
-    65-utility.csv, and `over_pytorch` and `over_fp32`, the speed-ups over PyTorch and over the
-    fastest mode in float32 with as many threads."""
-    laps = pandas.read_csv(Path(folder) / "65-latency.csv")
-    laps = laps.merge(pandas.read_csv(Path(folder) / "65-utility.csv"), on=["workload", "mode"])
+    """A row for each workload, mode and number of threads: the columns of the committed tables of
+    latencies and utilities, and `over_pytorch` and `over_fp32`, the speed-ups over PyTorch and over
+    the fastest mode in float32 with as many threads."""
+    laps = pandas.read_csv(Path(folder) / "grid-65-latency.csv")
+    laps = laps.merge(
+        pandas.read_csv(Path(folder) / "grid-65-utility.csv"), on=["workload", "mode"]
+    )
     laps = laps[laps.workload.isin(list(workloads))]
     eager = laps[laps["mode"] == "eager"].set_index(AT).median_ms
     best = laps[laps["mode"].isin(FP32)].groupby(AT).median_ms.min()
@@ -50,7 +52,7 @@ def trainings(workloads: Iterable[str], folder: str | os.PathLike = REFERENCE) -
     runs = effml.load_runs(folder)
     runs = runs[runs.status == "ok"].drop_duplicates("recipe_id", keep="last")
     runs = runs.set_index("recipe_id")
-    scores = pandas.read_csv(Path(folder) / "65-utility.csv")
+    scores = pandas.read_csv(Path(folder) / "grid-65-utility.csv")
     scores, rows = scores[scores["mode"] == "eager"].set_index("workload"), {}
     for name in workloads:
         of, score = WORKLOADS[name], scores.loc[name]
@@ -153,7 +155,7 @@ def threads_gain(found: pandas.DataFrame) -> pandas.DataFrame:
 
 def unseen(folder: str | os.PathLike = REFERENCE) -> pandas.DataFrame:
     """Dice of the ulcers of a source that the model did not see, by mode."""
-    of = pandas.read_csv(Path(folder) / "66-unseen.csv").set_index("mode")
+    of = pandas.read_csv(Path(folder) / "grid-66-unseen.csv").set_index("mode")
     ends = of[["dice", "dice_low", "dice_high"]].to_numpy()
     told = {
         "Dice": [f"{x:.3f} [{low:.3f}, {high:.3f}]" for x, low, high in ends],

@@ -34,8 +34,8 @@ def folder(tmp_path):
             loss = 0.002 * (mode == "openvino_int8") * (1 + slow)
             row = {"workload": workload, "mode": mode, "loss": loss, "passed": not slow}
             losses.append(row | {"loss_low": loss - 0.004, "loss_high": loss + 0.004})
-    pd.DataFrame(laps).to_csv(tmp_path / "65-latency.csv", index=False)
-    pd.DataFrame(losses).to_csv(tmp_path / "65-utility.csv", index=False)
+    pd.DataFrame(laps).to_csv(tmp_path / "grid-65-latency.csv", index=False)
+    pd.DataFrame(losses).to_csv(tmp_path / "grid-65-utility.csv", index=False)
     return tmp_path
 
 
