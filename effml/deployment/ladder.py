@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 LADDER = (
     "openvino_int8",
+    "openvino_int8_minmax",
     "openvino_int8_half_range",
     "openvino_int8_transformer",
     "openvino_int8_control",
