@@ -305,7 +305,7 @@ class Odd(nn.Module):
             x = x - x.mean(0)
         if self.way == "rare" and x.max() > 100:
             x = x * 0
-        if self.way == "value" and x.mean() > 0:
+        if self.way == "value" and x.min() > 0:
             x = x * 2
         if self.way == "chance":
             x = nn.functional.dropout(x, training=True)
