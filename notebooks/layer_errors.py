@@ -20,8 +20,8 @@ def layer_errors(model: "torch.nn.Module", calibration: Any, images: Any) -> pan
     """How many decibels the signal lies above the error, for each layer that multiplies, in order.
 
     `weights`: of its weights, rounded (NaN where it has none). `so far`: of what comes in, rounded,
-    against the same in float32, so with all the errors of the layers before. 20 dB are an error of a
-    tenth, 40 dB of a hundredth. `calibration` and `images` are float32 arrays (N, C, H, W),
+    against the same in float32, so with all the errors of the layers before. 20 dB are an error of
+    a tenth, 40 dB of a hundredth. `calibration` and `images` are float32 arrays (N, C, H, W),
     normalised."""
     import torch
 
@@ -57,8 +57,8 @@ def layer_errors(model: "torch.nn.Module", calibration: Any, images: Any) -> pan
 
 
 def widths(model: "torch.nn.Module", images: "torch.Tensor") -> pandas.DataFrame:
-    """The largest weight of each layer that multiplies, and the largest value that comes in, in units
-    of the root mean square."""
+    """The largest weight of each layer that multiplies, and the largest value that comes in, in
+    units of the root mean square."""
     import torch
 
     rows, kinds = [], (torch.nn.Conv2d, torch.nn.Linear)

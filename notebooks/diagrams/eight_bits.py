@@ -37,7 +37,7 @@ def draw() -> Figure:
 
 
 def _line(axes, y: float, name: str, weights: tuple, colour: int, fine: int) -> None:
-    """Ticks are the values that whole numbers give back; a line leads from each weight to its own."""
+    """Ticks are the values that whole numbers give back; a line leads each weight to its own."""
     low, high = (0.42, 0.58) if fine else (0.0, 1.0)
     step = (high - low) / 12
     text(axes, 1.65, y, name, fontsize=7)

@@ -65,7 +65,7 @@ def test_each_predictor_may_have_its_own_images_and_batch(known):
     make, notes = known
     predictors = [make("slow"), make("fast")]
     notes.unlink()
-    images = [IMAGES[:2], np.zeros((8, 1, 2, 8), np.float32)]
+    images = [IMAGES[:2], IMAGES]
     how = {"batch": [2, 5], "seconds": 0.0, "warmup": 0.0, "rounds": 2}
     rows = measure_latency(predictors, images, **how)
     for row, batch in zip(rows, (2, 5)):

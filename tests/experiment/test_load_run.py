@@ -309,7 +309,7 @@ def test_a_conversion_stands_beside_the_answer_and_a_formula_is_marked(store, tm
     notes = {row["file"].removesuffix(".png"): row["note"] for row in rows}
     assert status == 0 and notes.keys() == {"'=deep", *ODD} - {"=deep"} and not notes["plain"]
     assert all(words in notes[f"{chr(39) * (name[0] == '=')}{name}"] for name, words in ODD.items())
-    assert "1 file name(s) that a spreadsheet may run" in capsys.readouterr().err
+    assert "1 cell(s) that a spreadsheet may run" in capsys.readouterr().err
     skin = run(QUICK.but(data="phantom-skin"), store=tmp_path, keep_weights=True)
     where = ("--out", tmp_path / "p.csv", "--store", tmp_path, "--force")
     rows = predicted(skin.run_id, tmp_path / "in", *where)[1]
