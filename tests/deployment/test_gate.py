@@ -126,6 +126,28 @@ def test_a_model_that_says_one_thing_of_all_images_is_named():
     )
 
 
+def test_a_worse_calibration_is_a_loss_and_a_better_one_none():
+    rng = np.random.default_rng(0)
+    p = rng.random(4000)
+    labels = (rng.random(4000) < p).astype(int)
+    sure = p**3 / (p**3 + (1 - p) ** 3)  # the same order and answers at 0.5
+    true, far = (np.stack([1 - x, x], 1) for x in (p, sure))
+    how = {"task": "binary", "positive": 1}
+    worse, better = (
+        by_name(Gate().check(*two, labels, **how)) for two in ((true, far), (far, true))
+    )
+    assert worse["ece"].difference > 0.05 and worse["ece"].verdict == "inferior"
+    assert better["ece"].difference < -0.05 and better["ece"].verdict == "non-inferior"
+
+
+def test_one_image_that_is_far_off_is_seen_among_many():
+    p = np.tile([[0.2, 0.8], [0.8, 0.2]], (5000, 1))
+    q = p.copy()
+    q[0] = 0.7, 0.3
+    found = verdict("binary", p, q, np.tile([1, 0], 5000))
+    assert found.largest == pytest.approx(0.5) and "equal" not in {r.verdict for r in found.rows}
+
+
 def test_of_masks():
     masks, p, q = case("segmentation")
     rows = by_name(verdict("segmentation", p, q, masks))
