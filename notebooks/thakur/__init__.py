@@ -13,6 +13,7 @@ from thakur.recipes import (
 from thakur.tables import (
     FP32,
     INT8,
+    REFERENCE,
     busy,
     figure,
     measured,
@@ -29,6 +30,7 @@ __all__ = [
     "FP32",
     "INT8",
     "MODES",
+    "REFERENCE",
     "RETRAINED",
     "SEGMENTATION",
     "TUNED",
