@@ -190,6 +190,8 @@ class Gate:
     def _masks(
         self, p: NDArray, q: NDArray, masks: NDArray, groups: ArrayLike | None, seed: int
     ) -> list[Row]:
+        if not all(((0 <= x) & (x <= 1)).all() for x in (p, q)):
+            raise ValueError("Probabilities of masks lie outside [0, 1]: apply softmax or sigmoid.")
         if not np.isin(masks, (0, 1)).all():
             raise ValueError(f"masks hold {np.unique(masks)[:5]}: give 0 and 1, masks > 0, say.")
         groups = None if groups is None else np.asarray(groups)

@@ -31,7 +31,7 @@ try:
 
     from effml.importing.decoding import as_imported, averaged
     from effml.importing.grey import Unusable
-    from effml.importing.looking import pictures_in
+    from effml.importing.looking import passed_over, pictures_in
     from effml.importing.square import inside
 except ModuleNotFoundError as error:
     told = "Copy the whole folder again, or pip install -r requirements.txt"
@@ -55,6 +55,8 @@ def checked(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{folder} is no deployed model: it holds no {MANIFEST}.") from None
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{folder / MANIFEST} is damaged. {AGAIN}.") from None
+    if lacking := {CARD, "gate.npz", "predict.py"} - {*files}:
+        raise ValueError(f"{MANIFEST} does not name {', '.join(sorted(lacking))}. {AGAIN}.")
     for name, sha256 in files.items():
         file = folder / name
         if not file.is_file():
@@ -240,6 +242,8 @@ def predict_folder(model: Deployed, folder: Path, out: Path, force: bool) -> int
     files = pictures_in(SimpleNamespace(refused=(rows := [])), folder)
     if not files:
         raise ValueError(f"There is no picture in {folder} or below.")
+    if told := passed_over(folder, files):
+        print(told, file=sys.stderr)
     rows += [_row(model, name, files[name], masks) for name in progress(list(files))]
     if odd := safe(rows):
         print(f"A ' was put before {odd} cell(s) that a spreadsheet may run.", file=sys.stderr)

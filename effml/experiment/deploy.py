@@ -150,6 +150,10 @@ class Made:
         """Probabilities of the trained model, in float32."""
         return predict(self.net, images, task=self.trained.task)
 
+    def judged(self, images: Any) -> np.ndarray:
+        """Those of what ships, as the gate saw it."""
+        return predicted(self.predictor, images, self.trained.task)
+
 
 def _write(made: Made, folder: Path, images: bool | None) -> str:
     """All files, whole or none; the fingerprint."""
@@ -162,7 +166,7 @@ def _write(made: Made, folder: Path, images: bool | None) -> str:
         in_graph = {name: _text(facts[name]) for name in IN_GRAPH}
         bundle.write_openvino(place, made.predictor, in_graph)
         bundle.write_onnx(place, made.net, normalize(made.data.train.images[:1]))
-        facts["examples"] = bundle.write_examples(place, facts, made.answer)
+        facts["examples"] = bundle.write_examples(place, facts, made.answer, made.judged)
         private = _write_gate(place, made, images)
         write_card(place, **_card(made, private))
         fingerprint = bundle.seal(place, facts)
@@ -185,7 +189,7 @@ def check(folder: str | os.PathLike) -> int:
         print(f"FAILS {', '.join(others)}: not of the deployment. Take away what is not yours.")
     print(f"{len(deployed.manifest['files'])} files are whole, {deployed.engine}")
     print(f"fingerprint {deployed.manifest['fingerprint']}")
-    return max(verify(deployed, Path(folder), gate=False), int(bool(others)))
+    return verify(deployed, Path(folder), gate=False, failed=len(others))
 
 
 def _data(

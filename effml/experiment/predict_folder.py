@@ -28,7 +28,7 @@ def predict_folder(
     probability of each class, the answers and in a note what was converted, or the reason why there
     are none. A ' stands before what a spreadsheet would run as a formula. Returns 1 where a picture
     has none, else 0."""
-    from effml.importing.looking import pictures_in
+    from effml.importing.looking import passed_over, pictures_in
     from effml.importing.volumes import volumes_of
 
     out, refused = Path(out), []
@@ -43,11 +43,12 @@ def predict_folder(
         )
     job = SimpleNamespace(refused=refused)
     files = pictures_in(job, Path(folder))
+    others = passed_over(Path(folder), files)
     if len(trained.image_shape) == 4:
         files = volumes_of(job, Path(folder), files)
     if not files:
         raise FileNotFoundError(f"There is no picture in {folder} or below.")
-    for told in trained.notes:
+    for told in (*trained.notes, *filter(None, [others])):
         print(f"effml: {told}", file=sys.stderr)
     rows, names = refused, list(files.items())
     for start in range(0, len(names), BATCH):

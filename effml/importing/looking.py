@@ -2,7 +2,7 @@
 
 import os
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -45,6 +45,13 @@ def pictures_in(job: Job, folder: Path, without: Path | None = None) -> dict[str
             if path.name.lower().endswith(SUFFIXES) or _starts_as_dicom(path):
                 found[name(path)] = path
     return dict(sorted(found.items()))
+
+
+def passed_over(folder: Path, files: Mapping[str, Path]) -> str:
+    """What is to be said of the files that are no picture by their names; "" where none is."""
+    others = [p for p in folder.rglob("*") if p.is_file() and p not in files.values()]
+    ends = ", ".join(sorted({path.suffix.lower() or "none" for path in others}))
+    return f"{len(others)} file(s) not looked at, by their endings: {ends}" if others else ""
 
 
 def _starts_as_dicom(path: Path) -> bool:

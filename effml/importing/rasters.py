@@ -76,6 +76,8 @@ def _by_pillow(data: bytes, kind: str, done: list[str], index: bool) -> Raster:
         done.append(f"the first of {frames} pictures in the JPEG")
     elif frames > 1 and kind != "TIFF":
         raise Unusable(FRAMES.format(frames))
+    if kind != "TIFF":
+        image.load()  # before getexif, which decodes a PNG too: what it finds broken would be lost
     try:
         exif = dict(image.getexif())
     except Exception:

@@ -17,7 +17,7 @@ from torch import nn
 import effml
 from effml import Recipe, deploy, import_folder, load_dataset, load_run
 from effml.__main__ import main
-from effml.deployment import ladder, predict_template
+from effml.deployment import bundle, ladder, predict_template
 from effml.deployment.gate import Row
 from effml.deployment.predict_template import COLUMNS, Deployed, in_the_picture, safe
 
@@ -273,13 +273,13 @@ def test_foreign_files_are_named_and_never_imported(grey, tmp_path, capsys):
     folder = Path(shutil.copytree(grey[2].folder, tmp_path / "out"))
     noise(1, (90, 50)).save(tmp_path / "a.png")
     (folder / "predictions.csv").touch()
-    assert main(["deploy", "--check", str(folder)]) == 0
+    assert main(["deploy", "--check", str(folder)]) == 0 and capsys.readouterr()
     for name in ("numpy.py", "json.py", "parts/extra.py"):
         (folder / name).write_text("raise SystemExit('foreign')")
     assert main(["deploy", "--check", str(folder)]) == 1
-    assert (
-        "FAILS json.py, numpy.py, parts/extra.py: not of the deployment" in capsys.readouterr().out
-    )
+    said = capsys.readouterr().out
+    assert "FAILS json.py, numpy.py, parts/extra.py: not of the deployment" in said
+    assert "It FAILS here" in said and "All is well" not in said
     assert program(folder, tmp_path, "--out", tmp_path.parent / "f.csv").returncode == 0
 
 
@@ -515,3 +515,17 @@ def test_what_cannot_be_deployed_is_refused_in_words(grey, tmp_path):
     with pytest.raises(ValueError, match="takes volumes, deploy so far pictures"):
         deploy(run_id, tmp_path / "y", store=store)
     assert not (tmp_path / "y").exists() and not [*tmp_path.glob(".y*")]
+
+
+def test_a_file_that_answers_otherwise_on_one_thread_is_not_deployed(grey, tmp_path, monkeypatch):
+    folder, trained, _ = grey
+    true = bundle.by_openvino
+
+    def wrong(place, facts, threads):
+        logits = true(place, facts, threads)
+        return lambda x: logits(x) + np.array([0.0, 9.0]) * (threads == 1)
+
+    monkeypatch.setattr(bundle, "by_openvino", wrong)
+    with pytest.raises(ValueError, match="openvino with one thread gives answers that are 0.5 off"):
+        deploy(trained.run_id, tmp_path / "out", store=folder / "store", **EXACT)
+    assert not (tmp_path / "out").exists()

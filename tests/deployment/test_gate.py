@@ -148,6 +148,13 @@ def test_one_image_that_is_far_off_is_seen_among_many():
     assert found.largest == pytest.approx(0.5) and "equal" not in {r.verdict for r in found.rows}
 
 
+def test_logits_of_masks_are_refused():
+    masks, p, q = case("segmentation")
+    for two in ((10 * p - 5, q), (p, 10 * q - 5)):
+        with pytest.raises(ValueError, match="apply softmax or sigmoid"):
+            verdict("segmentation", *two, masks)
+
+
 def test_of_masks():
     masks, p, q = case("segmentation")
     rows = by_name(verdict("segmentation", p, q, masks))

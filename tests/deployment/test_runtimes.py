@@ -14,6 +14,7 @@ from torch import nn
 
 import effml
 from effml import RUNTIMES, build_predictor, load_predictor
+from effml.deployment import runtimes
 from effml.deployment.engines import openvino_layers
 from effml.machine import import_timm
 from effml.precision import has_bf16
@@ -431,3 +432,16 @@ def test_a_runtime_that_trains_again_runs_what_the_callers_training_made(runtime
     assert np.linalg.norm(got - wanted) / np.linalg.norm(wanted) < 0.05
     assert (got.argmax(1) == 2).mean() > 0.95 and predictor.precision == "int8"
     assert trained[0] is not model
+
+
+def test_8_bits_that_are_wrong_for_one_image_on_one_thread_are_refused(monkeypatch):
+    true = runtimes.ENGINES["openvino"]
+
+    def wrong(folder, options, threads):
+        engine = true(folder, options, threads)
+        return lambda x: engine(x) + 500.0 * (len(x) == threads == 1)
+
+    model, images = net("cnn")
+    monkeypatch.setitem(runtimes.ENGINES, "openvino", wrong)
+    with pytest.raises(ValueError, match=r"with 1 thread\(s\) .* alone logits that are 5.* off"):
+        build_predictor(model, "openvino_int8", images[:1], images, threads=2)

@@ -589,3 +589,12 @@ def test_empty_and_full_masks_and_those_that_no_rule_fits():
     for pixels in (-np.int16(BOX), np.where(BOX, np.nan, 0.0)):
         with pytest.raises(Unusable, match="its values are not all finite numbers from 0"):
             mask(tiff(pixels))
+
+
+@pytest.mark.parametrize("place", [0.2, 0.5, 0.8])
+def test_a_flipped_bit_in_a_png_refuses_the_picture(place):
+    data = bytearray(bytes_of(Image.fromarray(scene(0, (90, 90)).astype(np.uint8)), "PNG"))
+    assert read_picture(bytes(data), size=16)
+    data[int(place * len(data))] ^= 4
+    with pytest.raises(Unusable, match="its PNG data are damaged"):
+        read_picture(bytes(data), size=16)
