@@ -15,7 +15,6 @@ KINDS = {
     WeightsUnavailable: "weights unavailable",
     Diverged: "diverged",
     FileNotFoundError: "data unavailable",
-    NotImplementedError: "not built",
     ValueError: "unsupported",
 }
 
