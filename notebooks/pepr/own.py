@@ -110,6 +110,6 @@ def gpu(**fields: Any) -> list[Recipe]:
     after the other and each cheapest first."""
     asked = []
     for share in (0.1, 1.0):
-        for data, side in ((PNEUMONIA, 28), (NODULES, 64)):
+        for data, side in ((NODULES, 64), (PNEUMONIA, 28)):
             asked += runs(cheapest(), [data], shares=[share], least=side, **fields)
     return asked
