@@ -47,7 +47,7 @@ class Budget:
 
     max_hours: float | None = None
     max_kwh: float | None = None
-    started: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=lambda: time.monotonic())
     joules: float = 0.0
     seconds: float = 0.0  # in which they were spent
     unpriced: float = 0.0  # seconds of runs whose joules are unknown

@@ -374,7 +374,7 @@ def forecast(
 
 def _forecast(store: str | os.PathLike, device: str, executor: Any) -> Forecast:
     """What the store's records tell: those of this machine, or of a cluster's workers."""
-    return Forecast(read_records(store)[0], _device(device), "" if executor else None)
+    return Forecast(read_records(store)[0], _device(device), anyones=executor is not None)
 
 
 def _sha256(recipe: Recipe) -> str | None:
