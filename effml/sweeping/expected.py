@@ -90,7 +90,7 @@ class Forecast:
         """Take note of a record."""
         now = row.get("device") == self.device and row.get("numerics") == NUMERICS
         whole = row.get("status") == "ok" and not row.get("resumed_epoch")
-        if now and whole and (seconds := _seconds(row)):
+        if now and whole and (seconds := run_seconds(row)):
             self.alike.setdefault(kind(row), []).append(row)
             if row.get("params"):
                 self.pace[row["run_id"]] = seconds / work(row, row["params"])
@@ -102,7 +102,7 @@ class Forecast:
         trained = [row for row in rows if row.get("epochs_run")]
         if not rows or recipe.epochs and not trained:
             return None
-        seconds = median(_seconds(row) - _alone(row) * _of(row, "train_seconds") for row in rows)
+        seconds = median(run_seconds(row) - _alone(row) * _of(row, "train_seconds") for row in rows)
         if recipe.epochs:
             done = [row["epochs_run"] * _images(row) for row in trained]
             took = [_alone(row) * row["train_seconds"] for row in trained]
@@ -241,7 +241,7 @@ def _wall(row: Mapping[str, Any]) -> float:
     return (times[1] - times[0]).total_seconds()
 
 
-def _seconds(row: Mapping[str, Any]) -> float:
+def run_seconds(row: Mapping[str, Any]) -> float:
     """What a run took without the time it stood still for others; 0: unknown."""
     if (
         not row.get("started_utc")
@@ -254,7 +254,7 @@ def _seconds(row: Mapping[str, Any]) -> float:
 
 def _alone(row: Mapping[str, Any]) -> float:
     """Of its seconds the part in which it did not stand still for others."""
-    return _seconds(row) / _wall(row)
+    return run_seconds(row) / _wall(row)
 
 
 def _watts(row: Mapping[str, Any]) -> tuple[float, float, float]:

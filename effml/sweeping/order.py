@@ -1,4 +1,4 @@
-"""What comes next: runs after those they build on, within a budget, and the share of one machine."""
+"""What comes next: runs after those they build on, within a budget; and a machine's share."""
 
 import math
 import sys

@@ -146,7 +146,7 @@ def sweep(
         keep_weights: Write the weights there too, for `load_run` and runs that build on them.
         cheapest_first: Instead of the order given; a budget implies it.
         max_hours: No run starts later, nor one that would not end by then (`forecast`). One that
-            exceeds it by 5 % is ended, is no record, and goes on from its last checkpoint next time.
+            exceeds it by 5 % is ended: no record; next time it goes on from its last checkpoint.
         max_kwh: No run starts beyond it. What is left out is told, and is in `.attrs["left_out"]`.
         timeout_s: A run that takes longer is ended: a record, final up to this limit.
         shard: i/N: of the recipes the i-th of N shares, for N machines that share a folder.
@@ -302,8 +302,9 @@ def _record(recipe: Recipe, future: Any, folder: Path, device: str) -> Record:
 def _rows(
     recipes: list[Recipe], store: Path, device: str, left_out: Mapping[str, str]
 ) -> "pandas.DataFrame":
-    """A row per recipe but for those left out which were never recorded: an `ok` for its data and weights as they are now and this device, of this
-    model of CPU if there is one, the newest; else whatever was recorded last."""
+    """A row per recipe, but none for those left out that were never recorded: an `ok` for its data
+    and weights as they are now and this device, of this model of CPU if there is one, the newest;
+    else whatever was recorded last."""
     runs = load_runs(store)
     now = {name: asked for name, (_, asked) in _current(recipes, store, device).items()}
     runs = runs[(runs.numerics == NUMERICS) & runs.recipe_id.isin(now)]
@@ -358,12 +359,8 @@ def forecast(
             rows = sweep(asked.values(), store, executor=executor, device=device)
             told = zip(asked, rows.status)
             failed |= {name: f"pilot: {status}" for name, status in told if status != "ok"}
-    todo, known, rows = (
-        pending(recipes, store, device=device),
-        _forecast(store, device, executor),
-        [],
-    )
-    for recipe in cheapest_first(todo, known):
+    known, rows = _forecast(store, device, executor), []
+    for recipe in cheapest_first(pending(recipes, store, device=device), known):
         why = failed.get(kind(recipe.to_dict()))
         lacking = replace(UNKNOWN, source=why) if why else known.guess(recipe)
         told = (known.of(recipe) or lacking).columns()
