@@ -168,15 +168,12 @@ def sweep(
     _refuse(recipes, timeout_s)
     if (reference := reference_folder()) is not None:
         return _kept_rows(recipes, store, reference)
-    mine = {recipe.id for recipe in share(recipes, shard)}
-    recipes, folder = [recipe for recipe in recipes if recipe.id in mine], Path(store).resolve()
+    recipes, folder = share(recipes, shard), Path(store).resolve()
     how = {"device": device, "keep_weights": keep_weights, "timeout_s": timeout_s}
-    left_out = {}
-    if todo := pending(recipes, store, **how):
-        queue = _queue(todo, folder, device, budget, cheapest_first, executor)
+    queue = _queue(pending(recipes, store, **how), folder, device, budget, cheapest_first, executor)
+    if queue.waiting:
         _do(queue, folder, executor or Here(), how, in_flight)
-        left_out = queue.left_out
-    rows = _rows(recipes, folder, device, left_out)
+    rows = _rows(recipes, folder, device, queue.left_out)
     if (kept := keep_folder()) is not None:
         copy_records(rows.run_id, folder, kept)
     return rows
