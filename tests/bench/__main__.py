@@ -23,6 +23,7 @@ BENCHES = (
     "compression",
     "neighbours",
     "inference",
+    "plan",
 )
 
 if __name__ == "__main__":
