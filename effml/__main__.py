@@ -234,7 +234,7 @@ def _show(given: argparse.Namespace) -> int:
     columns = "recipe_id data model precision seed epochs status".split()
     columns += [*_scores(runs), "train_seconds"]
     columns += ["train_energy_j"] * bool((runs.energy_measured == 1).all() and len(runs))
-    columns += ["shared"] * bool((runs.shared == 1).any())
+    columns += [name for name in ("shared", "shared_machine") if (runs[name] == 1).any()]
     columns = [choose("column", name, runs) for name in given.columns or columns]
     print(_as_table(runs, columns))
     print(f"{len(runs)} runs, {runs.attrs['unreadable']} unreadable lines")

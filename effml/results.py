@@ -329,6 +329,12 @@ def emulated(runs: "pandas.DataFrame") -> "pandas.Series":
     return runs.reindex(columns=["precision_emulated"]).precision_emulated == 1
 
 
+def had_company(runs: "pandas.DataFrame") -> "pandas.Series":
+    """Which runs shared their machine, with another of effml's or with other programs: their joules
+    and seconds are not theirs alone, and PePR by energy or time leaves them out."""
+    return runs.reindex(columns=["shared", "shared_machine"]).eq(1).any(axis=1)
+
+
 def heading(column: str, runs: "pandas.DataFrame") -> str:
     """A column's name for people, with its unit, and whether its joules are estimated or its costs
     those of emulated bf16."""

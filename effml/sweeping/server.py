@@ -8,7 +8,7 @@ import select
 import signal
 import sys
 import traceback
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,15 @@ def _done(line: str) -> dict[str, Any]:
     except ValueError as error:  # a strategy that was registered in the asker's process alone
         told = "A fresh process knows what is in effml's files; effml.run knows yours too."
         return {"status": "not built", "reason": f"{error} {told}"}
-    return plain_row(run(recipe, **{n: job[n] for n in ("device", "store", "keep_weights")}))
+    with ExitStack() as stack:
+        company = None
+        with suppress(ImportError, OSError):  # Windows, or no place for its file: unknown
+            from effml.sweeping.turns import Company
+
+            company = stack.enter_context(Company())
+        row = run(recipe, **{n: job[n] for n in ("device", "store", "keep_weights")})
+        row.update(shared_machine=company and int(company.met()))
+    return plain_row(row)
 
 
 def _limit_memory() -> None:
