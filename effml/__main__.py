@@ -132,7 +132,14 @@ def _add_energy(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(do=commands.main)
 
 
-_ACTIONS = {"data": _add_data, "energy": _add_energy}
+def _add_clusters(parser: argparse.ArgumentParser) -> None:
+    from effml.sweeping.clusters import OPTIONS
+
+    for option, how in OPTIONS:
+        parser.add_argument(option, **how)
+
+
+_ACTIONS = {"data": _add_data, "energy": _add_energy, "sweep": _add_clusters}
 
 
 def _reproduce(given: argparse.Namespace) -> int:
@@ -164,10 +171,12 @@ def _run(given: argparse.Namespace) -> int:
 def _sweep(given: argparse.Namespace) -> int:
     from effml.recipe import Recipe
     from effml.sweeping import grid
+    from effml.sweeping.clusters import executor_of
 
     pairs = (word.partition("=")[::2] for word in [*_setting(given), *given.fields])
     axes = {name: _values(values) for name, values in pairs}
-    runs = _swept(grid(Recipe(), **axes), given)
+    with executor_of(given) as where:
+        runs = _swept(grid(Recipe(), **axes), given, **where)
     columns = "recipe_id data model precision seed".split()
     columns += [name for name, values in axes.items() if len(values) > 1 and name not in columns]
     print(_as_table(runs, [*columns, "status", *_scores(runs), "train_seconds"]))
@@ -190,11 +199,11 @@ def _setting(given: argparse.Namespace) -> list[str]:
     return [f"{name}={value}" for name, value in setting(given.setting, device).items()]
 
 
-def _swept(recipes: list, given: argparse.Namespace) -> "pandas.DataFrame":
+def _swept(recipes: list, given: argparse.Namespace, **more: Any) -> "pandas.DataFrame":
     """The table of a sweep; `given.failed` is 1 where a run is not ok."""
     from effml.sweeping import sweep
 
-    how = {"device": given.device, "keep_weights": given.keep_weights}
+    how = {"device": given.device, "keep_weights": given.keep_weights} | more
     runs = sweep(recipes, given.store, **how)
     given.failed = int((runs.status != "ok").any())
     return runs
