@@ -113,8 +113,8 @@ def run_fresh(job: dict[str, Any]) -> dict[str, Any]:
 
 def _see(job: dict[str, Any]) -> None:
     """Else a run would leave its arrays and weights on a disk that only this worker has."""
-    sweep = os.path.join(job["store"], job.get("sweep", ""))  # a file, while it lives
-    if not (os.path.exists(sweep) and os.path.isdir(job["folder"])):
+    records = os.path.join(job["store"], job["records"])
+    if not (os.path.isfile(records) and os.path.isdir(job["folder"])):
         raise FileNotFoundError(
             f"The worker on {platform.node()} lacks the store or the folder that you started in. "
             "Every worker must find both under the same path as you: use a disk that all share."

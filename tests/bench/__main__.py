@@ -23,6 +23,7 @@ BENCHES = (
     "compression",
     "neighbours",
     "inference",
+    "sweep",
 )
 
 if __name__ == "__main__":
