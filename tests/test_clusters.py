@@ -6,10 +6,12 @@ import subprocess
 import sys
 from argparse import Namespace
 from collections import Counter
+from concurrent.futures import Future
 
 import pytest
 
-from effml import Recipe, load_runs, sweep
+import soak
+from effml import Recipe, grid, load_runs, sweep
 from effml.__main__ import main
 from effml.results import read_records
 from effml.sweeping import executors, pending, plan
@@ -81,6 +83,41 @@ def test_of_40_runs_on_three_dask_workers_that_are_killed_each_is_recorded_once(
     times = Counter((tmp_path / "started").read_text().split())
     assert times["5"] == 2 and by_seed[5]["run_id"] == "5-2" and times["6"] == 2
     assert pending([asked, asked.but(seed=5)], tmp_path / "store", device="cpu") == [asked]
+
+
+@FORKS
+def test_two_shards_into_one_folder_are_the_whole(tmp_path, monkeypatch, capsys):
+    words = f"sweep model=mlp,lenet5 seed=0,1,2,3,4 --store {tmp_path / 's'} --device cpu --shard"
+    answer = {"status": "ok", "data_sha256": plan._sha256(Recipe()), "device": "cpu"}
+    fast = [sys.executable, "-c", soak.SERVER, json.dumps(answer)]
+    monkeypatch.setattr(executors, "SERVER", fast)
+    monkeypatch.setattr(executors, "_idle", [])
+    for shard in ("1/2", "2/2"):
+        assert main([*words.split(), shard]) == 0
+    executors.close_servers()
+    runs = load_runs(tmp_path / "s")
+    asked = grid(Recipe(), model=["mlp", "lenet5"], seed=range(5))
+    assert sorted(runs.recipe_id) == sorted(recipe.id for recipe in asked)
+    assert pending(asked, tmp_path / "s", device="cpu") == []
+
+
+def test_jobs_are_cancelled_when_their_sweep_is_interrupted(tmp_path):
+    class Never(Future):
+        def done(self):
+            if len(submitted) == 3:
+                raise KeyboardInterrupt
+            return False
+
+    class Slow:
+        def submit(self, function, job):
+            submitted.append(Never())
+            return submitted[-1]
+
+    submitted = []
+    with pytest.raises(KeyboardInterrupt):
+        sweep(grid(QUICK, seed=range(5)), tmp_path, executor=Slow(), device="cpu")
+    assert len(submitted) == 3 and all(future.cancelled() for future in submitted)
+    assert list(tmp_path.iterdir()) == []  # no empty file, no lock
 
 
 def test_a_worker_without_the_store_is_told(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 from filelock import FileLock, Timeout
 
@@ -30,6 +31,13 @@ class Claims:
         self._later: dict[str, float] = {}  # when to ask again
         self._seen, self._lacking = self._records(), lacking()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for name in list(self._held):
+            self.free(name)
+
     def take(self, recipe: Recipe) -> bool | None:
         """Whether it is ours to do now; None if another sweep has done it."""
         if time.monotonic() < self._later.get(recipe.id, 0.0):
@@ -52,7 +60,7 @@ class Claims:
         return None
 
     def free(self, name: str) -> None:
-        """Its record is written."""
+        """Its record is written, or nobody does it any more."""
         if lock := self._held.pop(name, None):
             with suppress(OSError):  # Windows removes no open file
                 os.unlink(self._file(name))

@@ -200,15 +200,17 @@ def _do(queue: Queue, folder: Path, executor: Any, how: dict[str, Any], in_fligh
         raise PermissionError(f"The store {folder} cannot be written to. Give another folder.")
     job = {"store": str(folder), "folder": os.getcwd(), "deadline": queue.budget.deadline, **how}
     job["environment"] = {n: value for n, value in os.environ.items() if n.startswith("EFFML_")}
+
+    def lacking() -> set[str]:
+        return {recipe.id for recipe in pending(todo, folder, **how)}
+
     with (
         RecordWriter(folder) as writer,
+        Claims(folder, writer.begin(), lacking) as claims,
         Running(folder, todo, how["device"]) as running,
         Progress(todo, forecast) as progress,
     ):
         job["records"] = writer.begin().name  # by which a worker knows the store
-        claims = Claims(
-            folder, writer.begin(), lambda: {r.id for r in pending(todo, folder, **how)}
-        )
         told = (running, progress)
         for record, seconds in _records(queue, executor, job, in_flight, told, claims):
             if record.status != LEFT_OUT:
