@@ -29,10 +29,13 @@ effml.sweep(recipes, store, device="cpu", shard=shard)
 """
 
 SERVER = """
-import sys, time
+import os, sys, time
 for line in sys.stdin:
     time.sleep(0.01)
-    print(sys.argv[1], flush=True)
+    try:
+        print(sys.argv[1], flush=True)
+    except BrokenPipeError:  # the sweep was killed
+        os._exit(1)
 """
 
 COPY = """
