@@ -264,7 +264,7 @@ def _plan(recipes: list, axes: list[str], given: argparse.Namespace) -> int:
         whole = [each.max() if heading == "MB" else each.sum(min_count=1) for each in ends]
         unknown = f", {n} unknown" if (n := int(ends[0].isna().sum())) else ""
         told.append(f"{heading} {_ranged(*whole)}{unknown}")
-    print("; ".join(told))
+    print(entry("in all", "; ".join(told)))
     return 0
 
 

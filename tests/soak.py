@@ -6,27 +6,21 @@ of each, every fifth with real runs, the others with runs that take a hundredth 
 the moments are near the writing.
 """
 
+import json
+import multiprocessing
+import os
 import random
 import re
 import subprocess
 import sys
 import tempfile
 import time
+from multiprocessing import Process
 from pathlib import Path
 
-from effml.results import load_runs, read_records
-
-SWEEP = """
-import sys, effml
+from effml import Recipe, grid, load_runs, sweep
+from effml.results import read_records
 from effml.sweeping import executors, plan
-
-store, shard, server, runs = sys.argv[1:]
-recipes = effml.grid(effml.Recipe(model="mlp", epochs=1, threads=1), seed=range(int(runs)))
-if server:
-    answer = {"status": "ok", "data_sha256": plan._sha256(recipes[0]), "device": "cpu"}
-    executors.SERVER[:] = [sys.executable, "-c", server, effml.machine.json.dumps(answer)]
-effml.sweep(recipes, store, device="cpu", shard=shard)
-"""
 
 SERVER = """
 import os, sys, time
@@ -49,10 +43,12 @@ for store in stores:
         shutil.copy(file, to)
 """
 
-RUNS = {True: 12, False: 150}
+QUICK = Recipe(model="mlp", epochs=1, threads=1)
+
+RUNS = {True: 12, False: 120}
 """Of a sweep: real ones, and fast ones."""
 
-LAST = {True: 6.0, False: 2.0}
+LAST = {True: 6.0, False: 1.0}
 """Seconds after which a kill comes at the latest."""
 
 
@@ -62,38 +58,53 @@ class Store:
     def __init__(self, folder: Path, real: bool, shard: str = "1/1") -> None:
         self.folder, self.real, self.shard = folder, real, shard
         self.finished: set[int] = set()
-        self.killed = 0
+        self.killed = self.torn = 0
 
-    def sweep(self) -> subprocess.Popen:
-        words = [str(self.folder), self.shard, "" if self.real else SERVER, str(RUNS[self.real])]
-        command = [sys.executable, "-c", SWEEP, *words]
-        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    def sweep(self) -> Process:
+        """A fork sweeps: importing torch would take it longer than all else."""
+        process = multiprocessing.get_context("fork").Process(target=self._sweep)
+        process.start()
+        return process
 
-    def check(self, *ended: subprocess.Popen) -> None:
+    def _sweep(self) -> None:
+        recipes = grid(QUICK, seed=range(RUNS[self.real]))
+        if not self.real:
+            answer = {"status": "ok", "data_sha256": plan._sha256(QUICK), "device": "cpu"}
+            executors.SERVER[:] = [sys.executable, "-c", SERVER, json.dumps(answer)]
+        self.folder.parent.mkdir(exist_ok=True)
+        with open(self._told(os.getpid()), "w", encoding="utf-8", buffering=1) as sys.stderr:
+            sweep(recipes, self.folder, device="cpu", shard=self.shard)
+
+    def _told(self, pid: int) -> Path:
+        return self.folder.with_name(f"{self.folder.name}-{pid}.txt")
+
+    def check(self, *ended: Process) -> None:
         """What these sweeps told is there, and all that was there before; each once."""
         for process in ended:
-            told = process.communicate()[1]
-            assert "Traceback" not in told, told
-            self.finished |= {int(seed) for seed in re.findall(r"seed (\d+): ok", told)}
-            self.killed += process.returncode != 0
+            process.join()
+            told = self._told(process.pid)
+            text = told.read_text(encoding="utf-8") if told.exists() else ""
+            self.finished |= {int(seed) for seed in re.findall(r"seed (\d+): ok", text)}
+            assert process.exitcode in (0, -9), text
+            self.killed += process.exitcode == -9
         rows, unreadable = read_records(self.folder)
         seeds = [row["seed"] for row in rows]
         assert len({*seeds}) == len(seeds), (
             f"twice: {sorted(s for s in seeds if seeds.count(s) > 1)}"
         )
         assert self.finished <= {*seeds}, f"lost: {self.finished - {*seeds}}"
-        assert unreadable <= self.killed, f"{unreadable} torn lines after {self.killed} kills"
+        assert unreadable <= self.torn + self.killed, f"{unreadable} torn lines"
         assert all(row["status"] == "ok" and row["finished_utc"] for row in rows)
         self.finished = {*seeds}
 
     def complete(self, expected: set[int]) -> None:
         """Nobody kills the last sweep."""
         self.check(last := self.sweep())
-        assert last.returncode == 0 and self.finished == expected
+        assert last.exitcode == 0 and self.finished == expected
 
 
-def alone(folder: Path, real: bool, kills: int, rng: random.Random) -> None:
-    """One sweep after the other."""
+def alone(folder: Path, real: bool, kills: int, rng: random.Random) -> int:
+    """One sweep after the other. Returns, as the others do, how many it killed."""
     store = Store(folder, real)
     for _ in range(kills):
         process = store.sweep()
@@ -101,10 +112,11 @@ def alone(folder: Path, real: bool, kills: int, rng: random.Random) -> None:
         process.kill()
         store.check(process)
     store.complete({*range(RUNS[real])})
+    return store.killed
 
 
-def two(folder: Path, real: bool, kills: int, rng: random.Random) -> None:
-    """Two at once on one store; the second kill comes while the next is beside it."""
+def two(folder: Path, real: bool, kills: int, rng: random.Random) -> int:
+    """Two at once on one store."""
     store = Store(folder, real)
     first, second = store.sweep(), store.sweep()
     for _ in range(kills):
@@ -114,26 +126,28 @@ def two(folder: Path, real: bool, kills: int, rng: random.Random) -> None:
         first, second = second, store.sweep()
     store.check(first, second)
     store.complete({*range(RUNS[real])})
+    return store.killed
 
 
-def merge(folder: Path, real: bool, kills: int, rng: random.Random) -> None:
-    """Two shards, each with its store, and their files copied into a third; one of the three is
-    killed."""
+def merge(folder: Path, real: bool, kills: int, rng: random.Random) -> int:
+    """Two shards, each with its store, and their files copied into a third; all three are
+    killed, in any order."""
     stores = [Store(folder / name, real, shard) for name, shard in (("a", "1/2"), ("b", "2/2"))]
     command = [sys.executable, "-c", COPY, *(str(store.folder) for store in stores)]
     copies = Store(folder / "c", real)
+    killed = 0
     for _ in range(kills):
         sweeps = [store.sweep() for store in stores]
         _wait(rng, real)
         copy = subprocess.Popen([*command, str(copies.folder)])
         time.sleep(0.05 * rng.random())  # a Python that starts, and one that copies
-        rng.choice([*sweeps, copy]).kill()
-        copy.wait()
-        for process in sweeps:
+        for process in rng.sample([*sweeps, copy], 3):
             process.kill()
+            time.sleep(0.02 * rng.random())
+        killed += copy.wait() == -9
         for store, process in zip(stores, sweeps):
             store.check(process)
-        copies.killed += 3
+        copies.torn += 3
         copies.finished = set()  # a copy that was killed may lack what it had: it is made again
         copies.check()
     for store in stores:
@@ -141,6 +155,7 @@ def merge(folder: Path, real: bool, kills: int, rng: random.Random) -> None:
     subprocess.run([*command, str(copies.folder)], check=True)
     copies.check()
     assert copies.finished == {*range(RUNS[real])} == {*load_runs(copies.folder).seed}
+    return killed + sum(store.killed for store in stores)
 
 
 def _wait(rng: random.Random, real: bool) -> None:
@@ -150,17 +165,15 @@ def _wait(rng: random.Random, real: bool) -> None:
 CASES = (alone, two, merge)
 
 
-def soak(kills: int, seed: int = 0, real: bool = True) -> None:
-    """So many kills, a third of them of each case; a store is new after a few."""
-    rng, done = random.Random(seed), 0
+def soak(kills: int, seed: int = 0) -> None:
+    """So many kills at least, a new store after a few."""
+    rng, done, turn = random.Random(seed), 0, 0
     while done < kills:
-        for case in CASES:
-            some = min(4, kills - done)
-            with tempfile.TemporaryDirectory() as folder:
-                slow = real and done % 20 >= 16
-                case(Path(folder), slow, some, rng)
-            done += some
-            print(f"{done} of {kills} kills: {case.__name__}{', real runs' * slow}: ok", flush=True)
+        case, real = CASES[turn % 3], turn % 5 == 4
+        with tempfile.TemporaryDirectory() as folder:
+            done += case(Path(folder, "s"), real, 4, rng)
+        print(f"{done} kills; {case.__name__}{', real runs' * real}: ok", flush=True)
+        turn += 1
 
 
 if __name__ == "__main__":

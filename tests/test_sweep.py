@@ -204,7 +204,7 @@ def test_inside_a_dask_worker_and_with_dask_as_the_executor(tmp_path):
 @pytest.mark.skipif(not executors.FORKS, reason="there is no fork on this system")
 @pytest.mark.parametrize("case", soak.CASES)
 def test_kill_9_at_random_moments_loses_nothing_that_was_finished(case, tmp_path):
-    case(tmp_path, False, len(seeds(2, 12)), random.Random(0))
+    case(tmp_path / "s", False, len(seeds(2, 12)), random.Random(0))
 
 
 @pytest.mark.skipif(not executors.FORKS, reason="there is no fork on this system")

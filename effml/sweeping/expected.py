@@ -74,14 +74,13 @@ UNKNOWN = Expected(seconds=math.nan, basis="guess", source="unknown")
 
 
 class Forecast:
-    """What is known from `rows` of a store. `device_name`: whose records count, "" for anyone's (the
-    workers of a cluster); default: this machine's."""
+    """What is known from `rows` of a store. `anyones`: records of other machines count as ours (of
+    a cluster's workers); else they count as a guess, where there are no better ones."""
 
     def __init__(
-        self, rows: Iterable[Mapping[str, Any]], device: str, device_name: str | None = None
+        self, rows: Iterable[Mapping[str, Any]], device: str, anyones: bool = False
     ) -> None:
-        self.device = device
-        self.device_name = _device_name(device) if device_name is None else device_name
+        self.device, self.anyones = device, anyones
         self.alike: dict[tuple, list[Mapping[str, Any]]] = {}
         self.pace: dict[str, float] = {}  # by run, seconds for a unit of `work`
         for row in rows:
@@ -89,38 +88,45 @@ class Forecast:
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Take note of a record."""
-        mine = self.device_name in ("", row.get("device_name")) and row.get("device") == self.device
-        fresh = row.get("numerics") == NUMERICS and not row.get("resumed_epoch")
-        if row.get("status") == "ok" and mine and fresh and _seconds(row):
+        now = row.get("device") == self.device and row.get("numerics") == NUMERICS
+        whole = row.get("status") == "ok" and not row.get("resumed_epoch")
+        if now and whole and (seconds := run_seconds(row)):
             self.alike.setdefault(kind(row), []).append(row)
             if row.get("params"):
-                self.pace[row["run_id"]] = _seconds(row) / work(row, row["params"])
+                self.pace[row["run_id"]] = seconds / work(row, row["params"])
 
     def of(self, recipe: Recipe) -> Expected | None:
         """What records of runs like this say; None without any."""
-        asked = recipe.to_dict()
-        rows = [row for row in self.alike.get(kind(asked), ()) if _fits(row, recipe)]
+        rows, foreign = self.known(recipe)
         rows = [row for row in rows if row.get("shared") != 1] or rows
         trained = [row for row in rows if row.get("epochs_run")]
         if not rows or recipe.epochs and not trained:
             return None
-        seconds = median(_seconds(row) - _alone(row) * _of(row, "train_seconds") for row in rows)
+        seconds = median(run_seconds(row) - _alone(row) * _of(row, "train_seconds") for row in rows)
         if recipe.epochs:
             done = [row["epochs_run"] * _images(row) for row in trained]
             took = [_alone(row) * row["train_seconds"] for row in trained]
             once, each = _line(done, took)
-            seconds += once + each * recipe.epochs * _images(asked)
+            seconds += once + each * recipe.epochs * _images(recipe.to_dict())
         longest = max(row.get("epochs_run") or 0 for row in rows)
-        basis = "pilot" if longest <= PILOTS[-1] and longest < recipe.epochs else "records"
         source = f"{len(rows)} records" if len(rows) > 1 else "1 record"
+        if pilot := longest <= PILOTS[-1] and longest < recipe.epochs:
+            source = "pilot"
+        basis = "guess" if foreign else "pilot" if pilot else "records"
         peaks = [max(_of(row, f"{window}_peak_memory_bytes") for window in WINDOWS) for row in rows]
         return Expected(
             seconds=seconds,
             basis=basis,
-            source="pilot" if basis == "pilot" else source,
+            source=f"{source}, other CPUs" if foreign else source,
             watts=tuple(map(fmean, zip(*map(_watts, rows)))),
             memory=(min(peaks), max(peaks)) if min(peaks) else (math.nan, math.nan),
         )
+
+    def known(self, recipe: Recipe) -> tuple[list[Mapping[str, Any]], bool]:
+        """The records of runs like this, and whether they are of other machines or threads."""
+        rows = self.alike.get(kind(recipe.to_dict()), [])
+        ours = [row for row in rows if self.anyones or _ours(row, recipe)]
+        return ours or rows, not ours
 
     def guess(self, recipe: Recipe) -> Expected:
         """The same where no run like it is known: by parameters × pixels, as others took."""
@@ -148,9 +154,7 @@ def pilots(recipes: Iterable[Recipe], forecast: Forecast) -> dict[tuple, Recipe]
     """By kind a run of one epoch, or of three where that was short, where one is needed."""
     asked: dict[tuple, Recipe] = {}
     for recipe in recipes:
-        known = [
-            row for row in forecast.alike.get(kind(recipe.to_dict()), ()) if _fits(row, recipe)
-        ]
+        known = forecast.known(recipe)[0]
         longest = max((row.get("epochs_run") or 0 for row in known), default=-1)
         short = all(_of(row, "train_seconds") < SHORT_S for row in known)
         first, second = PILOTS
@@ -201,9 +205,10 @@ def kind(row: Mapping[str, Any]) -> tuple:
 _KIND = {name: value for name, value in Recipe().to_dict().items() if name not in FREE}
 
 
-def _fits(row: Mapping[str, Any], recipe: Recipe) -> bool:
-    """Whether it had as many threads as the recipe will have here."""
-    return recipe.threads > 0 or row.get("threads_used") in (None, _threads())
+def _ours(row: Mapping[str, Any], recipe: Recipe) -> bool:
+    """Whether it ran on a CPU or GPU like this machine's, with the threads that the recipe asks."""
+    here = row.get("device_name") == _device_name(row["device"])
+    return here and (recipe.threads > 0 or row.get("threads_used") in (None, _threads()))
 
 
 @cache
@@ -236,7 +241,7 @@ def _wall(row: Mapping[str, Any]) -> float:
     return (times[1] - times[0]).total_seconds()
 
 
-def _seconds(row: Mapping[str, Any]) -> float:
+def run_seconds(row: Mapping[str, Any]) -> float:
     """What a run took without the time it stood still for others; 0: unknown."""
     if (
         not row.get("started_utc")
@@ -249,7 +254,7 @@ def _seconds(row: Mapping[str, Any]) -> float:
 
 def _alone(row: Mapping[str, Any]) -> float:
     """Of its seconds the part in which it did not stand still for others."""
-    return _seconds(row) / _wall(row)
+    return run_seconds(row) / _wall(row)
 
 
 def _watts(row: Mapping[str, Any]) -> tuple[float, float, float]:

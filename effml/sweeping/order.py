@@ -1,4 +1,4 @@
-"""What comes next: runs after those they build on, within a budget, and the share of one machine."""
+"""What comes next: runs after those they build on, within a budget; and a machine's share."""
 
 import math
 import sys
@@ -21,9 +21,9 @@ def parents(recipe: Recipe) -> list[str]:
 
 
 def share(recipes: Iterable[Recipe], shard: str) -> list[Recipe]:
-    """Of the recipes, each once, those of shard `i/N`, in the order given. Every shard is told by
-    the recipes alone and has as many of each model and size as the others, to within one; a run
-    goes with the one that it builds on."""
+    """Of the recipes those of shard `i/N`, in the order given. The recipes alone decide; each shard
+    has about as many of each model and size, and a run goes with the one that it builds on."""
+    recipes = list(recipes)
     by_id = {recipe.id: recipe for recipe in recipes}
     i, _, n = shard.partition("/")
     if not (i.isdecimal() and n.isdecimal() and 1 <= int(i) <= int(n)):
@@ -38,7 +38,7 @@ def share(recipes: Iterable[Recipe], shard: str) -> list[Recipe]:
 
     roots = sorted((r for r in by_id.values() if root(r) is r), key=size)
     mine = {recipe.id for recipe in roots[int(i) - 1 :: int(n)]}
-    return [recipe for recipe in by_id.values() if root(recipe).id in mine]
+    return [recipe for recipe in recipes if root(recipe).id in mine]
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Budget:
 
     max_hours: float | None = None
     max_kwh: float | None = None
-    started: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=lambda: time.monotonic())
     joules: float = 0.0
     seconds: float = 0.0  # in which they were spent
     unpriced: float = 0.0  # seconds of runs whose joules are unknown

@@ -148,7 +148,7 @@ def sweep(
         keep_weights: Write the weights there too, for `load_run` and runs that build on them.
         cheapest_first: Instead of the order given; a budget implies it.
         max_hours: No run starts later, nor one that would not end by then (`forecast`). One that
-            exceeds it by 5 % is ended, is no record, and goes on from its last checkpoint next time.
+            exceeds it by 5 % is ended: no record; next time it goes on from its last checkpoint.
         max_kwh: No run starts beyond it. What is left out is told, and is in `.attrs["left_out"]`.
         timeout_s: A run that takes longer is ended: a record, final up to this limit.
         shard: i/N: of the recipes the i-th of N shares, for N machines that share a folder.
@@ -170,15 +170,12 @@ def sweep(
     _refuse(recipes, timeout_s)
     if (reference := reference_folder()) is not None:
         return _kept_rows(recipes, store, reference)
-    mine = {recipe.id for recipe in share(recipes, shard)}
-    recipes, folder = [recipe for recipe in recipes if recipe.id in mine], Path(store).resolve()
+    recipes, folder = share(recipes, shard), Path(store).resolve()
     how = {"device": device, "keep_weights": keep_weights, "timeout_s": timeout_s}
-    left_out = {}
-    if todo := pending(recipes, store, **how):
-        queue = _queue(todo, folder, device, budget, cheapest_first, executor)
+    queue = _queue(pending(recipes, store, **how), folder, device, budget, cheapest_first, executor)
+    if queue.waiting:
         _do(queue, folder, executor or Here(), how, in_flight)
-        left_out = queue.left_out
-    rows = _rows(recipes, folder, device, left_out)
+    rows = _rows(recipes, folder, device, queue.left_out)
     if (kept := keep_folder()) is not None:
         copy_records(rows.run_id, folder, kept)
     return rows
@@ -322,8 +319,9 @@ def _record(recipe: Recipe, future: Any, folder: Path, device: str) -> Record:
 def _rows(
     recipes: list[Recipe], store: Path, device: str, left_out: Mapping[str, str]
 ) -> "pandas.DataFrame":
-    """A row per recipe but for those left out which were never recorded: an `ok` for its data and weights as they are now and this device, of this
-    model of CPU if there is one, the newest; else whatever was recorded last."""
+    """A row per recipe, but none for those left out that were never recorded: an `ok` for its data
+    and weights as they are now and this device, of this model of CPU if there is one, the newest;
+    else whatever was recorded last."""
     runs = load_runs(store)
     now = {name: asked for name, (_, asked) in _current(recipes, store, device).items()}
     runs = runs[(runs.numerics == NUMERICS) & runs.recipe_id.isin(now)]
@@ -378,12 +376,8 @@ def forecast(
             rows = sweep(asked.values(), store, executor=executor, device=device)
             told = zip(asked, rows.status)
             failed |= {name: f"pilot: {status}" for name, status in told if status != "ok"}
-    todo, known, rows = (
-        pending(recipes, store, device=device),
-        _forecast(store, device, executor),
-        [],
-    )
-    for recipe in cheapest_first(todo, known):
+    known, rows = _forecast(store, device, executor), []
+    for recipe in cheapest_first(pending(recipes, store, device=device), known):
         why = failed.get(kind(recipe.to_dict()))
         lacking = replace(UNKNOWN, source=why) if why else known.guess(recipe)
         told = (known.of(recipe) or lacking).columns()
@@ -394,7 +388,7 @@ def forecast(
 
 def _forecast(store: str | os.PathLike, device: str, executor: Any) -> Forecast:
     """What the store's records tell: those of this machine, or of a cluster's workers."""
-    return Forecast(read_records(store)[0], _device(device), "" if executor else None)
+    return Forecast(read_records(store)[0], _device(device), anyones=executor is not None)
 
 
 def _sha256(recipe: Recipe) -> str | None:

@@ -83,7 +83,7 @@ def _lives(file: Path, pid: int) -> bool:
 
 
 def status(store: Path, asked: list[Recipe] | None, left: list[Recipe], device: str) -> str:
-    """What is to be said of a store: of the runs `asked`, of which `left` are not done, or of all."""
+    """What is to be said of a store: of the runs `asked`, of which `left` are to do, or of all."""
     rows = read_records(store)[0]
     forecast = Forecast(rows, device)
     ids = None if asked is None else {recipe.id for recipe in asked}

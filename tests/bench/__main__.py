@@ -24,6 +24,7 @@ BENCHES = (
     "neighbours",
     "inference",
     "sweep",
+    "plan",
 )
 
 if __name__ == "__main__":
