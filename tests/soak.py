@@ -1,4 +1,4 @@
-"""`python -m tests.soak [KILLS]`: sweeps are killed (kill -9) at random moments, and then no record
+"""`python -m tests.soak [KILLS [SEED]]`: sweeps are killed (kill -9) at random moments, and then no record
 that was finished may be lost, none may be there twice, and no torn line may be read.
 
 One sweep alone, two at once on one store, and two shards whose files are copied together meanwhile;
@@ -178,5 +178,5 @@ def soak(kills: int, seed: int = 0) -> None:
 
 if __name__ == "__main__":
     began = time.monotonic()
-    soak(int(sys.argv[1]) if len(sys.argv) > 1 else 200)
+    soak(*map(int, sys.argv[1:] or ["200"]))
     print(f"nothing lost, nothing twice, no torn line read; {time.monotonic() - began:.0f} s")
