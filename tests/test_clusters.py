@@ -55,12 +55,13 @@ class Teller:
         return self.client.submit(told, function, job)
 
 if __name__ == "__main__":
-    dask.config.set({"distributed.scheduler.allowed-failures": 2})
+    dask.config.set({"distributed.scheduler.allowed-failures": 1})
     how = dict(n_workers=3, threads_per_worker=1, dashboard_address=None, memory_limit=0)
     with distributed.LocalCluster(**how) as cluster, distributed.Client(cluster) as client:
         client.register_plugin(Fake())
         recipes = effml.grid(effml.Recipe(), seed=range(40))
-        effml.sweep(recipes, "store", executor=Teller(client), device="cpu", in_flight=3)
+        for part in recipes[:39], recipes:
+            effml.sweep(part, "store", executor=Teller(client), device="cpu", in_flight=3)
 """
 
 
@@ -81,7 +82,7 @@ def test_of_40_runs_on_three_dask_workers_that_are_killed_each_is_recorded_once(
     assert by_seed.pop(39)["reason"].startswith("KilledWorker: ")
     assert {row["status"] for row in by_seed.values()} == {"ok"}
     times = Counter((tmp_path / "started").read_text().split())
-    assert times["5"] == 2 and by_seed[5]["run_id"] == "5-2" and times["39"] == 3
+    assert times["5"] == 2 and by_seed[5]["run_id"] == "5-2" and times["39"] == 2
     assert pending([asked, asked.but(seed=5)], tmp_path / "store", device="cpu") == [asked]
 
 
