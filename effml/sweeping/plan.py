@@ -359,7 +359,7 @@ def forecast(
 
     Returns:
         A row per recipe that is not done, with its fields; columns minutes, kwh, memory_mb, each
-        also with _low and _high, and source. Unknown is NaN. Ranges hold 9 of 10 runs.
+        also with _low and _high, and source. Unknown is NaN.
 
     Example:
         >>> recipes = effml.grid(effml.Recipe(model="mlp"), epochs=[10, 20])

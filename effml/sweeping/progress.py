@@ -20,8 +20,8 @@ class Progress:
         told = {recipe.id: forecast.of(recipe) for recipe in todo}
         self.foretold = {name: one.seconds if one else None for name, one in told.items()}
         self.begun, self.runs, self.spent, self.done = time.monotonic(), len(todo), 0.0, 0
-        how = {"disable": not _watched(), "file": sys.stderr, "leave": False, "mininterval": 0.0}
-        self.bar = tqdm(total=len(todo), bar_format="|{bar:20}| {desc}", **how)
+        how = {"disable": not _watched(), "file": sys.stderr, "leave": False}
+        self.bar = tqdm(total=len(todo), bar_format="|{bar:20}| {desc}", dynamic_ncols=True, **how)
 
     def __enter__(self) -> Self:
         return self

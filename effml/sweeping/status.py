@@ -92,7 +92,7 @@ def status(store: Path, asked: list[Recipe] | None, left: list[Recipe], device: 
         if ids is None or row["recipe_id"] in ids:
             newest[row["recipe_id"]] = row
     counts = Counter(row["status"] for row in newest.values())
-    told = ", ".join(f"{n} {name}" for name, n in counts.most_common()) or "none"
+    told = ", ".join(f"{counts[name]} {name}" for name in sorted(counts)) or "none"
     lines = [entry("recorded", told)]
     if asked is not None:
         lines.append(entry("left", f"{len(left)} of {len(ids)} runs{_time(left, forecast)}"))
