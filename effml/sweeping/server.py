@@ -31,8 +31,10 @@ def main() -> None:
     for line in iter(sys.stdin.readline, ""):
         if do is _done:
             _end_in_time(line, answers)
-        answers.write(json.dumps(do(line)) + "\n")
-        answers.flush()
+        answer = json.dumps(do(line)) + "\n"
+        with suppress(BrokenPipeError):  # the asker was killed: standard input ends too
+            answers.write(answer)
+            answers.flush()
     os._exit(0)  # nothing to tidy up, and torch takes long to
 
 
