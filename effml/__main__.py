@@ -179,7 +179,14 @@ def _add_energy(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(do=commands.main)
 
 
-_ACTIONS = {"data": _add_data, "energy": _add_energy}
+def _add_clusters(parser: argparse.ArgumentParser) -> None:
+    from effml.sweeping.clusters import OPTIONS
+
+    for option, how in OPTIONS:
+        parser.add_argument(option, **how)
+
+
+_ACTIONS = {"data": _add_data, "energy": _add_energy, "sweep": _add_clusters}
 
 
 def _reproduce(given: argparse.Namespace) -> int:
@@ -209,6 +216,8 @@ def _run(given: argparse.Namespace) -> int:
 
 
 def _sweep(given: argparse.Namespace) -> int:
+    from effml.sweeping.clusters import executor_of
+
     recipes, axes = _grid(given)
     if given.status:
         return _status(given)
@@ -217,7 +226,8 @@ def _sweep(given: argparse.Namespace) -> int:
     more = {name: getattr(given, name) for name in ("max_hours", "max_kwh", "shard")}
     if given.timeout_minutes is not None:
         more["timeout_s"] = 60 * given.timeout_minutes
-    runs = _swept(recipes, given, cheapest_first=True, **more)
+    with executor_of(given) as where:
+        runs = _swept(recipes, given, cheapest_first=True, **more, **where)
     columns = "recipe_id data model precision seed".split()
     columns += [name for name in axes if name not in columns]
     print(_as_table(runs, [*columns, "status", *_scores(runs), "train_seconds"]))
@@ -341,7 +351,7 @@ def _show(given: argparse.Namespace) -> int:
     columns = "recipe_id data model precision seed epochs status".split()
     columns += [*_scores(runs), "train_seconds"]
     columns += ["train_energy_j"] * bool((runs.energy_measured == 1).all() and len(runs))
-    columns += ["shared"] * bool((runs.shared == 1).any())
+    columns += [name for name in ("shared", "shared_machine") if (runs[name] == 1).any()]
     columns = [choose("column", name, runs) for name in given.columns or columns]
     print(_as_table(runs, columns))
     print(f"{len(runs)} runs, {runs.attrs['unreadable']} unreadable lines")

@@ -481,6 +481,7 @@ COLUMNS: dict[str, str] = {
     "energy_measured": "1 if counters measured train_energy_j, 0 if it is declared or estimated",
     "energy_reason": "why the energy is unknown, or why no better source was used",
     "shared": "1 if other programs used over 10 % of the CPU in training, 0 if not",
+    "shared_machine": "1 if another run of `effml.sweep` was on this machine meanwhile, 0 if not",
     "implied_watts": "train_energy_j / train_seconds: must be plausible for the machine",
     "lineage_seconds": "training time of the runs that this builds on, each once; NaN = unknown",
     "lineage_energy_j": "the same in joules",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from effml.recipe import Recipe, Record
 from effml.results import NO_RUN
 from effml.sweeping.expected import WINDOWS, Expected, Forecast
+from effml.sweeping.others import Claims
 
 GRACE = 0.05
 """Of max_hours by which a run in progress may go beyond it, before it is ended."""
@@ -116,8 +117,9 @@ class Queue:
         self.left_out: dict[str, str] = {}
         self.budget, self.forecast = budget, forecast
 
-    def take(self) -> Recipe | None:
-        """The first run that may start now; None where all wait for others, or none is left."""
+    def take(self, claims: Claims) -> Recipe | None:
+        """The first run that may start now; None where all wait for others, or are done by other
+        sweeps, or none is left."""
         for recipe in list(self.waiting.values()):
             needs = parents(recipe)
             if any(name in self.waiting or name in self.running for name in needs):
@@ -125,12 +127,16 @@ class Queue:
             told = self.forecast.of(recipe) if self.budget else None
             lost = next((name for name in needs if name in self.left_out), None)
             why = f"it builds on {lost}" if lost else ""
-            del self.waiting[recipe.id]
-            if why := why or self.budget.refuses(told, self.running.values()):
-                self.left_out[recipe.id] = why
+            why = why or self.budget.refuses(told, self.running.values())
+            ours = None if why else claims.take(recipe)
+            if ours is False:  # another sweep is at it: if that dies, it is ours
                 continue
-            self.running[recipe.id] = told
-            return recipe
+            del self.waiting[recipe.id]
+            if why:
+                self.left_out[recipe.id] = why
+            if ours:
+                self.running[recipe.id] = told
+                return recipe
         return None
 
     def ended(self, record: Record, seconds: float) -> None:

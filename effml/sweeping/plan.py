@@ -5,6 +5,7 @@ import secrets
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
@@ -26,6 +27,7 @@ from effml.results import (
 from effml.sweeping.executors import Here, run_fresh
 from effml.sweeping.expected import UNKNOWN, Forecast, cheapest_first, kind, pilots
 from effml.sweeping.order import LEFT_OUT, Budget, Queue, share
+from effml.sweeping.others import Claims
 from effml.sweeping.progress import Progress
 from effml.sweeping.status import Running
 
@@ -195,16 +197,26 @@ def _do(queue: Queue, folder: Path, executor: Any, how: dict[str, Any], in_fligh
         raise PermissionError(f"The store {folder} cannot be written to. Give another folder.")
     job = {"store": str(folder), "folder": os.getcwd(), "deadline": queue.budget.deadline, **how}
     job["environment"] = {n: value for n, value in os.environ.items() if n.startswith("EFFML_")}
+
+    def lacking() -> set[str]:
+        return {recipe.id for recipe in pending(todo, folder, **how)}
+
     with (
         RecordWriter(folder) as writer,
+        Claims(folder, writer.begin(), lacking) as claims,
         Running(folder, todo, how["device"]) as running,
         Progress(todo, forecast) as progress,
     ):
-        for record, seconds in _records(queue, executor, job, in_flight, (running, progress)):
+        job["records"] = writer.begin().name  # by which a worker knows the store
+        told = (running, progress)
+        for record, seconds in _records(queue, executor, job, in_flight, told, claims):
             if record.status != LEFT_OUT:
                 writer.append(record)
+            claims.free(record.recipe_id)
             progress.end(record, seconds)
     queue.tell(len(todo))
+    if claims.found:
+        print(f"{claims.found} of {len(todo)} runs were done by another sweep", file=sys.stderr)
 
 
 def _refuse(recipes: list[Recipe], timeout_s: float | None) -> None:
@@ -249,31 +261,39 @@ def _whose(own: int, runs: int, given: "pandas.DataFrame") -> str:
 
 
 def _records(
-    queue: Queue, executor: Any, job: dict[str, Any], in_flight: int, told: tuple
+    queue: Queue,
+    executor: Any,
+    job: dict[str, Any],
+    in_flight: int,
+    told: tuple,
+    claims: Claims,
 ) -> Iterator[tuple[Record, float]]:
     """Records in the order the runs end, and the seconds since each was handed over; a bounded
     number in flight. `told` hear of each start."""
     running: dict[Any, tuple[Recipe, float]] = {}
-    while True:
-        recipe = queue.take() if len(running) < max(in_flight, 1) else None
-        if recipe:  # one at a time: `Here` has done the run when submit returns
-            for one in told:
-                one.start(recipe)
-            attempt = secrets.token_hex(4)  # Dask caches by value
-            asked = {"recipe": recipe.to_dict(), **job, "attempt": attempt}
-            started = time.monotonic()
-            running[executor.submit(run_fresh, asked)] = recipe, started
-        elif not running:
-            return
-        ended = [future for future in running if future.done()]
-        for future in ended:
-            done, started = running.pop(future)
-            record = _record(done, future, Path(job["store"]), job["device"])
-            seconds = time.monotonic() - started
-            queue.ended(record, seconds)
-            yield record, seconds
-        if not recipe and not ended:
-            time.sleep(0.02)
+    try:
+        while queue.waiting or running:
+            recipe = queue.take(claims) if len(running) < max(in_flight, 1) else None
+            if recipe:  # one at a time: `Here` has done the run when submit returns
+                for one in told:
+                    one.start(recipe)
+                attempt = secrets.token_hex(4)  # Dask caches by value
+                asked = {"recipe": recipe.to_dict(), **job, "attempt": attempt}
+                started = time.monotonic()
+                running[executor.submit(run_fresh, asked)] = recipe, started
+            ended = [future for future in running if future.done()]
+            for future in ended:
+                done, started = running.pop(future)
+                record = _record(done, future, Path(job["store"]), job["device"])
+                seconds = time.monotonic() - started
+                queue.ended(record, seconds)
+                yield record, seconds
+            if not recipe and not ended:
+                time.sleep(0.02)
+    finally:  # Ctrl-C: jobs that nobody would hear of
+        for future in running:
+            with suppress(Exception):
+                future.cancel()
 
 
 def _record(recipe: Recipe, future: Any, folder: Path, device: str) -> Record:

@@ -12,7 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -31,8 +31,10 @@ def main() -> None:
     for line in iter(sys.stdin.readline, ""):
         if do is _done:
             _end_in_time(line, answers)
-        answers.write(json.dumps(do(line)) + "\n")
-        answers.flush()
+        answer = json.dumps(do(line)) + "\n"
+        with suppress(BrokenPipeError):  # the asker was killed: standard input ends too
+            answers.write(answer)
+            answers.flush()
     os._exit(0)  # nothing to tidy up, and torch takes long to
 
 
@@ -171,7 +173,15 @@ def _done(line: str) -> dict[str, Any]:
     except ValueError as error:  # a strategy that was registered in the asker's process alone
         told = "A fresh process knows what is in effml's files; effml.run knows yours too."
         return {"status": "not built", "reason": f"{error} {told}"}
-    return plain_row(run(recipe, **{n: job[n] for n in ("device", "store", "keep_weights")}))
+    with ExitStack() as stack:
+        company = None
+        with suppress(ImportError, OSError):  # Windows, or no place for its file: unknown
+            from effml.sweeping.turns import Company
+
+            company = stack.enter_context(Company())
+        row = run(recipe, **{n: job[n] for n in ("device", "store", "keep_weights")})
+        row.update(shared_machine=company and int(company.met()))
+    return plain_row(row)
 
 
 def _limit_memory() -> None:

@@ -23,6 +23,7 @@ BENCHES = (
     "compression",
     "neighbours",
     "inference",
+    "sweep",
     "plan",
 )
 
