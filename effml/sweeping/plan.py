@@ -237,6 +237,7 @@ def _kept_rows(
     import pandas
 
     given = load_runs(reference)
+    given = given[given.device == "cpu"]  # behind stored outputs; a GPU's are for load_runs alone
     columns, given = list(given), given.drop_duplicates("recipe_id", keep="last")
     ids, given = [recipe.id for recipe in recipes], given.set_index("recipe_id", drop=False)
     if lacking := [recipe for recipe in recipes if recipe.id not in given.index]:
