@@ -260,7 +260,7 @@ def test_a_point_that_validation_did_not_give_is_left_out():
 def test_what_cannot_be_judged_is_refused_in_words():
     for task in ("binary", "multi-class"):
         labels, p, q = case(task)
-        for two in ((0.9 * p, q), (p, q + 0.02 * (np.arange(len(q)) == 7)[:, None])):
+        for two in ((0.9 * p, q), (p, q + 0.015 / q.shape[1] * (np.arange(len(q)) == 7)[:, None])):
             with pytest.raises(ValueError, match=r"(reference|version) add up to .* in row [07]"):
                 verdict(task, *two, labels)
         verdict(task, p.round(3), q.round(3), labels)
