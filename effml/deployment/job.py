@@ -158,8 +158,8 @@ def _seen(given: Any, job: Job) -> np.ndarray:
     clipped = least < most and max(low - least, most - high) > CLIPPED * (high - low)
     if clipped or max(-low, high) > LARGER * max(-least, most, 1):
         raise ValueError(
-            f"calibration lies in {low:.3g}…{high:.3g}, and example in {least:.3g}…{most:.3g}: give "
-            f"both as the model takes its images, the example from the same set ({ADVICE})."
+            f"calibration lies in {low:.3g}…{high:.3g}, and example in {least:.3g}…{most:.3g}: "
+            f"give both as the model takes its images, the example from the same set ({ADVICE})."
         )
     if low >= 0:
         job.notes.append(POSITIVE.format(f"{low:.3g}…{high:.3g}"))

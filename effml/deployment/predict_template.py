@@ -49,9 +49,11 @@ try:
     from effml.importing.looking import passed_over, pictures_in
     from effml.importing.square import inside
 except (ModuleNotFoundError, FileNotFoundError) as error:
-    told = "Copy the whole folder again, or pip install -r requirements.txt"
     what = getattr(error, "name", None) or error.filename
+    told = "Copy the whole folder again, or pip install -r requirements.txt"
     sys.exit(f"predict.py: {what} is missing. {told}.")
+except Exception as error:  # of many kinds: a part with other letters in it
+    sys.exit(f"predict.py: a part is damaged ({error}). Copy the whole folder again.")
 
 HERE = Path(__file__).resolve().parent
 MANIFEST, CARD = "manifest.json", "card.json"
@@ -289,7 +291,7 @@ def main(words: Sequence[str] | None = None, folder: Path = HERE) -> int:
     if given.threads is not None and given.threads < 1:
         parser.error(f"--threads {given.threads}: give 1 or more, or leave it")
     if given.verify == bool(given.pictures):
-        parser.error("give a FOLDER of pictures, or --verify")
+        parser.error("give a FOLDER of pictures or --verify, one of the two")
     try:
         model = Deployed(folder, given.threads)
         said = model.manifest

@@ -281,7 +281,7 @@ def test_what_cannot_be_judged_is_refused_in_words():
     for groups in (np.arange(19), np.arange(21), [[1]] * 20):
         with pytest.raises(ValueError, match="there are 20 images: give the patient of each"):
             verdict("segmentation", p, q, masks, groups=groups)
-    for other in (masks[:19], masks[:, 1:]):
+    for other in (masks[:19], masks[:, 1:], masks.reshape(40, 6, 12)):
         with pytest.raises(ValueError, match="masks are .* give equal ones"):
             verdict("segmentation", p, q, other)
 

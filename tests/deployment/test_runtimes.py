@@ -401,7 +401,13 @@ def test_calibration_of_another_range_than_the_example_is_refused(runtime):
 def test_calibration_that_may_be_of_another_range_is_said():
     model, images = net("cnn")
     unit, eight = images / 2 + 0.5, ((images + 1) * 127.5).byte()
-    for seen, told in ((unit, 1), (images, 0), (eight, 0), (eight // 2 + 128, 0)):
+    for seen, told in (
+        (unit, 1),
+        (unit / 2 + 0.5, 1),
+        (images, 0),
+        (eight, 0),
+        (eight // 2 + 128, 0),
+    ):
         notes = build_predictor(model, "openvino_int8", torch.zeros(1, 1, 28, 28), seen).notes
         assert sum("no calibration image goes below 0" in note for note in notes) == told
     one = build_predictor(model, "openvino_int8", unit[:1], unit)
