@@ -30,9 +30,10 @@ if TYPE_CHECKING:
 TOLERANCE, ROUNDED = 1e-3, 0.1
 """Of the logits' largest value: more, and an exported graph does not compute what the model does.
 The second: of a model trained with its rounding, where a value at an edge may step further."""
-CLIPPED, LARGER = 0.25, 50
-"""Calibration images are of another range than the example where it goes out of theirs by more than
-this part of it, or where their largest value is this many times that of the example and of 1."""
+SHIFTED, LARGER = 0.25, 50
+"""Calibration images are of another range than the example where none goes below 0 and the example
+is below them by this part of their range, or where the largest value of one is this many times that
+of the other and of 1."""
 POSITIVE = (
     "no calibration image goes below 0 (they lie in {}): right where the model learned from such "
     "images, wrong where from normalised ones, −1…1"
@@ -155,8 +156,9 @@ def _seen(given: Any, job: Job) -> np.ndarray:
         return images  # normalised here
     low, high = (float(x) for x in (in_range(images).min(), images.max()))
     least, most = float(one.min()), float(one.max())
-    clipped = least < most and max(low - least, most - high) > CLIPPED * (high - low)
-    if clipped or max(-low, high) > LARGER * max(-least, most, 1):
+    shifted = 0 <= low < high and least < most and low - least > SHIFTED * (high - low)
+    sizes = sorted([max(-low, high, 1), max(-least, most, 1)])
+    if shifted or sizes[1] > LARGER * sizes[0]:
         raise ValueError(
             f"calibration lies in {low:.3g}…{high:.3g}, and example in {least:.3g}…{most:.3g}: "
             f"give both as the model takes its images, the example from the same set ({ADVICE})."

@@ -392,6 +392,8 @@ def test_calibration_of_another_range_than_the_example_is_refused(runtime):
             ValueError, match="calibration lies in .* from the same set .*127.5 - 1"
         ):
             build_predictor(model, runtime, *pair)
+    for fine in (images / 20, images * 2, images[:, :, :1].expand_as(images)):  # the gate's to say
+        build_predictor(model, "eager", images[:1], fine)
     with pytest.raises(ValueError, match="Whole numbers up to 255 are no normalised images"):
         build_predictor(model, runtime, images[:1], pixels.round().clip(0, 255))
     with pytest.raises(ValueError, match="not finite numbers"):
