@@ -161,6 +161,7 @@ def test_thresholds_part_the_validation_images_as_the_run_did_and_a_rounding_cha
     for aim, cut in manifest["thresholds"].items():
         called = p >= trained.thresholds[aim]
         assert p[~called].max(initial=0) < cut < p[called].min() == trained.thresholds[aim]
+        assert cut == pytest.approx((p[~called].max(initial=0) + p[called].min()) / 2)
         for off in (0, 1e-7, -1e-7):
             assert ((p + off >= cut) == called).all()
         assert ((p - 1e-7 >= trained.thresholds[aim]) != called).any()  # the run's own does not

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from effml import build_predictor, measure_latency
+from effml.deployment import worker
 from effml.deployment.latency import predict_elsewhere
 
 IMAGES = np.zeros((8, 1, 4, 4), np.float32)
@@ -95,6 +96,14 @@ def test_a_fresh_process_predicts_images_as_they_are_stored(known):
         wanted = model(torch.from_numpy(stored).div(127.5).sub(1)).numpy()
     assert logits == pytest.approx(wanted, abs=1e-5)
     assert cost["infer_seconds"] > 0 and cost["infer_peak_memory_bytes"] > 1e7
+
+
+def test_timed_images_lie_in_memory_that_the_engine_need_not_copy(tmp_path):
+    np.save(file := tmp_path / "x.npy", IMAGES)
+    for array in (np.load(file, mmap_mode="r"), IMAGES.astype(np.uint8)[..., ::-1]):
+        found = worker._floats(array)
+        assert type(found) is np.ndarray and found.dtype == np.float32
+        assert found.flags.writeable and found.flags.c_contiguous and found.base is None
 
 
 def test_what_goes_wrong_is_said(known):

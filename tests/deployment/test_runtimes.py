@@ -444,6 +444,17 @@ def test_many_images_are_cut_into_passes_of_bounded_size(monkeypatch):
     assert predictor(images) == pytest.approx(whole, abs=1e-6)
 
 
+@pytest.mark.parametrize("runtime", ["openvino", "openvino_int8", "onnxruntime"])
+def test_an_answer_is_not_overwritten_by_the_next_and_images_stay(runtime):
+    engine, images = built("cnn", runtime).engine, net("cnn")[1].numpy().copy()
+    before, first = images.copy(), engine(images[:2])
+    kept = first.copy()
+    assert not np.allclose(engine(images[2:4]), kept)
+    assert np.array_equal(first, kept) and np.array_equal(images, before)
+    images.setflags(write=False)
+    assert np.allclose(engine(images[:2]), kept, atol=1e-6)
+
+
 def test_the_model_that_was_given_is_left_as_it_is():
     model = effml.build_model("lenet5", size=28).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
