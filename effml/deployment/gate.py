@@ -137,7 +137,8 @@ class Gate:
 
         `labels`, `task` and `positive` are as in `evaluate`, for masks (N, …) of 0 and 1 and
         "segmentation"; `thresholds` by name, of binary tasks (NaN: left out); `groups` the patients
-        of masks. ValueError on input that cannot be scored or paired."""
+        of masks, of whom fewer than FEW give no interval. ValueError on input that cannot be scored
+        or paired, or says nothing of the task."""
         self.fits(task)
         p, q = _pair(reference, probabilities, task)
         _fit(task, len(p), positive, thresholds, groups)

@@ -288,7 +288,8 @@ def build_predictor(
         model: Gives logits (N, …) for images (N, C, H, W) or (N, C, D, H, W). It is left as it is.
         name: A key of RUNTIMES, such as "onnxruntime" or "openvino_int8".
         example: An image (1, C, H, W) as the model takes it; uint8 is normalised.
-        calibration: *Training* images (N, …), for the INT8 ones; some 300, never labels.
+        calibration: *Training* images (N, …), for the INT8 ones; some 300, never labels, in the
+            range of `example`.
         threads: CPU threads (default: OMP_NUM_THREADS, else the cores there are).
         fine_tune: Trains a model in place, for those that prune or train with rounding.
 
