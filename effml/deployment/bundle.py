@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 PARTS = {
     "deployment": ["gate", "repeating"],
-    "evaluation": ["auroc", "calibration", "checks", "intervals", "paired"],
+    "evaluation": ["auroc", "calibration", "checks", "intervals", "overlap", "paired"],
     "importing": ["decoding", "dicom", "grey", "looking", "rasters", "square"],
     "data": ["spelling"],
 }

@@ -79,9 +79,9 @@ def write_card(
     parts = {
         "Intended use": _use(facts),
         "How to use it": HOW.format(how=_words(facts["preprocessing"])),
-        "What it is": _listed({name: facts[name] for name in ABOUT if name in facts}),
-        "Data": _listed(passport),
-        "Quality on the test images": _scores(scores),
+        "What it is": _listed(_named({x: facts[x] for x in ABOUT if x in facts}, facts)),
+        "Data": _listed(_named(passport, facts)),
+        "Quality on the test images": _scores(scores, facts),
         **{title: _table(table) for title, table in tables.items()},
         "What compression changed": _change(facts, log),
         "What it cost": _listed(costs),
@@ -123,6 +123,7 @@ def _write_json(
 
 
 ABOUT = ("model", "data", "task", "classes", "positive", "image_shape", "runtime", "precision")
+BY_INDEX = ("positive", "worst_class")
 
 
 def _use(facts: Mapping[str, Any]) -> str:
@@ -138,16 +139,20 @@ def _use(facts: Mapping[str, Any]) -> str:
     )
 
 
-def _scores(scores: Mapping[str, Mapping[str, float]]) -> str:
+def _named(entries: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The same, with a class by its name where it stood by its index."""
+    classes = {i: name for i, name in enumerate(facts["classes"])}
+    return {x: classes.get(v, v) if x in BY_INDEX else v for x, v in entries.items()}
+
+
+def _scores(scores: Mapping[str, Mapping[str, float]], facts: Mapping[str, Any]) -> str:
     """A row a measure, a column an operating point; with 95 % intervals where there are any."""
-    names = [
-        name
-        for name in next(iter(scores.values()))
-        if not name.endswith(("_low", "_high")) and any(s[name] == s[name] for s in scores.values())
-    ]
     lines = [f"| | {' | '.join(scores)} |", "| --- |" + " --- |" * len(scores)]
-    for name in names:
-        cells = [_interval(one, name) for one in scores.values()]
+    named = [_named(one, facts) for one in scores.values()]
+    for name in named[0]:
+        if name.endswith(("_low", "_high")) or all(one[name] != one[name] for one in named):
+            continue
+        cells = [_interval(one, name) for one in named]
         lines.append(f"| {name.replace('_', ' ')} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n\nIn brackets 95 % intervals over the test images."
 

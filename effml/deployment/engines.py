@@ -129,7 +129,7 @@ class OpenVino:
         return openvino_layers(self.graph(next(iter(self._graphs), 1)))
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        return self.graph(len(images))(images)[0]
+        return self.graph(len(images))(images, share_inputs=True)[0]  # a copy took 4 % of INT8
 
 
 def openvino_layers(compiled: Any) -> Layers:

@@ -9,8 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from effml.evaluation.auroc import Difference, paired_auroc
 from effml.evaluation.calibration import BINS, bin_of
-from effml.evaluation.checks import TASKS, called, checked_pair
+from effml.evaluation.checks import ARGMAX, TASKS, called, checked_pair
 from effml.evaluation.intervals import over_images, paired_bootstrap, wilson
+from effml.evaluation.overlap import dice_of_each
 from effml.evaluation.paired import non_inferiority, paired_scores, tango
 
 EQUAL = 1e-4
@@ -22,6 +23,9 @@ USED = {
 }
 USED |= dict.fromkeys({*TASKS} - {"binary"}, ("agreement", "auroc", "worst_class", "ece"))
 """The margins that count, by task."""
+FEW = 5
+"""Patients of masks: a bootstrap over fewer is too sure of itself, over one wholly."""
+SUM = 0.01  # how far the probabilities of an image may be from adding up to 1
 PASSES = "equal", "non-inferior"
 TANGO = 1.959964**2  # an interval for N equal answers ends at TANGO / (N + TANGO)
 
@@ -133,19 +137,13 @@ class Gate:
 
         `labels`, `task` and `positive` are as in `evaluate`, for masks (N, …) of 0 and 1 and
         "segmentation"; `thresholds` by name, of binary tasks (NaN: left out); `groups` the patients
-        of masks. ValueError on input that cannot be scored or paired."""
+        of masks, of whom fewer than FEW give no interval. ValueError on input that cannot be scored
+        or paired, or says nothing of the task."""
         self.fits(task)
-        if not isinstance(thresholds or {}, dict):
-            raise ValueError(
-                f"thresholds={thresholds!r}: give them by name, such as {{'own': 0.5}}."
-            )
-        p, q = np.asarray(reference, dtype=float), np.asarray(probabilities, dtype=float)
-        if p.shape != q.shape:
-            raise ValueError(
-                f"The reference gives {p.shape}, the version {q.shape}: give equal ones."
-            )
+        p, q = _pair(reference, probabilities, task)
+        _fit(task, len(p), positive, thresholds, groups)
         if task == "segmentation":
-            rows, notes = self._masks(p, q, np.asarray(labels), groups, seed), []
+            rows, notes = self._masks(p, q, np.asarray(labels), groups, seed)
         else:
             given = (thresholds or {}).items()
             known = {name: cut for name, cut in given if cut is not None and cut == cut}
@@ -189,22 +187,63 @@ class Gate:
 
     def _masks(
         self, p: NDArray, q: NDArray, masks: NDArray, groups: ArrayLike | None, seed: int
-    ) -> list[Row]:
+    ) -> tuple[list[Row], list[str]]:
         if not all(((0 <= x) & (x <= 1)).all() for x in (p, q)):
             raise ValueError("Probabilities of masks lie outside [0, 1]: apply softmax or sigmoid.")
         if not np.isin(masks, (0, 1)).all():
             raise ValueError(f"masks hold {np.unique(masks)[:5]}: give 0 and 1, masks > 0, say.")
+        if len(masks) != len(p) or masks.size != p.size:
+            raise ValueError(
+                f"masks are {masks.shape} and probabilities {p.shape}: give equal ones."
+            )
         groups = None if groups is None else np.asarray(groups)
         both = [counts(x, p, masks.reshape(p.shape), groups) for x in (p, q)]
         before, after = map(of_masks, both)
         _, low, high = paired_bootstrap(
             lambda x, y: of_masks(y) - of_masks(x), *both, n=1000, seed=seed
         )
+        notes = []
+        if (patients := len(both[0])) < FEW:
+            low, high = np.full((2, len(MASKS)), np.nan)
+            notes = [f"{patients} patient(s) give no interval: it takes {FEW} or more"]
         margins = 1 - self.agreement, self.dice, self.sensitivity, self.worst_class, self.ece
         table = np.array([before, after, after - before, low, high])
         table[:, -1] *= -1  # ece, of which less is better
         table[3:, -1] = table[:2:-1, -1]
-        return [_row(*one) for one in zip(MASKS, table.T.tolist(), margins)]
+        return [_row(*one) for one in zip(MASKS, table.T.tolist(), margins)], notes
+
+
+def _pair(reference: ArrayLike, probabilities: ArrayLike, task: str) -> tuple[NDArray, NDArray]:
+    """Both as floats. ValueError where they cannot be probabilities for the same images."""
+    p, q = np.asarray(reference, dtype=float), np.asarray(probabilities, dtype=float)
+    if p.shape != q.shape:
+        raise ValueError(f"The reference gives {p.shape}, the version {q.shape}: give equal ones.")
+    if p.ndim < 1 or len(p) < 2:
+        raise ValueError(f"Probabilities are {p.shape}: give those of two images or more.")
+    if task in ("binary", *ARGMAX) and p.ndim == 2 and p.shape[1] > 1:
+        for name, x in (("reference", p), ("version", q)):
+            if (off := np.abs(x.sum(1) - 1) > SUM).any():
+                row = int(off.argmax())
+                told = f"of the {name} add up to {x[row].sum():.3g} in row {row}"
+                raise ValueError(f"Probabilities {told}, not to 1: apply softmax to logits.")
+    return p, q
+
+
+def _fit(task: str, n: int, positive: Any, thresholds: Any, groups: Any) -> None:
+    """ValueError where something is given that says nothing of this task, or not of n images."""
+    if not isinstance(thresholds or {}, dict):
+        raise ValueError(f"thresholds={thresholds!r}: give them by name, such as {{'own': 0.5}}.")
+    cuts = [cut for cut in (thresholds or {}).values() if cut is not None and cut == cut]
+    for name, given, of in (
+        ("positive", positive is not None, "binary"),
+        ("thresholds", cuts, "binary"),
+        ("groups", groups is not None, "segmentation"),
+    ):
+        if given and task != of:
+            raise ValueError(f"{name} is for {of} tasks, and this is {task}: leave it out.")
+    if groups is not None and np.shape(groups) != (n,):
+        told = f"groups are {np.shape(groups)}, and there are {n} images"
+        raise ValueError(f"{told}: give the patient of each.")
 
 
 def _row(measure: str, found: Any, margin: float, n: int | None = None) -> Row:
@@ -230,8 +269,7 @@ def counts(
     """What each patient (each image, without groups) adds to `of_masks`, (P, 5 + BINS)."""
     p, reference, masks = (x.reshape(len(x), -1) for x in (p, reference, masks == 1))
     answers = p >= 0.5
-    hits, size = (answers & masks).sum(1), answers.sum(1) + masks.sum(1)
-    dice = np.where(size > 0, 2 * hits / np.maximum(size, 1), 1.0)
+    hits, dice = (answers & masks).sum(1), dice_of_each(answers, masks)
     same = (answers == (reference >= 0.5)).mean(1)
     gaps = [_gaps(sure.astype(float), came) for sure, came in zip(p, masks)]
     table = np.column_stack([np.ones(len(p)), same, dice, hits, masks.sum(1), gaps])

@@ -2,6 +2,7 @@
 sleeping while they wait for each other."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Self
 
@@ -185,20 +187,22 @@ def _refuse(
         if not isinstance(one, (Predictor, str, os.PathLike)):
             advice = "give what effml.build_predictor makes, or the folder of a saved one"
             raise ValueError(f"{type(one).__name__} is no predictor: {advice}.")
-    if not predictors or (threads is not None and threads < 1) or min(seconds, warmup) < 0:
-        given = f"{len(predictors)} predictors, {threads=}, {seconds=}, {warmup=}"
-        raise ValueError(f"{given}: give one or more, a thread or more, and no seconds below 0.")
-    if rounds < 1:
-        raise ValueError(f"rounds={rounds}: give 1 or more.")
+    if not predictors or not (0 <= seconds < math.inf and 0 <= warmup < math.inf):
+        given = f"{len(predictors)} predictors, {seconds=}, {warmup=}"
+        raise ValueError(f"{given}: give one or more, and no seconds below 0 or without end.")
+    for name, value in (("threads", 1 if threads is None else threads), ("rounds", rounds)):
+        if not isinstance(value, Integral) or value < 1:
+            raise ValueError(f"{name}={value!r}: give a whole number of at least 1.")
 
 
 def _work(images: Any, batch: int | Sequence[int], n: int) -> tuple[Sequence, Sequence[int]]:
     """Images and batch of each of n predictors."""
     arrays, batches = _for_each("images", images, n), _for_each("batch", batch, n)
     for one, array in zip(batches, arrays):
-        if not 1 <= one <= len(array):
-            raise ValueError(f"batch={one} of {len(array)} images: give 1 to {len(array)}.")
-    return arrays, batches
+        if not isinstance(one, Integral) or not 1 <= one <= len(array):
+            told = f"batch={one!r} of {len(array)} images"
+            raise ValueError(f"{told}: give 1 to {len(array)}, a whole number.")
+    return arrays, [int(one) for one in batches]
 
 
 def _for_each(what: str, given: Any, n: int) -> Sequence[Any]:

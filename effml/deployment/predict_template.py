@@ -8,10 +8,25 @@ import sys
 
 if __name__ == "__main__":  # of what lies beside this file only its parts are imported
     del sys.path[: not sys.flags.safe_path]
+    from importlib.machinery import SourceFileLoader
+    from importlib.util import spec_from_loader
     from types import ModuleType
 
+    class Parts(SourceFileLoader):
+        """A part from its text alone: no .pyc is read or written, no folder or library tried."""
+
+        def get_code(self, name):
+            return self.source_to_code(self.get_data(self.path), self.path)
+
+        @classmethod
+        def find_spec(cls, name, path=None, target=None):
+            file = f"{__file__.removesuffix('predict.py')}parts/{name.removeprefix('parts.')}.py"
+            if name.startswith("parts."):
+                return spec_from_loader(name, cls(name, file))
+
+    sys.meta_path.insert(0, Parts)
     sys.modules["parts"] = ModuleType("parts")
-    sys.modules["parts"].__path__ = [__file__.removesuffix("predict.py") + "parts"]
+    sys.modules["parts"].__path__ = []
 
 import argparse
 import csv
@@ -33,9 +48,12 @@ try:
     from effml.importing.grey import Unusable
     from effml.importing.looking import passed_over, pictures_in
     from effml.importing.square import inside
-except ModuleNotFoundError as error:
+except (ModuleNotFoundError, FileNotFoundError) as error:
+    what = getattr(error, "name", None) or error.filename
     told = "Copy the whole folder again, or pip install -r requirements.txt"
-    sys.exit(f"predict.py: {error.name} is missing. {told}.")
+    sys.exit(f"predict.py: {what} is missing. {told}.")
+except Exception as error:  # of many kinds: a part with other letters in it
+    sys.exit(f"predict.py: a part is damaged ({error}). Copy the whole folder again.")
 
 HERE = Path(__file__).resolve().parent
 MANIFEST, CARD = "manifest.json", "card.json"
@@ -70,20 +88,18 @@ def checked(folder: Path) -> dict[str, Any]:
     return manifest | {"fingerprint": hashlib.sha256(text).hexdigest()}
 
 
-def foreign(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
-    """Files in the folder that are not of the deployment, but for what predict.py itself writes."""
-    found = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
-    others = {path.as_posix() for path in found if not {"__pycache__"} & {*path.parts}}
-    known = {*manifest["files"], MANIFEST}
-    return [x for x in sorted(others - known) if not (x.endswith(".csv") or "_masks/" in x)]
-
-
 class Deployed:
     """A deployed folder whose files are whole: `read` pictures, `predict` what they show."""
 
     def __init__(self, folder: Path, threads: int | None = None) -> None:
         self.manifest = checked(folder)
         self.engine, self._answer = _engine(folder, self.manifest, threads or os.cpu_count() or 1)
+
+    def foreign(self, folder: Path) -> list[str]:
+        """Files in the folder that are not of the deployment, but for what predict.py writes."""
+        found = {x.relative_to(folder).as_posix() for x in folder.rglob("*") if x.is_file()}
+        others = sorted(found - {*self.manifest["files"], MANIFEST})
+        return [x for x in others if not (x.endswith(".csv") or "_masks/" in x)]
 
     def read(self, path: Path, told: list[str]) -> tuple[np.ndarray, tuple[int, int]]:
         """A picture as the training images were made, uint8 (C, S, S), and its (width, height).
@@ -272,8 +288,10 @@ def main(words: Sequence[str] | None = None, folder: Path = HERE) -> int:
     told = "with --verify: the .npz of the data, where the folder does not hold the gate's images"
     parser.add_argument("--images", metavar="NPZ", help=told)
     given = parser.parse_args(words)
+    if given.threads is not None and given.threads < 1:
+        parser.error(f"--threads {given.threads}: give 1 or more, or leave it")
     if given.verify == bool(given.pictures):
-        parser.error("give a FOLDER of pictures, or --verify")
+        parser.error("give a FOLDER of pictures or --verify, one of the two")
     try:
         model = Deployed(folder, given.threads)
         said = model.manifest

@@ -18,6 +18,7 @@ from effml.results import file_sha256
 
 MANIFEST = "predictor.json"
 PASS_PIXELS = 2_000_000  # of one pass, as in training.prediction: 39 images of 224 px
+ADVICE = "pixels 0…255 are normalised by images / 127.5 - 1"
 
 
 class Predictor:
@@ -53,16 +54,11 @@ class Predictor:
 
     def __call__(self, images: Any) -> np.ndarray:
         images = np.asarray(images)
-        advice = "pixels 0…255 are normalised by images / 127.5 - 1"
         if images.dtype.kind != "f" or images.shape[1:] != self.shape or not len(images):
             given = f"{images.dtype} {images.shape}"
             wanted = f"(N, {', '.join(map(str, self.shape))}), one or more"
-            raise ValueError(f"Give float images {wanted}; got {given}. {advice}.")
-        images = np.ascontiguousarray(images, dtype=np.float32)
-        if not (top := np.abs(images).max()) < np.inf:
-            raise ValueError("The images hold pixels that are not finite numbers: look for NaN.")
-        if top > 2 and images.min() >= 0 and (images % 1 == 0).all():
-            raise ValueError(f"Whole numbers up to {top:g} are no normalised images: {advice}.")
+            raise ValueError(f"Give float images {wanted}; got {given}. {ADVICE}.")
+        images = in_range(np.ascontiguousarray(images, dtype=np.float32))
         parts = range(0, len(images), self.step)
         logits = np.concatenate([self.engine(images[i : i + self.step]) for i in parts])
         if not np.isfinite(logits).all():
@@ -82,6 +78,15 @@ class Predictor:
         layers = ", ".join(f"{n} {how}" for how, n in self.layers.items())
         size = f"{self.file_bytes / 1e6:.1f} MB"
         return f"Predictor({self.name}, {layers} layers, {self.threads} threads, {size})"
+
+
+def in_range(images: np.ndarray) -> np.ndarray:
+    """The same floats. ValueError where they cannot be normalised images."""
+    if not (top := np.abs(images).max()) < np.inf:
+        raise ValueError("The images hold pixels that are not finite numbers: look for NaN.")
+    if top > 2 and images.min() >= 0 and (images % 1 == 0).all():
+        raise ValueError(f"Whole numbers up to {top:g} are no normalised images: {ADVICE}.")
+    return images
 
 
 def load_predictor(folder: str | os.PathLike, threads: int | None = None) -> Predictor:

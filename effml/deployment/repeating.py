@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 JUDGED = ("task", "positive", "thresholds")
 
 
-def verify(
-    model: "Deployed", folder: Path, data: str | None = None, gate: bool = True, failed: int = 0
-) -> int:
-    """Say what comes out here; 0 where it is as good as where the model was built and nothing
-    `failed` before, else 1."""
-    failed += examples(model, folder) + (repeated(model, folder, data) if gate else 0)
+def verify(model: "Deployed", folder: Path, data: str | None = None, gate: bool = True) -> int:
+    """Say what comes out here; 0 where it is as good as where the model was built and no file is
+    foreign, else 1."""
+    if others := model.foreign(folder):
+        print(f"FAILS {', '.join(others)}: not of the deployment. Take away what is not yours.")
+    failed = len(others) + examples(model, folder) + (repeated(model, folder, data) if gate else 0)
     print("It FAILS here: do not use this model on this machine." if failed else "All is well.")
     return int(failed > 0)
 

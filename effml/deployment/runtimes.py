@@ -1,12 +1,6 @@
 """`RUNTIMES`: by name, what makes a predictor of a finished model."""
 
-import functools
-import inspect
-import shutil
-import time
 from collections.abc import Callable
-from copy import deepcopy
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,163 +8,28 @@ import numpy as np
 
 from effml.deployment import export, int8
 from effml.deployment.engines import ENGINES
-from effml.deployment.predictor import (
-    Predictor,
-    default_threads,
-    finish,
-    load_predictor,
-    own_folder,
-    owned,
+from effml.deployment.job import (
+    ONE_BRANCH,
+    ROUNDED,
+    TOLERANCE,
+    Job,
+    Runtime,
+    agree,
+    calibration_of,
+    fine_tune_of,
+    lost,
+    runtime,
+    said,
 )
-from effml.machine import choose, optional, seeded
+from effml.deployment.predictor import Predictor, load_predictor
+from effml.machine import choose, optional
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = ["RUNTIMES", "Predictor", "build_predictor", "load_predictor"]
 
-TOLERANCE, ROUNDED = 1e-3, 0.1
-"""Of the logits' largest value: more, and an exported graph does not compute what the model does.
-The second: of a model trained with its rounding, where a value at an edge may step further."""
-
-
-ONE_BRANCH = (
-    "forward decides by values (an if on them, .item()): only the branch that the example takes is "
-    "in the graph, and images that take another get wrong answers in silence"
-)
 COMPILED = {"layout": "channels_last", "dtype": "float32", "compile": True}
-
-
-@dataclass
-class Job:
-    """What a runtime makes files of: a copy of the model in eval mode, one image, and where it is
-    given images to calibrate on. `notes` are for the reader."""
-
-    name: str
-    model: "torch.nn.Module"
-    example: "torch.Tensor"
-    calibration: np.ndarray | None
-    fine_tune: Callable[["torch.nn.Module"], Any] | None
-    folder: Path
-    threads: int
-    one_branch: bool = False
-    notes: list[str] = field(default_factory=list)
-
-
-Runtime = Callable[..., Predictor]
-
-
-def runtime(engine: str, **options: Any) -> Callable[[Callable[[Job], dict | None]], Runtime]:
-    """Makes `method(job)`, which writes the files that `engine` reads, an entry of RUNTIMES. What
-    it returns joins the engine's `options`."""
-
-    def decorate(method: Callable[[Job], dict | None]) -> Runtime:
-        def build(model, example, calibration=None, *, threads=None, fine_tune=None):
-            start, folder = time.perf_counter(), own_folder()
-            try:
-                with seeded(0):  # a model may draw in its forward pass, and so may a calibration
-                    job = _job(build.name, model, example, calibration, fine_tune, folder, threads)
-                    how = {**options, **(method(job) or {})}
-                finish(
-                    folder,
-                    build.name,
-                    engine,
-                    tuple(job.example.shape[1:]),
-                    options=how,
-                    threads=job.threads,
-                    build_seconds=time.perf_counter() - start,
-                    notes=job.notes,
-                )
-                predictor = _really(owned(Predictor(folder)))
-            except BaseException:
-                shutil.rmtree(folder, ignore_errors=True)
-                raise
-            return predictor
-
-        signature = inspect.signature(build)
-        functools.update_wrapper(build, method).__signature__ = signature
-        build.name = method.__name__
-        return build
-
-    return decorate
-
-
-def _really(predictor: Predictor) -> Predictor:
-    """The same. ValueError where its name says another number format than what runs here."""
-    wanted = next((how for how in ("int8", "bf16") if how in predictor.name), None)
-    if wanted and predictor.layers and wanted not in predictor.layers:
-        told = f"{predictor.name}: here no layer that multiplies runs in {wanted}"
-        raise ValueError(f"{told} ({predictor.layers}). Choose openvino.")
-    return predictor
-
-
-def _job(
-    name: str,
-    model: Any,
-    example: Any,
-    calibration: Any,
-    fine_tune: Any,
-    folder: Path,
-    threads: Any,
-) -> Job:
-    import torch
-
-    from effml.models import answer, as_input, first_weight, takes_values
-
-    if first_weight(model).is_meta:
-        raise ValueError("The model's weights are on 'meta', without numbers: load them first.")
-    threads = default_threads() if threads is None else threads
-    if not isinstance(threads, int) or threads < 1:
-        raise ValueError(f"threads={threads!r}: give a whole number of at least 1, or leave it.")
-    model, example = deepcopy(model).cpu().float().eval(), as_input(example)[:1].cpu().float()
-    example = example.clone()  # a model may change its input in place
-    with torch.inference_mode():
-        logits = answer(model, example.clone())
-    if example.ndim not in (4, 5) or len(example) != 1 or logits.shape[:1] != (1,):
-        given = f"{tuple(example.shape)} → {tuple(logits.shape)}"
-        wanted = "example must be images (1, C, H, W) or (1, C, D, H, W) and give logits (1, …)"
-        raise ValueError(f"{wanted}; got {given}.")
-    _alone(model, example)
-    if calibration is not None:
-        calibration = as_input(calibration).cpu().float().numpy()
-        if calibration.shape[1:] != example.shape[1:] or not len(calibration):
-            told = f"calibration holds {calibration.shape}, and example {tuple(example.shape)}"
-            raise ValueError(f"{told}: give images of one shape, one or more.")
-    one_branch = takes_values(model, example)
-    return Job(name, model, example, calibration, fine_tune, folder, threads, one_branch)
-
-
-def _alone(model: "torch.nn.Module", example: "torch.Tensor") -> None:
-    """ValueError for a model that gives an image other logits in other company. One that draws
-    (twice the same images, twice other logits) is not judged."""
-    import torch
-
-    from effml.models import answer
-
-    noise = _noise(example)
-    with torch.inference_mode():
-        wanted, again = (answer(model, noise.clone()) for _ in range(2))
-        alone = torch.cat([answer(model, image.clone()) for image in noise.split(1)])
-    allowed = TOLERANCE * max(wanted.abs().max().item(), 1e-3)
-    off, drawn = ((x - wanted).abs().max().item() for x in (alone, again))
-    if off > allowed >= drawn:
-        advice = "batch norm without running statistics does this, or a mean over the first axis"
-        raise ValueError(
-            f"{type(model).__name__} mixes the images of a batch: beside two others an image's "
-            f"logits are {off:.3g} off, so it has no answer of its own ({advice})."
-        )
-
-
-def _noise(example: "torch.Tensor") -> "torch.Tensor":
-    import torch
-
-    return torch.randn(3, *example.shape[1:], generator=torch.Generator().manual_seed(0))
-
-
-def _calibration(job: Job) -> np.ndarray:
-    if job.calibration is None:
-        raise ValueError(f"{job.name} needs calibration=…: {int8.MOST} training images, say.")
-    return job.calibration
 
 
 def _pickled(job: Job) -> dict[str, bool]:
@@ -218,41 +77,8 @@ def compile(job: Job) -> dict[str, bool]:
             f"{job.name} needs a C++ compiler, and there is none. {advice}."
         ) from error
     more = _pickled(job)
-    _agree(job, ENGINES["torch"](job.folder, COMPILED | more, job.threads))
+    agree(job, ENGINES["torch"](job.folder, COMPILED | more, job.threads))
     return more
-
-
-def _agree(job: Job, engine: Any, tolerance: float = TOLERANCE) -> None:
-    """ValueError unless the engine gives the model's logits, for one image and for three, bright
-    and dark: what depends on values or on the number of images is lost in a traced graph."""
-    import torch
-
-    noise = _noise(job.example)
-    for images in (job.example, noise, 1 + noise, -1 - noise):
-        with torch.inference_mode():
-            wanted = job.model(images.clone()).numpy()
-        try:
-            got = engine(images.numpy())
-        except Exception as error:  # of many kinds, of two engines
-            told = f"it fails on {len(images)} images: {_said(error)}"
-            raise ValueError(_lost(job, told)) from error
-        apart = np.abs(got - wanted).max() if got.shape == wanted.shape else np.inf
-        if not apart <= tolerance * max(np.abs(wanted).max(), 1e-3):
-            told = f"for {len(images)} images its logits are {apart:.3g} off"
-            raise ValueError(_lost(job, told))
-
-
-def _lost(job: Job, told: str) -> str:
-    kind = type(job.model).__name__
-    return (
-        f"{job.name} does not compute what {kind} does: {told}. Its forward depends on values, on "
-        "the number of images or on chance, or uses what ONNX lacks. Choose eager."
-    )
-
-
-def _said(error: Exception) -> str:
-    """In one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
 
 
 def _exported(job: Job) -> Path:
@@ -263,7 +89,7 @@ def _exported(job: Job) -> Path:
     try:
         export.to_onnx(job.model, job.example, file)
     except Exception as error:  # of many kinds: torch's and the model's own
-        raise ValueError(_lost(job, _said(error))) from error
+        raise ValueError(lost(job, said(error))) from error
     return file
 
 
@@ -279,7 +105,7 @@ def _onnx_options(job: Job, file: Path, exact: bool = False) -> dict[str, Any]:
 
     options = {"layers": layers(file, job.threads)}
     if exact:
-        _agree(job, ENGINES["onnxruntime"](job.folder, options, job.threads))
+        agree(job, ENGINES["onnxruntime"](job.folder, options, job.threads))
     return options
 
 
@@ -287,7 +113,7 @@ def _onnx_options(job: Job, file: Path, exact: bool = False) -> dict[str, Any]:
 def onnxruntime_int8(job: Job) -> dict[str, Any]:
     """ONNX Runtime in 8 bits: whole numbers from 0 for activations, signed ones for weights, a
     scale per channel, and on CPUs without VNNI weights of 7 bits, so that sums cannot overflow."""
-    images, file = _calibration(job), _exported(job)
+    images, file = calibration_of(job), _exported(job)
     _onnx_options(job, file, exact=True)
     job.notes += int8.by_onnxruntime(file, images)
     return _onnx_options(job, file)
@@ -300,10 +126,10 @@ def _openvino_model(job: Job, tolerance: float = TOLERANCE) -> Any:
     try:
         model = core.read_model(file.read_bytes())
     except RuntimeError as error:
-        raise ValueError(_lost(job, _said(error))) from error
+        raise ValueError(lost(job, said(error))) from error
     file.unlink()
     compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    _agree(job, lambda images: compiled(images)[0], tolerance)
+    agree(job, lambda images: compiled(images)[0], tolerance)
     return model
 
 
@@ -373,7 +199,7 @@ def openvino_int8_control(job: Job) -> None:
 @runtime("openvino", hint="f32")
 def openvino_int8_qat(job: Job) -> None:
     """The same, where `fine_tune` trains the model with its rounding in place before the export."""
-    images, train = _calibration(job), _fine_tune(job)
+    images, train = calibration_of(job), fine_tune_of(job)
     with int8.rounding(job.model, images) as model:
         train(model)
         job.model = model.eval()
@@ -397,7 +223,7 @@ def _pruned(job: Job, keep: float) -> None:
 
     from effml.compression import compress
 
-    images, train = torch.from_numpy(_calibration(job)), _fine_tune(job)
+    images, train = torch.from_numpy(calibration_of(job)), fine_tune_of(job)
     small, report = compress(job.model, "channels", keep, example=job.example, data=images)
     job.notes += [f"{1 - report.ratios['params']:.0%} of the parameters cut", *report.notes]
     train(small)
@@ -405,15 +231,8 @@ def _pruned(job: Job, keep: float) -> None:
     _quantized(job)
 
 
-def _fine_tune(job: Job) -> Callable[["torch.nn.Module"], Any]:
-    if job.fine_tune is None:
-        advice = "a function that trains the model it is given, in place"
-        raise ValueError(f"{job.name} trains the model again: give fine_tune, {advice}.")
-    return job.fine_tune
-
-
 def _quantized(job: Job, **how: bool) -> None:
-    images = _calibration(job)
+    images = calibration_of(job)
     _save(job, int8.by_nncf(_openvino_model(job), images, **how))
     _steady(job, images[:4])
 
@@ -469,7 +288,8 @@ def build_predictor(
         model: Gives logits (N, …) for images (N, C, H, W) or (N, C, D, H, W). It is left as it is.
         name: A key of RUNTIMES, such as "onnxruntime" or "openvino_int8".
         example: An image (1, C, H, W) as the model takes it; uint8 is normalised.
-        calibration: *Training* images (N, …), for the INT8 ones; some 300, never labels.
+        calibration: *Training* images (N, …), for the INT8 ones; some 300, never labels, in the
+            range of `example`.
         threads: CPU threads (default: OMP_NUM_THREADS, else the cores there are).
         fine_tune: Trains a model in place, for those that prune or train with rounding.
 

@@ -56,10 +56,10 @@ COMMANDS = {"predict": predict, "repeat": repeat}
 
 
 def _floats(images: np.ndarray) -> np.ndarray:
-    """Images of uint8 normalised, as effml.data.normalize does."""
+    """Images in memory of their own; those of uint8 normalised, as effml.data.normalize does."""
     if images.dtype == np.uint8:
         return images.astype(np.float32) / np.float32(127.5) - np.float32(1)
-    return np.ascontiguousarray(images, dtype=np.float32)
+    return np.array(images, dtype=np.float32, order="C")  # OpenVINO copies a read-only one anew
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from effml.evaluation.operating_points import (
     operating_point,
     promise,
 )
+from effml.evaluation.overlap import dice_of_each
 from effml.evaluation.paired import (
     McNemar,
     mcnemar,

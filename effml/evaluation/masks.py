@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from effml.evaluation.checks import notes_of
 from effml.evaluation.intervals import NAN, Interval, columns, paired_bootstrap
+from effml.evaluation.overlap import dice_of_each
 from effml.evaluation.scores import Scores
 
 
@@ -67,7 +68,7 @@ def evaluate_masks(
     answer, truth, size = _checked(probabilities, masks, threshold, spacing)
     n = len(truth)
     both, answered, true = (x.reshape(n, -1).sum(axis=1) for x in (answer & truth, answer, truth))
-    dice, iou = _share(2 * both, answered + true, 1), _share(both, answered + true - both, 1)
+    dice, iou = dice_of_each(answer, truth), _share(both, answered + true - both, 1)
     comparable, empty = (answered > 0) & (true > 0), (answered == 0) & (true == 0)
     found = np.flatnonzero(comparable)
     distances = np.array([_hausdorff95(answer[i], truth[i], size) for i in found])

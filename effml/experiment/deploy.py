@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,17 @@ import torch
 from torch import nn
 
 import effml
-from effml.data import Dataset, Split, load_dataset, normalize
+from effml.data import Dataset, load_dataset, normalize
 from effml.deployment import bundle
 from effml.deployment.card import write_card
 from effml.deployment.gate import Gate, Verdict
+from effml.deployment.job import ONE_BRANCH
 from effml.deployment.ladder import LADDER, Rung, climb, predicted
-from effml.deployment.predict_template import COLUMNS, Deployed, foreign
+from effml.deployment.predict_template import COLUMNS, Deployed
 from effml.deployment.predictor import Predictor
 from effml.deployment.repeating import digest, verify
-from effml.deployment.runtimes import ONE_BRANCH
 from effml.evaluation import by_group, evaluate, evaluate_masks, per_class
+from effml.experiment.predict_folder import midway, told_apart
 from effml.experiment.prepare import ONE_LABEL
 from effml.experiment.trained_model import TrainedModel, card_of, load_run
 from effml.machine import cpu
@@ -95,14 +96,16 @@ def deploy(
         raise ValueError(f"{others[0]} makes no model.xml: choose rungs of OpenVINO.")
     trained = load_run(run_id, store, model=model)
     gate.fits(trained.task)
+    told_apart(trained.classes)
     data, row = _data(trained, card_of(trained.run_id, Path(store)), Path(store))
-    trained, told = _between(trained, data.val, Path(store))
+    trained, told = midway(trained, Path(store), data.val)
     net = trained.model.float()
     if not branches and takes_values(net, normalize(data.train.images[:1])):
         raise ValueError(f"{ONE_BRANCH}. If no image does: effml.deploy(…, branches=True).")
     predictor, log = _climbed(trained, net, data, Path(store), gate, rungs)
     (shipped,) = (rung for rung in log if rung.ships)
     facts = _facts(trained, row, predictor, shipped.verdict, gate)
+    facts["thresholds_note"] = told
     made = Made(trained, net, data, row, predictor, log, shipped, facts, told)
     return Deployment(folder, _write(made, folder, images), predictor.name, tuple(log))
 
@@ -144,7 +147,7 @@ class Made:
     log: list[Rung]
     shipped: Rung
     facts: dict[str, Any]
-    told: list[str]
+    told: str
 
     def answer(self, images: Any) -> np.ndarray:
         """Probabilities of the trained model, in float32."""
@@ -185,11 +188,9 @@ def check(folder: str | os.PathLike) -> int:
     where all is well, 1 where an answer is wrong or a file is foreign. ValueError where a file is
     not the one that was deployed."""
     deployed = Deployed(Path(folder))
-    if others := foreign(Path(folder), deployed.manifest):
-        print(f"FAILS {', '.join(others)}: not of the deployment. Take away what is not yours.")
     print(f"{len(deployed.manifest['files'])} files are whole, {deployed.engine}")
     print(f"fingerprint {deployed.manifest['fingerprint']}")
-    return verify(deployed, Path(folder), gate=False, failed=len(others))
+    return verify(deployed, Path(folder), gate=False)
 
 
 def _data(
@@ -216,27 +217,6 @@ def _data(
         raise ValueError(f"{data.name} has no validation images, and the gate judges by them.")
     name = Path(recipe.data).stem if recipe.data.endswith(".npz") else recipe.data  # no folder
     return data, row | {"model": recipe.model, "data": name}
-
-
-def _between(trained: TrainedModel, val: Split, store: Path) -> tuple[TrainedModel, list[str]]:
-    """The same with each threshold midway between the two probabilities of validation that it
-    parts: the answers there are the run's, and no rounding of another engine changes one. And that
-    in words."""
-    known = {name: cut for name, cut in trained.thresholds.items() if cut == cut}
-    if not known:
-        return trained, []
-    p = load_arrays(store, trained.run_id).get("val_probabilities")
-    p = trained.predict(val) if p is None else p
-    p = p[:, trained.positive].astype(float).clip(0, 1)
-    moved = {
-        name: float(p[p < cut].max(initial=0) + p[p >= cut].min(initial=1)) / 2
-        for name, cut in known.items()
-    }
-    names = ", ".join(f"{name} {cut:.6g} to {moved[name]:.6g}" for name, cut in known.items())
-    told = "Thresholds were moved to the middle between the validation probabilities that they part"
-    kept = "where no answer changes; `effml predict` keeps the run's"
-    cuts = trained.thresholds | moved
-    return replace(trained, thresholds=cuts), [f"{told}, {kept}: {names}."]
 
 
 def _calibration(data: Dataset, trained: TrainedModel, store: Path) -> torch.Tensor:
@@ -345,9 +325,8 @@ def _card(made: Made, private: str) -> dict[str, Any]:
         *[f"The run computed in {trained.precision}; what is deployed was compared in fp32."]
         * (trained.precision != "fp32"),
         *(f"{note[0].upper()}{note[1:]}." for note in (*last.verdict.notes, *predictor.notes)),
-        *made.told,
         *map(str, trained.notes),
-        *filter(None, [row.get("notes")]),
+        *filter(None, [made.told and f"{made.told}.", row.get("notes")]),
     ]
     return {
         "facts": made.facts,

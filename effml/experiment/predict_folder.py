@@ -3,15 +3,22 @@
 import csv
 import os
 import sys
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
+from effml.data import Split
+from effml.data.spelling import key
 from effml.deployment.predict_template import answered, safe
 from effml.experiment.trained_model import TrainedModel, load_run
 from effml.machine import whole_file
+from effml.results import load_arrays
 
 BATCH = 256
 
@@ -36,7 +43,8 @@ def predict_folder(
         raise ValueError(f"{out}: give --out a name that ends in .csv, outside of {folder}.")
     if out.exists() and not force:
         raise FileExistsError(f"{out} is there already. Give another --out, or --force.")
-    trained = load_run(run_id, store)
+    trained, moved = midway(load_run(run_id, store), Path(store))
+    told_apart(trained.classes)
     if trained.task == "segmentation":
         raise ValueError(
             f"{trained.run_id} answers with masks: deploy it, its predict.py writes them."
@@ -48,7 +56,7 @@ def predict_folder(
         files = volumes_of(job, Path(folder), files)
     if not files:
         raise FileNotFoundError(f"There is no picture in {folder} or below.")
-    for told in (*trained.notes, *filter(None, [others])):
+    for told in (*trained.notes, *filter(None, [moved, others])):
         print(f"effml: {told}", file=sys.stderr)
     rows, names = refused, list(files.items())
     for start in range(0, len(names), BATCH):
@@ -64,6 +72,42 @@ def predict_folder(
     missing = sum("reason" in row for row in rows)
     print(f"{len(rows) - missing} of {len(rows)} pictures have an answer: {out}")
     return int(missing > 0)
+
+
+def midway(
+    trained: TrainedModel, store: Path, val: Split | None = None
+) -> tuple[TrainedModel, str]:
+    """The same with each threshold midway between the two probabilities of validation that it
+    parts, and that in words: the answers there are the run's, and no rounding of another engine
+    changes one. Where the run kept no probabilities and `val` is not given, they stay."""
+    known = {name: cut for name, cut in trained.thresholds.items() if cut == cut}
+    p = None
+    with suppress(FileNotFoundError):
+        p = load_arrays(store, trained.run_id).get("val_probabilities") if known else None
+    if known and p is None and val is not None:
+        p = trained.predict(val)
+    if p is None:
+        kept = (
+            "Thresholds are the run's own: it kept no probabilities of validation to move them by"
+        )
+        return trained, kept * bool(known)
+    p = p[:, trained.positive].astype(float).clip(0, 1)
+    moved = {
+        name: float(p[p < cut].max(initial=0) + p[p >= cut].min(initial=1)) / 2
+        for name, cut in known.items()
+    }
+    names = ", ".join(f"{name} {cut:.6g} to {moved[name]:.6g}" for name, cut in known.items())
+    told = "Thresholds were moved to the middle between the validation probabilities that they part"
+    both = "where no answer changes, by `effml predict` and `effml deploy` alike"
+    return replace(trained, thresholds=trained.thresholds | moved), f"{told}, {both}: {names}"
+
+
+def told_apart(classes: Sequence[str]) -> None:
+    """ValueError where two classes have one name, or one that a reader takes for the same."""
+    count = Counter(map(key, classes))
+    if twice := [name for name in classes if count[key(name)] > 1]:
+        told = f"Classes are hard to tell apart: {', '.join(map(repr, twice))}"
+        raise ValueError(f"{told}. Rename them in the data, and run again.")
 
 
 def _rows(trained: TrainedModel, files: dict[str, Path]) -> list[dict[str, Any]]:

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import pandas
 import torch
-from scipy.stats import rankdata
 
 import effml
 from effml.data import normalize
 from effml.deployment.int8 import MOST
-from effml.evaluation import paired_bootstrap
+from effml.evaluation import auroc_interval, dice_of_each, paired_bootstrap
 from effml.results import ASKED, copy_records
 from effml.training import probabilities_of
 from thakur.recipes import MODES, PLAIN, UNSEEN, WORKLOADS, grid, trained
@@ -76,11 +75,11 @@ def _compared(p: np.ndarray, q: np.ndarray, model: Any, test: Any) -> dict[str, 
     same = found["agreement" if masks else "agreement at youden"]
     worst = found["dice of the worst tenth" if masks else "recall of the worst class"]
     groups = np.arange(len(p)) if groups is None else np.asarray(groups)
-    a, b = (_dice(x, truth) if masks else x[:, model.positive] for x in (p, q))
+    a, b = (dice_of_each(x >= 0.5, truth == 1) if masks else x[:, model.positive] for x in (p, q))
     true = None if masks else truth == model.positive
 
     def measure(values: np.ndarray, rows: np.ndarray) -> float:
-        return values.mean() if masks else _auroc(values, true[rows])
+        return values.mean() if masks else auroc_interval(values, true[rows])[0]
 
     return {
         **_paired(measure, a, b, groups),
@@ -91,20 +90,6 @@ def _compared(p: np.ndarray, q: np.ndarray, model: Any, test: Any) -> dict[str, 
         "passed": verdict.passed,
         "reason": verdict.reason,
     }
-
-
-def _auroc(scores: np.ndarray, true: np.ndarray) -> float:
-    """By ranks; NaN where one class is not there."""
-    n, m = true.sum(), (~true).sum()
-    return (rankdata(scores)[true].sum() - n * (n + 1) / 2) / (n * m) if n * m else np.nan
-
-
-def _dice(p: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Of each image."""
-    rows = len(p)
-    called, true = (x.reshape(rows, -1) for x in (p >= 0.5, truth == 1))
-    size = called.sum(1) + true.sum(1)
-    return np.where(size > 0, 2 * (called & true).sum(1) / np.maximum(size, 1), 1.0)
 
 
 def _paired(

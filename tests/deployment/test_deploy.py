@@ -7,6 +7,9 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from importlib._bootstrap_external import _code_to_timestamp_pyc
+from importlib.util import cache_from_source
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +22,9 @@ from effml import Recipe, deploy, import_folder, load_dataset, load_run
 from effml.__main__ import main
 from effml.deployment import bundle, ladder, predict_template
 from effml.deployment.gate import Row
-from effml.deployment.predict_template import COLUMNS, Deployed, in_the_picture, safe
+from effml.deployment.predict_template import COLUMNS, Deployed, answered, in_the_picture, safe
+from effml.experiment.predict_folder import midway, predict_folder
+from effml.experiment.trained_model import TrainedModel
 
 EXACT = {"rungs": ["openvino"]}
 BLOCKED = """
@@ -64,13 +69,14 @@ def run(folder, data, **fields):
     return record.run_id, folder / "store"
 
 
-def program(folder, *words, more=""):
+def program(folder, *words, more="", bytecode=False):
     """predict.py in a process of its own, which has neither effml nor torch nor sockets."""
     blocked = folder.parent / f"blocked{bool(more)}"
     blocked.mkdir(exist_ok=True)
     log = blocked / "asked"
     (blocked / "sitecustomize.py").write_text(BLOCKED.format(more=more, log=str(log)))
-    env = {"PYTHONPATH": str(blocked), "PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"}
+    env = {"PYTHONPATH": str(blocked), "PATH": os.environ["PATH"]}
+    env |= {} if bytecode else {"PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "predict.py", *map(str, words)]
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
     assert not log.exists(), log.read_text()
@@ -155,11 +161,46 @@ def test_thresholds_part_the_validation_images_as_the_run_did_and_a_rounding_cha
     for aim, cut in manifest["thresholds"].items():
         called = p >= trained.thresholds[aim]
         assert p[~called].max(initial=0) < cut < p[called].min() == trained.thresholds[aim]
+        assert cut == pytest.approx((p[~called].max(initial=0) + p[called].min()) / 2)
         for off in (0, 1e-7, -1e-7):
             assert ((p + off >= cut) == called).all()
         assert ((p - 1e-7 >= trained.thresholds[aim]) != called).any()  # the run's own does not
     rows = {row["measure"]: row for row in manifest["gate"]["rows"]}
     assert rows["sensitivity at screening"]["value"] >= 0.95
+
+
+def test_both_programs_answer_at_the_same_thresholds_and_say_so(grey, tmp_path, capsys):
+    folder, trained, made = grey
+    cuts = json.loads((made.folder / "manifest.json").read_text())["thresholds"]
+    run_id, store = trained.run_id, folder / "store"
+    (tmp_path / "p").mkdir()
+    noise(3, (90, 50)).save(tmp_path / "p" / "a.png")
+    between = np.array([1 - cuts["youden"], cuts["youden"]]) + [-1e-9, 1e-9]
+    assert between[1] < trained.thresholds["youden"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainedModel, "predict", lambda *_: between[None])
+        words = ["predict", run_id, str(tmp_path / "p"), "--store", str(store)]
+        assert main([*words, "--out", str(tmp_path / "o.csv")]) == 0
+    told = "Thresholds were moved to the middle between the validation probabilities that they part"
+    both = "by `effml predict` and `effml deploy` alike: youden "
+    assert told in (said := capsys.readouterr().err) and both in said
+    row = rows_of(tmp_path / "o.csv")["a.png"]
+    manifest = json.loads((made.folder / "manifest.json").read_text())
+    fits = (manifest[x] for x in ("task", "classes", "positive", "thresholds"))
+    assert row["answer at youden"] == answered(between, *fits)["answer at youden"] == "b"
+    assert told in manifest["thresholds_note"] and both in manifest["thresholds_note"]
+
+
+def test_where_no_validation_probability_was_kept_the_thresholds_stay_and_this_is_said(grey):
+    folder, trained, _ = grey
+    same, told = midway(replace(trained, run_id="another"), folder / "store")
+    assert same.thresholds == trained.thresholds and "Thresholds are the run's own" in told
+    val = load_dataset(folder / "x.npz").val
+    moved = [
+        midway(replace(trained, run_id=name), folder / "store", val)[0].thresholds
+        for name in ("another", trained.run_id)
+    ]
+    assert moved[0] == pytest.approx(moved[1], abs=1e-6)
 
 
 def test_the_answers_in_the_record_come_out_again(grey):
@@ -212,6 +253,9 @@ def test_a_picture_that_cannot_be_read_is_named_and_not_guessed(grey, tmp_path):
     assert program(made.folder, pictures, "--out", tmp_path / "a.csv").returncode == 2
     assert program(made.folder, pictures, "--out", pictures / "a.csv").returncode == 2
     assert "There is no folder" in program(made.folder, tmp_path / "gone", "--force").stderr
+    for threads in (-3, 0):
+        done = program(made.folder, pictures, "--threads", threads)
+        assert done.returncode == 2 and f"--threads {threads}: give 1 or more" in done.stderr
 
 
 def flip(file):
@@ -238,7 +282,11 @@ DAMAGES = {
     "another file": (swapped, "model.bin is not the file that was deployed"),
     "a part": (
         lambda f: flip(f / "parts" / "grey.py"),
-        "grey.py is not the file|SyntaxError|utf-8",
+        "grey.py is not the file|a part is damaged .* Copy the whole folder again",
+    ),
+    "a name in a part": (
+        lambda f: (f / "parts" / "grey.py").write_text("import numpy as np\nnp.gone\n"),
+        "grey.py is not the file|a part is damaged .* Copy the whole folder again",
     ),
     "a threshold": (lambda f: flip(f / "card.json"), "card.json is not the file"),
     "an example": (lambda f: next(f.glob("examples/*")).unlink(), "is missing. Copy the whole"),
@@ -267,6 +315,7 @@ def test_a_damaged_folder_is_refused(grey, tmp_path, damage, capsys):
     assert re.search(words, capsys.readouterr().err)
     done = program(folder, tmp_path)
     assert done.returncode and re.search(words, done.stderr), done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_foreign_files_are_named_and_never_imported(grey, tmp_path, capsys):
@@ -281,6 +330,36 @@ def test_foreign_files_are_named_and_never_imported(grey, tmp_path, capsys):
     assert "FAILS json.py, numpy.py, parts/extra.py: not of the deployment" in said
     assert "It FAILS here" in said and "All is well" not in said
     assert program(folder, tmp_path, "--out", tmp_path.parent / "f.csv").returncode == 0
+
+
+def bytecode(file, code):
+    """A .pyc of `code` that Python takes for that of `file`."""
+    pyc = Path(cache_from_source(str(file)))
+    pyc.parent.mkdir(exist_ok=True)
+    told = file.stat()
+    head = _code_to_timestamp_pyc(compile(code, str(file), "exec"), told.st_mtime, told.st_size)
+    pyc.write_bytes(head)
+    return pyc
+
+
+def test_bytecode_libraries_and_folders_beside_the_parts_are_named_and_never_run(
+    grey, tmp_path, capsys
+):
+    folder = Path(shutil.copytree(grey[2].folder, tmp_path / "out"))
+    noise(1, (90, 50)).save(tmp_path / "a.png")
+    words = tmp_path, "--out", tmp_path.parent / "pyc.csv"
+    assert program(folder, *words, "--force", bytecode=True).returncode == 0
+    assert not [*folder.rglob("*.pyc")]  # nor written
+    pyc = bytecode(folder / "parts" / "grey.py", "raise SystemExit('foreign')")
+    (folder / "parts" / "square").mkdir()
+    (folder / "parts" / "square" / "__init__.py").write_text("raise SystemExit('foreign')")
+    (folder / "parts" / "gate.so").touch()
+    done = program(folder, *words, "--force")
+    assert done.returncode == 0, done.stderr
+    named = f"FAILS parts/__pycache__/{pyc.name}, parts/gate.so, parts/square/__init__.py: not of"
+    assert main(["deploy", "--check", str(folder)]) == 1 and named in capsys.readouterr().out
+    again = program(folder, "--verify", "--images", grey[0] / "x.npz")
+    assert again.returncode == 1 and named in again.stdout, again.stderr
 
 
 def test_no_cell_is_a_formula():
@@ -393,6 +472,9 @@ def test_the_card_says_what_a_reader_must_know(grey):
         (made.folder / "card.md").read_text(),
         json.loads((made.folder / "card.json").read_text()),
     )
+    ill = trained.classes[trained.positive]
+    worst = trained.classes[int(told["test"]["youden"]["worst_class"])]
+    assert text.count(f"| positive | {ill} |") == 2 and f"| worst class | {worst} | " in text
     for part in ("Intended use", "Data", "Quality on the test images", "By class", "Calibration"):
         assert f"\n## {part}\n" in text
     for words in (
@@ -511,6 +593,14 @@ def test_what_cannot_be_deployed_is_refused_in_words(grey, tmp_path):
     run_id, store = run(tmp_path, tmp_path / "x.npz", epochs=1)
     with pytest.raises(ValueError, match="no validation images"):
         deploy(run_id, tmp_path / "y", store=store)
+    for names in (["a", "a "], ["a", "a"], ["Ill", "ill"]):
+        np.savez(tmp_path / "x.npz", **parts | {"label_names": np.array(names)})
+        run_id, store = run(tmp_path, tmp_path / "x.npz", epochs=0)
+        told = re.escape(f"hard to tell apart: {names[0]!r}, {names[1]!r}. Rename them")
+        with pytest.raises(ValueError, match=told):
+            deploy(run_id, tmp_path / "y", store=store)
+        with pytest.raises(ValueError, match=told):
+            predict_folder(run_id, tmp_path, out=tmp_path.parent / "o.csv", store=store)
     run_id, store = run(tmp_path, "phantom-brain3d", size=16, model="unet3d", epochs=0)
     with pytest.raises(ValueError, match="takes volumes, deploy so far pictures"):
         deploy(run_id, tmp_path / "y", store=store)

@@ -116,11 +116,13 @@ def test_its_copy_in_a_deployed_folder_needs_numpy_alone_and_finds_the_same(task
 
 def test_a_model_that_says_one_thing_of_all_images_is_named():
     labels, p, q = case("multi-class")
-    found = verdict("multi-class", p * [1, 0, 0, 0], q * [1, 0, 0, 0], labels)
+    p[:], q[:] = [0.7, 0.1, 0.1, 0.1], [0.6, 0.2, 0.1, 0.1]
+    found = verdict("multi-class", p, q, labels)
     assert "the trained model answers the same for all 150 images" in found.reason
     labels, p, q = case("binary")
     assert not verdict("binary", p, q, labels).notes
     p[:, 1] = np.maximum(p[:, 1], 0.2)
+    p[:, 0] = 1 - p[:, 1]
     assert verdict("binary", p, q, labels).notes == (
         "the trained model answers the same for all 150 images at screening",
     )
@@ -253,3 +255,43 @@ def test_a_point_that_validation_did_not_give_is_left_out():
     )
     assert "sensitivity at screening" in by_name(found)
     assert "sensitivity at youden" not in by_name(found)
+
+
+def test_what_cannot_be_judged_is_refused_in_words():
+    for task in ("binary", "multi-class"):
+        labels, p, q = case(task)
+        for two in ((0.9 * p, q), (p, q + 0.015 / q.shape[1] * (np.arange(len(q)) == 7)[:, None])):
+            with pytest.raises(ValueError, match=r"(reference|version) add up to .* in row [07]"):
+                verdict(task, *two, labels)
+        verdict(task, p.round(3), q.round(3), labels)
+        with pytest.raises(ValueError, match=r"\(1, \d\): give those of two images"):
+            verdict(task, p[:1], p[:1], labels[:1])
+    labels, p, q = case("multi-label")
+    assert verdict("multi-label", p, q, labels).rows  # which need not add up
+    for given in ({"positive": 1}, {"thresholds": {"own": 0.5}}, {"groups": labels[:, 0]}):
+        with pytest.raises(ValueError, match=f"{[*given][0]} is for .* this is multi-label"):
+            verdict("multi-label", p, q, labels, **given)
+    assert verdict("multi-label", p, q, labels, thresholds={"youden": None, "own": np.nan}).rows
+    labels, p, q = case("binary")
+    with pytest.raises(ValueError, match="groups is for segmentation tasks, and this is binary"):
+        verdict("binary", p, q, labels, groups=labels)
+    masks, p, q = case("segmentation", n=20)
+    with pytest.raises(ValueError, match="positive is for binary tasks"):
+        verdict("segmentation", p, q, masks, positive=1)
+    for groups in (np.arange(19), np.arange(21), [[1]] * 20):
+        with pytest.raises(ValueError, match="there are 20 images: give the patient of each"):
+            verdict("segmentation", p, q, masks, groups=groups)
+    for other in (masks[:19], masks[:, 1:], masks.reshape(40, 6, 12)):
+        with pytest.raises(ValueError, match="masks are .* give equal ones"):
+            verdict("segmentation", p, q, other)
+
+
+def test_few_patients_give_no_interval_of_masks():
+    """Drawn from one patient all drawings are the same, and the interval has no width."""
+    masks, p, q = case("segmentation", n=40)
+    for patients, passes in ((1, False), (4, False), (5, True)):
+        close = np.clip(p + 1e-3, 0, 1)
+        found = verdict("segmentation", p, close, masks, groups=np.arange(40) % patients)
+        assert found.passed == passes
+        assert ("give no interval" in found.reason) != passes
+    assert verdict("segmentation", p, p, masks, groups=np.zeros(40)).passed  # equal is equal

@@ -2,7 +2,7 @@
 
 import os
 import time
-from itertools import groupby
+from itertools import groupby, product
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from effml import build_predictor, measure_latency
+from effml.deployment import worker
 from effml.deployment.latency import predict_elsewhere
 
 IMAGES = np.zeros((8, 1, 4, 4), np.float32)
@@ -66,7 +67,7 @@ def test_each_predictor_may_have_its_own_images_and_batch(known):
     predictors = [make("slow"), make("fast")]
     notes.unlink()
     images = [IMAGES[:2], IMAGES]
-    how = {"batch": [2, 5], "seconds": 0.0, "warmup": 0.0, "rounds": 2}
+    how = {"batch": [np.int64(2), 5], "seconds": 0.0, "warmup": 0.0, "rounds": 2}
     rows = measure_latency(predictors, images, **how)
     for row, batch in zip(rows, (2, 5)):
         assert row.batch == batch and len(row.turns_ms) == 2 and row.passes == 6
@@ -97,6 +98,14 @@ def test_a_fresh_process_predicts_images_as_they_are_stored(known):
     assert cost["infer_seconds"] > 0 and cost["infer_peak_memory_bytes"] > 1e7
 
 
+def test_timed_images_lie_in_memory_that_the_engine_need_not_copy(tmp_path):
+    np.save(file := tmp_path / "x.npy", IMAGES)
+    for array in (np.load(file, mmap_mode="r"), IMAGES.astype(np.uint8)[..., ::-1]):
+        found = worker._floats(array)
+        assert type(found) is np.ndarray and found.dtype == np.float32
+        assert found.flags.writeable and found.flags.c_contiguous and found.base is None
+
+
 def test_what_goes_wrong_is_said(known):
     make, _ = known
     with pytest.raises(ValueError, match="batch=9 of 8 images: give 1 to 8"):
@@ -107,11 +116,15 @@ def test_what_goes_wrong_is_said(known):
         measure_latency([make("a"), make("b")], [IMAGES])
     with pytest.raises(ValueError, match="batch=9 of 8"):
         measure_latency([make("a"), make("b")], IMAGES, batch=[1, 9])
-    with pytest.raises(ValueError, match="rounds=0"):
-        measure_latency(make("a"), IMAGES, rounds=0)
-    for wrong in ({"threads": 0}, {"seconds": -1}):
-        with pytest.raises(ValueError, match="a thread or more, and no seconds below"):
-            measure_latency(make("a"), IMAGES, **wrong)
+    for wrong in (9, 0, 1.5, "1", [1, 2.0]):
+        with pytest.raises(ValueError, match="batch=.* of 8 images: give 1 to 8, a whole number"):
+            measure_latency([make("a"), make("b")], IMAGES, batch=wrong)
+    for name, wrong in product(("rounds", "threads"), (0, -3, 1.5, "2", np.nan)):
+        with pytest.raises(ValueError, match=f"{name}={wrong!r}: give a whole number"):
+            measure_latency(make("a"), IMAGES, **{name: wrong})
+    for name, wrong in product(("seconds", "warmup"), (-1, np.nan, np.inf)):
+        with pytest.raises(ValueError, match="no seconds below 0 or without end"):
+            measure_latency(make("a"), IMAGES, **{name: wrong})
     with pytest.raises(ValueError, match="0 predictors"):
         measure_latency([], IMAGES)
     with pytest.raises(ValueError, match="Linear is no predictor: give what effml.build_predictor"):

@@ -379,11 +379,80 @@ def test_wrong_arguments_are_answered_with_instructions():
         build_predictor(effml.build_model("lenet5").to("meta"), "eager", images)
 
 
+@pytest.mark.parametrize("runtime", ["onnxruntime_int8", "openvino_int8", "openvino_int8_qat"])
+def test_calibration_of_another_range_than_the_example_is_refused(runtime):
+    """By 0…1 in place of −1…1, INT8 cuts off all that is dark."""
+    model, images = net("cnn")
+    unit, pixels = images / 2 + 0.5, (images + 1) * 127.4
+    for wrong in (unit, pixels, images[:3].repeat(2, 1, 1, 1) * 60):
+        with pytest.raises(ValueError, match=r"calibration lies in .*, and example in -0.998…1: "):
+            build_predictor(model, runtime, images[:1], wrong)
+    for pair in ((pixels[:1], images), (torch.zeros(1, 1, 28, 28), pixels)):
+        with pytest.raises(
+            ValueError, match="calibration lies in .* from the same set .*127.5 - 1"
+        ):
+            build_predictor(model, runtime, *pair)
+    for fine in (images / 20, images * 2, images[:, :, :1].expand_as(images)):  # the gate's to say
+        build_predictor(model, "eager", images[:1], fine)
+    with pytest.raises(ValueError, match="Whole numbers up to 255 are no normalised images"):
+        build_predictor(model, runtime, images[:1], pixels.round().clip(0, 255))
+    with pytest.raises(ValueError, match="not finite numbers"):
+        build_predictor(model, runtime, images[:1], images / 0)
+
+
+def test_calibration_that_may_be_of_another_range_is_said():
+    model, images = net("cnn")
+    unit, eight = images / 2 + 0.5, ((images + 1) * 127.5).byte()
+    for seen, told in (
+        (unit, 1),
+        (unit / 2 + 0.5, 1),
+        (images, 0),
+        (eight, 0),
+        (eight // 2 + 128, 0),
+    ):
+        notes = build_predictor(model, "openvino_int8", torch.zeros(1, 1, 28, 28), seen).notes
+        assert sum("no calibration image goes below 0" in note for note in notes) == told
+    one = build_predictor(model, "openvino_int8", unit[:1], unit)
+    assert "wrong where from normalised ones, −1…1" in one.notes[0]
+    assert not build_predictor(model, "openvino_int8", eight[:1] // 4, eight // 8 + 32).notes
+
+
+class Sure(nn.Module):
+    """Ends in `last`."""
+
+    def __init__(self, last):
+        super().__init__()
+        self.first, self.last = nn.Linear(64, 3), last
+
+    def forward(self, x):
+        return self.last(self.first(x.flatten(1)))
+
+
+@pytest.mark.parametrize("runtime", ["eager", "onnxruntime", "openvino_int8"])
+def test_a_model_that_ends_in_softmax_is_refused_and_one_that_does_not_is_not(runtime):
+    images = torch.rand(4, 1, 8, 8) * 2 - 1
+    with pytest.raises(ValueError, match="Sure gives probabilities .* take the softmax at its end"):
+        build_predictor(Sure(nn.Softmax(1)), runtime, images, images)
+    for last in (nn.LogSoftmax(1), nn.Sigmoid(), nn.Identity()):
+        build_predictor(Sure(last), runtime, images, images)
+
+
 def test_many_images_are_cut_into_passes_of_bounded_size(monkeypatch):
     predictor, (_, images) = built("unet", "openvino"), net("unet")
     whole = predictor(images)
     monkeypatch.setattr("effml.deployment.predictor.PASS_PIXELS", 3 * 24 * 24)
     assert predictor(images) == pytest.approx(whole, abs=1e-6)
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "openvino_int8", "onnxruntime"])
+def test_an_answer_is_not_overwritten_by_the_next_and_images_stay(runtime):
+    engine, images = built("cnn", runtime).engine, net("cnn")[1].numpy().copy()
+    before, first = images.copy(), engine(images[:2])
+    kept = first.copy()
+    assert not np.allclose(engine(images[2:4]), kept)
+    assert np.array_equal(first, kept) and np.array_equal(images, before)
+    images.setflags(write=False)
+    assert np.allclose(engine(images[:2]), kept, atol=1e-6)
 
 
 def test_the_model_that_was_given_is_left_as_it_is():

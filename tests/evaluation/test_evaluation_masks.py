@@ -6,7 +6,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import cdist
 
-from effml.evaluation import evaluate_masks
+from effml.evaluation import dice_of_each, evaluate_masks
 
 
 def blobs(shape, n=12, seed=0, shift=0.0):
@@ -72,6 +72,14 @@ def test_by_hand():
     assert s.hausdorff95 == pytest.approx((first + np.percentile(ring, 95)) / 2, abs=1e-12)
     assert evaluate_masks(answer, truth, threshold=0.6).dice == pytest.approx((4 / 6 + 0) / 2)
     assert evaluate_masks(truth, truth).as_columns("test_")["test_dice"] == 1
+
+
+def test_dice_of_each_by_hand():
+    true = np.array([[[1, 1], [0, 0]], [[0, 0], [0, 0]], [[0, 0], [0, 0]], [[1, 0], [0, 0]]])
+    said = np.array([[[1, 0], [1, 1]], [[0, 0], [0, 0]], [[0, 1], [0, 0]], [[0, 0], [0, 0]]])
+    for a, b in ((true, said), (said == 1, true == 1), (said.astype(float), true)):
+        assert dice_of_each(a, b).tolist() == [0.4, 1, 0, 0]
+    assert evaluate_masks(said, true).dice == pytest.approx(1.4 / 4)
 
 
 def test_empty_masks_are_defined_and_counted():

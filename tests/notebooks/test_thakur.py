@@ -1,11 +1,13 @@
 """Notebooks 65 and 66: which recipes the grid holds, what is measured, what tables say."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import effml
 import thakur
@@ -117,15 +119,22 @@ def test_scores_are_those_of_the_package():
     from thakur import measure
 
     rng = np.random.default_rng(1)
-    true, scores = rng.random(80) < 0.3, rng.random(80).round(1)
+    true, scores = (rng.random(80) < 0.3).astype(int), rng.random(80).round(1)
     p = np.column_stack([1 - scores, scores])
-    ours = effml.evaluate(p, true.astype(int), task="binary", positive=1).auroc
-    assert measure._auroc(scores, true) == pytest.approx(ours)
+    how = {"task": "binary", "positive": 1}
+    model = SimpleNamespace(**how, thresholds={"youden": 0.5})
+    test = SimpleNamespace(labels=torch.from_numpy(true), groups=None)
+    row = measure._compared(p, p[:, ::-1], model, test)
+    assert row["reference"] == pytest.approx(effml.evaluate(p, true, **how).auroc)
+    assert row["value"] == pytest.approx(1 - row["reference"])
     masks = (rng.random((9, 6, 6)) < 0.3).astype(int)
     masks[:2], p = 0, rng.random((9, 6, 6))
     p[1] = 0
-    assert measure._dice(p, masks).mean() == pytest.approx(effml.evaluate_masks(p, masks).dice)
-    assert measure._dice(p, masks)[:2].tolist() == [0, 1]
+    model = SimpleNamespace(task="segmentation", positive=None)
+    test = SimpleNamespace(masks=torch.from_numpy(masks), groups=None)
+    row = measure._compared(p, p, model, test)
+    assert row["reference"] == pytest.approx(effml.evaluate_masks(p, masks).dice)
+    assert row["loss"] == 0 and row["patients"] == 9
 
 
 def test_patches_of_a_photograph_stay_together_in_the_intervals():
