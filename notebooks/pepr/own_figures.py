@@ -1,0 +1,276 @@
+"""Our own runs in the authors' form (notebook 76): their columns, their groups of models, their
+figures beside ours, and how well the ranks agree."""
+
+import os
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+import pandas
+from matplotlib.axes import Axes
+
+from effml import architectures, load_arrays
+from effml.figures import COLOURS
+from effml.pepr import NORMALIZATIONS, pareto_front, pepr_score
+from pepr.conclusions import Effect, unpaired
+from pepr.published import SMALL_BELOW
+
+SCORES = {"pepr_e": "energy", "pepr_t": "train_time", "pepr_m": "memR"}
+"""The cost in each score of ours: kWh, s, GB. Ours have no carbon dioxide of their own."""
+COMPARED = {
+    "accuracy P": "test_09",
+    "energy E": "energy",
+    "time T": "train_time",
+    "memory M": "memR",
+    "PePR-E": "pepr_e",
+}
+
+
+EXPERIMENT = ["device", "data", "weights", "train_fraction", "epochs", "precision"]
+"""Fields that tell one experiment from another; within one, only the model differs, and the size of
+the images where a model takes no small ones."""
+THEIRS = {
+    "ham10000_28": "derma_pt",
+    "lidc_nodules_64": "lidc",
+    "pneumoniamnist": "pneumonia",
+    "pneumoniamnist_reordered": "pneumonia",
+}
+"""The authors' variant on the images of a data set of ours."""
+
+
+def whole_sweeps(runs: pandas.DataFrame, *, least: int = 30) -> pandas.DataFrame:
+    """Of these runs those of experiments with `least` models or more, one seed each."""
+    first = runs[runs.seed == 0]
+    return first[first.groupby(EXPERIMENT).model.transform("nunique") >= least]
+
+
+def experiments(runs: pandas.DataFrame) -> dict[str, pandas.DataFrame]:
+    """`as_theirs` of each experiment in `runs`, under its name; those of a GPU first, then those
+    of more models."""
+    found = {}
+    for (device, data, _, share, *_), of in runs.groupby(EXPERIMENT):
+        name = f"{'GPU' if device == 'cuda' else 'CPU'}, {share:.0%} of {data.partition('_')[0]}"
+        if name in found:
+            raise ValueError(f"Two experiments are called {name}: choose one by its fields.")
+        found[name] = as_theirs(of)
+    order = sorted(found, key=lambda name: (name[:3] != "GPU", -len(found[name])))
+    return {name: found[name] for name in order}
+
+
+def repeated(runs: pandas.DataFrame, *, seeds: int = 3) -> pandas.DataFrame:
+    """Of these runs those which differ only in the seed, where there are `seeds` of them or more."""
+    return runs[runs.groupby([*EXPERIMENT, "model"]).seed.transform("nunique") >= seeds]
+
+
+def as_theirs(runs: pandas.DataFrame) -> pandas.DataFrame:
+    """Our records of one experiment in the authors' columns, one row per model, by its size.
+
+    P (`test_09`) is the test accuracy of the epoch chosen on validation; energy in kWh, `train_time`
+    in s (of the whole training), `memR` the peak in GB; all means over the seeds. A run that shared
+    its machine has no energy and no time, so its model has no PePR-E. `constant` marks a model that
+    in some seed gives one answer to every image, `above` one that beats the commonest class. The
+    parameters are the published ones, by which the paper calls a model small. Raises ValueError for
+    runs of several experiments or machines, and for a model that is none of the paper's.
+    """
+    for column in ("data", "weights", "train_fraction", "epochs", "device", "device_name"):
+        if len(found := runs[column].dropna().unique()) > 1:
+            raise ValueError(f"These runs have several {column}: {', '.join(map(str, found))}.")
+    listed = architectures().reset_index().set_index("timm")
+    if len(other := runs.model[~runs.model.isin(listed.index)]):
+        raise ValueError(f"{other.iloc[0]} is no model of the paper: effml.architectures() has them.")
+    alone = runs.shared != 1
+    told = pandas.DataFrame(
+        {
+            "model": runs.model.map(listed.name),
+            "test_09": runs.test_accuracy,
+            "auroc": runs.test_auroc,
+            "energy": runs.train_energy_j.where(alone) / 3.6e6,
+            "train_time": runs.train_seconds.where(alone),
+            "memR": runs.train_peak_memory_bytes / 1e9,
+            "macs": runs.macs,
+            "size": runs["size"],
+            "shared": ~alone,
+            "constant": one_answer(runs),
+            "rate": runs.test_majority_rate,
+        }
+    )
+    means = told.groupby("model").mean()
+    means = means.assign(constant=means.constant > 0, above=means.test_09 > means.rate + 1e-9)
+    means[["num_param", "type", "efficient"]] = architectures()[["params", "kind", "efficient"]]
+    points = means.reset_index().assign(data=runs.data.iloc[0])
+    for score, cost in SCORES.items():
+        points[score] = pepr_score(points.test_09, points[cost])
+    return points.sort_values("num_param", ignore_index=True)
+
+
+def one_answer(runs: pandas.DataFrame) -> pandas.Series:
+    """Which runs give the same class to every test image: one recall is 1, all others are 0, and
+    their mean is one over the number of classes."""
+    classes = 1 / runs.test_balanced_accuracy
+    return ((classes - classes.round()).abs() < 1e-9) & (runs.test_worst_class_recall == 0)
+
+
+def groups(points: pandas.DataFrame) -> pandas.DataFrame:
+    """The paper's comparisons of groups of models, in P and in PePR-E, with the columns of
+    `Effect`: small less large, efficient less the others, CNNs less the others."""
+    first = {
+        "small": points.num_param < SMALL_BELOW,
+        "efficient": points.efficient == 1,
+        "cnn": points.type == "CNN",
+    }
+    rows = {
+        f"{name}-{what}": unpaired(points[column], which)
+        for name, which in first.items()
+        for what, column in (("performance", "test_09"), ("pepr", "pepr_e"))
+    }
+    return pandas.DataFrame(rows, index=Effect._fields).T.rename_axis("claim")
+
+
+class Agreement(NamedTuple):
+    """A rank correlation (Spearman), its 95 % interval, and over how many models."""
+
+    rho: float
+    low: float
+    high: float
+    models: int
+
+    def __str__(self) -> str:
+        if np.isnan(self.rho):
+            return f"too few models ({self.models})"
+        return f"{self.rho:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
+
+
+def rank_agreement(*columns: pandas.Series, draws: int = 2000, seed: int = 0) -> Agreement:
+    """How alike two columns rank the models that both have (of more than two: the mean over all
+    pairs). The interval draws the models again (percentile bootstrap). NaN for fewer than five."""
+    from scipy.stats import rankdata
+
+    table = pandas.concat(columns, axis=1, join="inner").dropna().to_numpy(dtype=float)
+    if len(table) < 5:
+        return Agreement(np.nan, np.nan, np.nan, len(table))
+
+    def rho(values):  # (draws, models, columns)
+        ranks = rankdata(values, axis=1)
+        ranks -= ranks.mean(axis=1, keepdims=True)
+        length = np.sqrt((ranks**2).sum(axis=1))
+        with np.errstate(invalid="ignore"):  # a draw may hold one model only
+            pairs = [
+                (ranks[..., i] * ranks[..., j]).sum(axis=1) / (length[:, i] * length[:, j])
+                for i, j in combinations(range(values.shape[-1]), 2)
+            ]
+        return np.mean(pairs, axis=0)
+
+    rng = np.random.default_rng(seed)
+    again = rho(table[rng.integers(len(table), size=(draws, len(table)))])
+    low, high = np.nanpercentile(again, (2.5, 97.5))
+    return Agreement(float(rho(table[None])[0]), float(low), float(high), len(table))
+
+
+def agreement(ours: pandas.DataFrame, theirs: pandas.DataFrame) -> pandas.DataFrame:
+    """`rank_agreement` of each column of COMPARED; both tables have a row per model."""
+    ours, theirs = ours.set_index("model"), theirs.set_index("model")
+    rows = {name: rank_agreement(ours[c], theirs[c]) for name, c in COMPARED.items()}
+    return pandas.DataFrame(rows, index=Agreement._fields).T.rename_axis("column")
+
+
+def self_agreement(runs: pandas.DataFrame) -> pandas.DataFrame:
+    """How alike the same models rank with another seed (mean over pairs of seeds, within a data
+    set) and on another data set (means over the seeds): `rank_agreement` of P, E and PePR-E."""
+    joules = runs.train_energy_j.where(runs.shared != 1)
+    runs = runs.assign(P=runs.test_accuracy, E=joules, pepr=np.nan)
+    for _, of in runs.groupby(["data", "seed"]):
+        runs.loc[of.index, "pepr"] = pepr_score(of.P, of.E)
+    rows = {}
+    for name, column in {"accuracy P": "P", "energy E": "E", "PePR-E": "pepr"}.items():
+        wide = runs.pivot_table(index="model", columns=["data", "seed"], values=column)
+        sets = wide.columns.unique("data")
+        for data in sets:
+            rows[f"seeds, {data}", name] = rank_agreement(*(of for _, of in wide[data].items()))
+        means = [wide[data].mean(axis=1) for data in sets]
+        rows["data sets", name] = rank_agreement(*means)
+    table = pandas.DataFrame(rows, index=Agreement._fields).T
+    return table.rename_axis(["between", "column"])
+
+
+def guesses(ours: pandas.DataFrame, known: pandas.DataFrame) -> pandas.DataFrame:
+    """How well what is known before a training ranks our P and our PePR-E: parameters, MACs, and
+    each further column of `known` (index: model)."""
+    ours = ours.set_index("model")
+    cheap = pandas.concat([ours[["num_param", "macs"]], known], axis=1)
+    rows = {
+        (guess, of): rank_agreement(cheap[guess], ours[column])
+        for guess in cheap
+        for of, column in (("P", "test_09"), ("PePR-E", "pepr_e"))
+    }
+    return pandas.DataFrame(rows, index=Agreement._fields).T.rename_axis(["guess", "of"])
+
+
+def best_models(
+    points: pandas.DataFrame, *, top: int = 5, normalization: str = "min-max"
+) -> pandas.DataFrame:
+    """As Table 1: the `top` models by PePR-E, and the one with the highest P (★ where it is none of
+    them). The paper's table was made with "max" (notebook 74)."""
+    energy = NORMALIZATIONS[normalization](points.energy)
+    points = points.assign(pepr_e=pepr_score(points.test_09, energy, normalized=True))
+    first, best = points.nlargest(top, "pepr_e"), points.loc[[points.test_09.idxmax()]]
+    best = best[~best.index.isin(first.index)]
+    table = pandas.concat([first, best.assign(model=best.model + " ★")])
+    return pandas.DataFrame(
+        {
+            "model": table.model,
+            "efficient": table.efficient,
+            "|W|, M": table.num_param / 1e6,
+            "M, GB": table.memR,
+            "E, Wh": 1000 * table.energy,
+            "T, s": table.train_time,
+            "P": table.test_09,
+            "PePR-E": table.pepr_e,
+        }
+    ).reset_index(drop=True)
+
+
+def own_epochs(runs: pandas.DataFrame, store: str | os.PathLike) -> pandas.DataFrame:
+    """Each run after each of its epochs: model, epoch, energy (kWh) and performance, here on the
+    validation images, as the test images are asked once. Epoch k gets k shares of the energy."""
+    parts = []
+    for run in runs.itertuples():
+        p = load_arrays(store, run.run_id)["val_accuracy"]
+        epoch = np.arange(1, len(p) + 1)
+        energy = run.train_energy_j / 3.6e6 * epoch / len(p)
+        parts.append({"model": run.model, "epoch": epoch, "energy": energy, "performance": p})
+    return pandas.concat([pandas.DataFrame(part) for part in parts], ignore_index=True)
+
+
+def mark_constant(axes: Axes, points: pandas.DataFrame, y: str) -> None:
+    """A ring around each model that gives one answer to every image."""
+    of = points[points.constant]
+    style = {"markerfacecolor": "none", "markeredgecolor": "k", "markersize": 7}
+    axes.plot(of.num_param / 1e6, of[y], "o", **style, label=f"one answer ({len(of)})")
+    axes.legend(fontsize=7, handletextpad=0.1)
+
+
+def gains(axes: Axes, before: pandas.Series, after: pandas.Series) -> None:
+    """Each model before and after (same index): above the diagonal it gains, as in Figs 3a, 3b."""
+    pairs = pandas.concat([before, after], axis=1, join="inner").dropna().to_numpy(dtype=float)
+    if not len(pairs):
+        axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes)
+        return
+    up = pairs[:, 1] > pairs[:, 0]
+    axes.plot(*pairs[up].T, "o", color=COLOURS[0], markersize=3)
+    axes.plot(*pairs[~up].T, "s", color=COLOURS[1], markersize=4)
+    ends = pairs.min() - 0.01, pairs.max() + 0.01
+    axes.plot(ends, ends, "k:", linewidth=1)
+    axes.text(0.02, 0.98, f"{up.sum()} of {len(up)} gain", va="top", transform=axes.transAxes)
+
+
+def front(axes: Axes, points: pandas.DataFrame) -> None:
+    """Performance over energy (a share of the largest) of every model after every epoch, and the
+    front, as in Fig 4a."""
+    share = points.energy / points.energy.max()
+    on = pareto_front(points.performance, points.energy)
+    order = share[on].sort_values().index
+    axes.plot(share, points.performance, ".", color=COLOURS[0], markersize=2, alpha=0.5)
+    style = {"color": COLOURS[1], "markersize": 3, "drawstyle": "steps-post"}
+    axes.plot(share[order], points.performance[order], "D-", **style)
+    axes.set(xscale="log", xlabel="energy / largest energy")
+    axes.xaxis.set_major_formatter("{x:g}")
