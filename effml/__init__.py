@@ -64,6 +64,7 @@ _ROOMS = {
     "measure_latency": "deployment",
     "SELECTORS": "selection",
     "select": "selection",
+    "architectures": "zoo",
     "pepr_score": "pepr",
     "pepr_curve": "pepr",
     "best_pepr": "pepr",

@@ -1,5 +1,6 @@
 """Models by name, their weights, their size, and their embeddings."""
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -16,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from effml.machine import choose, imagenet_file, import_timm, offline, reachable, seeded
+from effml.zoo import pin
 
 
 class WeightsUnavailable(RuntimeError):
@@ -87,14 +89,11 @@ def _timms(name: str, in_channels: int, classes: int, size: int, weights: str) -
         fit["img_size"] = size
     model = _small_head(timm.create_model(name, **fit))
     if weights == "imagenet":
-        weights = str(imagenet_file(name) or weights)
+        weights = _imagenet(name)
     if weights == "random" or weights != "imagenet" and _load_file(model, weights):
         return model
     source = {"pretrained_cfg_overlay": {"file": weights}} if weights != "imagenet" else {}
-    if offline() or not reachable("huggingface.co"):  # without a network timm tries for 47 s
-        from huggingface_hub import constants
-
-        constants.HF_HUB_OFFLINE = True
+    timm.models.set_pretrained_check_hash()  # of .pth files, whose names hold its first digits
     try:
         model = timm.create_model(name, **fit, pretrained=True, **source)  # stem and head adapted
     except Exception as error:  # of many kinds, from the hub to the shapes
@@ -103,6 +102,35 @@ def _timms(name: str, in_channels: int, classes: int, size: int, weights: str) -
             f"{error}). Connect to the network once, or give the path of a .safetensors file."
         ) from error
     return model if classes == model.pretrained_cfg["num_classes"] else _small_head(model)
+
+
+def _imagenet(name: str) -> str:
+    """The file of a model's ImageNet weights, that which `zoo` pins; "imagenet" where none is at
+    hand and none pinned: timm takes what it has."""
+    pinned, file = pin(name), imagenet_file(name)
+    if file is None and (offline() or not reachable("huggingface.co")):
+        from huggingface_hub import constants  # without a network timm tries for 47 s
+
+        constants.HF_HUB_OFFLINE = True
+    if file is None and pinned["revision"]:
+        from huggingface_hub import hf_hub_download
+
+        hub, revision = pinned["hub"], pinned["revision"]
+        try:
+            file = hf_hub_download(hub, "model.safetensors", revision=revision)
+        except OSError as error:
+            raise WeightsUnavailable(
+                f"The weights of {name} ({hub}, revision {revision}) could not be had "
+                f"({type(error).__name__}: {error}). Connect to the network once, or put them as "
+                f"{name}.safetensors into a folder weights beside EFFML_DATA."
+            ) from error
+    if file and pinned["sha256"]:
+        with open(file, "rb") as opened:
+            found = hashlib.file_digest(opened, "sha256").hexdigest()
+        if found != pinned["sha256"]:
+            told = f"{file} has the SHA-256 {found}, that of {name} is {pinned['sha256']}."
+            raise WeightsUnavailable(f"{told} Delete it and get it again.")
+    return str(file or "imagenet")
 
 
 def _sliced(name: str, *how: Any) -> nn.Module:

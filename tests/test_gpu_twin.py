@@ -1,6 +1,7 @@
 """The twin of `python -m tests.gpu` on a CPU: every path that a CPU has, and a run of the grid."""
 
 import re
+from argparse import Namespace
 
 import pytest
 
@@ -34,7 +35,7 @@ def test_a_path_that_fails_is_told_and_the_others_go_on(tmp_path, monkeypatch, c
 
 
 def test_the_grid_is_that_of_the_paper_cheapest_first_and_stops_in_time(tmp_path, monkeypatch):
-    recipes = list(gpu.recipes("cuda", 64, 50))
+    recipes = gpu.recipes(Namespace(grid="selvan", device="cuda", size=64, epochs=None))
     assert len({recipe.id for recipe in recipes}) == 5 * 5 * 3
     assert {(r.precision, r.optimizer) for r in recipes} == {
         ("fp32", "adam"),
@@ -52,6 +53,20 @@ def test_the_grid_is_that_of_the_paper_cheapest_first_and_stops_in_time(tmp_path
     monkeypatch.setattr(gpu, "paths", lambda: [])
     gpu.main(["--device", "cpu", "--minutes", "-1", "--out", str(tmp_path)])
     assert "no time for mlp: 0 of 75" in (tmp_path / "report.txt").read_text(encoding="utf-8")
+
+
+def test_the_grid_of_pepr_skips_no_failure_and_goes_on(tmp_path, monkeypatch, capsys):
+    """Three of its runs, the second of which fails: a record, and the third is done."""
+    recipes = gpu.alone("pepr/own.py").gpu(epochs=1)
+    assert [*{r.model for r in recipes}] and {r.precision for r in recipes} == {"fp32"}
+    few = [r.but(data="phantom-chest", epochs=1) for r in recipes[:3]]
+    few[1] = few[1].but(weights="no.safetensors")
+    monkeypatch.setattr(gpu, "recipes", lambda given: few)
+    given = ["--grid", "pepr", "--device", "cpu", "--minutes", "5", "--out", str(tmp_path)]
+    assert gpu.main(given) == 0
+    assert load_runs(tmp_path).status.tolist() == ["ok", "weights unavailable", "ok"]
+    told = capsys.readouterr().out
+    assert "all 3 runs done" in told and "optimizer" not in told
 
 
 def test_without_a_gpu_it_says_what_to_do(tmp_path, capsys):

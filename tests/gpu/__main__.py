@@ -11,6 +11,9 @@ The grid is that of `notebooks/selvan/runs.py`, protocol gpu: five models × fiv
 64 px, random first weights (ImageNet's are not at hand without a network) and so a larger learning
 rate. With `protocol = "gpu"` notebooks 60 to 62 show its records.
 
+With `--grid pepr` it leaves the paths out and runs the plan `gpu` of `notebooks/pepr/own.py`: the 131
+architectures of Selvan et al. 2024 in float32 from random weights, 10 epochs, cheapest first.
+
 `python -m tests.gpu --device cpu` is its twin for machines without a GPU.
 """
 
@@ -47,8 +50,8 @@ from effml.training import History
 MODELS = ("MLP", "EfficientNet", "ViT", "DenseNet", "Swin")
 """Cheapest first."""
 DATA = "lidc_nodules_64|phantom-nodule"
-FIRST_S = 40.0
-"""Seconds that must be left for the first run of a model."""
+FIRST_S = {"selvan": 40.0, "pepr": 15.0}
+"""Seconds that must be left for the first run of a model, by grid."""
 
 
 COARSE = {"optimizer": "sgd", "learning_rate": 0.05}
@@ -388,17 +391,23 @@ def paths() -> Iterator[tuple[str, Callable[[Place], str]]]:
         yield one.__name__.replace("_", " "), one
 
 
-def recipes(device: str, size: int, epochs: int) -> Iterator[Recipe]:
-    """The grid, cheapest models first, of each all settings with one seed after the other."""
-    how = {"data": effml.at_hand(DATA), "size": size, "epochs": epochs}
+def recipes(given: argparse.Namespace) -> list[Recipe]:
+    """The grid, cheapest models first. Of Selvan et al. 2023 each model in all settings with one
+    seed after the other."""
+    if given.grid == "pepr":
+        return alone("pepr/own.py").gpu(epochs=given.epochs or 10)
+    how = {"data": effml.at_hand(DATA), "size": given.size, "device": given.device}
+    grid, asked = alone("selvan/runs.py").grid, []
     for model in MODELS:
-        grid = selvan_runs().grid([model], protocol="gpu", device=device, **how)
-        yield from sorted(grid, key=lambda recipe: recipe.seed)
+        of = grid([model], protocol="gpu", epochs=given.epochs or PROTOCOL["epochs"], **how)
+        asked += sorted(of, key=lambda recipe: recipe.seed)
+    return asked
 
 
-def selvan_runs() -> ModuleType:
-    """`selvan.runs` alone: the rest of `selvan` draws, and a CUDA image has no matplotlib."""
-    spec = spec_from_file_location("selvan_runs", ROOT / "notebooks" / "selvan" / "runs.py")
+def alone(file: str) -> ModuleType:
+    """One file of the notebooks': what stands beside it draws, and a CUDA image has no
+    matplotlib."""
+    spec = spec_from_file_location(Path(file).stem, ROOT / "notebooks" / file)
     spec.loader.exec_module(module := module_from_spec(spec))
     return module
 
@@ -439,11 +448,12 @@ def try_paths(place: Place, report: Report) -> int:
 def run_grid(given: argparse.Namespace, report: Report, end: float) -> None:
     """As many runs as the time allows, each written at once."""
     taken: dict[str, float] = {}
+    first_s = FIRST_S[given.grid]
     with RecordWriter(given.out) as writer:
-        asked = list(recipes(given.device, given.size, given.epochs))[: given.most]
+        asked = recipes(given)[: given.most]
         for number, recipe in enumerate(asked, 1):
             start = time.monotonic()
-            if end - start < 1.3 * taken.get(recipe.model, FIRST_S if number > 1 else 0):
+            if end - start < 1.3 * taken.get(recipe.model, first_s if number > 1 else 0):
                 report(f"no time for {recipe.model}: {number - 1} of {len(asked)} runs done")
                 return
             record = effml.run(recipe, device=given.device)
@@ -451,6 +461,7 @@ def run_grid(given: argparse.Namespace, report: Report, end: float) -> None:
             gc.collect()  # what the last run left would count in the peak of the next
             taken[recipe.model] = time.monotonic() - start
             how = f"{recipe.model} {recipe.precision} {recipe.optimizer} seed {recipe.seed}"
+            how += f", {recipe.train_fraction:.0%} of {recipe.data} at {recipe.size} px"
             scores = f"AUROC {record.test_auroc or math.nan:.3f}, epoch {record.best_epoch}"
             costs = f"{record.train_seconds or math.nan:.1f} s, {record.energy_source}"
             report(f"{record.status:8}{how}: {record.reason or f'{scores}, {costs}'}")
@@ -458,12 +469,18 @@ def run_grid(given: argparse.Namespace, report: Report, end: float) -> None:
 
 
 def main(words: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.gpu")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.gpu",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of report and records")
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     parser.add_argument("--minutes", type=float, default=8.0, help="for all of it")
-    parser.add_argument("--epochs", type=int, default=PROTOCOL["epochs"], help="of the grid")
-    parser.add_argument("--size", type=int, default=64, help="of its images, pixels")
+    told = "which runs; pepr: the paths are left out"
+    parser.add_argument("--grid", default="selvan", choices=FIRST_S, help=told)
+    parser.add_argument("--epochs", type=int, help="of the grid; by default the paper's")
+    parser.add_argument("--size", type=int, default=64, help="of selvan's images, pixels")
     parser.add_argument("--most", type=int, help="runs of the grid")
     given = parser.parse_args(words)
     end = time.monotonic() + 60 * given.minutes
@@ -475,7 +492,7 @@ def main(words: list[str] | None = None) -> int:
     bf16 = "computes in bf16" if has_bf16(given.device) else "emulates bf16"
     report(f"{name}, torch {torch.__version__}, CUDA {torch.version.cuda}; it {bf16}")
     small = "lenet5" if given.device == "cpu" else "resnet18"
-    failed = try_paths(Place(given.device, small), report)
+    failed = 0 if given.grid == "pepr" else try_paths(Place(given.device, small), report)
     run_grid(given, report, end)
     return int(failed > 0)
 

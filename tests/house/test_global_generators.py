@@ -186,6 +186,7 @@ CALLS = {
         for name in ("random", "entropy", "kmeans", "grand")
     ],
     "pareto_front": lambda: effml.pareto_front([0.5, 0.6], [1.0, 2.0]),
+    "architectures": effml.architectures,
 }
 
 

@@ -16,7 +16,7 @@ from effml.sweeping import sweep
 
 ROOT = Path(__file__).resolve().parents[2]
 FLOORS = [
-    ("recipe", "machine", "printing", "seeds", "settings"),
+    ("recipe", "machine", "printing", "seeds", "settings", "zoo"),
     ("phantoms", "data", "importing", "models", "metering", "evaluation", "pepr", "results"),
     ("compression", "convolutions", "precision", "optimizers"),
     ("training",),
@@ -42,6 +42,7 @@ TORCH_FREE = (
     "seeds",
     "settings",
     "summary",
+    "zoo",
 )
 TORCH_ROOMS = (
     "models",
