@@ -77,7 +77,9 @@ def as_theirs(runs: pandas.DataFrame) -> pandas.DataFrame:
             raise ValueError(f"These runs have several {column}: {', '.join(map(str, found))}.")
     listed = architectures().reset_index().set_index("timm")
     if len(other := runs.model[~runs.model.isin(listed.index)]):
-        raise ValueError(f"{other.iloc[0]} is no model of the paper: effml.architectures() has them.")
+        raise ValueError(
+            f"{other.iloc[0]} is no model of the paper: effml.architectures() has them."
+        )
     alone = runs.shared != 1
     told = pandas.DataFrame(
         {
@@ -136,7 +138,7 @@ class Agreement(NamedTuple):
 
     def __str__(self) -> str:
         if np.isnan(self.rho):
-            return f"too few models ({self.models})"
+            return f"too few models ({self.models:.0f})"
         return f"{self.rho:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
 
 
