@@ -28,7 +28,7 @@ SHOWN_AS_FAILURES: dict[str, str] = {
 
 
 @pytest.fixture(scope="module")
-def runs():
+def every():
     """Of every notebook's file, with its number. Of masks, the Dice stands for the AUROC."""
     parts = []
     for path in sorted(REFERENCE.glob("runs-*.jsonl")):
@@ -36,6 +36,12 @@ def runs():
         parts.append(pandas.DataFrame(lines).assign(notebook=path.stem[-2:]))
     every = pandas.concat(parts, ignore_index=True)
     return every.fillna({"test_auroc": every.test_dice})
+
+
+@pytest.fixture(scope="module")
+def runs(every):
+    """Of the CPU, which all laptop outputs come from."""
+    return every[every.device == "cpu"]
 
 
 def plain(runs):
@@ -103,6 +109,14 @@ def test_all_records_come_from_one_machine(runs):
     by = ["notebook", "model", "epochs", "learning_rate", "seed"]
     alike = runs.groupby(by, dropna=False).threads_used.nunique()
     assert (alike == 1).all(), alike[alike > 1]  # costs are compared with the same seed
+
+
+def test_records_of_a_gpu_have_files_and_one_machine_of_their_own(every):
+    gpu = every[every.device == "cuda"]
+    assert len(gpu) and gpu.device_name.nunique() == 1 and gpu.torch.nunique() == 1
+    for path in REFERENCE.glob("runs-*.jsonl"):
+        devices = {json.loads(line)["device"] for line in path.read_text().splitlines()}
+        assert devices == ({"cuda"} if path.stem.startswith("runs-gpu-") else {"cpu"}), path.name
 
 
 def test_every_notebook_that_trains_left_its_records():
