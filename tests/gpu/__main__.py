@@ -51,7 +51,7 @@ MODELS = ("MLP", "EfficientNet", "ViT", "DenseNet", "Swin")
 """Cheapest first."""
 DATA = "lidc_nodules_64|phantom-nodule"
 FIRST_S = {"selvan": 40.0, "pepr": 15.0}
-"""Seconds that must be left for the first run of a model, by grid."""
+"""Seconds that must be left for the first run of a model on some data, by grid."""
 
 
 COARSE = {"optimizer": "sgd", "learning_rate": 0.05}
@@ -447,19 +447,20 @@ def try_paths(place: Place, report: Report) -> int:
 
 def run_grid(given: argparse.Namespace, report: Report, end: float) -> None:
     """As many runs as the time allows, each written at once."""
-    taken: dict[str, float] = {}
+    taken: dict[tuple[Any, ...], float] = {}
     first_s = FIRST_S[given.grid]
     with RecordWriter(given.out) as writer:
         asked = recipes(given)[: given.most]
         for number, recipe in enumerate(asked, 1):
             start = time.monotonic()
-            if end - start < 1.3 * taken.get(recipe.model, first_s if number > 1 else 0):
+            alike = (recipe.model, recipe.data, recipe.train_fraction)
+            if end - start < 1.3 * taken.get(alike, first_s if number > 1 else 0):
                 report(f"no time for {recipe.model}: {number - 1} of {len(asked)} runs done")
                 return
             record = effml.run(recipe, device=given.device)
             writer.append(record)
             gc.collect()  # what the last run left would count in the peak of the next
-            taken[recipe.model] = time.monotonic() - start
+            taken[alike] = time.monotonic() - start
             how = f"{recipe.model} {recipe.precision} {recipe.optimizer} seed {recipe.seed}"
             how += f", {recipe.train_fraction:.0%} of {recipe.data} at {recipe.size} px"
             scores = f"AUROC {record.test_auroc or math.nan:.3f}, epoch {record.best_epoch}"
