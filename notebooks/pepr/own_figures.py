@@ -2,14 +2,15 @@
 figures beside ours, and how well the ranks agree."""
 
 import os
+from collections.abc import Callable, Iterable
 from itertools import combinations
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas
 from matplotlib.axes import Axes
 
-from effml import architectures, load_arrays
+from effml import architectures, load_arrays, own_or_reference
 from effml.figures import COLOURS
 from effml.pepr import NORMALIZATIONS, pareto_front, pepr_score
 from pepr.conclusions import Effect, unpaired
@@ -44,16 +45,31 @@ def whole_sweeps(runs: pandas.DataFrame, *, least: int = 30) -> pandas.DataFrame
     return first[first.groupby(EXPERIMENT).model.transform("nunique") >= least]
 
 
+def stored(
+    store: str | os.PathLike, want: Callable, devices: Iterable[str], **fields: Any
+) -> pandas.DataFrame:
+    """`own_or_reference` of each device, which never fill each other's gaps; a device without such
+    runs is told and left out. FileNotFoundError if there is none at all."""
+    parts = []
+    for device in devices:
+        try:
+            parts.append(own_or_reference(store, want, device=device, **fields))
+        except FileNotFoundError:
+            print(f"No such runs on {device}.")
+    if not parts:
+        raise FileNotFoundError(f"Neither {store} nor results/reference holds such runs.")
+    return pandas.concat(parts, ignore_index=True)
+
+
 def experiments(runs: pandas.DataFrame) -> dict[str, pandas.DataFrame]:
-    """`as_theirs` of each experiment in `runs`, under its name; those of a GPU first, then those
-    of more models."""
+    """`as_theirs` of each experiment in `runs`, under its name, that of most models first."""
     found = {}
     for (device, data, _, share, *_), of in runs.groupby(EXPERIMENT):
         name = f"{'GPU' if device == 'cuda' else 'CPU'}, {share:.0%} of {data.partition('_')[0]}"
         if name in found:
             raise ValueError(f"Two experiments are called {name}: choose one by its fields.")
         found[name] = as_theirs(of)
-    order = sorted(found, key=lambda name: (name[:3] != "GPU", -len(found[name])))
+    order = sorted(found, key=lambda name: -len(found[name]))
     return {name: found[name] for name in order}
 
 
@@ -233,13 +249,16 @@ def best_models(
 
 def own_epochs(runs: pandas.DataFrame, store: str | os.PathLike) -> pandas.DataFrame:
     """Each run after each of its epochs: model, epoch, energy (kWh) and performance, here on the
-    validation images, as the test images are asked once. Epoch k gets k shares of the energy."""
+    validation images, as the test images are asked once. Epoch k gets k shares of the energy, which
+    is NaN for a run that shared its machine."""
     parts = []
     for run in runs.itertuples():
         p = load_arrays(store, run.run_id)["val_accuracy"]
         epoch = np.arange(1, len(p) + 1)
-        energy = run.train_energy_j / 3.6e6 * epoch / len(p)
-        parts.append({"model": run.model, "epoch": epoch, "energy": energy, "performance": p})
+        whole = np.nan if run.shared == 1 else run.train_energy_j / 3.6e6
+        parts.append(
+            {"model": run.model, "epoch": epoch, "energy": whole * epoch / len(p), "performance": p}
+        )
     return pandas.concat([pandas.DataFrame(part) for part in parts], ignore_index=True)
 
 
