@@ -19,12 +19,15 @@ from pepr.published import SMALL_BELOW
 SCORES = {"pepr_e": "energy", "pepr_t": "train_time", "pepr_m": "memR"}
 """The cost in each score of ours: kWh, s, GB. Ours have no carbon dioxide of their own."""
 COMPARED = {
-    "accuracy P": "test_09",
-    "energy E": "energy",
-    "time T": "train_time",
-    "memory M": "memR",
-    "PePR-E": "pepr_e",
+    "P": ("test_09", "test_09"),
+    "AUROC, P": ("auroc", "test_09"),
+    "E": ("energy", "energy"),
+    "T": ("train_time", "train_time"),
+    "M": ("memR", "memR"),
+    "PePR-E": ("pepr_e", "pepr_e"),
 }
+"""Which columns of ours and of theirs are compared: accuracy (and our AUROC with their accuracy),
+energy, time, memory, the score."""
 
 
 EXPERIMENT = ["device", "data", "weights", "train_fraction", "epochs", "precision"]
@@ -84,8 +87,8 @@ def as_theirs(runs: pandas.DataFrame) -> pandas.DataFrame:
     P (`test_09`) is the test accuracy of the epoch chosen on validation; energy in kWh, `train_time`
     in s (of the whole training), `memR` the peak in GB; all means over the seeds. A run that shared
     its machine has no energy and no time, so its model has no PePR-E. `constant` marks a model that
-    in some seed gives one answer to every image, `above` one that beats the commonest class. The
-    parameters are the published ones, by which the paper calls a model small. Raises ValueError for
+    in some seed gives one answer to every image, `learned` one whose AUROC has its interval above 0.5
+    in every seed. The parameters are the published ones, by which the paper calls a model small. Raises ValueError for
     runs of several experiments or machines, and for a model that is none of the paper's.
     """
     for column in ("data", "weights", "train_fraction", "epochs", "device", "device_name"):
@@ -109,11 +112,12 @@ def as_theirs(runs: pandas.DataFrame) -> pandas.DataFrame:
             "size": runs["size"],
             "shared": ~alone,
             "constant": one_answer(runs),
+            "learned": runs.test_auroc_low > 0.5,
             "rate": runs.test_majority_rate,
         }
     )
     means = told.groupby("model").mean()
-    means = means.assign(constant=means.constant > 0, above=means.test_09 > means.rate + 1e-9)
+    means = means.assign(constant=means.constant > 0, learned=means.learned == 1)
     means[["num_param", "type", "efficient"]] = architectures()[["params", "kind", "efficient"]]
     points = means.reset_index().assign(data=runs.data.iloc[0])
     for score, cost in SCORES.items():
@@ -153,18 +157,21 @@ class Agreement(NamedTuple):
     models: int
 
     def __str__(self) -> str:
+        if not self.models:
+            return "–"
         if np.isnan(self.rho):
-            return f"too few models ({self.models:.0f})"
+            return f"no ranking ({self.models:.0f} models)"
         return f"{self.rho:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
 
 
 def rank_agreement(*columns: pandas.Series, draws: int = 2000, seed: int = 0) -> Agreement:
     """How alike two columns rank the models that both have (of more than two: the mean over all
-    pairs). The interval draws the models again (percentile bootstrap). NaN for fewer than five."""
+    pairs). The interval draws the models again (percentile bootstrap). NaN for fewer than
+    five and for a column of one value."""
     from scipy.stats import rankdata
 
     table = pandas.concat(columns, axis=1, join="inner").dropna().to_numpy(dtype=float)
-    if len(table) < 5:
+    if len(table) < 5 or (table == table[0]).all(axis=0).any():
         return Agreement(np.nan, np.nan, np.nan, len(table))
 
     def rho(values):  # (draws, models, columns)
@@ -187,19 +194,24 @@ def rank_agreement(*columns: pandas.Series, draws: int = 2000, seed: int = 0) ->
 def agreement(ours: pandas.DataFrame, theirs: pandas.DataFrame) -> pandas.DataFrame:
     """`rank_agreement` of each column of COMPARED; both tables have a row per model."""
     ours, theirs = ours.set_index("model"), theirs.set_index("model")
-    rows = {name: rank_agreement(ours[c], theirs[c]) for name, c in COMPARED.items()}
+    rows = {}
+    for name, (of_ours, of_theirs) in COMPARED.items():
+        known = of_ours in ours and of_theirs in theirs
+        none = Agreement(np.nan, np.nan, np.nan, 0)
+        rows[name] = rank_agreement(ours[of_ours], theirs[of_theirs]) if known else none
     return pandas.DataFrame(rows, index=Agreement._fields).T.rename_axis("column")
 
 
 def self_agreement(runs: pandas.DataFrame) -> pandas.DataFrame:
     """How alike the same models rank with another seed (mean over pairs of seeds, within a data
-    set) and on another data set (means over the seeds): `rank_agreement` of P, E and PePR-E."""
+    set) and on another data set (means over the seeds): `rank_agreement` of P, AUROC, E and
+    PePR-E."""
     joules = runs.train_energy_j.where(runs.shared != 1)
-    runs = runs.assign(P=runs.test_accuracy, E=joules, pepr=np.nan)
+    runs = runs.assign(P=runs.test_accuracy, AUROC=runs.test_auroc, E=joules, pepr=np.nan)
     for _, of in runs.groupby(["data", "seed"]):
         runs.loc[of.index, "pepr"] = pepr_score(of.P, of.E)
     rows = {}
-    for name, column in {"accuracy P": "P", "energy E": "E", "PePR-E": "pepr"}.items():
+    for name, column in {"P": "P", "AUROC": "AUROC", "E": "E", "PePR-E": "pepr"}.items():
         wide = runs.pivot_table(index="model", columns=["data", "seed"], values=column)
         sets = wide.columns.unique("data")
         for data in sets:
@@ -211,14 +223,14 @@ def self_agreement(runs: pandas.DataFrame) -> pandas.DataFrame:
 
 
 def guesses(ours: pandas.DataFrame, known: pandas.DataFrame) -> pandas.DataFrame:
-    """How well what is known before a training ranks our P and our PePR-E: parameters, MACs, and
+    """How well what is known before a training ranks our P, AUROC and PePR-E: parameters, MACs, and
     each further column of `known` (index: model)."""
     ours = ours.set_index("model")
     cheap = pandas.concat([ours[["num_param", "macs"]], known], axis=1)
     rows = {
         (guess, of): rank_agreement(cheap[guess], ours[column])
         for guess in cheap
-        for of, column in (("P", "test_09"), ("PePR-E", "pepr_e"))
+        for of, column in (("P", "test_09"), ("AUROC", "auroc"), ("PePR-E", "pepr_e"))
     }
     return pandas.DataFrame(rows, index=Agreement._fields).T.rename_axis(["guess", "of"])
 

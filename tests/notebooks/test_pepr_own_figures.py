@@ -12,6 +12,7 @@ from effml.figures import subplots
 from effml.pepr import pepr_score
 from pepr import as_corrected, conclusions, phantom_tables, printed_table
 from pepr.own_figures import (
+    Agreement,
     agreement,
     as_theirs,
     best_models,
@@ -40,7 +41,12 @@ def records(models=6, **fields):
     plain = {"data": "lidc_nodules_64", "weights": "random", "train_fraction": 1.0, "epochs": 10}
     plain |= {"device": "cpu", "device_name": "a CPU", "precision": "fp32", "seed": 0, "size": 32}
     plain |= {"shared": 0, "test_majority_rate": 0.6, "test_balanced_accuracy": 0.71}
-    plain |= {"test_worst_class_recall": 0.5, "test_auroc": 0.8, "macs": np.arange(n) * 1e6}
+    plain |= {
+        "test_worst_class_recall": 0.5,
+        "test_auroc": 0.8,
+        "test_auroc_low": 0.6,
+        "macs": np.arange(n) * 1e6,
+    }
     plain |= {"test_accuracy": 0.7 + 0.01 * np.arange(n), "train_seconds": 10.0 + np.arange(n)}
     plain |= {"train_energy_j": 3.6e3 * (1 + np.arange(n)), "train_peak_memory_bytes": 2e9}
     return pd.DataFrame({"model": timm} | plain | fields)
@@ -55,7 +61,7 @@ def test_records_become_the_authors_columns():
     assert of.memR.eq(2).all() and of.train_time.tolist() == [10, 11, 12, 13, 14, 15]
     score = pepr_score(of.test_09, of.energy)
     assert of.pepr_e.tolist() == pytest.approx(score.tolist()) and of.pepr_e.iloc[0] == 0.7
-    assert not of.constant.any() and of.above.all()
+    assert not of.constant.any() and of.learned.all()
 
 
 def test_a_run_that_shared_its_machine_has_accuracy_and_no_score():
@@ -66,7 +72,8 @@ def test_a_run_that_shared_its_machine_has_accuracy_and_no_score():
 
 
 def test_seeds_are_averaged():
-    two = pd.concat([records(), records(seed=1, test_accuracy=0.9)])
+    two = pd.concat([records(), records(seed=1, test_accuracy=0.9, test_auroc_low=0.5)])
+    assert not as_theirs(two).learned.any()
     assert as_theirs(two).test_09.tolist() == pytest.approx([0.8 + 0.005 * k for k in range(6)])
 
 
@@ -143,7 +150,8 @@ def test_rank_agreement_is_scipys_and_joins_by_model():
     a["m3"] = np.nan
     assert rank_agreement(a, b[b.index != "m4"]).models == 28
     few = rank_agreement(a[:4], b)
-    assert np.isnan(few.rho) and str(few) == "too few models (3)"
+    assert np.isnan(few.rho) and str(few) == "no ranking (3 models)"
+    assert np.isnan(rank_agreement(a, 0 * b).rho)
 
 
 def test_the_interval_holds_the_truth_nineteen_times_in_twenty():
@@ -161,8 +169,10 @@ def test_the_interval_holds_the_truth_nineteen_times_in_twenty():
 def test_theirs_with_theirs_agrees_in_everything():
     runs = published("full_data_pepr_dataset_level")
     of = runs[runs.dataset == "lidc"]
-    found = agreement(of, of)
+    found = agreement(of.assign(auroc=of.test_09), of)
     assert found.rho.tolist() == pytest.approx([1] * len(found)) and (found.models == 131).all()
+    none = agreement(of, of).loc["AUROC, P"]  # theirs have none
+    assert none.models == 0 and str(Agreement(*none)) == "–"
 
 
 def test_guesses_rank_what_they_are_told_to():
@@ -177,8 +187,8 @@ def test_sweeps_are_told_apart_and_small_ones_left_out():
     few, gpu = records(train_fraction=0.1), records(models=5, device="cuda", device_name="a GPU")
     runs = pd.concat([few, gpu, records(models=3, epochs=2), few.assign(seed=1)], ignore_index=True)
     found = experiments(whole_sweeps(runs, least=5))
-    assert list(found) == ["GPU, 100% of lidc", "CPU, 10% of lidc"]
-    assert [len(of) for of in found.values()] == [5, 6]
+    assert list(found) == ["CPU, 10% of lidc", "GPU, 100% of lidc"]
+    assert [len(of) for of in found.values()] == [6, 5]
     assert repeated(runs, seeds=2).seed.value_counts().to_dict() == {0: 6, 1: 6}
     with pytest.raises(ValueError, match="Two experiments are called"):
         experiments(pd.concat([few, few.assign(epochs=2)]))
@@ -190,9 +200,9 @@ def test_a_ranking_agrees_with_itself_as_far_as_seeds_let_it():
     other = runs.assign(data="ham10000_28", test_accuracy=1 - runs.test_accuracy)
     found = self_agreement(pd.concat([runs, other], ignore_index=True)).rho
     seeds = stats.spearmanr(np.arange(6), noisy).statistic
-    assert found["seeds, lidc_nodules_64", "accuracy P"] == pytest.approx(seeds)
-    assert found["seeds, ham10000_28", "energy E"] == pytest.approx(1)
-    assert found["data sets", "accuracy P"] == pytest.approx(-1)
+    assert found["seeds, lidc_nodules_64", "P"] == pytest.approx(seeds)
+    assert found["seeds, ham10000_28", "E"] == pytest.approx(1)
+    assert found["data sets", "P"] == pytest.approx(-1)
 
 
 def test_epochs_share_the_energy_of_their_run(tmp_path):
