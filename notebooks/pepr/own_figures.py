@@ -30,7 +30,7 @@ COMPARED = {
 energy, time, memory, the score."""
 
 
-EXPERIMENT = ["device", "data", "weights", "train_fraction", "epochs", "precision"]
+EXPERIMENT = ["device", "data", "weights", "train_fraction", "epochs", "convolutions"]
 """Fields that tell one experiment from another; within one, only the model differs, and the size of
 the images where a model takes no small ones."""
 THEIRS = {
