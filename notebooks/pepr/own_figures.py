@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas
 from matplotlib.axes import Axes
+from numpy.typing import NDArray
 
 from effml import architectures, load_arrays, own_or_reference
 from effml.figures import COLOURS
@@ -164,31 +165,30 @@ class Agreement(NamedTuple):
         return f"{self.rho:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
 
 
+def spearman(values: NDArray) -> NDArray:
+    """Spearman's ρ of `values` (draws, models, columns), of more than two columns the mean over all
+    pairs of them: the cosine of centred ranks, for each draw. NaN where a column has one value."""
+    from scipy.stats import rankdata
+
+    ranks = rankdata(values, axis=1)
+    ranks -= ranks.mean(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        ranks /= np.linalg.norm(ranks, axis=1, keepdims=True)
+    pairs = combinations(range(values.shape[-1]), 2)
+    return np.mean([(ranks[..., i] * ranks[..., j]).sum(axis=1) for i, j in pairs], axis=0)
+
+
 def rank_agreement(*columns: pandas.Series, draws: int = 2000, seed: int = 0) -> Agreement:
     """How alike two columns rank the models that both have (of more than two: the mean over all
     pairs). The interval draws the models again (percentile bootstrap). NaN for fewer than
     five and for a column of one value."""
-    from scipy.stats import rankdata
-
     table = pandas.concat(columns, axis=1, join="inner").dropna().to_numpy(dtype=float)
-    if len(table) < 5 or (table == table[0]).all(axis=0).any():
+    rho = float(spearman(table[None])[0]) if len(table) >= 5 else np.nan
+    if np.isnan(rho):
         return Agreement(np.nan, np.nan, np.nan, len(table))
-
-    def rho(values):  # (draws, models, columns)
-        ranks = rankdata(values, axis=1)
-        ranks -= ranks.mean(axis=1, keepdims=True)
-        length = np.sqrt((ranks**2).sum(axis=1))
-        with np.errstate(invalid="ignore"):  # a draw may hold one model only
-            pairs = [
-                (ranks[..., i] * ranks[..., j]).sum(axis=1) / (length[:, i] * length[:, j])
-                for i, j in combinations(range(values.shape[-1]), 2)
-            ]
-        return np.mean(pairs, axis=0)
-
     rng = np.random.default_rng(seed)
-    again = rho(table[rng.integers(len(table), size=(draws, len(table)))])
-    low, high = np.nanpercentile(again, (2.5, 97.5))
-    return Agreement(float(rho(table[None])[0]), float(low), float(high), len(table))
+    again = spearman(table[rng.integers(len(table), size=(draws, len(table)))])
+    return Agreement(rho, *np.nanpercentile(again, (2.5, 97.5)).tolist(), len(table))
 
 
 def agreement(ours: pandas.DataFrame, theirs: pandas.DataFrame) -> pandas.DataFrame:

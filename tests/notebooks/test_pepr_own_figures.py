@@ -39,7 +39,13 @@ def records(models=6, **fields):
     timm = NAMES.timm.iloc[:models].tolist()
     n = len(timm)
     plain = {"data": "lidc_nodules_64", "weights": "random", "train_fraction": 1.0, "epochs": 10}
-    plain |= {"device": "cpu", "device_name": "a CPU", "convolutions": "auto", "seed": 0, "size": 32}
+    plain |= {
+        "device": "cpu",
+        "device_name": "a CPU",
+        "convolutions": "auto",
+        "seed": 0,
+        "size": 32,
+    }
     plain |= {"shared": 0, "test_majority_rate": 0.6, "test_balanced_accuracy": 0.71}
     plain |= {
         "test_worst_class_recall": 0.5,
