@@ -11,7 +11,7 @@ import pandas
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from effml import architectures, load_arrays, own_or_reference
+from effml import architectures, load_arrays, load_runs, own_or_reference
 from effml.figures import COLOURS
 from effml.pepr import NORMALIZATIONS, pareto_front, pepr_score
 from pepr.conclusions import Effect, unpaired
@@ -53,16 +53,14 @@ def stored(
     store: str | os.PathLike, want: Callable, devices: Iterable[str], **fields: Any
 ) -> pandas.DataFrame:
     """`own_or_reference` of each device, which never fill each other's gaps; a device without such
-    runs is told and left out. FileNotFoundError if there is none at all."""
-    parts = []
+    runs is told and left out."""
+    parts = [load_runs(store).iloc[:0]]
     for device in devices:
         try:
             parts.append(own_or_reference(store, want, device=device, **fields))
         except FileNotFoundError:
             print(f"No such runs on {device}.")
-    if not parts:
-        raise FileNotFoundError(f"Neither {store} nor results/reference holds such runs.")
-    return pandas.concat(parts, ignore_index=True)
+    return pandas.concat(parts[1:] or parts, ignore_index=True)
 
 
 def experiments(runs: pandas.DataFrame) -> dict[str, pandas.DataFrame]:
@@ -165,6 +163,9 @@ class Agreement(NamedTuple):
         return f"{self.rho:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
 
 
+NOT_RANKED = Agreement(np.nan, np.nan, np.nan, 0)
+
+
 def spearman(values: NDArray) -> NDArray:
     """Spearman's ρ of `values` (draws, models, columns), of more than two columns the mean over all
     pairs of them: the cosine of centred ranks, for each draw. NaN where a column has one value."""
@@ -197,8 +198,7 @@ def agreement(ours: pandas.DataFrame, theirs: pandas.DataFrame) -> pandas.DataFr
     rows = {}
     for name, (of_ours, of_theirs) in COMPARED.items():
         known = of_ours in ours and of_theirs in theirs
-        none = Agreement(np.nan, np.nan, np.nan, 0)
-        rows[name] = rank_agreement(ours[of_ours], theirs[of_theirs]) if known else none
+        rows[name] = rank_agreement(ours[of_ours], theirs[of_theirs]) if known else NOT_RANKED
     return pandas.DataFrame(rows, index=Agreement._fields).T.rename_axis("column")
 
 
@@ -217,7 +217,8 @@ def self_agreement(runs: pandas.DataFrame) -> pandas.DataFrame:
         for data in sets:
             rows[f"seeds, {data}", name] = rank_agreement(*(of for _, of in wide[data].items()))
         means = [wide[data].mean(axis=1) for data in sets]
-        rows["data sets", name] = rank_agreement(*means)
+        two = len(means) > 1
+        rows["data sets", name] = rank_agreement(*means) if two else NOT_RANKED
     table = pandas.DataFrame(rows, index=Agreement._fields).T
     return table.rename_axis(["between", "column"])
 

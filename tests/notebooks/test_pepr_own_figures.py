@@ -26,6 +26,7 @@ from pepr.own_figures import (
     rank_agreement,
     repeated,
     self_agreement,
+    stored,
     whole_sweeps,
 )
 from test_pepr import published
@@ -209,6 +210,16 @@ def test_a_ranking_agrees_with_itself_as_far_as_seeds_let_it():
     assert found["seeds, lidc_nodules_64", "P"] == pytest.approx(seeds)
     assert found["seeds, ham10000_28", "E"] == pytest.approx(1)
     assert found["data sets", "P"] == pytest.approx(-1)
+    alone = self_agreement(runs)
+    assert alone.models["data sets", "P"] == 0 and alone.models["seeds, lidc_nodules_64", "P"] == 6
+    assert (self_agreement(runs.iloc[:0]).models == 0).all()
+
+
+def test_a_device_without_runs_is_told(tmp_path, capsys):
+    found = stored(tmp_path, lambda runs: runs.iloc[:2], ["cpu", "tpu"], model="lenet5")
+    assert (found.model == "lenet5").all() and len(found) == 2
+    assert capsys.readouterr().out == "No such runs on tpu.\n"
+    assert stored(tmp_path, whole_sweeps, ["tpu"]).empty
 
 
 def test_epochs_share_the_energy_of_their_run(tmp_path):
