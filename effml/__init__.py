@@ -79,6 +79,7 @@ _ROOMS = {
     "Gate": "deployment.gate",
     "climb": "deployment.ladder",
     "grid": "sweeping",
+    "forecast": "sweeping",
     "sweep": "sweeping",
     "warm_up": "sweeping",
     "show_source": "notebook",

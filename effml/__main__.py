@@ -27,6 +27,41 @@ SETTING_HELP = (
     "of Selvan et al. 2023: baseline, amp, 8bit, 8bit_half, amp_8bit; a field given too wins"
 )
 SETTING = ("--setting", {"help": SETTING_HELP})
+LIMIT = {"type": float, "default": None}
+SWEEPING: list[tuple[str, dict[str, Any]]] = [
+    (
+        "--plan",
+        {
+            "action": "store_true",
+            "help": "say what it will take (minutes, kWh, MB), and do no more "
+            "than a pilot of one epoch, or three, for each kind of run that no record tells of",
+        },
+    ),
+    ("--status", {"action": "store_true", "help": "say how far it is, as the command status"}),
+    (
+        "--max-hours",
+        LIMIT
+        | {
+            "metavar": "H",
+            "help": "no run starts that would not end in time; one that takes "
+            "5 %% longer than all this is ended, and goes on next time",
+        },
+    ),
+    ("--max-kwh", LIMIT | {"metavar": "K", "help": "no run starts that would go beyond it"}),
+    (
+        "--timeout-minutes",
+        LIMIT | {"metavar": "M", "help": "end a run that takes longer: its record says so"},
+    ),
+    (
+        "--shard",
+        {
+            "default": "1/1",
+            "metavar": "i/N",
+            "help": "do the i-th of N shares, for N machines that "
+            "share a folder, or whose folders are copied together",
+        },
+    ),
+]
 MARGIN = "losses allowed, such as sensitivity=0.05 auroc=0.02"
 ALL = ("--all", {"action": "store_true", "help": "print the whole record, not its summary"})
 
@@ -39,8 +74,20 @@ COMMANDS: dict[str, tuple[str, list[tuple[str, dict[str, Any]]]]] = {
         [FIELDS, STORE, DEVICE, KEEP, SETTING, ALL],
     ),
     "sweep": (
-        "many runs: give a field several values, such as: sweep model=lenet5,mlp seed=0,1,2",
-        [FIELDS, STORE, DEVICE, KEEP, SETTING],
+        "many runs, cheapest first: give a field several values, such as: sweep model=lenet5,mlp "
+        "seed=0,1,2",
+        [FIELDS, STORE, DEVICE, KEEP, SETTING, *SWEEPING],
+    ),
+    "status": (
+        "what is done, runs, failed and why, and how long the rest takes: of a store, or of the "
+        "runs that a sweep with these fields would do",
+        [
+            ("store", {"nargs": "?", "default": "results/local", "help": "folder of the records"}),
+            FIELDS,
+            DEVICE,
+            KEEP,
+            SETTING,
+        ],
     ),
     "show": (
         "the runs of a store",
@@ -132,7 +179,14 @@ def _add_energy(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(do=commands.main)
 
 
-_ACTIONS = {"data": _add_data, "energy": _add_energy}
+def _add_clusters(parser: argparse.ArgumentParser) -> None:
+    from effml.sweeping.clusters import OPTIONS
+
+    for option, how in OPTIONS:
+        parser.add_argument(option, **how)
+
+
+_ACTIONS = {"data": _add_data, "energy": _add_energy, "sweep": _add_clusters}
 
 
 def _reproduce(given: argparse.Namespace) -> int:
@@ -162,18 +216,81 @@ def _run(given: argparse.Namespace) -> int:
 
 
 def _sweep(given: argparse.Namespace) -> int:
+    from effml.sweeping.clusters import executor_of
+
+    recipes, axes = _grid(given)
+    if given.status:
+        return _status(given)
+    if given.plan:
+        return _plan(recipes, axes, given)
+    more = {name: getattr(given, name) for name in ("max_hours", "max_kwh", "shard")}
+    if given.timeout_minutes is not None:
+        more["timeout_s"] = 60 * given.timeout_minutes
+    with executor_of(given) as where:
+        runs = _swept(recipes, given, cheapest_first=True, **more, **where)
+    columns = "recipe_id data model precision seed".split()
+    columns += [name for name in axes if name not in columns]
+    print(_as_table(runs, [*columns, "status", *_scores(runs), "train_seconds"]))
+    for run in runs[runs.reason.notna()].itertuples():
+        print(entry(run.recipe_id, run.reason))
+    return given.failed
+
+
+def _grid(given: argparse.Namespace) -> tuple[list, list[str]]:
+    """The recipes asked for, and the fields with several values."""
     from effml.recipe import Recipe
     from effml.sweeping import grid
 
     pairs = (word.partition("=")[::2] for word in [*_setting(given), *given.fields])
     axes = {name: _values(values) for name, values in pairs}
-    runs = _swept(grid(Recipe(), **axes), given)
-    columns = "recipe_id data model precision seed".split()
-    columns += [name for name, values in axes.items() if len(values) > 1 and name not in columns]
-    print(_as_table(runs, [*columns, "status", *_scores(runs), "train_seconds"]))
-    for run in runs[runs.reason.notna()].itertuples():
-        print(entry(run.recipe_id, run.reason))
-    return given.failed
+    return grid(Recipe(), **axes), [name for name, values in axes.items() if len(values) > 1]
+
+
+def _plan(recipes: list, axes: list[str], given: argparse.Namespace) -> int:
+    from effml.sweeping import forecast
+    from effml.sweeping.order import share
+
+    recipes = share(recipes, given.shard)
+    runs = forecast(recipes, given.store, device=given.device)
+    columns = dict.fromkeys(["recipe_id", "data", "model", *axes])
+    shown = {name: runs[name].tolist() for name in columns}
+    for heading, name in COSTS.items():
+        ends = zip(*(runs[f"{name}{end}"] for end in ("", "_low", "_high")))
+        shown[heading] = [_ranged(*each) for each in ends]
+    print(table(shown | {"source": runs.source.tolist()}))
+    told = [f"{len(runs)} of {len(recipes)} runs to do"]
+    for heading, name in COSTS.items():
+        ends = [runs[f"{name}{end}"] for end in ("", "_low", "_high")]
+        whole = [each.max() if heading == "MB" else each.sum(min_count=1) for each in ends]
+        unknown = f", {n} unknown" if (n := int(ends[0].isna().sum())) else ""
+        told.append(f"{heading} {_ranged(*whole)}{unknown}")
+    print(entry("in all", "; ".join(told)))
+    return 0
+
+
+COSTS = {"minutes": "minutes", "kWh": "kwh", "MB": "memory_mb"}
+"""Of a plan: headings and columns."""
+
+
+def _ranged(value: float, low: float, high: float) -> str:
+    if value != value:
+        return "unknown"
+    value, low, high = (f"{x:.0f}" if x >= 100 else f"{x:.2g}" for x in (value, low, high))
+    return f"{value} ({low}–{high})"
+
+
+def _status(given: argparse.Namespace) -> int:
+    from effml.sweeping import pending
+    from effml.sweeping.plan import _device
+    from effml.sweeping.status import status
+
+    if "=" in str(given.store) and not Path(given.store).exists():  # a field, and no store given
+        given.fields, given.store = [given.store, *given.fields], "results/local"
+    asked = _grid(given)[0] if given.fields else None
+    how = {"device": given.device, "keep_weights": given.keep_weights}
+    left = pending(asked or [], given.store, **how)
+    print(status(Path(given.store), asked, left, _device(given.device)))
+    return 0
 
 
 def _setting(given: argparse.Namespace) -> list[str]:
@@ -190,11 +307,11 @@ def _setting(given: argparse.Namespace) -> list[str]:
     return [f"{name}={value}" for name, value in setting(given.setting, device).items()]
 
 
-def _swept(recipes: list, given: argparse.Namespace) -> "pandas.DataFrame":
+def _swept(recipes: list, given: argparse.Namespace, **more: Any) -> "pandas.DataFrame":
     """The table of a sweep; `given.failed` is 1 where a run is not ok."""
     from effml.sweeping import sweep
 
-    how = {"device": given.device, "keep_weights": given.keep_weights}
+    how = {"device": given.device, "keep_weights": given.keep_weights} | more
     runs = sweep(recipes, given.store, **how)
     given.failed = int((runs.status != "ok").any())
     return runs
@@ -234,7 +351,7 @@ def _show(given: argparse.Namespace) -> int:
     columns = "recipe_id data model precision seed epochs status".split()
     columns += [*_scores(runs), "train_seconds"]
     columns += ["train_energy_j"] * bool((runs.energy_measured == 1).all() and len(runs))
-    columns += ["shared"] * bool((runs.shared == 1).any())
+    columns += [name for name in ("shared", "shared_machine") if (runs[name] == 1).any()]
     columns = [choose("column", name, runs) for name in given.columns or columns]
     print(_as_table(runs, columns))
     print(f"{len(runs)} runs, {runs.attrs['unreadable']} unreadable lines")

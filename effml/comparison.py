@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from effml.evaluation import compare_predictions, evaluate, operating_point
-from effml.results import MACHINE, emulated, load_arrays, load_runs
+from effml.results import MACHINE, emulated, had_company, load_arrays, load_runs
 
 if TYPE_CHECKING:
     import pandas
@@ -89,9 +89,11 @@ def _costs(rows: Sequence[Mapping[str, Any]]) -> "pandas.DataFrame":
     """A row of the sheet for each of COSTS, with what speaks against comparing them."""
     import pandas
 
+    both = pandas.DataFrame(rows)
     notes = {
         "measured on different machines": any(str(rows[0][n]) != str(rows[1][n]) for n in MACHINE),
-        "bf16 was emulated: no word on a saving": emulated(pandas.DataFrame(rows)).any(),
+        "bf16 was emulated: no word on a saving": emulated(both).any(),
+        "a run shared its machine: no word on its joules": had_company(both).any(),
     }
     note = "; ".join(text for text, holds in notes.items() if holds)
     table = pandas.DataFrame([[_number(row[n]) for row in rows] for n in COSTS], COSTS, ["a", "b"])

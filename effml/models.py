@@ -164,7 +164,7 @@ def _small_head(model: nn.Module) -> nn.Module:
     classes; with two, logits of ±15 drown what the features say for the first epochs. A layer as
     large as that gets the size of torch's own, whose weights are drawn from ±1/√inputs."""
     for layer in _known(model):
-        if isinstance(layer, nn.Linear):
+        if isinstance(layer, nn.Linear) and not layer.weight.is_meta:
             size, bound = float(layer.weight.detach().std()), layer.in_features**-0.5
             if size > bound:
                 layer.weight.data *= bound / 3**0.5 / size

@@ -65,19 +65,24 @@ _KINDS = (
 
 
 class RecordWriter:
-    """Appends records to a new file in `folder`, made with the first; each is on disk at once."""
+    """Appends records to a new file in `folder`; each is on disk at once."""
 
     def __init__(self, folder: str | os.PathLike) -> None:
         self.folder, self._file = Path(folder), None
 
-    def append(self, record: Record) -> None:
-        line = json.dumps(plain_row(record), allow_nan=False) + "\n"
+    def begin(self) -> Path:
+        """The file, which is made with the first record if not before."""
         if self._file is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             when = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
             name = f"runs-{when}-{secrets.token_hex(4)}.jsonl"
             self._file = open(self.folder / name, "x", encoding="utf-8")
             sync_folder(self.folder)
+        return Path(self._file.name)
+
+    def append(self, record: Record) -> None:
+        line = json.dumps(plain_row(record), allow_nan=False) + "\n"
+        self.begin()
         self._file.write(line)
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -87,7 +92,10 @@ class RecordWriter:
 
     def __exit__(self, *error: object) -> None:
         if self._file is not None:
+            empty = not self._file.tell()
             self._file.close()
+            if empty:
+                os.unlink(self._file.name)
 
 
 def plain_row(record: Record) -> dict[str, Any]:
@@ -327,6 +335,12 @@ def precision_label(runs: "pandas.DataFrame") -> "pandas.Series":
 def emulated(runs: "pandas.DataFrame") -> "pandas.Series":
     """Which runs computed in emulated bf16."""
     return runs.reindex(columns=["precision_emulated"]).precision_emulated == 1
+
+
+def had_company(runs: "pandas.DataFrame") -> "pandas.Series":
+    """Which runs shared their machine, with another of effml's or with other programs: their joules
+    and seconds are not theirs alone, and PePR by energy or time leaves them out."""
+    return runs.reindex(columns=["shared", "shared_machine"]).eq(1).any(axis=1)
 
 
 def heading(column: str, runs: "pandas.DataFrame") -> str:

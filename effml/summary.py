@@ -90,6 +90,8 @@ def _training(row: dict[str, Any]) -> str:
         told.append(f"interrupted and resumed after epoch {_count(row, 'resumed_epoch')}")
     if row.get("shared") == 1:
         told.append("other programs used over 10 % of the CPU meanwhile")
+    if row.get("shared_machine") == 1:
+        told.append("another run was on this machine meanwhile")
     return ", ".join(told)
 
 

@@ -268,6 +268,9 @@ def test_what_cannot_be_compared_is_refused(store, tmp_path):
     notes = compare("r1", "r10", store=store).note
     assert notes["train_energy_j"] == "bf16 was emulated: no word on a saving"
     assert not notes["model_file_bytes"]
+    put(store, "r11", (p, y), None, shared_machine=1)
+    said = compare("r1", "r11", store=store).note["train_energy_j"]
+    assert said == "a run shared its machine: no word on its joules"
     assert not compare("r1", "r2", store=store).note["train_seconds"]
     assert (
         compare("r1", "r8", store=store).note["train_seconds"] == "measured on different machines"

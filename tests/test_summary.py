@@ -125,9 +125,11 @@ def test_what_a_resumed_run_cost_is_unknown_and_says_why(unknown):
 
 def test_unknown_energy_has_its_reason_and_a_busy_machine_is_told():
     lost = {name: None for name in COSTS if "energy_" in name and name.endswith("_j")}
-    said = told(record(**lost, shared=1, energy_reason="nvml: not installed"))
+    busy = {"shared": 1, "shared_machine": 1}
+    said = told(record(**lost, **busy, energy_reason="nvml: not installed"))
     assert said["energy"] == "unknown: nvml: not installed"
     assert said["training"].startswith("12.3 s, unknown J, ") and "over 10 %" in said["training"]
+    assert "another run was on this machine" in said["training"]
     assert "unknown J an image" in said["inference"]
     assert "0 J" not in f"{said}"
 

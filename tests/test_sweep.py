@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import soak
 from conftest import seeds
 from effml import NUMERICS, Recipe, grid, load_arrays, load_runs, run, sweep, warm_up
 from effml.recipe import Record
@@ -200,56 +201,10 @@ def test_inside_a_dask_worker_and_with_dask_as_the_executor(tmp_path):
     assert done.stdout == "ok\nok\n", done.stderr[-3000:]
 
 
-FAKE = """
-import time, effml
-from concurrent.futures import Future
-from effml.sweeping import plan
-
-made = dict(status="ok", test_auroc=0.5, train_seconds=0.0, device="cpu", reason="x" * 300)
-made |= dict(data_sha256=plan._sha256(effml.Recipe()), numerics=effml.NUMERICS)
-
-class Fake:  # all is real but the run itself, so that thousands fit into a second
-    def submit(self, function, job):
-        future = Future()
-        future.set_result(job["recipe"] | made | dict(finished_utc=str(time.time())))
-        print(job["recipe"]["seed"], flush=True)
-        return future
-
-effml.sweep(effml.grid(effml.Recipe(), seed=range({n})), {store!r}, executor=Fake(), device="cpu")
-"""
-
-
-def test_kill_9_at_random_moments_loses_nothing_that_was_finished(tmp_path):
-    rng, n, store = random.Random(0), 1500, tmp_path / "store"
-    script = FAKE.format(n=n, store=str(store))
-    finished = set()
-    for attempt in seeds(6, 20):
-        process = subprocess.Popen(
-            [sys.executable, "-c", script],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        started = [int(process.stdout.readline()) for _ in range(rng.randint(2, 60))]
-        time.sleep(rng.random() * 0.003)
-        os.kill(process.pid, signal.SIGKILL)
-        started += [int(line) for line in process.communicate()[0].splitlines()]
-        runs = load_runs(store)
-        assert not set(started) & finished  # nothing is done twice
-        finished |= set(started[:-1])  # all but the run in progress must be on disk
-        assert finished <= set(runs.seed) and set(runs.seed) <= finished | {started[-1]}
-        assert runs.attrs["unreadable"] <= attempt + 1 and runs.test_auroc.eq(0.5).all()
-        finished = set(runs.seed)
-    left = len(pending(grid(Recipe(), seed=range(n)), store, device="cpu"))
-    assert left == n - len(finished) and 6 < len(finished) < n
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        check=True,
-    )
-    assert len(done.stdout.splitlines()) == left and set(load_runs(store).seed) == set(range(n))
+@pytest.mark.skipif(not executors.FORKS, reason="there is no fork on this system")
+@pytest.mark.parametrize("case", soak.CASES)
+def test_kill_9_at_random_moments_loses_nothing_that_was_finished(case, tmp_path):
+    case(tmp_path / "s", False, len(seeds(2, 12)), random.Random(0))
 
 
 @pytest.mark.skipif(not executors.FORKS, reason="there is no fork on this system")

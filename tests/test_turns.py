@@ -138,3 +138,58 @@ def _free(lock):
         return False
     fcntl.flock(lock, fcntl.LOCK_UN)
     return True
+
+
+def test_runs_that_were_on_a_machine_together_know_it_both(monkeypatch, tmp_path):
+    """A process each: one begins before, in the middle or after the other, or dies."""
+    code = (
+        "import sys, tempfile; from effml.sweeping.turns import Company\n"
+        f"tempfile.gettempdir = lambda: {str(tmp_path)!r}\n"
+        "with Company() as company:\n"
+        "    print(company.met(), flush=True); sys.stdin.readline(); print(company.met())\n"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+
+    def begin():
+        run = subprocess.Popen([sys.executable, "-c", code], **pipes)
+        return run, run.stdout.readline().strip()
+
+    def end(run):
+        return run.communicate("\n")[0].strip()
+
+    first, alone = begin()
+    assert alone == "False"
+    second, met = begin()
+    assert met == "True" and end(second) == "True"
+    third, met = begin()  # the second has gone
+    assert met == "True"
+    assert end(first) == "True" and end(third) == "True"
+    fourth, alone = begin()
+    assert alone == "False" and end(fourth) == "False"
+    killed, _ = begin()
+    killed.kill(), killed.communicate()
+    fifth, alone = begin()
+    assert alone == "False" and end(fifth) == "False"
+
+
+def test_a_record_says_whether_another_run_was_on_its_machine(tmp_path, own_server):
+    """Beside a run that never ends; then alone."""
+    from effml import Recipe, sweep
+    from effml.results import had_company
+
+    hold = (
+        "import sys; from effml.sweeping.turns import Company\n"
+        "with Company(): print(flush=True); sys.stdin.read()"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    recipe = Recipe(model="mlp", data="phantom-chest", epochs=1, threads=1)
+    with subprocess.Popen([sys.executable, "-c", hold], **pipes) as other:
+        other.stdout.readline()
+        beside = sweep([recipe], tmp_path / "a")
+        other.communicate()
+    alone = sweep([recipe], tmp_path / "b")
+    assert beside.shared_machine.tolist() == [1] and alone.shared_machine.tolist() == [0]
+    idle = pandas.concat([beside, alone]).assign(shared=0)
+    assert had_company(idle).tolist() == [True, False]
+    assert had_company(alone.assign(shared=1)).tolist() == [True]
+    assert had_company(alone[["model"]]).tolist() == [False]  # an old record does not say

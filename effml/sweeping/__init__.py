@@ -1,6 +1,6 @@
 """Many recipes, each in a fresh process, here or on a cluster."""
 
 from effml.sweeping.executors import warm_up
-from effml.sweeping.plan import grid, pending, sweep
+from effml.sweeping.plan import forecast, grid, pending, sweep
 
-__all__ = ["grid", "pending", "sweep", "warm_up"]
+__all__ = ["forecast", "grid", "pending", "sweep", "warm_up"]

@@ -4,6 +4,7 @@ an ordinary subprocess: a notebook, a script without a main guard and a Dask wor
 import atexit
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -89,7 +90,9 @@ _idle: list[Server] = []  # a server outlives its job: importing torch takes sec
 
 
 def run_fresh(job: dict[str, Any]) -> dict[str, Any]:
-    """Do one job in a fresh process and return its record; it raises only if the server dies."""
+    """Do one job in a fresh process and return its record. RuntimeError if the server dies,
+    FileNotFoundError on a worker without the store."""
+    _see(job)
     try:
         server = _idle.pop()  # each thread takes its own
     except IndexError:
@@ -106,6 +109,16 @@ def run_fresh(job: dict[str, Any]) -> dict[str, Any]:
     else:
         server.close()
     return answer
+
+
+def _see(job: dict[str, Any]) -> None:
+    """Else a run would leave its arrays and weights on a disk that only this worker has."""
+    records = os.path.join(job["store"], job["records"])
+    if not (os.path.isfile(records) and os.path.isdir(job["folder"])):
+        raise FileNotFoundError(
+            f"The worker on {platform.node()} lacks the store or the folder that you started in. "
+            "Every worker must find both under the same path as you: use a disk that all share."
+        )
 
 
 def warm_up() -> None:

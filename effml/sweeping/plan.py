@@ -5,11 +5,12 @@ import secrets
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from itertools import product
 from pathlib import Path
-from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from effml.data import fingerprint
@@ -24,12 +25,20 @@ from effml.results import (
     weights_sha256,
 )
 from effml.sweeping.executors import Here, run_fresh
+from effml.sweeping.expected import UNKNOWN, Forecast, cheapest_first, kind, pilots
+from effml.sweeping.order import LEFT_OUT, Budget, Queue, share
+from effml.sweeping.others import Claims
+from effml.sweeping.progress import Progress
+from effml.sweeping.status import Running
 
 if TYPE_CHECKING:
     import pandas
 
 FINAL = ("ok", "unsupported", "out of memory", "diverged")
-"""Statuses that asking again on the same device would not change."""
+"""Statuses that asking again on the same device would not change; TIMED_OUT would not with the same
+limit or a smaller one."""
+
+TIMED_OUT = "timed out"
 
 SAME = ("recipe_id", "data_sha256", "device", "numerics")
 FILES = ("weights_sha256", "teacher_sha256")
@@ -67,16 +76,25 @@ def pending(
     *,
     device: str = "auto",
     keep_weights: bool = False,
+    timeout_s: float | None = None,
 ) -> list[Recipe]:
     """The recipes, each once, that this store holds no final record of for the same data, device
-    and NUMERICS (and the weights with their card, if they are to be kept)."""
+    and NUMERICS (and the weights with their card, if they are to be kept; and the time-out, for
+    runs that timed out)."""
     rows, done = read_records(store)[0], {}
     for row in rows:
         whole = row["status"] != "ok" or not keep_weights
-        if row["status"] in FINAL and (whole or left_weights(row, Path(store), with_card=True)):
+        final = row["status"] in FINAL or _timed_out(row, timeout_s)
+        if final and (whole or left_weights(row, Path(store), with_card=True)):
             done.setdefault(row["recipe_id"], []).append(row)
     asked = _current(recipes, store, device, rows).values()
     return [r for r, now in asked if not any(_answers(row, now) for row in done.get(r.id, []))]
+
+
+def _timed_out(row: Mapping[str, Any], timeout_s: float | None) -> bool:
+    """Whether it timed out, and would again."""
+    had = row.get("timeout_s") or 0.0
+    return row["status"] == TIMED_OUT and timeout_s is not None and timeout_s <= had
 
 
 def _current(
@@ -110,9 +128,15 @@ def sweep(
     device: str = "auto",
     in_flight: int = 8,
     keep_weights: bool = False,
+    cheapest_first: bool = False,
+    max_hours: float | None = None,
+    max_kwh: float | None = None,
+    timeout_s: float | None = None,
+    shard: str = "1/1",
 ) -> "pandas.DataFrame":
     """Do the runs which `store` lacks, each in a fresh process; go on where an interrupted sweep
-    stopped. Runs that want the same CPUs take turns (on Linux; see `turns_seconds` in the record).
+    stopped. Runs that want the same CPUs take turns (on Linux; see `turns_seconds` in the record);
+    those that build on others come after these.
 
     Args:
         recipes: What to do.
@@ -122,13 +146,19 @@ def sweep(
         device: auto, cpu or cuda.
         in_flight: Runs that are with the executor at a time, at most.
         keep_weights: Write the weights there too, for `load_run` and runs that build on them.
+        cheapest_first: Instead of the order given; a budget implies it.
+        max_hours: No run starts later, nor one that would not end by then (`forecast`). One that
+            exceeds it by 5 % is ended: no record; next time it goes on from its last checkpoint.
+        max_kwh: No run starts beyond it. What is left out is told, and is in `.attrs["left_out"]`.
+        timeout_s: A run that takes longer is ended: a record, final up to this limit.
+        shard: i/N: of the recipes the i-th of N shares, for N machines that share a folder.
 
     Returns:
         A row per recipe in the order given, also of those that failed: see status and reason. In
         the profile reference nothing is run: your runs, else the reference's.
 
     Raises:
-        ValueError: A recipe is of a model of your own.
+        ValueError: A recipe is of a model of your own; a limit or the shard is impossible.
         PermissionError: Nothing can be written to `store`.
 
     Example:
@@ -136,33 +166,62 @@ def sweep(
         >>> effml.sweep(recipes, "mine").status.tolist()
         ['ok', 'ok']
     """
-    recipes = list(recipes)
-    _refuse_own(recipes)
+    recipes, budget = list(recipes), Budget(max_hours, max_kwh)
+    _refuse(recipes, timeout_s)
     if (reference := reference_folder()) is not None:
         return _kept_rows(recipes, store, reference)
-    todo = pending(recipes, store, device=device, keep_weights=keep_weights)
-    folder = Path(store).resolve()
-    if todo:  # a store that cannot be written to must not cost a training first
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(f"The store {folder} cannot be written to. Give another folder.")
-    job = {"device": device, "store": str(folder), "keep_weights": keep_weights}
-    job["environment"] = {n: value for n, value in os.environ.items() if n.startswith("EFFML_")}
-    job["folder"] = os.getcwd()
-    started = time.monotonic()
-    with RecordWriter(folder) as writer:
-        records = _records(todo, executor or Here(), job, in_flight)
-        for done, record in enumerate(records, 1):
-            writer.append(record)
-            left = f"{(time.monotonic() - started) / done * (len(todo) - done) / 60:.1f} min left"
-            print(f"[{done}/{len(todo)}] {_words(record)} · {left}", file=sys.stderr, flush=True)
-    rows = _rows(recipes, folder, device)
+    recipes, folder = share(recipes, shard), Path(store).resolve()
+    how = {"device": device, "keep_weights": keep_weights, "timeout_s": timeout_s}
+    queue = _queue(pending(recipes, store, **how), folder, device, budget, cheapest_first, executor)
+    if queue.waiting:
+        _do(queue, folder, executor or Here(), how, in_flight)
+    rows = _rows(recipes, folder, device, queue.left_out)
     if (kept := keep_folder()) is not None:
         copy_records(rows.run_id, folder, kept)
     return rows
 
 
-def _refuse_own(recipes: list[Recipe]) -> None:
+def _queue(
+    todo: list[Recipe], folder: Path, device: str, budget: Budget, cheapest: bool, executor: Any
+) -> Queue:
+    """The runs to do in their order, with what is known of them."""
+    known = _forecast(folder, device, executor)
+    return Queue(cheapest_first(todo, known) if cheapest or budget else todo, budget, known)
+
+
+def _do(queue: Queue, folder: Path, executor: Any, how: dict[str, Any], in_flight: int) -> None:
+    """Write the records of the runs that the queue gives."""
+    todo, forecast = list(queue.waiting.values()), queue.forecast
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):  # this must not cost a training first
+        raise PermissionError(f"The store {folder} cannot be written to. Give another folder.")
+    job = {"store": str(folder), "folder": os.getcwd(), "deadline": queue.budget.deadline, **how}
+    job["environment"] = {n: value for n, value in os.environ.items() if n.startswith("EFFML_")}
+
+    def lacking() -> set[str]:
+        return {recipe.id for recipe in pending(todo, folder, **how)}
+
+    with (
+        RecordWriter(folder) as writer,
+        Claims(folder, writer.begin(), lacking) as claims,
+        Running(folder, todo, how["device"]) as running,
+        Progress(todo, forecast) as progress,
+    ):
+        job["records"] = writer.begin().name  # by which a worker knows the store
+        told = (running, progress)
+        for record, seconds in _records(queue, executor, job, in_flight, told, claims):
+            if record.status != LEFT_OUT:
+                writer.append(record)
+            claims.free(record.recipe_id)
+            progress.end(record, seconds)
+    queue.tell(len(todo))
+    if claims.found:
+        print(f"{claims.found} of {len(todo)} runs were done by another sweep", file=sys.stderr)
+
+
+def _refuse(recipes: list[Recipe], timeout_s: float | None) -> None:
+    if timeout_s is not None and not timeout_s > 0:
+        raise ValueError(f"timeout_s={timeout_s!r} is no time: give seconds above 0, or None.")
     if own := [recipe.model for recipe in recipes if recipe.model.startswith("own:")]:
         raise ValueError(
             f"{own[0]} is your own model, which a fresh process does not have: "
@@ -178,6 +237,7 @@ def _kept_rows(
     import pandas
 
     given = load_runs(reference)
+    given = given[given.device == "cpu"]  # behind stored outputs; a GPU's are for load_runs alone
     columns, given = list(given), given.drop_duplicates("recipe_id", keep="last")
     ids, given = [recipe.id for recipe in recipes], given.set_index("recipe_id", drop=False)
     if lacking := [recipe for recipe in recipes if recipe.id not in given.index]:
@@ -202,22 +262,39 @@ def _whose(own: int, runs: int, given: "pandas.DataFrame") -> str:
 
 
 def _records(
-    todo: list[Recipe], executor: Any, job: dict[str, Any], in_flight: int
-) -> Iterator[Record]:
-    """Records in the order the runs end, with a bounded number in flight."""
-    waiting, running = list(reversed(todo)), {}
-    while waiting or running:
-        full = len(running) >= max(in_flight, 1) or not waiting
-        if not full:  # one at a time: `Here` has done the run when submit returns
-            recipe = waiting.pop()
-            attempt = secrets.token_hex(4)  # Dask caches by value
-            asked = {"recipe": recipe.to_dict(), **job, "attempt": attempt}
-            running[executor.submit(run_fresh, asked)] = recipe
-        ended = [future for future in running if future.done()]
-        for future in ended:
-            yield _record(running.pop(future), future, Path(job["store"]), job["device"])
-        if full and not ended:
-            time.sleep(0.02)
+    queue: Queue,
+    executor: Any,
+    job: dict[str, Any],
+    in_flight: int,
+    told: tuple,
+    claims: Claims,
+) -> Iterator[tuple[Record, float]]:
+    """Records in the order the runs end, and the seconds since each was handed over; a bounded
+    number in flight. `told` hear of each start."""
+    running: dict[Any, tuple[Recipe, float]] = {}
+    try:
+        while queue.waiting or running:
+            recipe = queue.take(claims) if len(running) < max(in_flight, 1) else None
+            if recipe:  # one at a time: `Here` has done the run when submit returns
+                for one in told:
+                    one.start(recipe)
+                attempt = secrets.token_hex(4)  # Dask caches by value
+                asked = {"recipe": recipe.to_dict(), **job, "attempt": attempt}
+                started = time.monotonic()
+                running[executor.submit(run_fresh, asked)] = recipe, started
+            ended = [future for future in running if future.done()]
+            for future in ended:
+                done, started = running.pop(future)
+                record = _record(done, future, Path(job["store"]), job["device"])
+                seconds = time.monotonic() - started
+                queue.ended(record, seconds)
+                yield record, seconds
+            if not recipe and not ended:
+                time.sleep(0.02)
+    finally:  # Ctrl-C: jobs that nobody would hear of
+        for future in running:
+            with suppress(Exception):
+                future.cancel()
 
 
 def _record(recipe: Recipe, future: Any, folder: Path, device: str) -> Record:
@@ -233,16 +310,19 @@ def _record(recipe: Recipe, future: Any, folder: Path, device: str) -> Record:
         finished_utc=datetime.now(UTC).isoformat(timespec="milliseconds"),
     )
     record.update(answer)
-    if record.data_sha256 is None and record.status in FINAL:
+    if record.data_sha256 is None and record.status in (*FINAL, TIMED_OUT):
         # it ended before it could say: without these it would never count as done
         now = _current([recipe], folder, device)[recipe.id][1]
         record.update({name: now[name] for name in ("data_sha256", *FILES)})
     return record
 
 
-def _rows(recipes: list[Recipe], store: Path, device: str) -> "pandas.DataFrame":
-    """A row per recipe: an `ok` for its data and weights as they are now and this device, of this
-    model of CPU if there is one, the newest; else whatever was recorded last."""
+def _rows(
+    recipes: list[Recipe], store: Path, device: str, left_out: Mapping[str, str]
+) -> "pandas.DataFrame":
+    """A row per recipe, but none for those left out that were never recorded: an `ok` for its data
+    and weights as they are now and this device, of this model of CPU if there is one, the newest;
+    else whatever was recorded last."""
     runs = load_runs(store)
     now = {name: asked for name, (_, asked) in _current(recipes, store, device).items()}
     runs = runs[(runs.numerics == NUMERICS) & runs.recipe_id.isin(now)]
@@ -251,20 +331,65 @@ def _rows(recipes: list[Recipe], store: Path, device: str) -> "pandas.DataFrame"
     order = order.assign(fine=order.fits & (order.status == "ok"))
     order = order.sort_values(["fits", "fine", "here", "finished_utc"])
     best = order.drop_duplicates("recipe_id", keep="last").set_index("recipe_id", drop=False)
-    table = best.loc[[recipe.id for recipe in recipes], runs.columns].reset_index(drop=True)
-    table.attrs.update(runs.attrs)
+    ids = [recipe.id for recipe in recipes]
+    there = [name for name in ids if name in best.index or name not in left_out]
+    table = best.loc[there, runs.columns].reset_index(drop=True)
+    table.attrs.update(runs.attrs, left_out=dict(left_out))
     return table
 
 
-def _words(record: Record) -> str:
-    what = f"{record.model} on {record.data}, {record.precision}, seed {record.seed}"
-    what = f"{what}: {record.status}"
-    if record.status != "ok":
-        return f"{what} ({shorten(str(record.reason), max(98 - len(what), 20), placeholder=' …')})"
-    name = "AUROC" if record.test_dice is None else "Dice"
-    score, seconds = record.get(f"test_{name.lower()}"), record.train_seconds
-    seconds = "training time unknown" if seconds is None else f"{seconds:.0f} s"
-    return f"{what}, {name} {'unknown' if score is None else f'{score:.3f}'}, {seconds}"
+def forecast(
+    recipes: Iterable[Recipe],
+    store: str | os.PathLike,
+    *,
+    executor: Any = None,
+    device: str = "auto",
+    pilot: bool = True,
+) -> "pandas.DataFrame":
+    """What a sweep of these recipes will take, before it: minutes, kWh and memory, each with a
+    range, cheapest first.
+
+    Args:
+        recipes: What the sweep would do.
+        store: Folder of its records. Runs like these tell: the same but for the epochs, the share
+            of the images, the seed and the like, on the same CPU or GPU.
+        executor: As for `sweep`.
+        device: auto, cpu or cuda.
+        pilot: Where no run tells, do one of one epoch (where that is short, also of three), which
+            is a record like any other. False: a guess by parameters × pixels × images.
+
+    Returns:
+        A row per recipe that is not done, with its fields; columns minutes, kwh, memory_mb, each
+        also with _low and _high, and source. Unknown is NaN.
+
+    Example:
+        >>> recipes = effml.grid(effml.Recipe(model="mlp"), epochs=[10, 20])
+        >>> plan = effml.forecast(recipes, "mine")
+        >>> plan.epochs.tolist(), set(plan.source)
+        ([10, 20], {'pilot'})
+    """
+    import pandas
+
+    recipes, failed = list(recipes), {}
+    for _ in range(2 if pilot else 0):  # the second for those whose first was short
+        asked = pilots(pending(recipes, store, device=device), _forecast(store, device, executor))
+        if asked := {name: one for name, one in asked.items() if name not in failed}:
+            rows = sweep(asked.values(), store, executor=executor, device=device)
+            told = zip(asked, rows.status)
+            failed |= {name: f"pilot: {status}" for name, status in told if status != "ok"}
+    known, rows = _forecast(store, device, executor), []
+    for recipe in cheapest_first(pending(recipes, store, device=device), known):
+        why = failed.get(kind(recipe.to_dict()))
+        lacking = replace(UNKNOWN, source=why) if why else known.guess(recipe)
+        told = (known.of(recipe) or lacking).columns()
+        rows.append({**recipe.to_dict(), "recipe_id": recipe.id, **told})
+    columns = [*Recipe().to_dict(), "recipe_id", *UNKNOWN.columns()]
+    return pandas.DataFrame(rows, columns=columns)
+
+
+def _forecast(store: str | os.PathLike, device: str, executor: Any) -> Forecast:
+    """What the store's records tell: those of this machine, or of a cluster's workers."""
+    return Forecast(read_records(store)[0], _device(device), anyones=executor is not None)
 
 
 def _sha256(recipe: Recipe) -> str | None:

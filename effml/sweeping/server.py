@@ -3,14 +3,18 @@ imported torch and timm, computes nothing and touches no CUDA: a fork is a fresh
 Without forks (as on macOS, whose frameworks do not survive one) each job gets a new Python."""
 
 import json
+import math
 import os
 import select
 import signal
 import sys
+import threading
+import time
 import traceback
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from effml.machine import print_anything
 
@@ -25,8 +29,12 @@ def main() -> None:
         _import_all()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who asked
     for line in iter(sys.stdin.readline, ""):
-        answers.write(json.dumps(do(line)) + "\n")
-        answers.flush()
+        if do is _done:
+            _end_in_time(line, answers)
+        answer = json.dumps(do(line)) + "\n"
+        with suppress(BrokenPipeError):  # the asker was killed: standard input ends too
+            answers.write(answer)
+            answers.flush()
     os._exit(0)  # nothing to tidy up, and torch takes long to
 
 
@@ -45,6 +53,9 @@ def _forked(line: str) -> dict[str, Any]:
     """The record of one job, done in a fork; what killed the fork, if something did."""
     from effml.sweeping.turns import Turns  # needs what Windows has not
 
+    began, seconds_left = time.monotonic(), _limit(line)
+    if seconds_left(0.0) <= 0:
+        return _over(line)
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -53,7 +64,11 @@ def _forked(line: str) -> dict[str, Any]:
     answer, chunk = b"", b"-"
     with Turns(child, _takes_turns(line)) as turns:
         while chunk:
-            ready = select.select([reading, 0], [], [], turns.next())[0]
+            left = seconds_left(time.monotonic() - began - turns.stood_s)
+            if left <= 0:
+                break
+            soon = min(turns.next() or left, left)
+            ready = select.select([reading, 0], [], [], soon if soon < math.inf else None)[0]
             if not ready:
                 continue
             if reading not in ready:
@@ -64,6 +79,10 @@ def _forked(line: str) -> dict[str, Any]:
             chunk = os.read(reading, 1 << 16)
             answer += chunk
     os.close(reading)
+    if chunk:  # its answer is not complete, and its time is over
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        return _over(line)
     _, status = os.waitpid(child, 0)
     if status == 0:
         return json.loads(answer) | {"turns_seconds": turns.stood_s}
@@ -74,6 +93,40 @@ def _forked(line: str) -> dict[str, Any]:
     if code == -signal.SIGKILL:
         reason += " If memory ran out, use a smaller batch_size, size or model."
     return {"status": "failed", "reason": f"{reason} The next sweep does it again."}
+
+
+def _limit(line: str) -> Callable[[float], float]:
+    """What says how many seconds a job has left when it has had so many: of its time-out, and of
+    the sweep's deadline on the clock."""
+    job = json.loads(line)
+    timeout, deadline = (job.get(name) or math.inf for name in ("timeout_s", "deadline"))
+    return lambda had: min(timeout - had, deadline - time.time())
+
+
+def _over(line: str) -> dict[str, Any]:
+    """The record of a job whose time is over; of one that the deadline ended none is made."""
+    job = json.loads(line)
+    if time.time() >= (job.get("deadline") or math.inf):
+        told = "max_hours is over; it goes on from its last checkpoint, if it had reached one"
+        return {"status": "left out", "reason": told}
+    limit = job["timeout_s"]
+    reason = f"It took longer than timeout_s={limit:g}. Give it more: it goes on from its last "
+    return {"status": "timed out", "reason": f"{reason}checkpoint.", "timeout_s": limit}
+
+
+def _end_in_time(line: str, answers: TextIO) -> None:
+    """Where there is no fork: a thread which answers for a job whose time is over, and ends it."""
+
+    def end() -> None:
+        answers.write(json.dumps(_over(line)) + "\n")
+        answers.flush()
+        os._exit(0)
+
+    left = _limit(line)(0.0)
+    if left < math.inf:
+        timer = threading.Timer(max(left, 0.0), end)
+        timer.daemon = True
+        timer.start()
 
 
 def _takes_turns(line: str) -> bool:
@@ -120,7 +173,15 @@ def _done(line: str) -> dict[str, Any]:
     except ValueError as error:  # a strategy that was registered in the asker's process alone
         told = "A fresh process knows what is in effml's files; effml.run knows yours too."
         return {"status": "not built", "reason": f"{error} {told}"}
-    return plain_row(run(recipe, **{n: job[n] for n in ("device", "store", "keep_weights")}))
+    with ExitStack() as stack:
+        company = None
+        with suppress(ImportError, OSError):  # Windows, or no place for its file: unknown
+            from effml.sweeping.turns import Company
+
+            company = stack.enter_context(Company())
+        row = run(recipe, **{n: job[n] for n in ("device", "store", "keep_weights")})
+        row.update(shared_machine=company and int(company.met()))
+    return plain_row(row)
 
 
 def _limit_memory() -> None:

@@ -1,7 +1,9 @@
-"""Runs that would hinder each other take turns: each has the CPUs to itself for a moment."""
+"""Runs that would hinder each other take turns: each has the CPUs to itself for a moment. And runs
+that were on one machine at one time know of each other."""
 
 import fcntl
 import os
+import secrets
 import signal
 import tempfile
 import time
@@ -89,3 +91,36 @@ def _lock(file: int) -> bool:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True
     return False
+
+
+class Company:
+    """Whether other runs of this user are on this machine while this process is inside; one at a
+    time in a process. Each locks a byte of its own of one file, and adds one to the end of it: a
+    whole file that cannot be locked has others in it, and one that grew had."""
+
+    def __enter__(self) -> Self:
+        name = os.path.join(tempfile.gettempdir(), f"effml-{os.getuid()}-runs")
+        how = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._file = os.open(name, how, 0o600)
+        self._begun = os.fstat(self._file).st_size  # before the lock: who locks later adds later
+        self._mine = 1 + secrets.randbelow(2**62)
+        fcntl.lockf(self._file, fcntl.LOCK_EX, 1, self._mine)
+        os.write(self._file, b"-")
+        self._met = self._others_now()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        os.close(self._file)  # and with it the lock
+
+    def met(self) -> bool:
+        """Whether there was one so far."""
+        return self._met or os.fstat(self._file).st_size > self._begun + 1
+
+    def _others_now(self) -> bool:
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        fcntl.lockf(self._file, fcntl.LOCK_UN, self._mine)  # all but the byte that is ours
+        fcntl.lockf(self._file, fcntl.LOCK_UN, 0, self._mine + 1)
+        return False

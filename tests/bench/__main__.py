@@ -23,6 +23,8 @@ BENCHES = (
     "compression",
     "neighbours",
     "inference",
+    "sweep",
+    "plan",
 )
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Loading and training, sweep and import.
+"""Loading and training, and import.
 
 The peer is a loop in the manner of MedMNIST's own training script (MedMNIST/experiments, train_and_eval_pytorch.py): a
 PIL image per sample, torchvision's ToTensor and Normalize, a DataLoader in the main process, Adam, fp32, contiguous.
@@ -6,8 +6,6 @@ Both train the same model on the same images with the same batch size; neither e
 """
 
 import statistics
-import tempfile
-import time
 
 from effml.machine import import_timm
 
@@ -18,7 +16,7 @@ from PIL import Image  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 from torchvision import transforms  # noqa: E402
 
-from effml import Recipe, build_model, grid, load_dataset, native_precision, run, sweep  # noqa: E402
+from effml import Recipe, build_model, load_dataset, native_precision  # noqa: E402
 from effml.data import Dataset, Split, at_hand, normalize  # noqa: E402
 from effml.training import train  # noqa: E402
 from tests.bench import convolutions  # noqa: E402
@@ -105,23 +103,6 @@ def main() -> None:
             aim,
         )
     convolutions.main()
-    recipes = grid(Recipe(model="mlp", epochs=1), seed=range(20))
-    with tempfile.TemporaryDirectory() as store:
-        sweep(recipes[:1], store)  # starts the server: once a session
-        run(recipes[0])
-        swept, ran = [], []
-        for recipe in recipes[1:]:
-            for times, work in (
-                (swept, lambda: sweep([recipe], store)),
-                (ran, lambda: run(recipe)),
-            ):
-                start = time.perf_counter()
-                work()
-                times.append(time.perf_counter() - start)
-    extra = statistics.median(a - b for a, b in zip(swept, ran))
-    print(
-        f"sweep over run in this process, per run            {extra:6.2f} s (aim ≤ 0.4 s); run {statistics.median(ran):.2f} s"
-    )
     starts = [time_of("import effml") - time_of("pass") for _ in range(9)]
     print(
         f"import effml                                       {statistics.median(starts):6.3f} s (aim ≤ 0.15 s)"
