@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from effml import architectures, load_arrays, load_runs, own_or_reference
 from effml.figures import COLOURS
 from effml.pepr import NORMALIZATIONS, pareto_front, pepr_score
+from effml.results import had_company
 from pepr.conclusions import Effect, unpaired
 from pepr.published import SMALL_BELOW
 
@@ -98,7 +99,7 @@ def as_theirs(runs: pandas.DataFrame) -> pandas.DataFrame:
         raise ValueError(
             f"{other.iloc[0]} is no model of the paper: effml.architectures() has them."
         )
-    alone = runs.shared != 1
+    alone = ~had_company(runs)
     told = pandas.DataFrame(
         {
             "model": runs.model.map(listed.name),
@@ -132,17 +133,19 @@ def one_answer(runs: pandas.DataFrame) -> pandas.Series:
 
 
 def groups(points: pandas.DataFrame) -> pandas.DataFrame:
-    """The paper's comparisons of groups of models, in P and in PePR-E, with the columns of
-    `Effect`: small less large, efficient less the others, CNNs less the others."""
+    """The paper's comparisons of groups of models, in P, in AUROC where it is known, and in PePR-E,
+    with the columns of `Effect`: small less large, efficient less the others, CNNs less others."""
     first = {
         "small": points.num_param < SMALL_BELOW,
         "efficient": points.efficient == 1,
         "cnn": points.type == "CNN",
     }
+    kinds = {"performance": "test_09", "auroc": "auroc", "pepr": "pepr_e"}
     rows = {
         f"{name}-{what}": unpaired(points[column], which)
         for name, which in first.items()
-        for what, column in (("performance", "test_09"), ("pepr", "pepr_e"))
+        for what, column in kinds.items()
+        if column in points
     }
     return pandas.DataFrame(rows, index=Effect._fields).T.rename_axis("claim")
 
@@ -206,7 +209,7 @@ def self_agreement(runs: pandas.DataFrame) -> pandas.DataFrame:
     """How alike the same models rank with another seed (mean over pairs of seeds, within a data
     set) and on another data set (means over the seeds): `rank_agreement` of P, AUROC, E and
     PePR-E."""
-    joules = runs.train_energy_j.where(runs.shared != 1)
+    joules = runs.train_energy_j.where(~had_company(runs))
     runs = runs.assign(P=runs.test_accuracy, AUROC=runs.test_auroc, E=joules, pepr=np.nan)
     for _, of in runs.groupby(["data", "seed"]):
         runs.loc[of.index, "pepr"] = pepr_score(of.P, of.E)
@@ -265,10 +268,10 @@ def own_epochs(runs: pandas.DataFrame, store: str | os.PathLike) -> pandas.DataF
     validation images, as the test images are asked once. Epoch k gets k shares of the energy, which
     is NaN for a run that shared its machine."""
     parts = []
-    for run in runs.itertuples():
+    for run in runs.assign(company=had_company(runs)).itertuples():
         p = load_arrays(store, run.run_id)["val_accuracy"]
         epoch = np.arange(1, len(p) + 1)
-        whole = np.nan if run.shared == 1 else run.train_energy_j / 3.6e6
+        whole = np.nan if run.company else run.train_energy_j / 3.6e6
         parts.append(
             {"model": run.model, "epoch": epoch, "energy": whole * epoch / len(p), "performance": p}
         )

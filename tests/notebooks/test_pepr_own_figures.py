@@ -78,6 +78,11 @@ def test_a_run_that_shared_its_machine_has_accuracy_and_no_score():
     assert points.pepr_e[:5].tolist() == pytest.approx(alone.pepr_e.tolist())
 
 
+def test_company_of_another_run_of_effml_counts_too():
+    points = as_theirs(records(shared_machine=[0, 1, 0, 0, 0, 0])).set_index("model")
+    assert points.pepr_e.isna().tolist() == [False, True, False, False, False, False]
+
+
 def test_seeds_are_averaged():
     two = pd.concat([records(), records(seed=1, test_accuracy=0.9, test_auroc_low=0.5)])
     assert not as_theirs(two).learned.any()
@@ -121,7 +126,9 @@ def test_groups_of_the_authors_models_are_their_conclusions():
     found, right = groups(of), conclusions(tables)
     for name in ("small-performance", "efficient-performance", "cnn-pepr", "efficient-pepr"):
         assert found.loc[name].tolist() == pytest.approx(right.loc[f"pepr-{name}"].tolist())
-    assert found.value["small-pepr"] > 0
+    assert found.value["small-pepr"] > 0 and "small-auroc" not in found.index
+    same = groups(of.assign(auroc=of.test_09))
+    assert same.loc["cnn-auroc"].tolist() == pytest.approx(found.loc["cnn-performance"].tolist())
 
 
 @pytest.mark.parametrize("variant", ["derma", "derma_pt", "lidc", "pneumonia"])
