@@ -2,7 +2,7 @@
 figures beside ours, and how well the ranks agree."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -12,11 +12,12 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from effml import architectures, load_arrays, load_runs, own_or_reference
-from effml.figures import COLOURS
+from effml.figures import COLOURS, MARKERS
 from effml.pepr import NORMALIZATIONS, pareto_front, pepr_score
 from effml.results import had_company
+from pepr import drawing
 from pepr.conclusions import Effect, unpaired
-from pepr.published import SMALL_BELOW
+from pepr.published import SMALL_BELOW, Tables, as_corrected
 
 SCORES = {"pepr_e": "energy", "pepr_t": "train_time", "pepr_m": "memR"}
 """The cost in each score of ours: kWh, s, GB. Ours have no carbon dioxide of their own."""
@@ -205,6 +206,26 @@ def agreement(ours: pandas.DataFrame, theirs: pandas.DataFrame) -> pandas.DataFr
     return pandas.DataFrame(rows, index=Agreement._fields).T.rename_axis("column")
 
 
+def rank_table(
+    ours: Mapping[str, pandas.DataFrame], variants: Mapping[str, pandas.DataFrame], *, beside: str
+) -> pandas.DataFrame:
+    """`agreement` of each of our experiments with the authors' variant on the same images and with
+    their one variant from scratch, Derma; last, that of these two of theirs, for `beside`."""
+    parts, scratch = {}, variants["derma"]
+    for name, of in ours.items():
+        parts[name, "same images"] = agreement(of, variants[THEIRS[of.data.iloc[0]]])
+        parts[name, "same start"] = agreement(of, scratch)
+    same = THEIRS[ours[beside].data.iloc[0]]
+    parts["theirs", same] = agreement(variants[same], scratch)
+    return pandas.concat(parts, names=["ours", "with"])
+
+
+def three_sets(tables: Tables) -> pandas.DataFrame:
+    """The authors' mean over their three data sets, with each model's type and efficient mark."""
+    points = as_corrected(tables).rename(columns={"marker": "efficient"})
+    return points.merge(tables["model_names"][["model", "type"]], on="model", validate="one_to_one")
+
+
 def self_agreement(runs: pandas.DataFrame) -> pandas.DataFrame:
     """How alike the same models rank with another seed (mean over pairs of seeds, within a data
     set) and on another data set (means over the seeds): `rank_agreement` of P, AUROC, E and
@@ -278,12 +299,35 @@ def own_epochs(runs: pandas.DataFrame, store: str | os.PathLike) -> pandas.DataF
     return pandas.concat([pandas.DataFrame(part) for part in parts], ignore_index=True)
 
 
-def mark_constant(axes: Axes, points: pandas.DataFrame, y: str) -> None:
-    """A ring around each model that gives one answer to every image."""
+def by_size(axes: Axes, points: pandas.DataFrame, y: str) -> None:
+    """`drawing.by_size` of ours, with a ring around each model that gives one answer to every
+    image, and the line of always giving the commonest class."""
+    drawing.by_size(axes, points, y, marker="efficient")
+    drawing.constant_line(axes, points.rate.iloc[0])
     of = points[points.constant]
     style = {"markerfacecolor": "none", "markeredgecolor": "k", "markersize": 7}
     axes.plot(of.num_param / 1e6, of[y], "o", **style, label=f"one answer ({len(of)})")
     axes.legend(fontsize=7, handletextpad=0.1)
+
+
+def forest(axes: Axes, sides: Mapping[str, pandas.DataFrame], *, same: float = 0.02) -> None:
+    """The differences of several tables of `groups` with their intervals, side by side. Inside the
+    grey band of ± `same` a difference does not matter."""
+    groups_of = {"small": "small − large", "efficient": "efficient − others", "cnn": "CNN − others"}
+    kinds = {"performance": "P", "auroc": "AUROC", "pepr": "PePR-E"}
+    names = {f"{a}-{b}": f"{groups_of[a]}, {kinds[b]}" for b in kinds for a in groups_of}
+    axes.axvspan(-same, same, color="0.9", zorder=0)
+    axes.axvline(0, color="k", linewidth=0.8)
+    for i, (label, table) in enumerate(sides.items()):
+        table = table.reindex(list(names))
+        y = np.arange(len(names)) + 0.22 * (i - (len(sides) - 1) / 2)
+        reach = [table.value - table.low, table.high - table.value]
+        style = {"fmt": MARKERS[i], "color": COLOURS[i], "markersize": 4}
+        axes.errorbar(table.value, y, xerr=reach, label=label, **style)
+    axes.set_yticks(range(len(names)), names.values())
+    axes.invert_yaxis()
+    axes.set_xlabel("difference of means, 95 % interval")
+    axes.legend(fontsize=7)
 
 
 def gains(axes: Axes, before: pandas.Series, after: pandas.Series) -> None:

@@ -10,13 +10,15 @@ from scipy import stats
 from effml import architectures
 from effml.figures import subplots
 from effml.pepr import pepr_score
-from pepr import as_corrected, conclusions, phantom_tables, printed_table
+from pepr import conclusions, phantom_tables, printed_table
 from pepr.own_figures import (
     Agreement,
     agreement,
     as_theirs,
     best_models,
+    by_size,
     experiments,
+    forest,
     front,
     gains,
     groups,
@@ -24,9 +26,11 @@ from pepr.own_figures import (
     one_answer,
     own_epochs,
     rank_agreement,
+    rank_table,
     repeated,
     self_agreement,
     stored,
+    three_sets,
     whole_sweeps,
 )
 from test_pepr import published
@@ -121,8 +125,7 @@ def test_one_answer_to_every_image_is_found():
 
 def test_groups_of_the_authors_models_are_their_conclusions():
     tables = phantom_tables()
-    of = as_corrected(tables).rename(columns={"marker": "efficient"})
-    of = of.merge(tables["model_names"][["model", "type"]], on="model")
+    of = three_sets(tables)
     found, right = groups(of), conclusions(tables)
     for name in ("small-performance", "efficient-performance", "cnn-pepr", "efficient-pepr"):
         assert found.loc[name].tolist() == pytest.approx(right.loc[f"pepr-{name}"].tolist())
@@ -189,6 +192,17 @@ def test_theirs_with_theirs_agrees_in_everything():
     assert none.models == 0 and str(Agreement(*none)) == "–"
 
 
+def test_each_experiment_is_laid_beside_the_same_images_and_the_same_start():
+    runs = published("full_data_pepr_dataset_level")
+    variants = dict(list(runs.groupby("dataset")))
+    ours = {"A": variants["pneumonia"].assign(data="pneumoniamnist")}
+    found = rank_table(ours, variants, beside="A").rho.unstack("column")
+    assert found.P["A", "same images"] == pytest.approx(1) and found.index.nlevels == 2
+    two = (variants[name].set_index("model").test_09 for name in ("pneumonia", "derma"))
+    right = stats.spearmanr(pd.concat(two, axis=1)).statistic
+    assert found.P["A", "same start"] == found.P["theirs", "pneumonia"] == pytest.approx(right)
+
+
 def test_guesses_rank_what_they_are_told_to():
     points = as_theirs(records())
     found = guesses(points, pd.DataFrame({"told": points.set_index("model").test_09}))
@@ -238,7 +252,15 @@ def test_epochs_share_the_energy_of_their_run(tmp_path):
 
 def test_drawings_count_what_they_show():
     matplotlib.use("agg")
-    figure, axes = subplots(1, 3)
+    figure, axes = subplots(1, 5)
+    answers = records(test_balanced_accuracy=[0.5, 0.7, 0.7, 0.7, 0.7, 0.5])
+    by_size(axes[3], as_theirs(answers.assign(test_worst_class_recall=0.0)), "pepr_e")
+    assert axes[3].get_legend().get_texts()[-1].get_text() == "one answer (2)"
+    table = groups(three_sets(phantom_tables()))
+    forest(axes[4], {"theirs": table, "again": table})
+    assert [label.get_text() for label in axes[4].get_yticklabels()][0] == "small − large, P"
+    drawn = axes[4].containers[0].lines[0].get_xdata()
+    assert drawn[0] == table.value["small-performance"] and np.isnan(drawn[3])  # no AUROC
     before, after = pd.Series({"a": 0.5, "b": 0.6, "c": 0.7}), pd.Series({"c": 0.8, "a": 0.4})
     gains(axes[0], before, after)
     gains(axes[1], before, pd.Series(dtype=float))
