@@ -15,12 +15,17 @@ from pepr.published import SMALL_BELOW
 
 
 def both_ways(
-    panels: int = 1, *, whose: str = "", height: float = 2.7, sharey: bool | str = "row"
+    panels: int = 1,
+    *,
+    titles: tuple[str, str] = ("as published", "as corrected"),
+    whose: str = "",
+    height: float = 2.7,
+    sharey: bool | str = "row",
 ) -> tuple[Figure, np.ndarray]:
-    """A figure of `panels` rows and two columns of axes (panels, 2): "as published" and "as
-    corrected"; `whose` data in small."""
+    """A figure of `panels` rows and two columns of axes (panels, 2), with `titles`; `whose` data in
+    small."""
     figure, axes = subplots(panels, 2, height=height * panels + 0.4, squeeze=False, sharey=sharey)
-    for axis, title in zip(axes[0], ("as published", "as corrected")):
+    for axis, title in zip(axes[0], titles):
         axis.set_title(title)
     figure.suptitle(whose, fontsize=8)
     return figure, axes
