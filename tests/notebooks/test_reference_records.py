@@ -26,6 +26,9 @@ SHOWN_AS_FAILURES: dict[str, str] = {
 }
 """Runs that are constant predictors, by notebook and recipe, and what the notebook says of them."""
 
+MARKS_THEM = {"76": "one training of seconds for each of 131 models: it counts those that learned"}
+"""Notebooks that mark every constant predictor themselves, and compare no groups with it."""
+
 
 @pytest.fixture(scope="module")
 def every():
@@ -82,7 +85,7 @@ def test_no_notebook_contradicts_another(runs):
 def test_no_arm_is_a_constant_predictor(runs):
     """Means over seeds: an AUROC at chance, or a class that is never found."""
     known = [name for name in Recipe.__dataclass_fields__ if name in runs and name != "seed"]
-    defaults = Recipe().to_dict()
+    defaults, runs = Recipe().to_dict(), runs[~runs.notebook.isin(MARKS_THEM)]
     for name in ("weights", "teacher"):  # each seed has a parent of its own
         runs = runs.assign(**{name: runs[name].str.replace(r"^r[0-9a-f]{10}$", "run", regex=True)})
     found = {}
@@ -105,6 +108,7 @@ def test_all_records_come_from_one_machine(runs):
     asked = runs[runs.threads.fillna(0) > 0]  # by the recipe: these are compared with each other
     assert set(asked.notebook) == {"65"} and (asked.threads_used == asked.threads).all()
     one_thread = runs[(runs.threads_used != 2) & ~runs.index.isin(asked.index)]
+    one_thread = one_thread[one_thread.status == "ok"]
     assert set(one_thread.notebook) == {"60"}, one_thread[["notebook", "model"]]  # it says which
     by = ["notebook", "model", "epochs", "learning_rate", "seed"]
     alike = runs.groupby(by, dropna=False).threads_used.nunique()
