@@ -22,17 +22,14 @@ from pepr.published import SMALL_BELOW, Tables, as_corrected
 SCORES = {"pepr_e": "energy", "pepr_t": "train_time", "pepr_m": "memR"}
 """The cost in each score of ours: kWh, s, GB. Ours have no carbon dioxide of their own."""
 COMPARED = {
-    "P": ("test_09", "test_09"),
-    "AUROC, P": ("auroc", "test_09"),
-    "E": ("energy", "energy"),
-    "T": ("train_time", "train_time"),
-    "M": ("memR", "memR"),
-    "PePR-E": ("pepr_e", "pepr_e"),
+    "P": "test_09",
+    "AUROC": "auroc",
+    "E": "energy",
+    "T": "train_time",
+    "M": "memR",
+    "PePR-E": "pepr_e",
 }
-"""Which columns of ours and of theirs are compared: accuracy (and our AUROC with their accuracy),
-energy, time, memory, the score."""
-
-
+"""The columns whose ranks are compared: accuracy, AUROC, energy, time, memory, the score."""
 EXPERIMENT = ["device", "data", "weights", "train_fraction", "epochs", "convolutions"]
 """Fields that tell one experiment from another; within one, only the model differs, and the size of
 the images where a model takes no small ones."""
@@ -197,12 +194,13 @@ def rank_agreement(*columns: pandas.Series, draws: int = 2000, seed: int = 0) ->
 
 
 def agreement(ours: pandas.DataFrame, theirs: pandas.DataFrame) -> pandas.DataFrame:
-    """`rank_agreement` of each column of COMPARED; both tables have a row per model."""
+    """`rank_agreement` of each column of COMPARED; both tables have a row per model. The authors
+    have no AUROC: ours is laid beside their accuracy."""
     ours, theirs = ours.set_index("model"), theirs.set_index("model")
     rows = {}
-    for name, (of_ours, of_theirs) in COMPARED.items():
-        known = of_ours in ours and of_theirs in theirs
-        rows[name] = rank_agreement(ours[of_ours], theirs[of_theirs]) if known else NOT_RANKED
+    for name, column in COMPARED.items():
+        other = column if column in theirs else "test_09"
+        rows[name] = rank_agreement(ours[column], theirs[other]) if column in ours else NOT_RANKED
     return pandas.DataFrame(rows, index=Agreement._fields).T.rename_axis("column")
 
 
@@ -210,13 +208,16 @@ def rank_table(
     ours: Mapping[str, pandas.DataFrame], variants: Mapping[str, pandas.DataFrame], *, beside: str
 ) -> pandas.DataFrame:
     """`agreement` of each of our experiments with the authors' variant on the same images and with
-    their one variant from scratch, Derma; last, that of these two of theirs, for `beside`."""
+    their one variant from scratch, Derma; last, that of these two of theirs, for `beside`, and
+    that of two of ours."""
     parts, scratch = {}, variants["derma"]
     for name, of in ours.items():
         parts[name, "same images"] = agreement(of, variants[THEIRS[of.data.iloc[0]]])
         parts[name, "same start"] = agreement(of, scratch)
     same = THEIRS[ours[beside].data.iloc[0]]
-    parts["theirs", same] = agreement(variants[same], scratch)
+    parts["theirs", f"{same}, derma"] = agreement(variants[same], scratch)
+    for other in (name for name in ours if name != beside):
+        parts[beside, other] = agreement(ours[beside], ours[other])
     return pandas.concat(parts, names=["ours", "with"])
 
 

@@ -188,7 +188,10 @@ def test_theirs_with_theirs_agrees_in_everything():
     of = runs[runs.dataset == "lidc"]
     found = agreement(of.assign(auroc=of.test_09), of)
     assert found.rho.tolist() == pytest.approx([1] * len(found)) and (found.models == 131).all()
-    none = agreement(of, of).loc["AUROC, P"]  # theirs have none
+    unlike = of.assign(auroc=1 - of.test_09)
+    assert agreement(unlike, of).rho["AUROC"] == pytest.approx(-1)  # with their accuracy
+    assert agreement(unlike, unlike).rho["AUROC"] == pytest.approx(1)  # with each other
+    none = agreement(of, of).loc["AUROC"]  # theirs have none
     assert none.models == 0 and str(Agreement(*none)) == "–"
 
 
@@ -200,7 +203,12 @@ def test_each_experiment_is_laid_beside_the_same_images_and_the_same_start():
     assert found.P["A", "same images"] == pytest.approx(1) and found.index.nlevels == 2
     two = (variants[name].set_index("model").test_09 for name in ("pneumonia", "derma"))
     right = stats.spearmanr(pd.concat(two, axis=1)).statistic
-    assert found.P["A", "same start"] == found.P["theirs", "pneumonia"] == pytest.approx(right)
+    assert found.P["A", "same start"] == found.P["theirs", "pneumonia, derma"]
+    assert found.P["A", "same start"] == pytest.approx(right)
+    both = rank_table(
+        ours | {"B": ours["A"].assign(energy=-ours["A"].energy)}, variants, beside="A"
+    )
+    assert both.rho["A", "B", "E"] == pytest.approx(-1)
 
 
 def test_guesses_rank_what_they_are_told_to():
