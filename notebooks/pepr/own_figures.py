@@ -248,6 +248,21 @@ def self_agreement(runs: pandas.DataFrame) -> pandas.DataFrame:
     return table.rename_axis(["between", "column"])
 
 
+def spread_of_seeds(runs: pandas.DataFrame) -> pandas.DataFrame:
+    """For each data set the standard deviation of P and of AUROC between models (of their means
+    over the seeds) and between the seeds of a model (root of the mean variance)."""
+    rows = {}
+    for data, of in runs.groupby("data"):
+        row = {"majority": of.test_majority_rate.iloc[0]}
+        for name, column in (("P", "test_accuracy"), ("AUROC", "test_auroc")):
+            of_models = of.groupby("model")[column]
+            row[f"{name}, mean"] = of[column].mean()
+            row[f"{name}, nets"] = of_models.mean().std()
+            row[f"{name}, seeds"] = of_models.var().mean() ** 0.5
+        rows[data] = row
+    return pandas.DataFrame(rows).T.rename_axis("data")
+
+
 def guesses(ours: pandas.DataFrame, known: pandas.DataFrame) -> pandas.DataFrame:
     """How well what is known before a training ranks our P, AUROC and PePR-E: parameters, MACs, and
     each further column of `known` (index: model)."""

@@ -29,6 +29,7 @@ from pepr.own_figures import (
     rank_table,
     repeated,
     self_agreement,
+    spread_of_seeds,
     stored,
     three_sets,
     whole_sweeps,
@@ -242,6 +243,14 @@ def test_a_ranking_agrees_with_itself_as_far_as_seeds_let_it():
     alone = self_agreement(runs)
     assert alone.models["data sets", "P"] == 0 and alone.models["seeds, lidc_nodules_64", "P"] == 6
     assert (self_agreement(runs.iloc[:0]).models == 0).all()
+
+
+def test_the_spread_of_seeds_is_told_from_that_of_models():
+    """Models 0.01 apart, and in every second seed each 0.02 better."""
+    runs = pd.concat([records(), records(seed=1, test_accuracy=0.72 + 0.01 * np.arange(6))])
+    row = spread_of_seeds(runs.reset_index(drop=True)).loc["lidc_nodules_64"]
+    assert row["P, nets"] == pytest.approx(np.std(0.01 * np.arange(6), ddof=1))
+    assert row["P, seeds"] == pytest.approx(0.02 / 2**0.5) and row["AUROC, seeds"] == 0
 
 
 def test_a_device_without_runs_is_told(tmp_path, capsys):
