@@ -342,7 +342,7 @@ def _scores(runs: "pandas.DataFrame") -> list[str]:
 
 
 def _show(given: argparse.Namespace) -> int:
-    from effml.results import load_runs
+    from effml.results import had_company, load_runs
 
     if not Path(given.store).is_dir():
         advice = "Run something first, or give --store results/reference."
@@ -351,10 +351,11 @@ def _show(given: argparse.Namespace) -> int:
     columns = "recipe_id data model precision seed epochs status".split()
     columns += [*_scores(runs), "train_seconds"]
     columns += ["train_energy_j"] * bool((runs.energy_measured == 1).all() and len(runs))
-    columns += [name for name in ("shared", "shared_machine") if (runs[name] == 1).any()]
     columns = [choose("column", name, runs) for name in given.columns or columns]
     print(_as_table(runs, columns))
     print(f"{len(runs)} runs, {runs.attrs['unreadable']} unreadable lines")
+    if company := int(had_company(runs).sum()):
+        print(f"{company} shared their machine: their seconds and joules are not theirs alone")
     return 0
 
 

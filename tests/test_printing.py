@@ -100,7 +100,7 @@ def test_other_commands_fit_too(words, tmp_path, monkeypatch, capsys):
 def test_a_sweep_says_the_whole_reason_of_each_run_that_failed(monkeypatch, capsys):
     runs = load_runs(ROOT / "results" / "reference").head(3)
     runs = runs.assign(reason=["because " * 60, "of this", None], precision_emulated=1)
-    monkeypatch.setattr("effml.__main__._swept", lambda *_: runs)
+    monkeypatch.setattr("effml.__main__._swept", lambda *_, **__: runs)
     monkeypatch.setattr("argparse.Namespace.failed", 1, raising=False)
     assert main(["sweep", "seed=0,1"]) == 1
     said = capsys.readouterr().out

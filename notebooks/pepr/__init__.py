@@ -4,8 +4,8 @@ repaired and drawn.
 `tables` finds, checks and fetches them · `published` what the authors drew and printed · `regions`
 the same for Fig 1 · `repair` their tables put right · `audit` each defect, found by a check on the
 tables alone · `conclusions` what survives · `phantom` tables for a machine without theirs, and
-their defects put in on purpose · `drawing` what several figures share · `own` the recipes of our own
-runs, `own_figures` what notebook 76 makes of their records.
+their defects put in on purpose · `drawing` what several figures share · `own` the recipes of our
+own runs, `own_figures` what notebook 76 makes of their records.
 
 Tables are a dict of DataFrames under the names of the authors' files. The scores themselves are in
 `effml.pepr`.

@@ -75,19 +75,20 @@ def experiments(runs: pandas.DataFrame) -> dict[str, pandas.DataFrame]:
 
 
 def repeated(runs: pandas.DataFrame, *, seeds: int = 3) -> pandas.DataFrame:
-    """Of these runs those which differ only in the seed, where there are `seeds` of them or more."""
+    """Of these runs those that differ only in the seed, where there are `seeds` of them or more."""
     return runs[runs.groupby([*EXPERIMENT, "model"]).seed.transform("nunique") >= seeds]
 
 
 def as_theirs(runs: pandas.DataFrame) -> pandas.DataFrame:
     """Our records of one experiment in the authors' columns, one row per model, by its size.
 
-    P (`test_09`) is the test accuracy of the epoch chosen on validation; energy in kWh, `train_time`
-    in s (of the whole training), `memR` the peak in GB; all means over the seeds. A run that shared
-    its machine has no energy and no time, so its model has no PePR-E. `constant` marks a model that
-    in some seed gives one answer to every image, `learned` one whose AUROC has its interval above 0.5
-    in every seed. The parameters are the published ones, by which the paper calls a model small. Raises ValueError for
-    runs of several experiments or machines, and for a model that is none of the paper's.
+    P (`test_09`) is the test accuracy of the epoch chosen on validation; energy in kWh,
+    `train_time` in s (of the whole training), `memR` the peak in GB; all means over the seeds. A
+    run that shared its machine has no energy and no time, so its model has no PePR-E. `constant`
+    marks a model that in some seed gives one answer to every image, `learned` one whose AUROC has
+    its interval above 0.5 in every seed. The parameters are the published ones, by which the paper
+    calls a model small. Raises ValueError for runs of several experiments or machines, and for a
+    model that is none of the paper's.
     """
     for column in ("data", "weights", "train_fraction", "epochs", "device", "device_name"):
         if len(found := runs[column].dropna().unique()) > 1:

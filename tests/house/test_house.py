@@ -184,7 +184,9 @@ def test_canaries_force_numerics_to_be_raised(tmp_path):
 
 def test_the_reference_is_readable_and_says_nothing_of_the_machine_it_came_from():
     runs = load_runs(ROOT / "results" / "reference")
-    assert len(runs) >= 12 and (runs.status == "ok").all() and runs.attrs["unreadable"] == 0
+    assert len(runs) >= 12 and runs.attrs["unreadable"] == 0
+    told = runs[runs.status != "ok"]  # by notebook 76: of all models, those that cannot be had
+    assert set(told.status) <= {"unsupported", "weights unavailable"} and told.reason.notna().all()
     text = "".join(path.read_text() for path in (ROOT / "results" / "reference").glob("*.jsonl"))
     assert not re.search(r'"/|\\\\Users|[A-Za-z]:\\\\', text)
 
