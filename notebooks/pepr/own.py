@@ -1,7 +1,7 @@
 """Our own runs of the 131 architectures, as recipes for `effml.sweep`, cheapest first.
 
 The authors' protocol, but for three things: images of the smallest size that a net takes, and not
-below those of the data, instead of 256 px (`paper` alone has these); the best epoch on validation
+below those of the data, instead of 256 px (those of the profile `paper`); the best epoch on validation
 instead of the last; random first weights where ImageNet's are not at hand.
 """
 
@@ -100,26 +100,16 @@ def by_price(recipes: Iterable[Recipe]) -> list[Recipe]:
     return sorted(each, key=seconds)
 
 
-def smoke(**fields: Any) -> list[Recipe]:
-    """Four tiny ones on a phantom."""
-    return runs(cheapest(4), ["phantom-chest"], **{"epochs": 2, **fields})
-
-
 def laptop(most: int = 20, **fields: Any) -> list[Recipe]:
     """As many small ones as fit six minutes of two cores, on 105 images of 32 px."""
     return runs(cheapest(most), [NODULES], shares=[FEW], least=32, **SHORT | fields)
 
 
-def paper(**fields: Any) -> list[Recipe]:
-    """All of them as the authors trained them, at 256 px or the next size that a net takes."""
-    how: dict[str, Any] = {"weights": ["imagenet", "random"], "shares": [0.1, 1.0], "least": 256}
-    return runs(cheapest(), **how | fields)
-
-
 def reference(**fields: Any) -> list[Recipe]:
     """For two cores and an hour: all of them on 105 images of 32 px, four steps an epoch (some take
     no image as small, and their records say so); and the twelve cheapest of SMALL that take 28 px
-    on about as many images of three data sets, with three seeds."""
+    on about as many images of three data sets, with three seeds. `effml.sweep(own.reference(),
+    "mine")` does them, `results/reference/runs-grid-76.jsonl` holds them."""
     asked, table = laptop(len(effml.architectures()), **fields), effml.architectures()
     twelve = [name for name in cheapest(params=SMALL) if table.smallest[name] == 28][:12]
     for data, share, least in ((SKIN, 0.015, 28), (NODULES, FEW, 32), (PNEUMONIA, 0.0223, 28)):
