@@ -19,9 +19,10 @@ class _Words(TextWrapper):
 
 
 class _Parts(_Words):
-    """Breaks also in names, behind - _ / : (but leaves `energy_j` and `CIFAR-10` whole)."""
+    """Breaks also in names, behind - _ / : and before a tag, as in `resnet34d.ra2_in1k` (but leaves
+    `energy_j`, `CIFAR-10` and 0.796 whole)."""
 
-    wordsep_simple_re = re.compile(r"(\s+|(?<=\w[_/:-])(?=\w{3}))")
+    wordsep_simple_re = re.compile(r"(\s+|(?<=\w[_/:-])(?=\w{3})|(?<=\w\.)(?=[a-z]\w{2}))")
 
 
 def entry(name: str, text: Any, indent: int = 12) -> str:

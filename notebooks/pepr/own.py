@@ -1,8 +1,8 @@
 """Our own runs of the 131 architectures, as recipes for `effml.sweep`, cheapest first.
 
 The authors' protocol, but for three things: images of the smallest size that a net takes, and not
-below those of the data, instead of 256 px (those of the profile `paper`); the best epoch on validation
-instead of the last; random first weights where ImageNet's are not at hand.
+below those of the data, instead of 256 px (those of the profile `paper`); the best epoch on
+validation instead of the last; random first weights where ImageNet's are not at hand.
 """
 
 from collections.abc import Iterable, Sequence
