@@ -47,7 +47,15 @@ SWEEPING: list[tuple[str, dict[str, Any]]] = [
             "5 %% longer than all this is ended, and goes on next time",
         },
     ),
-    ("--max-kwh", LIMIT | {"metavar": "K", "help": "no run starts that would go beyond it"}),
+    (
+        "--max-kwh",
+        LIMIT
+        | {
+            "metavar": "K",
+            "help": "no run starts that its forecast puts beyond it; "
+            "one without a forecast may start",
+        },
+    ),
     (
         "--timeout-minutes",
         LIMIT | {"metavar": "M", "help": "end a run that takes longer: its record says so"},
@@ -248,8 +256,9 @@ def _grid(given: argparse.Namespace) -> tuple[list, list[str]]:
 
 def _plan(recipes: list, axes: list[str], given: argparse.Namespace) -> int:
     from effml.sweeping import forecast
-    from effml.sweeping.order import share
+    from effml.sweeping.order import Budget, share
 
+    Budget(given.max_hours, given.max_kwh)  # one that cannot be is refused before a pilot
     recipes = share(recipes, given.shard)
     runs = forecast(recipes, given.store, device=given.device)
     columns = dict.fromkeys(["recipe_id", "data", "model", *axes])

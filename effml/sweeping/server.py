@@ -18,6 +18,9 @@ from typing import Any, TextIO
 
 from effml.machine import print_anything
 
+DAY_S = 86_400.0
+"""The longest wait: select takes no number of any size."""
+
 
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -67,8 +70,8 @@ def _forked(line: str) -> dict[str, Any]:
             left = seconds_left(time.monotonic() - began - turns.stood_s)
             if left <= 0:
                 break
-            soon = min(turns.next() or left, left)
-            ready = select.select([reading, 0], [], [], soon if soon < math.inf else None)[0]
+            soon = min(turns.next() or left, left, DAY_S)
+            ready = select.select([reading, 0], [], [], soon)[0]
             if not ready:
                 continue
             if reading not in ready:
@@ -111,7 +114,8 @@ def _over(line: str) -> dict[str, Any]:
         return {"status": "left out", "reason": told}
     limit = job["timeout_s"]
     reason = f"It took longer than timeout_s={limit:g}. Give it more: it goes on from its last "
-    return {"status": "timed out", "reason": f"{reason}checkpoint.", "timeout_s": limit}
+    reason += "checkpoint, if it had reached one."
+    return {"status": "timed out", "reason": reason, "timeout_s": limit}
 
 
 def _end_in_time(line: str, answers: TextIO) -> None:

@@ -287,3 +287,19 @@ def test_drawings_count_what_they_show():
     steps = axes[2].lines[1].get_xydata()
     assert steps.tolist() == [[0.25, 0.5], [1, 0.9]]
     matplotlib.pyplot.close(figure)
+
+
+def test_what_shared_its_machine_has_no_cost_between_seeds_either():
+    runs = pd.concat([records(shared=[0] * 5 + [1]), records(seed=1)], ignore_index=True)
+    models = self_agreement(runs).models
+    assert [models["seeds, lidc_nodules_64", x] for x in ("E", "PePR-E", "P")] == [5, 5, 6]
+
+
+def test_epochs_of_a_run_that_shared_its_machine_have_no_energy(tmp_path):
+    np.savez(tmp_path / "r1.npz", val_accuracy=[0.5, 0.7])
+    assert own_epochs(records(models=1).assign(run_id="r1", shared=1), tmp_path).energy.isna().all()
+
+
+def test_one_answer_in_some_seed_is_marked():
+    one = records(test_balanced_accuracy=0.5, test_worst_class_recall=0.0)
+    assert as_theirs(pd.concat([one, records(seed=1)])).constant.all()
