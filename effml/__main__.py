@@ -53,7 +53,7 @@ SWEEPING: list[tuple[str, dict[str, Any]]] = [
         | {
             "metavar": "K",
             "help": "no run starts that its forecast puts beyond it; "
-            "one without a forecast may start",
+            "one without a forecast may start: --plan makes them",
         },
     ),
     (
@@ -227,14 +227,17 @@ def _sweep(given: argparse.Namespace) -> int:
     from effml.sweeping.clusters import executor_of
 
     recipes, axes = _grid(given)
+    if given.plan and given.status:
+        raise ValueError("Give --plan (what it will take) or --status (how far it is), not both.")
     if given.status:
         return _status(given)
-    if given.plan:
-        return _plan(recipes, axes, given)
-    more = {name: getattr(given, name) for name in ("max_hours", "max_kwh", "shard")}
-    if given.timeout_minutes is not None:
-        more["timeout_s"] = 60 * given.timeout_minutes
+    if (limit := given.timeout_minutes) is not None and not limit > 0:
+        raise ValueError(f"--timeout-minutes {limit:g} is no time: give minutes above 0.")
+    more = {"timeout_s": None if limit is None else 60 * limit}
     with executor_of(given) as where:
+        if given.plan:
+            return _plan(recipes, axes, given, where | more)
+        more |= {name: getattr(given, name) for name in ("max_hours", "max_kwh", "shard")}
         runs = _swept(recipes, given, cheapest_first=True, **more, **where)
     columns = "recipe_id data model precision seed".split()
     columns += [name for name in axes if name not in columns]
@@ -254,13 +257,17 @@ def _grid(given: argparse.Namespace) -> tuple[list, list[str]]:
     return grid(Recipe(), **axes), [name for name, values in axes.items() if len(values) > 1]
 
 
-def _plan(recipes: list, axes: list[str], given: argparse.Namespace) -> int:
+def _plan(recipes: list, axes: list[str], given: argparse.Namespace, how: dict[str, Any]) -> int:
     from effml.sweeping import forecast
+    from effml.sweeping.expected import START_S
     from effml.sweeping.order import Budget, share
 
-    Budget(given.max_hours, given.max_kwh)  # one that cannot be is refused before a pilot
-    recipes = share(recipes, given.shard)
-    runs = forecast(recipes, given.store, device=given.device)
+    budget = Budget(given.max_hours, given.max_kwh)  # an impossible one is refused before a pilot
+    recipes, at_once = share(recipes, given.shard), how.pop("in_flight", 1)
+    runs = forecast(recipes, given.store, device=given.device, **how)
+    if runs.empty:
+        print(f"nothing left to do: {given.store} holds all {len(recipes)} runs")
+        return 0
     columns = dict.fromkeys(["recipe_id", "data", "model", *axes])
     shown = {name: runs[name].tolist() for name in columns}
     for heading, name in COSTS.items():
@@ -271,9 +278,13 @@ def _plan(recipes: list, axes: list[str], given: argparse.Namespace) -> int:
     for heading, name in COSTS.items():
         ends = [runs[f"{name}{end}"] for end in ("", "_low", "_high")]
         whole = [each.max() if heading == "MB" else each.sum(min_count=1) for each in ends]
+        if heading == "minutes":  # and once the start of the process that does them
+            whole = [each / at_once + start / 60 for each, start in zip(whole, START_S)]
         unknown = f", {n} unknown" if (n := int(ends[0].isna().sum())) else ""
         told.append(f"{heading} {_ranged(*whole)}{unknown}")
     print(entry("in all", "; ".join(told)))
+    for told in budget.foresees(runs, at_once):
+        print(entry("", told))
     return 0
 
 
@@ -290,15 +301,15 @@ def _ranged(value: float, low: float, high: float) -> str:
 
 def _status(given: argparse.Namespace) -> int:
     from effml.sweeping import pending
-    from effml.sweeping.plan import _device
+    from effml.sweeping.order import share
     from effml.sweeping.status import status
 
     if "=" in str(given.store) and not Path(given.store).exists():  # a field, and no store given
         given.fields, given.store = [given.store, *given.fields], "results/local"
-    asked = _grid(given)[0] if given.fields else None
+    asked = share(_grid(given)[0], getattr(given, "shard", "1/1")) if given.fields else None
     how = {"device": given.device, "keep_weights": given.keep_weights}
     left = pending(asked or [], given.store, **how)
-    print(status(Path(given.store), asked, left, _device(given.device)))
+    print(status(Path(given.store), asked, left, given.device))
     return 0
 
 

@@ -522,7 +522,7 @@ COLUMNS: dict[str, str] = {
     **{f"test_{name}": text for name, text in _SCORES.items()},
     "data_sha256": "SHA-256 of the data file, or of a phantom's name and drawing number",
     "data_phantom": "1 if the images are simulated, 0 if they are real",
-    "weights_sha256": "SHA-256 of the file that weights stood for, or of an own model at the start",
+    "weights_sha256": "SHA-256 of the file that weights stood for, or of your own model",
     "teacher_sha256": "SHA-256 of the file that teacher stood for",
     "kept_sha256": "SHA-256 of the weights that this run left, if they were to be kept",
     "runtime_precision": "of most layers that multiply, as the runtime executes them",

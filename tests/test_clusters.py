@@ -14,7 +14,7 @@ import soak
 from effml import Recipe, grid, load_runs, sweep
 from effml.__main__ import main
 from effml.results import read_records
-from effml.sweeping import executors, pending, plan
+from effml.sweeping import clusters, executors, pending, plan
 from effml.sweeping.clusters import executor_of, slurm
 
 QUICK = Recipe(model="mlp", data="phantom-chest", epochs=1)
@@ -163,6 +163,15 @@ def test_what_is_wrong_with_a_cluster_is_told(tmp_path, monkeypatch):
     ):
         with pytest.raises(error, match=told):
             slurm(words, tmp_path)
+
+
+def test_a_scheduler_that_does_not_answer_is_said_soon(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("distributed", reason="pip install 'effml[cluster]'")
+    monkeypatch.setattr(clusters, "ANSWER_S", 1)
+    given = Namespace(store=str(tmp_path), scheduler="tcp://127.0.0.1:9")
+    with pytest.raises(OSError, match="none answers there .*dask scheduler"), executor_of(given):
+        pass
+    assert "waiting for the scheduler tcp://127.0.0.1:9, 1 s" in capsys.readouterr().err
 
 
 @FORKS

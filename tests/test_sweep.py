@@ -1,5 +1,4 @@
 import contextlib
-import json
 import os
 import random
 import signal
@@ -248,18 +247,18 @@ def test_the_first_run_takes_the_process_that_was_warmed_up(tmp_path, monkeypatc
 
 @pytest.mark.skipif(not executors.FORKS, reason="there is no fork on this system")
 def test_a_run_killed_by_the_system_is_a_record(monkeypatch):
-    job = json.dumps({"recipe": QUICK.to_dict()})
+    job = {"recipe": QUICK.to_dict()}
     reading, writing = os.pipe()  # stands for a standard input that stays open
     monkeypatch.setattr(
         server.select,
         "select",
         lambda r, w, x, t, real=server.select.select: real([r[0], reading], w, x, t),
     )
-    monkeypatch.setattr(server, "_done", lambda line: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(server, "_done", lambda job: os.kill(os.getpid(), signal.SIGKILL))
     answer = server._forked(job)
     assert answer["status"] == "failed" and "signal 9" in answer["reason"]
     assert "If memory ran out" in answer["reason"]
-    monkeypatch.setattr(server, "_done", lambda line: os._exit(3))
+    monkeypatch.setattr(server, "_done", lambda job: os._exit(3))
     assert "exit status 3" in server._forked(job)["reason"]
     os.close(reading), os.close(writing)
 

@@ -349,6 +349,12 @@ def _classes(
             found = f"the labels go up to {count - 1}, but no image has {absent}"
             raise ValueError(f"{name}: {found}. Number the classes without gaps, or name them all.")
     classes = tuple(names or map(str, range(max(count, 2))))
+    if len(spelt := spellings(classes)) < len(classes):
+        twice = next((same for same in spelt.values() if len(same) > 1), [*classes])
+        alike = " and ".join(map(repr, twice))  # a space at the end is seen in quotes alone
+        raise ValueError(
+            f"{name}: the classes {alike} are one name. Give every class one of its own."
+        )
     guess = "multi-label" if several else "binary" if len(classes) == 2 else "multi-class"
     if task not in (None, guess) and (task != "ordinal" or several):
         found = f"its labels are {guess} ({len(classes)} classes), not {task}"

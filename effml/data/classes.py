@@ -30,8 +30,8 @@ def in_order(names: Iterable[str]) -> list[str]:
     if len(names) > 256:
         some = f"{len(names)} values, such as {', '.join(names[:3])}"
         raise ValueError(f"The label column holds {some}: no classes. Give another.")
-    if twice := [same for same in spellings(names).values() if len(same) > 1]:
-        raise ValueError(
+    if twice := [[*map(repr, same)] for same in spellings(names).values() if len(same) > 1]:
+        raise ValueError(  # in quotes, since folders "a" and "a " look alike
             f"A class is spelt in several ways: {listed(twice)}. Give every class one spelling in "
             "the labels."
         )

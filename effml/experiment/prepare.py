@@ -73,7 +73,7 @@ def prepare(recipe: Recipe, record: Record, store: Path | None, own: nn.Module |
         raise ValueError(f"{recipe.model} is your own model: effml.run(recipe, model=…) takes it.")
     start = sha256(recipe.weights, store, model=recipe.model)
     if own is not None:
-        start = hashlib.sha256(weights_bytes(own)).hexdigest()
+        start = _own_sha256(own)
     record.update(weights_sha256=start, teacher_sha256=sha256(recipe.teacher, store))
     with measure(record.device) as cost:
         recipe = recipe.but(precision=record.precision_used)
@@ -181,6 +181,18 @@ def check_own(model: Any) -> str:
         given = type(model).__name__
         raise ValueError(f"model is a {given}: give an nn.Module that has parameters to train.")
     return type(model).__name__
+
+
+def _own_sha256(own: nn.Module) -> str:
+    """Of its weights, its parts as `print` shows them, and its own forward passes: two models of
+    one class name, or one set of weights, must not go on with each other's checkpoint."""
+    digest = hashlib.sha256(weights_bytes(own) + repr(own).encode())
+    for kind in dict.fromkeys(map(type, own.modules())):
+        code = getattr(kind.forward, "__code__", None)
+        if code and not kind.__module__.startswith("torch."):
+            plain = [value for value in code.co_consts if not hasattr(value, "co_code")]
+            digest.update(code.co_code + repr((code.co_names, plain)).encode())
+    return digest.hexdigest()
 
 
 def _copy(own: nn.Module, data: Dataset, recipe: Recipe) -> nn.Module:

@@ -3,6 +3,7 @@ In Python give `sweep` Dask's client or submitit's executor itself."""
 
 import argparse
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -38,6 +39,10 @@ SLURM = {
 """Our words for the parameters of submitit's AutoExecutor."""
 
 
+ANSWER_S = 10
+"""How long a scheduler may take to answer."""
+
+
 @contextmanager
 def executor_of(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """The arguments of `sweep` that OPTIONS ask for: `executor` and `in_flight`, or none."""
@@ -56,8 +61,25 @@ def executor_of(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 where = given.scheduler
             else:
                 where = stack.enter_context(local_cluster(distributed, given.workers))
-            client = stack.enter_context(distributed.Client(where))
+            client = stack.enter_context(_client(distributed, where))
             yield {"executor": client, "in_flight": sum(client.nthreads().values())}
+
+
+def _client(distributed: Any, where: Any) -> Any:
+    """Dask's client of a cluster or an address. OSError where no scheduler answers there, or has no
+    worker."""
+    if not isinstance(where, str):
+        return distributed.Client(where)
+    print(f"waiting for the scheduler {where}, {ANSWER_S} s at most", file=sys.stderr, flush=True)
+    try:
+        client = distributed.Client(where, timeout=ANSWER_S)
+    except (OSError, ValueError) as error:
+        advice = "start `dask scheduler` on one machine, and give the address that it prints."
+        raise OSError(f"--scheduler {where}: none answers there ({error}); {advice}") from None
+    if not client.nthreads():
+        client.close()
+        raise OSError(f"--scheduler {where} has no workers: `dask worker {where}` starts one.")
+    return client
 
 
 def local_cluster(distributed: Any, workers: int) -> Any:

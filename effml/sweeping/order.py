@@ -3,13 +3,18 @@
 import math
 import sys
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from effml.machine import available_memory_bytes
 from effml.recipe import Recipe, Record
 from effml.results import NO_RUN
-from effml.sweeping.expected import WINDOWS, Expected, Forecast
+from effml.sweeping.expected import START_S, WINDOWS, Expected, Forecast
 from effml.sweeping.others import Claims
+
+if TYPE_CHECKING:
+    import pandas
 
 GRACE = 0.05
 """Of max_hours by which a run in progress may go beyond it, before it is ended."""
@@ -87,6 +92,25 @@ class Budget:
                 limit = f"max_kwh={self.max_kwh:g}"
                 return _too_much(joules / 3.6e6, left / 3.6e6, "kWh", limit)
         return ""
+
+    def foresees(self, runs: "pandas.DataFrame", at_once: int) -> Iterator[str]:
+        """What it and the memory leave of a plan of `effml.forecast`, so many runs at a time."""
+        fit, limits = runs.minutes.notna(), []
+        if self.max_hours is not None:
+            fit &= runs.minutes.cumsum() / at_once + START_S[0] / 60 <= 60 * self.max_hours
+            limits.append(f"max_hours={self.max_hours:g}")
+        if self.max_kwh is not None:
+            fit &= runs.kwh.cumsum() <= self.max_kwh
+            limits.append(f"max_kwh={self.max_kwh:g}")
+        unknown = runs.kwh.isna() if self.max_kwh is not None else runs.minutes.isna()
+        if self:
+            told = f"{fit.sum()} of these {len(runs)} fit in {' and '.join(limits)}"
+            if unknown.any():
+                told += f"; {unknown.sum()} without a forecast may start while any of it is left"
+            yield told
+        free = available_memory_bytes() / 1e6
+        if large := int((runs.memory_mb > free).sum()) * (runs.attrs["device"] == "cpu"):
+            yield f"{large} need more than the {free:.0f} MB of memory that are free here now"
 
     def spent(self) -> float:
         """Joules."""

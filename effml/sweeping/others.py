@@ -15,6 +15,28 @@ AGAIN_S = 0.5
 """Until a run that another sweep does is asked for again."""
 
 
+def lock(file: Path) -> FileLock | bool:
+    """The lock of a file, which whatever ends this process frees; False where it is another's, and
+    True on a disk without locks."""
+    # others of a shared folder must be able to open the file, whoever made it
+    ours = FileLock(file, mode=0o666, blocking=False, fallback_to_soft=False)
+    try:
+        ours.acquire()
+    except Timeout:
+        return False
+    except (OSError, NotImplementedError):
+        return True
+    return ours
+
+
+def unlock(held: FileLock | bool) -> None:
+    """Free it, and remove its file."""
+    if not isinstance(held, bool):
+        with suppress(OSError):  # Windows removes no open file
+            os.unlink(held.lock_file)
+        held.release()
+
+
 class Claims:
     """The runs that this sweep does: a locked file for each as long as it runs. The lock of a
     process that dies is free. On a disk without locks each sweep does all that it is asked for.
@@ -42,15 +64,12 @@ class Claims:
         """Whether it is ours to do now; None if another sweep has done it."""
         if time.monotonic() < self._later.get(recipe.id, 0.0):
             return False
-        lock = FileLock(self._file(recipe.id), blocking=False, fallback_to_soft=False)
-        try:
-            lock.acquire()
-        except Timeout:
-            self._later[recipe.id] = time.monotonic() + AGAIN_S
-            return False
-        except (OSError, NotImplementedError):  # no locks here
-            return True
-        self._held[recipe.id] = lock
+        held = lock(self.store / f".{recipe.id}.lock")
+        if isinstance(held, bool):
+            if not held:
+                self._later[recipe.id] = time.monotonic() + AGAIN_S
+            return held
+        self._held[recipe.id] = held
         if (seen := self._records()) != self._seen:
             self._seen, self._lacking = seen, self.lacking()
         if recipe.id in self._lacking:
@@ -61,13 +80,7 @@ class Claims:
 
     def free(self, name: str) -> None:
         """Its record is written, or nobody does it any more."""
-        if lock := self._held.pop(name, None):
-            with suppress(OSError):  # Windows removes no open file
-                os.unlink(self._file(name))
-            lock.release()
-
-    def _file(self, name: str) -> Path:
-        return self.store / f".{name}.lock"
+        unlock(self._held.pop(name, False))
 
     def _records(self) -> dict[str, int]:
         """How many bytes of records the others have written."""

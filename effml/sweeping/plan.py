@@ -1,5 +1,6 @@
 """Which runs are asked for, which of them are done, and the loop which gets the rest done."""
 
+import math
 import os
 import secrets
 import sys
@@ -25,7 +26,7 @@ from effml.results import (
     weights_sha256,
 )
 from effml.sweeping.executors import Here, run_fresh
-from effml.sweeping.expected import UNKNOWN, Forecast, cheapest_first, kind, pilots
+from effml.sweeping.expected import UNKNOWN, Forecast, cheapest_first, device_of, kind, pilots
 from effml.sweeping.order import LEFT_OUT, Budget, Queue, share
 from effml.sweeping.others import Claims
 from effml.sweeping.progress import Progress
@@ -71,7 +72,7 @@ def grid(base: Recipe, **axes: Sequence[Any]) -> list[Recipe]:
 
 
 def pending(
-    recipes: Iterable[Recipe],
+    recipes: Iterable[Recipe] | Recipe,
     store: str | os.PathLike,
     *,
     device: str = "auto",
@@ -81,13 +82,15 @@ def pending(
     """The recipes, each once, that this store holds no final record of for the same data, device
     and NUMERICS (and the weights with their card, if they are to be kept; and the time-out, for
     runs that timed out)."""
+    if Path(store).is_file():
+        raise NotADirectoryError(f"The store {store} is a file: give a folder for the records.")
     rows, done = read_records(store)[0], {}
     for row in rows:
         whole = row["status"] != "ok" or not keep_weights
         final = row["status"] in FINAL or _timed_out(row, timeout_s)
         if final and (whole or left_weights(row, Path(store), with_card=True)):
             done.setdefault(row["recipe_id"], []).append(row)
-    asked = _current(recipes, store, device, rows).values()
+    asked = _current(_listed(recipes), store, device, rows).values()
     return [r for r, now in asked if not any(_answers(row, now) for row in done.get(r.id, []))]
 
 
@@ -104,7 +107,7 @@ def _current(
     rows: list[dict[str, Any]] | None = None,
 ) -> dict[str, tuple[Recipe, dict[str, Any]]]:
     """By id each recipe and what a record of it would hold in SAME and FILES, were it made now."""
-    rows, device = rows or read_records(store)[0], _device(device)
+    rows, device = rows or read_records(store)[0], device_of(device)
     sha256 = cache(lambda asked, model="": weights_sha256(asked, Path(store), rows, model))
     now = {}
     for recipe in recipes:
@@ -121,7 +124,7 @@ def _answers(row: Mapping[str, Any], now: dict[str, Any]) -> bool:
 
 
 def sweep(
-    recipes: Iterable[Recipe],
+    recipes: Iterable[Recipe] | Recipe,
     store: str | os.PathLike,
     *,
     executor: Any = None,
@@ -139,7 +142,7 @@ def sweep(
     those that build on others come after these.
 
     Args:
-        recipes: What to do.
+        recipes: What to do; a single one stands for a list of one.
         store: Folder of the records; an executor's workers must see it.
         executor: Dask's client or anything with `submit(function, argument)` whose futures have
             `done()` and `result()`. Default: one run after another.
@@ -158,16 +161,17 @@ def sweep(
         the profile reference nothing is run: your runs, else the reference's.
 
     Raises:
-        ValueError: A recipe is of a model of your own; a limit or the shard is impossible.
-        PermissionError: Nothing can be written to `store`.
+        ValueError: A recipe is none, or of a model of your own; a limit or the shard is impossible.
+        NotADirectoryError, PermissionError: `store` is a file; nothing can be written to it.
 
     Example:
         >>> recipes = effml.grid(effml.Recipe(model="mlp", epochs=1), seed=[0, 1])
         >>> effml.sweep(recipes, "mine").status.tolist()
         ['ok', 'ok']
     """
-    recipes, budget = list(recipes), Budget(max_hours, max_kwh)
-    _refuse(recipes, timeout_s)
+    recipes, budget = _listed(recipes), Budget(max_hours, max_kwh)
+    if timeout_s is not None and not timeout_s > 0:
+        raise ValueError(f"timeout_s={timeout_s!r} is no time: give seconds above 0, or None.")
     if (reference := reference_folder()) is not None:
         return _kept_rows(recipes, store, reference)
     recipes, folder = share(recipes, shard), Path(store).resolve()
@@ -192,6 +196,10 @@ def _queue(
 def _do(queue: Queue, folder: Path, executor: Any, how: dict[str, Any], in_flight: int) -> None:
     """Write the records of the runs that the queue gives."""
     todo, forecast = list(queue.waiting.values()), queue.forecast
+    untold = sum(forecast.of(recipe) is None for recipe in todo) if queue.budget else 0
+    if untold:
+        told = f"{untold} of {len(todo)} runs have no forecast, and may start while any of the"
+        print(f"{told} budget is left. effml.forecast, or --plan, makes one.", file=sys.stderr)
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK):  # this must not cost a training first
         raise PermissionError(f"The store {folder} cannot be written to. Give another folder.")
@@ -219,14 +227,17 @@ def _do(queue: Queue, folder: Path, executor: Any, how: dict[str, Any], in_fligh
         print(f"{claims.found} of {len(todo)} runs were done by another sweep", file=sys.stderr)
 
 
-def _refuse(recipes: list[Recipe], timeout_s: float | None) -> None:
-    if timeout_s is not None and not timeout_s > 0:
-        raise ValueError(f"timeout_s={timeout_s!r} is no time: give seconds above 0, or None.")
+def _listed(recipes: Iterable[Recipe] | Recipe) -> list[Recipe]:
+    """The recipes, all of which a store can know: two models of your own may share one."""
+    recipes = [recipes] if isinstance(recipes, Recipe) else list(recipes)
+    if wrong := [type(one).__name__ for one in recipes if not isinstance(one, Recipe)]:
+        raise ValueError(f"recipes holds a {wrong[0]}: give effml.Recipe(…), or a list of them.")
     if own := [recipe.model for recipe in recipes if recipe.model.startswith("own:")]:
         raise ValueError(
-            f"{own[0]} is your own model, which a fresh process does not have: "
-            "effml.run(recipe, model=…) takes it."
+            f"{own[0]} is your own model, which a fresh process does not have, and whose name "
+            "another may have too: effml.run(recipe, model=…) takes it, and does it each time."
         )
+    return recipes
 
 
 def _kept_rows(
@@ -306,7 +317,7 @@ def _record(recipe: Recipe, future: Any, folder: Path, device: str) -> Record:
         recipe,
         run_id=f"{recipe.id}-{secrets.token_hex(4)}",
         numerics=NUMERICS,
-        device=_device(device),
+        device=device_of(device),
         finished_utc=datetime.now(UTC).isoformat(timespec="milliseconds"),
     )
     record.update(answer)
@@ -339,12 +350,13 @@ def _rows(
 
 
 def forecast(
-    recipes: Iterable[Recipe],
+    recipes: Iterable[Recipe] | Recipe,
     store: str | os.PathLike,
     *,
     executor: Any = None,
     device: str = "auto",
     pilot: bool = True,
+    timeout_s: float | None = None,
 ) -> "pandas.DataFrame":
     """What a sweep of these recipes will take, before it: minutes, kWh and memory, each with a
     range, cheapest first.
@@ -357,10 +369,12 @@ def forecast(
         device: auto, cpu or cuda.
         pilot: Where no run tells, do one of one epoch (where that is short, also of three), which
             is a record like any other. False: a guess by parameters × pixels × images.
+        timeout_s: As for `sweep`, also for a pilot; what has timed out gets none.
 
     Returns:
         A row per recipe that is not done, with its fields; columns minutes, kwh, memory_mb, each
-        also with _low and _high, and source. Unknown is NaN.
+        also with _low and _high, and source. Unknown is NaN. The start of the process that does
+        the runs, some seconds for each sweep, is not in them.
 
     Example:
         >>> recipes = effml.grid(effml.Recipe(model="mlp"), epochs=[10, 20])
@@ -370,26 +384,34 @@ def forecast(
     """
     import pandas
 
-    recipes, failed = list(recipes), {}
+    how, failed, rows = {"device": device, "timeout_s": timeout_s}, {}, read_records(store)[0]
+    late = {row["recipe_id"]: row.get("timeout_s") for row in rows if row["status"] == TIMED_OUT}
+    todo = pending(recipes := _listed(recipes), store, **how)
     for _ in range(2 if pilot else 0):  # the second for those whose first was short
-        asked = pilots(pending(recipes, store, device=device), _forecast(store, device, executor))
+        untold = [recipe for recipe in todo if recipe.id not in late]
+        asked = pilots(untold, _forecast(store, device, executor))
         if asked := {name: one for name, one in asked.items() if name not in failed}:
-            rows = sweep(asked.values(), store, executor=executor, device=device)
+            rows = sweep(asked.values(), store, executor=executor, **how)
             told = zip(asked, rows.status)
             failed |= {name: f"pilot: {status}" for name, status in told if status != "ok"}
+            todo = pending(recipes, store, **how)
     known, rows = _forecast(store, device, executor), []
-    for recipe in cheapest_first(pending(recipes, store, device=device), known):
+    for recipe in cheapest_first(todo, known):
         why = failed.get(kind(recipe.to_dict()))
+        if recipe.id in late:
+            why = f"timed out after {late[recipe.id] or math.nan:.3g} s"
         lacking = replace(UNKNOWN, source=why) if why else known.guess(recipe)
         told = (known.of(recipe) or lacking).columns()
         rows.append({**recipe.to_dict(), "recipe_id": recipe.id, **told})
     columns = [*Recipe().to_dict(), "recipe_id", *UNKNOWN.columns()]
-    return pandas.DataFrame(rows, columns=columns)
+    runs = pandas.DataFrame(rows, columns=columns)
+    runs.attrs["device"] = known.device
+    return runs
 
 
 def _forecast(store: str | os.PathLike, device: str, executor: Any) -> Forecast:
     """What the store's records tell: those of this machine, or of a cluster's workers."""
-    return Forecast(read_records(store)[0], _device(device), anyones=executor is not None)
+    return Forecast(read_records(store)[0], device, anyones=executor is not None)
 
 
 def _sha256(recipe: Recipe) -> str | None:
@@ -397,12 +419,3 @@ def _sha256(recipe: Recipe) -> str | None:
         return fingerprint(recipe.data, size=recipe.size)
     except Exception:  # missing, damaged or too large: the run itself will say so
         return None
-
-
-def _device(device: str) -> str:
-    """What `auto` will be. Torch's answer starts CUDA's driver: never ask in the server."""
-    if device != "auto":
-        return device
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -7,7 +7,7 @@ from textwrap import shorten
 from typing import Self
 
 from effml.recipe import Recipe, Record
-from effml.sweeping.expected import Forecast
+from effml.sweeping.expected import RUN_S, Forecast, run_seconds
 
 
 class Progress:
@@ -19,7 +19,8 @@ class Progress:
 
         told = {recipe.id: forecast.of(recipe) for recipe in todo}
         self.foretold = {name: one.seconds if one else None for name, one in told.items()}
-        self.begun, self.runs, self.spent, self.done = time.monotonic(), len(todo), 0.0, 0
+        self.begun, self.runs, self.done = time.monotonic(), len(todo), 0
+        self.spent = self.own = 0.0  # seconds, with and without the starts of processes
         how = {"disable": not _watched(), "file": sys.stderr, "leave": False}
         self.bar = tqdm(total=len(todo), bar_format="|{bar:20}| {desc}", dynamic_ncols=True, **how)
 
@@ -37,6 +38,8 @@ class Progress:
     def end(self, record: Record, seconds: float) -> None:
         self.foretold.pop(record.recipe_id, None)
         self.done, self.spent = self.done + 1, self.spent + seconds
+        own = run_seconds(record) + (record.get("turns_seconds") or 0.0) + RUN_S
+        self.own += min(own, seconds) if own > RUN_S else seconds
         line = f"[{self.done}/{self.runs}] {_words(record)}{self._left()}"
         self.bar.update()
         if self.bar.disable:
@@ -48,7 +51,7 @@ class Progress:
         if not self.done:
             known = [one for one in self.foretold.values() if one is not None]
             return f" · about {sum(known) / 60:.1f} min left" * (len(known) == self.runs)
-        mean = self.spent / self.done
+        mean = self.own / self.done
         left = sum(mean if one is None else one for one in self.foretold.values())
         at_once = (time.monotonic() - self.begun) / max(self.spent, 1e-9)  # runs share the time
         return f" · {left * at_once / 60:.1f} min left"

@@ -32,9 +32,10 @@ def main() -> None:
         _import_all()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who asked
     for line in iter(sys.stdin.readline, ""):
+        job = json.loads(line)
         if do is _done:
-            _end_in_time(line, answers)
-        answer = json.dumps(do(line)) + "\n"
+            _end_in_time(job, answers)
+        answer = json.dumps(do(job)) + "\n"
         with suppress(BrokenPipeError):  # the asker was killed: standard input ends too
             answers.write(answer)
             answers.flush()
@@ -52,20 +53,20 @@ def _import_all() -> None:
     import_timm()
 
 
-def _forked(line: str) -> dict[str, Any]:
+def _forked(job: dict[str, Any]) -> dict[str, Any]:
     """The record of one job, done in a fork; what killed the fork, if something did."""
     from effml.sweeping.turns import Turns  # needs what Windows has not
 
-    began, seconds_left = time.monotonic(), _limit(line)
+    began, seconds_left = time.monotonic(), _limit(job)
     if seconds_left(0.0) <= 0:
-        return _over(line)
+        return _over(job)
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        _child(line, writing)
+        _child(job, writing)
     os.close(writing)
     answer, chunk = b"", b"-"
-    with Turns(child, _takes_turns(line)) as turns:
+    with Turns(child, _takes_turns(job)) as turns:
         while chunk:
             left = seconds_left(time.monotonic() - began - turns.stood_s)
             if left <= 0:
@@ -85,7 +86,7 @@ def _forked(line: str) -> dict[str, Any]:
     if chunk:  # its answer is not complete, and its time is over
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        return _over(line)
+        return _over(job)
     _, status = os.waitpid(child, 0)
     if status == 0:
         return json.loads(answer) | {"turns_seconds": turns.stood_s}
@@ -98,17 +99,15 @@ def _forked(line: str) -> dict[str, Any]:
     return {"status": "failed", "reason": f"{reason} The next sweep does it again."}
 
 
-def _limit(line: str) -> Callable[[float], float]:
+def _limit(job: dict[str, Any]) -> Callable[[float], float]:
     """What says how many seconds a job has left when it has had so many: of its time-out, and of
     the sweep's deadline on the clock."""
-    job = json.loads(line)
     timeout, deadline = (job.get(name) or math.inf for name in ("timeout_s", "deadline"))
     return lambda had: min(timeout - had, deadline - time.time())
 
 
-def _over(line: str) -> dict[str, Any]:
+def _over(job: dict[str, Any]) -> dict[str, Any]:
     """The record of a job whose time is over; of one that the deadline ended none is made."""
-    job = json.loads(line)
     if time.time() >= (job.get("deadline") or math.inf):
         told = "max_hours is over; it goes on from its last checkpoint, if it had reached one"
         return {"status": "left out", "reason": told}
@@ -118,25 +117,25 @@ def _over(line: str) -> dict[str, Any]:
     return {"status": "timed out", "reason": reason, "timeout_s": limit}
 
 
-def _end_in_time(line: str, answers: TextIO) -> None:
-    """Where there is no fork: a thread which answers for a job whose time is over, and ends it."""
+def _end_in_time(job: dict[str, Any], answers: TextIO) -> None:
+    """Where there is no fork, and so no parent that could: a thread which answers for a job whose
+    time is over, and ends it."""
 
     def end() -> None:
-        answers.write(json.dumps(_over(line)) + "\n")
+        answers.write(json.dumps(_over(job)) + "\n")
         answers.flush()
         os._exit(0)
 
-    left = _limit(line)(0.0)
+    left = _limit(job)(0.0)
     if left < math.inf:
         timer = threading.Timer(max(left, 0.0), end)
         timer.daemon = True
         timer.start()
 
 
-def _takes_turns(line: str) -> bool:
+def _takes_turns(job: dict[str, Any]) -> bool:
     from effml.sweeping.turns import needs_turns
 
-    job = json.loads(line)
     threads = job["recipe"].get("threads")
     if not threads:
         import torch
@@ -145,13 +144,13 @@ def _takes_turns(line: str) -> bool:
     return needs_turns(threads, job.get("device", "auto"))
 
 
-def _child(line: str, writing: int) -> None:
+def _child(job: dict[str, Any], writing: int) -> None:
     """Do the job and end, without the parent's exit handlers."""
     status = 1
     try:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         _limit_memory()
-        answer = json.dumps(_done(line)).encode()
+        answer = json.dumps(_done(job)).encode()
         with os.fdopen(writing, "wb") as pipe:
             pipe.write(answer)
         status = 0
@@ -161,13 +160,12 @@ def _child(line: str, writing: int) -> None:
         os._exit(status)
 
 
-def _done(line: str) -> dict[str, Any]:
-    """The record of a job, a line of JSON; it is done here."""
+def _done(job: dict[str, Any]) -> dict[str, Any]:
+    """The record of a job; it is done here."""
     from effml.experiment import run
     from effml.recipe import Recipe
     from effml.results import plain_row
 
-    job = json.loads(line)
     for name in [name for name in os.environ if name.startswith("EFFML_")]:
         del os.environ[name]
     os.environ.update(job["environment"])

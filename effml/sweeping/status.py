@@ -18,25 +18,24 @@ from effml.printing import entry
 from effml.recipe import Recipe
 from effml.results import read_records
 from effml.sweeping.expected import Forecast
+from effml.sweeping.others import lock, unlock
 from effml.sweeping.progress import what
 
 SUFFIX = ".sweep"
 
 
 class Running:
-    """The file of a sweep: what it does, then a line for each run that it starts. It is locked as
-    long as the sweep lives, whatever ends it, and removed at the end. One that nobody locks tells
-    of a sweep that was interrupted, until the next one begins."""
+    """The file of a sweep: what it does, then a line for each run that it starts. Its lock is held
+    as long as the sweep lives, whatever ends it; both are removed at the end. One that nobody locks
+    tells of a sweep that was interrupted, until the next one begins."""
 
     def __init__(self, store: Path, todo: list[Recipe], device: str) -> None:
         for file, _, lives in _sweeps(store):
             if not lives:
                 file.unlink(missing_ok=True)
-        self.file = open(store / f"{token_hex(4)}{SUFFIX}", "x", encoding="utf-8")
-        with suppress(ImportError, OSError):  # Windows; a file system without locks
-            import fcntl
-
-            fcntl.flock(self.file, fcntl.LOCK_EX)
+        file = store / f"{token_hex(4)}{SUFFIX}"
+        self.lock = lock(_lock_of(file))
+        self.file = open(file, "x", encoding="utf-8")
         about = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
         self._tell(about | {"device": device, "todo": [recipe.changed for recipe in todo]})
 
@@ -46,6 +45,7 @@ class Running:
     def __exit__(self, *error: object) -> None:
         self.file.close()
         Path(self.file.name).unlink(missing_ok=True)
+        unlock(self.lock)
 
     def start(self, recipe: Recipe) -> None:
         """A run begins."""
@@ -64,27 +64,18 @@ def _sweeps(store: Path) -> Iterator[tuple[Path, list[dict[str, Any]], bool]]:
             for line in file.read_text(encoding="utf-8").splitlines():
                 lines.append(json.loads(line))
         if lines and "todo" in lines[0]:  # its first line is written behind the lock
-            yield file, lines, _lives(file, lines[0]["pid"])
+            held = lock(_lock_of(file))
+            unlock(held)
+            yield file, lines, isinstance(held, bool)  # another's; or no locks here: who knows
 
 
-def _lives(file: Path, pid: int) -> bool:
-    try:
-        import fcntl
-    except ImportError:
-        import psutil
-
-        return psutil.pid_exists(pid)
-    try:
-        with open(file) as opened:
-            fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError as error:  # BlockingIOError: it is locked; else no locks here, who knows
-        return not isinstance(error, FileNotFoundError)
-    return False
+def _lock_of(file: Path) -> Path:
+    return file.with_name(f".{file.name}.lock")
 
 
 def status(store: Path, asked: list[Recipe] | None, left: list[Recipe], device: str) -> str:
     """What is to be said of a store: of the runs `asked`, of which `left` are to do, or of all."""
-    rows = read_records(store)[0]
+    rows, unreadable = read_records(store)
     forecast = Forecast(rows, device)
     ids = None if asked is None else {recipe.id for recipe in asked}
     newest: dict[str, dict[str, Any]] = {}
@@ -93,7 +84,11 @@ def status(store: Path, asked: list[Recipe] | None, left: list[Recipe], device: 
             newest[row["recipe_id"]] = row
     counts = Counter(row["status"] for row in newest.values())
     told = ", ".join(f"{counts[name]} {name}" for name in sorted(counts)) or "none"
+    told += "" if store.is_dir() else f": there is no folder {store}"
     lines = [entry("recorded", told)]
+    if unreadable:
+        torn = f"{unreadable} torn line{'s' * (unreadable > 1)}: what it held counts as not done"
+        lines.append(entry("unreadable", torn))
     if asked is not None:
         lines.append(entry("left", f"{len(left)} of {len(ids)} runs{_time(left, forecast)}"))
     for _, said, lives in _sweeps(store):

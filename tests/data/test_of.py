@@ -115,3 +115,6 @@ def test_images_on_two_sides_are_told_and_one_text_is_no_list_of_classes(capsys)
     assert Dataset.of(GREY, HALF, test=(255 - GREY, HALF)).passport["duplicates"] == "none"
     with pytest.raises(ValueError, match="classes='ab' is one text: give a list"):
         Dataset.of(GREY, HALF, classes="ab")
+    for alike in (["a", "a "], ["b 1", "B_1"], ["c", "c"]):
+        with pytest.raises(ValueError, match="are one name|twice"):
+            Dataset.of(GREY, HALF, classes=alike)

@@ -8,10 +8,12 @@ import sys
 import time
 
 import pytest
+from test_plan import Clock, record
 
 from effml import Recipe, load_runs, sweep
+from effml.__main__ import main
 from effml.recipe import Record
-from effml.sweeping import executors, pending
+from effml.sweeping import executors, pending, progress
 from effml.sweeping.expected import Forecast
 from effml.sweeping.progress import Progress
 from effml.sweeping.status import status
@@ -91,6 +93,14 @@ def test_status_tells_failures_with_their_reasons_and_the_time_left(tmp_path):
     assert "left        2 of 4 runs, about 0.0 min left, 1 of unknown length" in told
 
 
+def test_status_tells_of_no_folder_of_torn_lines_and_of_its_shard(tmp_path, capsys):
+    assert f"none: there is no folder {tmp_path / 'no'}" in status(tmp_path / "no", None, [], "cpu")
+    (tmp_path / "runs-1.jsonl").write_text('{"torn\n{"again\n')
+    assert "2 torn lines" in status(tmp_path, None, [], "cpu")
+    words = f"sweep model=mlp seed=0,1,2 --store {tmp_path} --status --shard 1/3"
+    assert main(words.split()) == 0 and "1 of 1 runs" in capsys.readouterr().out
+
+
 class Screen(io.StringIO):
     def isatty(self):
         return True
@@ -109,3 +119,15 @@ def test_a_bar_in_a_terminal_and_lines_in_a_file(monkeypatch, screen):
     assert ("now mlp on phantom-chest" in said) == screen
     assert ("[1/3] mlp on phantom-chest, fp32, seed 0: ok" in said) != screen
     assert "[2/3] mlp on phantom-chest, fp32, seed 1: failed (why)" in said
+
+
+def test_the_start_of_the_process_is_not_expected_of_every_run(monkeypatch, capsys):
+    """0.5 s a run, and five more of the first for the process that does it."""
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
+    recipes = [QUICK.but(seed=seed) for seed in range(241)]
+    with Progress(recipes, Forecast([], "cpu")) as told:
+        for recipe, seconds in zip(recipes, (5.5, 0.5)):
+            clock.sleep(seconds)
+            told.end(Record(recipe) | record(recipe, 0.4), seconds)
+    assert "2.0 min left" in capsys.readouterr().err.splitlines()[0]

@@ -46,7 +46,7 @@ def test_a_line_through_records_foretells_seconds_joules_and_memory():
     assert told.seconds == pytest.approx(0.5 + 3 + 10 * 1) and told.source == "2 records"
     assert told.joules == pytest.approx(135) and told.memory == (90e6, 100e6)
     shown, (low, high) = told.columns(), expected.SPREAD["records"]
-    assert shown["minutes"] == pytest.approx(13.5 / 60)
+    assert shown["minutes"] == pytest.approx((13.5 + expected.RUN_S) / 60)
     assert shown["kwh_low"] == pytest.approx(low * 135 / 2 / 3.6e6)
     assert shown["kwh_high"] == pytest.approx(high * 135 * 2 / 3.6e6)
     half = Forecast(rows, "cpu").of(QUICK.but(epochs=10, selection="random", train_fraction=0.5))
@@ -283,3 +283,68 @@ def test_a_forecast_does_the_pilots_that_it_needs_once(tmp_path):
     assert of.source["fp16"].tolist() == ["pilot: unsupported"] * 2
     assert of.minutes["fp16"].isna().all() and of.minutes["fp32", 20] > of.minutes["fp32", 10] > 0
     assert (of.memory_mb["fp32"] > 50).all() and of.kwh_low["fp32", 10] < of.kwh["fp32", 10]
+
+
+def told(capsys, *words):
+    assert main(["sweep", "model=mlp", "threads=1", "--device", "cpu", *map(str, words)]) == 0
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_a_plan_says_what_fits_and_counts_the_start(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(order, "available_memory_bytes", lambda: 50e6)
+    with RecordWriter(tmp_path) as writer:
+        writer.append(record(QUICK.but(seed=5), 60.0))
+        writer.append(record(QUICK.but(seed=5, epochs=3), 180.0))
+    asked = ("epochs=1,2,4", "--store", tmp_path, "--plan")
+    said = told(capsys, *asked, "--max-hours", 3.2 / 60, "--max-kwh", 1)
+    assert "2 of these 3 fit in max_hours=0.0533333 and max_kwh=1" in said
+    assert "3 need more than the 50 MB" in said
+    minutes = 7 + (3 * expected.RUN_S + expected.START_S[0]) / 60
+    assert f"minutes {minutes:.2g} (" in said
+    said = told(capsys, *asked, "--max-kwh", 130 * 10 / 3.6e6)
+    assert "1 of these 3 fit in max_kwh=" in said and "may start" not in said
+    said = told(capsys, "epochs=1", "seed=5", "--store", tmp_path, "--plan")
+    assert said.startswith("nothing left to do") and "unknown" not in said
+
+
+def test_a_plan_does_no_pilot_of_what_has_timed_out(tmp_path, capsys):
+    late = QUICK.but(epochs=9)
+    lost = {"status": "timed out", "timeout_s": 30.0, "train_seconds": None}
+    with RecordWriter(tmp_path) as writer:
+        writer.append(record(late, 1.0) | lost)
+    asked = ("epochs=9", "--store", tmp_path, "--plan", "--max-kwh", 1)
+    assert "nothing left" in told(capsys, *asked, "--timeout-minutes", 0.5)
+    said = told(capsys, *asked)
+    assert "timed out after 30 s" in said and "1 without a forecast may start" in said
+    assert len(load_runs(tmp_path)) == 1
+
+
+def test_max_kwh_is_kept_by_measured_joules_and_runs_without_a_forecast_are_told(tmp_path, capfd):
+    first = sweep(QUICK, tmp_path, device="cpu").iloc[0]  # one recipe is a list of one
+    joules = sum(first[f"{window}_energy_j"] for window in expected.WINDOWS)
+    if math.isnan(joules):
+        pytest.skip("nothing measures energy here")
+    budget = 4.5 * joules / 3.6e6
+    recipes = grid(QUICK, seed=range(1, 12))
+    table = sweep(recipes, tmp_path, device="cpu", max_kwh=budget)
+    runs = sum(table[f"{window}_energy_j"] for window in expected.WINDOWS)
+    assert runs.sum() / 3.6e6 <= max(1.05 * budget, budget + runs.max() / 3.6e6)
+    assert 0 < len(table) < 11 and len(table.attrs["left_out"]) == 11 - len(table)
+    assert "no forecast" not in capfd.readouterr().err
+    sweep(QUICK.but(model="lenet5"), tmp_path, device="cpu", max_kwh=budget)
+    assert "1 of 1 runs have no forecast" in capfd.readouterr().err
+
+
+def test_what_cannot_be_asked_of_a_sweep_is_refused_with_advice(tmp_path, capsys):
+    file = tmp_path / "file"
+    file.write_text("")
+    for words, advice in (
+        (["--plan", "--status"], "not both"),
+        (["--timeout-minutes=0"], "--timeout-minutes 0 is no time: give minutes"),
+        (["--store", str(file)], "is a file: give a folder"),
+        (["--plan", "--store", str(file)], "is a file: give a folder"),
+    ):
+        assert main(["sweep", "model=mlp", *words]) == 2
+        assert advice in capsys.readouterr().err, words
+    with pytest.raises(ValueError, match="recipes holds a str: give effml.Recipe"):
+        sweep(["mlp"], tmp_path)
