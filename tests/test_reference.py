@@ -97,6 +97,21 @@ def test_of_several_runs_of_a_recipe_the_newest_counts_in_the_reference_and_in_t
     assert mine.run_id.tolist() == ["mine-new"] and list(mine) == list(read)
 
 
+def test_a_notebook_reads_the_records_it_left_not_newer_ones_of_another_machine(
+    reading, tmp_path, monkeypatch
+):
+    lines = (reading[1] / "runs-13.jsonl").read_text()
+    (tmp_path / "runs-13.jsonl").write_text(lines)
+    later = [json.loads(line) for line in lines.splitlines()]
+    later = [row | {"device_name": "other", "finished_utc": "2030-01-01"} for row in later]
+    (tmp_path / "runs-51.jsonl").write_text("".join(json.dumps(row) + "\n" for row in later[:1]))
+    monkeypatch.setenv("EFFML_REFERENCE", str(tmp_path))
+    monkeypatch.setenv("EFFML_REFERENCE_RUNS", "runs-13.jsonl")
+    assert sweep(ASKED, tmp_path / "empty").device_name.nunique() == 1
+    monkeypatch.setenv("EFFML_REFERENCE_RUNS", "runs-51.jsonl")
+    assert (sweep(ASKED, tmp_path / "empty").device_name == "other").sum() == 1
+
+
 def test_a_run_that_the_reference_lacks_is_an_error_and_is_not_done(reading, tmp_path):
     with pytest.raises(ValueError, match="lacks 1 of these 3 runs, the first: .*'seed': 7"):
         sweep([*ASKED, ASKED[0].but(seed=7)], tmp_path)

@@ -93,8 +93,10 @@ def execute(
         while waiting or running:
             while waiting and len(running) < at_once and _fits(waiting[0], running):
                 plan = waiting.pop(0)
-                kept = {"EFFML_KEEP": str(keep / plan.path.name[:2])} if keep else {}
-                running.append(_start(plan, out, store, environment | kept))
+                number = plan.path.name[:2]
+                asked = {"EFFML_REFERENCE_RUNS": f"runs-{number}.jsonl"}
+                asked |= {"EFFML_KEEP": str(keep / number)} if keep else {}
+                running.append(_start(plan, out, store, environment | asked))
             ended = [one for one in running if one.process.poll() is not None]
             running = [one for one in running if one not in ended]
             for one in ended:

@@ -243,12 +243,15 @@ def _listed(recipes: Iterable[Recipe] | Recipe) -> list[Recipe]:
 def _kept_rows(
     recipes: list[Recipe], store: str | os.PathLike, reference: Path
 ) -> "pandas.DataFrame":
-    """The reference's rows; where the store has an `ok` run of the same recipe on the same data,
-    that one stands in its place."""
+    """The reference's rows, those first that the notebook itself left: another's may come from
+    another machine. Where the store has an `ok` run of the same recipe on the same data, that one
+    stands in its place."""
     import pandas
 
     given = load_runs(reference)
     given = given[given.device == "cpu"]  # behind stored outputs; a GPU's are for load_runs alone
+    left = load_runs(reference / os.environ.get("EFFML_REFERENCE_RUNS", "runs-none.jsonl"))
+    given = pandas.concat([given[~given.recipe_id.isin(left.recipe_id)], left])
     columns, given = list(given), given.drop_duplicates("recipe_id", keep="last")
     ids, given = [recipe.id for recipe in recipes], given.set_index("recipe_id", drop=False)
     if lacking := [recipe for recipe in recipes if recipe.id not in given.index]:

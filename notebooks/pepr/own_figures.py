@@ -63,20 +63,38 @@ def stored(
 
 
 def experiments(runs: pandas.DataFrame) -> dict[str, pandas.DataFrame]:
-    """`as_theirs` of each experiment in `runs`, under its name, that of most models first."""
+    """`as_theirs` of each experiment in `runs`, under its name, that of most models first. Of an
+    experiment that several machines shared, the runs of the one that ran most models: energy and
+    time of another cannot be laid beside them."""
     found = {}
     for (device, data, _, share, *_), of in runs.groupby(EXPERIMENT):
         name = f"{'GPU' if device == 'cuda' else 'CPU'}, {share:.0%} of {data.partition('_')[0]}"
         if name in found:
             raise ValueError(f"Two experiments are called {name}: choose one by its fields.")
-        found[name] = as_theirs(of)
+        most = of.groupby("device_name").model.nunique().idxmax()
+        found[name] = as_theirs(of[of.device_name == most])
     order = sorted(found, key=lambda name: -len(found[name]))
     return {name: found[name] for name in order}
 
 
+def overview(ours: Mapping[str, pandas.DataFrame]) -> pandas.DataFrame:
+    """Of each of `experiments`: its models, their median size, how many shared their machine, give
+    one answer, learned; the share of the commonest class, the median P, and all energy in Wh."""
+    rows = {}
+    for name, points in ours.items():
+        row = {"models": len(points), "px": int(points["size"].median())}
+        row |= {"shared": points.shared.gt(0).sum(), "one answer": points.constant.sum()}
+        row |= {"learned": points.learned.sum(), "majority": round(points.rate.iloc[0], 3)}
+        row |= {"P, median": round(points.test_09.median(), 3)}
+        rows[name] = row | {"Wh": round(1000 * points.energy.sum(), 1)}
+    return pandas.DataFrame.from_dict(rows, "index").rename_axis("sweep")
+
+
 def repeated(runs: pandas.DataFrame, *, seeds: int = 3) -> pandas.DataFrame:
-    """Of these runs those that differ only in the seed, where there are `seeds` of them or more."""
-    return runs[runs.groupby([*EXPERIMENT, "model"]).seed.transform("nunique") >= seeds]
+    """Of these runs those that differ only in the seed, where one machine has `seeds` of them or
+    more."""
+    alike = [*EXPERIMENT, "device_name", "model"]
+    return runs[runs.groupby(alike).seed.transform("nunique") >= seeds]
 
 
 def as_theirs(runs: pandas.DataFrame) -> pandas.DataFrame:

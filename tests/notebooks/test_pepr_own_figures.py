@@ -24,6 +24,7 @@ from pepr.own_figures import (
     groups,
     guesses,
     one_answer,
+    overview,
     own_epochs,
     rank_agreement,
     rank_table,
@@ -229,6 +230,31 @@ def test_sweeps_are_told_apart_and_small_ones_left_out():
     assert repeated(runs, seeds=2).seed.value_counts().to_dict() == {0: 6, 1: 6}
     with pytest.raises(ValueError, match="Two experiments are called"):
         experiments(pd.concat([few, few.assign(epochs=2)]))
+
+
+def test_of_two_machines_the_one_with_most_models_gives_the_costs():
+    """Also where the other's runs are newer, and its seeds are none of these."""
+    other = records(models=9).iloc[6:].assign(device_name="another CPU", train_energy_j=1.0)
+    runs = pd.concat([records(), other], ignore_index=True)
+    for order in (runs, runs[::-1]):
+        found = experiments(whole_sweeps(order, least=9))["CPU, 100% of lidc"]
+        pd.testing.assert_frame_equal(found, as_theirs(records()))
+    twice = pd.concat([records(), records(seed=1, device_name="another CPU")], ignore_index=True)
+    assert repeated(twice, seeds=2).empty
+
+
+def test_an_overview_counts_models_by_hand():
+    points = as_theirs(
+        records(
+            shared=[0, 0, 0, 0, 1, 1],
+            test_balanced_accuracy=[0.5, 0.7, 0.7, 0.7, 0.7, 0.7],
+            test_worst_class_recall=[0.0, 0.2, 0.2, 0.2, 0.2, 0.2],
+            test_auroc_low=[0.4, 0.5, 0.6, 0.6, 0.6, 0.6],
+        )
+    )
+    row = overview({"one": points}).loc["one"].to_dict()
+    told = {"models": 6, "px": 32, "shared": 2, "one answer": 1, "learned": 4, "majority": 0.6}
+    assert row == told | {"P, median": 0.725, "Wh": 10}  # 1 + 2 + 3 + 4
 
 
 def test_a_ranking_agrees_with_itself_as_far_as_seeds_let_it():

@@ -36,7 +36,7 @@ def every():
     parts = []
     for path in sorted(REFERENCE.glob("runs-*.jsonl")):
         lines = [json.loads(line) for line in path.read_text().splitlines()]
-        parts.append(pandas.DataFrame(lines).assign(notebook=path.stem[-2:]))
+        parts.append(pandas.DataFrame(lines).assign(notebook=path.stem[-2:], file=path.stem))
     every = pandas.concat(parts, ignore_index=True)
     return every.fillna({"test_auroc": every.test_dice})
 
@@ -103,8 +103,40 @@ def test_no_arm_is_a_constant_predictor(runs):
     assert set(found) <= set(SHOWN_AS_FAILURES), "\n".join(told)
 
 
-def test_all_records_come_from_one_machine(runs):
-    assert runs.device_name.nunique() == 1 and runs.cpu_flags.nunique() == 1
+def mixed(runs):
+    """Where the costs of two CPUs could be laid beside each other: in a file, in the files of a
+    notebook, or by a model that `runs-more-NN`, which may come from another CPU, shares with these.
+    """
+    runs = runs.assign(cpu=runs.device_name.fillna("unknown") + ", " + runs.cpu_flags.fillna(""))
+    more = runs.file.str.startswith("runs-more-")
+    found = [name for name, of in runs.groupby("file") if of.cpu.nunique() > 1]
+    for notebook, of in runs[~more].groupby("notebook"):
+        other = runs[more & (runs.notebook == notebook)]
+        found += [f"{notebook}: {of.file.unique().tolist()}"] * (of.cpu.nunique() > 1)
+        found += [f"{notebook}: {model}" for model in {*of.model} & {*other.model}]
+    return found
+
+
+def test_costs_are_compared_within_one_machine(runs):
+    assert not mixed(runs)
+
+
+def test_two_machines_in_one_comparison_are_found(runs):
+    """The check itself, on records changed by hand."""
+    other = runs[runs.file == "runs-76"].assign(device_name="another")
+    rest = runs[runs.file != "runs-76"]
+    assert mixed(pandas.concat([rest, other])) == ["76: ['runs-grid-76', 'runs-76']"]
+    assert mixed(pandas.concat([runs, other])) == ["runs-76", "76: ['runs-76', 'runs-grid-76']"]
+    alike, new = other.head(1).assign(file="runs-more-76"), other.head(1).assign(model="a new one")
+    assert mixed(pandas.concat([runs, alike])) == [f"76: {alike.model.iloc[0]}"]
+    apart = runs[runs.file != "runs-more-76"]
+    assert not mixed(pandas.concat([apart, new.assign(file="runs-more-76")]))
+    assert mixed(pandas.concat([apart, new.assign(file="runs-grid-76")]))[0] == "runs-grid-76"
+    flags = apart.cpu_flags.where(apart.file != "runs-76", "avx2")
+    assert mixed(apart.assign(cpu_flags=flags)) == ["76: ['runs-76', 'runs-grid-76']"]
+
+
+def test_threads_are_the_same_where_costs_are_compared(runs):
     asked = runs[runs.threads.fillna(0) > 0]  # by the recipe: these are compared with each other
     assert set(asked.notebook) == {"65"} and (asked.threads_used == asked.threads).all()
     one_thread = runs[(runs.threads_used != 2) & ~runs.index.isin(asked.index)]
