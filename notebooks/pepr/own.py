@@ -109,7 +109,8 @@ def reference(**fields: Any) -> list[Recipe]:
     """For two cores and an hour: all of them on 105 images of 32 px, four steps an epoch (some take
     no image as small, and their records say so); and the twelve cheapest of SMALL that take 28 px
     on about as many images of three data sets, with three seeds. `effml.sweep(own.reference(),
-    "mine")` does them, `results/reference/runs-grid-76.jsonl` holds them."""
+    "mine")` does them; `results/reference/runs-grid-76.jsonl` holds them, and `runs-more-76.jsonl`
+    those of the dearest, from another CPU."""
     asked, table = laptop(len(effml.architectures()), **fields), effml.architectures()
     twelve = [name for name in cheapest(params=SMALL) if table.smallest[name] == 28][:12]
     for data, share, least in ((SKIN, 0.015, 28), (NODULES, FEW, 32), (PNEUMONIA, 0.0223, 28)):
