@@ -105,15 +105,14 @@ def test_no_arm_is_a_constant_predictor(runs):
 
 def mixed(runs):
     """Where the costs of two CPUs could be laid beside each other: in a file, in the files of a
-    notebook, or by a model that `runs-more-NN`, which may come from another CPU, shares with these.
-    """
+    notebook, or of a recipe that `runs-more-NN`, which may come from another CPU, has with these."""
     runs = runs.assign(cpu=runs.device_name.fillna("unknown") + ", " + runs.cpu_flags.fillna(""))
     more = runs.file.str.startswith("runs-more-")
     found = [name for name, of in runs.groupby("file") if of.cpu.nunique() > 1]
     for notebook, of in runs[~more].groupby("notebook"):
         other = runs[more & (runs.notebook == notebook)]
         found += [f"{notebook}: {of.file.unique().tolist()}"] * (of.cpu.nunique() > 1)
-        found += [f"{notebook}: {model}" for model in {*of.model} & {*other.model}]
+        found += [f"{notebook}: {one}" for one in {*of.recipe_id} & {*other.recipe_id}]
     return found
 
 
@@ -128,8 +127,8 @@ def test_two_machines_in_one_comparison_are_found(runs):
     rest = runs[runs.file != "runs-76"]
     assert mixed(pandas.concat([rest, other])) == ["76: ['runs-grid-76', 'runs-76']"]
     assert mixed(pandas.concat([runs, other])) == ["runs-76", "76: ['runs-76', 'runs-grid-76']"]
-    alike, new = other.head(1).assign(file="runs-more-76"), other.head(1).assign(model="a new one")
-    assert mixed(pandas.concat([runs, alike])) == [f"76: {alike.model.iloc[0]}"]
+    alike, new = other.head(1).assign(file="runs-more-76"), other.head(1).assign(recipe_id="rnew")
+    assert mixed(pandas.concat([runs, alike])) == [f"76: {alike.recipe_id.iloc[0]}"]
     assert not mixed(pandas.concat([runs, new.assign(file="runs-more-76")]))
     assert mixed(pandas.concat([runs, new.assign(file="runs-grid-76")]))[0] == "runs-grid-76"
     flags = runs.cpu_flags.where(runs.file != "runs-76", "avx2")
