@@ -7,13 +7,16 @@ import re
 import shutil
 import subprocess
 import sys
+from copy import deepcopy
 from dataclasses import replace
+from importlib import import_module
 from importlib._bootstrap_external import _code_to_timestamp_pyc
 from importlib.util import cache_from_source
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from torch import nn
 
@@ -23,6 +26,7 @@ from effml.__main__ import main
 from effml.deployment import bundle, ladder, predict_template
 from effml.deployment.gate import Row
 from effml.deployment.predict_template import COLUMNS, Deployed, answered, in_the_picture, safe
+from effml.deployment.repeating import examples
 from effml.experiment.predict_folder import midway, predict_folder
 from effml.experiment.trained_model import TrainedModel
 
@@ -423,6 +427,36 @@ def test_a_machine_that_computes_otherwise_fails(grey, monkeypatch, capsys):
     assert "do not use this model on this machine" in told
 
 
+def test_a_golden_answer_that_is_off_fails_and_so_does_a_picture_read_otherwise(
+    grey, monkeypatch, capsys
+):
+    deployed = Deployed(grey[2].folder)
+    deployed.manifest["examples"]["examples/grey.png"]["pixels"] = "others"
+    assert examples(deployed, grey[2].folder) == 1
+    assert "FAILS examples/grey.png: other pixels here" in capsys.readouterr().out
+    right = predict_template.probabilities
+    monkeypatch.setattr(predict_template, "probabilities", lambda x, task: right(x, task) + 0.002)
+    assert examples(deployed, grey[2].folder) == 3
+    assert "FAILS examples/grey-small.png: 0.002 off, 0.001 allowed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("task", ["binary", "multi-label", "segmentation"])
+def test_an_output_that_is_no_number_gives_no_answer(task):
+    for odd in (np.nan, np.inf):
+        with pytest.raises(ValueError, match="not all finite numbers: do not use it here"):
+            predict_template.probabilities(np.array([[0.0, 1.0], [0.0, odd]]), task)
+
+
+def test_the_gate_alone_can_fail(grey, monkeypatch, capsys):
+    true = Deployed.predict
+    reverse = lambda self, x: true(self, x)[:, :: 1 if len(x) == 1 else -1]  # noqa: E731
+    monkeypatch.setattr(Deployed, "predict", reverse)
+    words = ["--verify", "--images", str(grey[0] / "x.npz")]
+    assert predict_template.main(words, grey[2].folder) == 1
+    told = capsys.readouterr().out
+    assert told.count("ok    examples/") == 3 and "FAILS auroc -" in told
+
+
 def test_simulated_images_go_along_and_private_ones_only_where_asked(grey, tmp_path, capsys):
     folder, trained, _ = grey
     words = ["deploy", trained.run_id, "--out", str(tmp_path / "out"), "--images"]
@@ -477,6 +511,7 @@ def test_the_card_says_what_a_reader_must_know(grey):
     assert text.count(f"| positive | {ill} |") == 2 and f"| worst class | {worst} | " in text
     for part in ("Intended use", "Data", "Quality on the test images", "By class", "Calibration"):
         assert f"\n## {part}\n" in text
+    assert told["test"]["youden"]["n"] == len(load_dataset(grey[0] / "x.npz").test)
     for words in (
         "Research use only",
         "What compression changed",
@@ -607,15 +642,91 @@ def test_what_cannot_be_deployed_is_refused_in_words(grey, tmp_path):
     assert not (tmp_path / "y").exists() and not [*tmp_path.glob(".y*")]
 
 
-def test_a_file_that_answers_otherwise_on_one_thread_is_not_deployed(grey, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "engine, one, told",
+    [
+        ("by_openvino", True, "openvino with one thread gives answers that are 0.5 off"),
+        ("by_openvino", False, "openvino with several threads gives answers that are 0.5 off"),
+        ("by_onnxruntime", True, "model.onnx gives answers that are 0.5 off"),
+    ],
+)
+def test_a_file_that_answers_otherwise_is_not_deployed(
+    grey, tmp_path, monkeypatch, engine, one, told
+):
     folder, trained, _ = grey
-    true = bundle.by_openvino
+    true = getattr(bundle, engine)
 
-    def wrong(place, facts, threads):
-        logits = true(place, facts, threads)
-        return lambda x: logits(x) + np.array([0.0, 9.0]) * (threads == 1)
+    def wrong(*given):
+        logits, off = true(*given), (given[-1] == 1) == one
+        return lambda x: logits(x) + np.array([0.0, 9.0]) * off
 
-    monkeypatch.setattr(bundle, "by_openvino", wrong)
-    with pytest.raises(ValueError, match="openvino with one thread gives answers that are 0.5 off"):
+    monkeypatch.setattr(bundle, engine, wrong)
+    with pytest.raises(ValueError, match=told):
         deploy(trained.run_id, tmp_path / "out", store=folder / "store", **EXACT)
     assert not (tmp_path / "out").exists()
+
+
+class Asked(Exception):
+    """What the ladder is given."""
+
+
+def asked(monkeypatch, run_id, store):
+    def climb(model, example, calibration, images, labels, **judged):
+        raise Asked(calibration, images, labels, judged)
+
+    monkeypatch.setattr(import_module("effml.experiment.deploy"), "climb", climb)
+    with pytest.raises(Asked) as caught:
+        deploy(run_id, store.parent / "asked", store=store)
+    return caught.value.args
+
+
+def test_8_bits_are_calibrated_on_images_that_were_learned_from_and_judged_on_validation(
+    grey, tmp_path, monkeypatch
+):
+    data = grey[0] / "x.npz"
+    run_id, store = run(tmp_path, data, epochs=1, selection="random", train_fraction=0.5)
+    calibration, images, labels, judged = asked(monkeypatch, run_id, store)
+    kept = effml.load_arrays(store, run_id)["train_index"]
+    train, val = (getattr(load_dataset(data), split) for split in ("train", "val"))
+    learned = train.images[kept].flatten(1).tolist()
+    assert len(kept) == len(train) // 2
+    assert sorted(calibration.flatten(1).tolist()) == sorted(learned)
+    assert (images == val.images).all() and (labels == val.labels.numpy()).all()
+    assert judged["thresholds"].keys() == {"youden", "screening"} and judged["groups"] is None
+
+
+def test_of_masks_the_gate_knows_the_patients(tmp_path, monkeypatch):
+    arrays = dict(np.load(outlined(tmp_path)))
+    for split in ("train", "val", "test"):
+        n = len(arrays[f"{split}_images"])
+        arrays[f"{split}_groups"] = np.array([f"{split}{i // 2}" for i in range(n)])
+    np.savez(tmp_path / "x.npz", **arrays)
+    run_id, store = run(tmp_path, tmp_path / "x.npz", model="unet", epochs=0)
+    _, images, masks, judged = asked(monkeypatch, run_id, store)
+    assert judged["groups"].tolist() == arrays["val_groups"].tolist()
+    assert (masks == arrays["val_masks"]).all() and len(images) == len(masks)
+
+
+def test_the_manifest_tells_of_the_rung_that_ships(grey, tmp_path, monkeypatch):
+    def reversed_answers(model, example, calibration=None, **how):
+        model = deepcopy(model)
+        with torch.no_grad():
+            for weights in [*model.parameters()][-2:]:
+                weights *= -1
+        return effml.RUNTIMES["openvino"](model, example, **how)
+
+    monkeypatch.setitem(effml.RUNTIMES, "openvino_reversed", reversed_answers)
+    folder, trained, _ = grey
+    how = {"store": folder / "store", "rungs": ["openvino_reversed", "openvino"]}
+    made = deploy(trained.run_id, tmp_path / "out", **how)
+    assert [rung.ships for rung in made.log] == [False, True]
+    rows = Deployed(made.folder).manifest["gate"]["rows"]
+    assert {row["verdict"] for row in rows} == {"equal"}
+
+
+def test_other_data_than_the_run_s_are_refused(tmp_path):
+    parts = dict(np.load(multi(tmp_path, lambda rng, n: np.arange(n)[:, None] % 2)))
+    run_id, store = run(tmp_path, tmp_path / "x.npz", epochs=0)
+    np.savez(tmp_path / "x.npz", **parts | {"val_images": 255 - parts["val_images"]})
+    with pytest.raises(ValueError, match="are not those that the run learned from"):
+        deploy(run_id, tmp_path / "out", store=store)
