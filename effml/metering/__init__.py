@@ -111,7 +111,7 @@ def measure(device: str = "cpu") -> Iterator[Cost]:
             window = close()
             vars(cost).update(vars(finish(window)), seconds=window.seconds)
             there = window.seconds * (os.cpu_count() or 1)
-            cost.others_cpu = max(window.busy - window.own, 0.0) / max(there, 1e-9)
+            cost.others_cpu = min(max(window.busy - window.own, 0.0) / max(there, 1e-9), 1.0)
             cost.peak_memory_bytes = peak.close()
 
 

@@ -165,3 +165,16 @@ def unseen(folder: str | os.PathLike = REFERENCE) -> pandas.DataFrame:
         "of the called ones right": of.pixel_precision.round(2),
     }
     return pandas.DataFrame(told, of.index).rename(MODES).rename_axis("mode")
+
+
+def longer(folder: str | os.PathLike = REFERENCE) -> pandas.DataFrame:
+    """Three trainings each of the nets for volumes: AUROC with the 95 % interval over seeds."""
+    runs, rows = effml.load_runs(folder), []
+    runs = runs[(runs.data == "adrenalmnist3d") & runs.epochs.isin([8, 16])]
+    for (model, epochs), of in runs.groupby(["model", "epochs"]):
+        row = {"model": model, "epochs": epochs, "seeds": len(of)}
+        row |= {f"{split} AUROC": effml.spread(of[f"{split}_auroc"], 3) for split in ("test", "val")}
+        row["worst class"] = of.test_worst_class_recall.mean().round(2)
+        row |= {"minutes": round(of.train_seconds.mean() / 60, 1), "CPU": of.device_name.iloc[0]}
+        rows.append(row)
+    return pandas.DataFrame(rows).set_index(["model", "epochs"])

@@ -10,7 +10,7 @@ import pytest
 
 from effml import Gate, compare_predictions, evaluate, evaluate_masks
 from effml.deployment import bundle
-from effml.deployment.gate import EQUAL
+from effml.deployment.gate import EQUAL, PASSES, USED
 from effml.evaluation import ece, paired_auroc, paired_proportions, wilson
 
 CUTS = {"youden": 0.4, "screening": 0.2}
@@ -140,6 +140,22 @@ def test_a_worse_calibration_is_a_loss_and_a_better_one_none():
     )
     assert worse["ece"].difference > 0.05 and worse["ece"].verdict == "inferior"
     assert better["ece"].difference < -0.05 and better["ece"].verdict == "non-inferior"
+
+
+@pytest.mark.parametrize("strict", USED["binary"])
+def test_each_margin_refuses_alone(strict):
+    labels, p, q = case("binary", n=600, noise=1.5)
+    wide = dict.fromkeys(USED["binary"], 0.9) | {"agreement": 0.1}
+    assert verdict("binary", p, q, labels, Gate(**wide)).passed
+    least = getattr(Gate(), strict)
+    found = verdict("binary", p, q, labels, Gate(**wide | {strict: least}))
+    names = {"auroc": "auroc", "worst_class": "recall of the worst class", "ece": "ece"}
+    named = {names.get(strict)} & {row.measure for row in found.rows}
+    named |= {f"{strict} at {point}" for point in CUTS if strict not in names}
+    failed = {row.measure: row.margin for row in found.rows if row.verdict not in PASSES}
+    assert not found.passed and failed and failed.keys() <= named
+    margin = 1 - least if strict == "agreement" else least
+    assert [*failed.values()] == pytest.approx([margin] * len(failed))
 
 
 def test_one_image_that_is_far_off_is_seen_among_many():
