@@ -58,7 +58,10 @@ except Exception as error:  # of many kinds: a part with other letters in it
 HERE = Path(__file__).resolve().parent
 MANIFEST, CARD = "manifest.json", "card.json"
 AGAIN = "Copy the whole folder again, or deploy the run again"
-COLUMNS = {"youden": "answer at youden", "screening": "answer at screening (sensitivity ≥ 0.95)"}
+COLUMNS = {
+    "youden": "answer at youden",
+    "screening": "answer at screening (sensitivity ≥ 0.95 on validation)",
+}
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")  # a spreadsheet runs cells that begin so
 
 

@@ -319,7 +319,7 @@ def _card(made: Made, private: str) -> dict[str, Any]:
     limits = [
         "Judged on the CPU named above. INT8 differs between CPUs: `predict.py --verify` on yours.",
         f"The gate saw {last.verdict.n} validation images, and no other devices and patients.",
-        private[0].upper() + private[1:] + ".",
+        f"The file {private}.",
         *["The images are simulated: nothing was learned from a patient."]
         * data.passport["phantom"],
         *[f"The run computed in {trained.precision}; what is deployed was compared in fp32."]

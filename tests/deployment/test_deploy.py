@@ -523,7 +523,7 @@ def test_the_card_says_what_a_reader_must_know(grey):
     assert "gate.npz holds no image, but of each validation image its label" in text.lower()
     assert "Thresholds were moved to the middle" in text
     assert told["facts"]["gate"] == manifest["gate"] and len(told["ladder"]) == 1
-    assert set(told["test"]) == {"youden", "screening (sensitivity ≥ 0.95)"}
+    assert set(told["test"]) == {"youden", "screening (sensitivity ≥ 0.95 on validation)"}
     assert told["card"]["tags"][-1] == "research-use-only" and "model-index:" in text
     for file in ("card.md", "card.json", "manifest.json", "model.xml"):
         assert str(made.folder.parent) not in (made.folder / file).read_text()
