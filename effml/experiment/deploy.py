@@ -210,7 +210,8 @@ def _data(
     data = load_dataset(recipe.data, size=recipe.size)
     rows = runs[runs.run_id == trained.run_id].to_dict("records")
     row = {name: value for name, value in (rows[0] if rows else {}).items() if value == value}
-    if row and row["data_sha256"] != data.passport["sha256"]:
+    learned = card.get("data_sha256", row.get("data_sha256"))  # older cards say nothing of it
+    if learned not in (None, data.passport["sha256"]):
         told = "are not those that the run learned from (another SHA-256)"
         raise ValueError(f"The data {recipe.data} {told}: bring them back, or run again.")
     if data.val is None:

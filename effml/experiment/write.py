@@ -53,6 +53,7 @@ def write(
         "device": record.device,
         "kept_sha256": record.kept_sha256,
         "started_utc": record.started_utc,
+        "data_sha256": record.data_sha256,
         "compressed": bool(steps),
         "task": data.task,
         "classes": list(map(str, data.classes)),

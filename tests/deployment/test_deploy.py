@@ -729,4 +729,4 @@ def test_other_data_than_the_run_s_are_refused(tmp_path):
     run_id, store = run(tmp_path, tmp_path / "x.npz", epochs=0)
     np.savez(tmp_path / "x.npz", **parts | {"val_images": 255 - parts["val_images"]})
     with pytest.raises(ValueError, match="are not those that the run learned from"):
-        deploy(run_id, tmp_path / "out", store=store)
+        deploy(run_id, tmp_path / "out", store=store, **EXACT)
