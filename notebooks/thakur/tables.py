@@ -173,7 +173,9 @@ def longer(folder: str | os.PathLike = REFERENCE) -> pandas.DataFrame:
     runs = runs[(runs.data == "adrenalmnist3d") & runs.epochs.isin([8, 16])]
     for (model, epochs), of in runs.groupby(["model", "epochs"]):
         row = {"model": model, "epochs": epochs, "seeds": len(of)}
-        row |= {f"{split} AUROC": effml.spread(of[f"{split}_auroc"], 3) for split in ("test", "val")}
+        row |= {
+            f"{split} AUROC": effml.spread(of[f"{split}_auroc"], 3) for split in ("test", "val")
+        }
         row["worst class"] = of.test_worst_class_recall.mean().round(2)
         row |= {"minutes": round(of.train_seconds.mean() / 60, 1), "CPU": of.device_name.iloc[0]}
         rows.append(row)
