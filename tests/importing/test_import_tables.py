@@ -304,9 +304,9 @@ def test_one_date_that_cannot_be_read_is_named_and_the_others_are_kept(take):
         (("Effusion, Mass", "Effusion", "Mass"), "multi-label"),
         (("a, b", "b, c", "c, a"), "multi-label"),
         (("['a', 'b']", "['a']", "['b', 'a']"), "multi-label"),
-        (("Benign", "benign", "ill"), "several ways: Benign = benign"),
-        (("1", "1.0", "2"), "several ways: 1 = 1.0"),
-        (("grade 1", "grade-1", "grade 2"), "several ways: grade 1 = grade-1"),
+        (("Benign", "benign", "ill"), "several ways: 'Benign' = 'benign'"),
+        (("1", "1.0", "2"), "several ways: '1' = '1.0'"),
+        (("grade 1", "grade-1", "grade 2"), "several ways: 'grade 1' = 'grade-1'"),
         (("x",), "All 30 pictures that can be used have the label x"),
     ],
 )
