@@ -424,13 +424,13 @@ def _readme(given: argparse.Namespace) -> int:
     sys.path.insert(0, str(ROOT / "notebooks"))
     import findings
 
-    path = ROOT / "README.md"
-    text = path.read_text(encoding="utf-8")
-    for name, rows in {**findings.tables(), "claims": render_claims()}.items():
-        before, _, rest = text.partition(f"<!-- {name} -->\n")
-        _, _, after = rest.partition(f"<!-- /{name} -->")
-        text = f"{before}<!-- {name} -->\n{rows}<!-- /{name} -->{after}"
-    path.write_text(text, encoding="utf-8")
+    for path, parts in findings.pages().items():
+        text = (ROOT / path).read_text(encoding="utf-8")
+        for name, rows in (parts | {"claims": render_claims()} * (path == "README.md")).items():
+            before, _, rest = text.partition(f"<!-- {name} -->\n")
+            _, _, after = rest.partition(f"<!-- /{name} -->")
+            text = f"{before}<!-- {name} -->\n{rows}<!-- /{name} -->{after}"
+        (ROOT / path).write_text(text, encoding="utf-8")
     findings.draw()
     return 0
 
