@@ -424,9 +424,11 @@ def _readme(given: argparse.Namespace) -> int:
     sys.path.insert(0, str(ROOT / "notebooks"))
     import findings
 
-    for path, parts in findings.pages().items():
+    pages = findings.pages()
+    pages["README.md"]["claims"] = render_claims()
+    for path, parts in pages.items():
         text = (ROOT / path).read_text(encoding="utf-8")
-        for name, rows in (parts | {"claims": render_claims()} * (path == "README.md")).items():
+        for name, rows in parts.items():
             before, _, rest = text.partition(f"<!-- {name} -->\n")
             _, _, after = rest.partition(f"<!-- /{name} -->")
             text = f"{before}<!-- {name} -->\n{rows}<!-- /{name} -->{after}"

@@ -4,6 +4,7 @@ READMEs, from the reference (`python -m effml readme`)."""
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -270,12 +271,9 @@ def _kept(folder: Path, name: str) -> pandas.DataFrame:
     return pandas.read_csv(folder / f"{name}.csv", comment="#")
 
 
-def render_findings(
-    rows: Sequence[Row], folder: Path = REFERENCE, *, whole: bool = True, links: str = ""
-) -> str:
+def render_findings(told: Sequence[Told], *, whole: bool = True, links: str = "") -> str:
     """The rows as a Markdown table: the whole of it, or in five columns what is sure to change.
     `links` is the way to the notebooks."""
-    told = [row(folder) for row in rows]
     head = ["strategy", "time", "memory", "joules", "AUROC or Dice", "worst class", "measured on"]
     head = [*(head if whole else ["strategy", "changes", "AUROC or Dice"]), "use it", "notebook"]
     lines = [head, ["---"] * len(head)]
@@ -287,15 +285,15 @@ def render_findings(
     return _table(lines)
 
 
-def render_machines(rows: Sequence[Row], folder: Path = REFERENCE) -> str:
+def render_machines(told: Sequence[Told], folder: Path = REFERENCE) -> str:
     """On what the rows were measured, and by which meter of energy."""
-    names = {row(folder).notebook for row in rows}
-    files = [path for name in sorted(names) for path in folder.glob(f"runs-*{name}.jsonl")]
+    names = sorted({one.notebook for one in told})
+    files = [path for name in names for path in folder.glob(f"runs-*{name}.jsonl")]
     runs = pandas.concat([load_runs(path) for path in files if "gpu" not in path.name])
     runs = runs[runs.status == "ok"]
-    told = runs[["device_name", "cpu_flags"]].drop_duplicates().values
+    found = runs[["device_name", "cpu_flags"]].drop_duplicates().values
     meters = ", ".join(runs.energy_source.dropna().unique())
-    machines = "; ".join(f"{name} ({flags})" for name, flags in told)
+    machines = "; ".join(f"{name} ({flags})" for name, flags in found)
     return f"Measured on two threads or one of: {machines}. Joules: {meters}.\n"
 
 
@@ -305,7 +303,7 @@ def _costs(found: list[Change] | str) -> str:
 
 def _percent(change: Change) -> str:
     """training **−94 %** [−95, −92]: bold where the interval leaves 0 out."""
-    mean, low, high = (_minus(f"{100 * x:+.0f}") for x in change[:3])
+    mean, low, high = (_signed(100 * x, 0) for x in change[:3])
     mean = f"**{mean} %**" if change.sure() else f"{mean} %"
     return f"{change.what} {mean} " + (f"[{low}, {high}]" if change.low == change.low else "(once)")
 
@@ -313,22 +311,23 @@ def _percent(change: Change) -> str:
 def _quality(change: Change | str) -> str:
     if isinstance(change, str):
         return f"– ({change})"
-    told = (_minus(f"{x:+.3f}") for x in change[:3])
-    mean, low, high = ("0.000" if one[1:] == "0.000" else one for one in told)
+    mean, low, high = (_signed(x, 3) for x in change[:3])
     mean = f"**{mean}**" if change.sure(0.0005) else mean
     what = f"{change.what} " if change.what.startswith("Dice") else ""
     return f"{what}{mean} " + (f"[{low}, {high}]" if change.low == change.low else "(no interval)")
 
 
-def _minus(text: str) -> str:
-    return text.replace("-", "−")
+def _signed(value: float, digits: int) -> str:
+    """With a true minus, and no sign where it rounds to 0."""
+    told = f"{value:+.{digits}f}"
+    return told.replace("-", "−") if float(told) else told[1:]
 
 
 def _sure(one: Told) -> str:
     """The costs that surely change."""
     joules = [x._replace(what="joules") for x in one.joules if not isinstance(x, str)]
     found = [x for x in (*one.time, *one.memory, *joules) if not isinstance(x, str) and x.sure()]
-    told = (_minus(f"{x.what} {100 * x.value:+.0f} %") for x in found)
+    told = (f"{x.what} {_signed(100 * x.value, 0)} %" for x in found)
     return ", ".join(told) or "no cost surely"
 
 
@@ -390,9 +389,9 @@ def render_answer(store: Path = REFERENCE / "runs-00.jsonl") -> str:
     )
 
 
-def hero(rows: Sequence[Row], folder: Path = REFERENCE) -> Figure:
-    """A line for each strategy: what it does to the quality, with its interval, and to the costs."""
-    told = [one for row in rows if isinstance((one := row(folder)).quality, Change)][::-1]
+def hero(told: Sequence[Told]) -> Figure:
+    """A line for each strategy: its change of quality, with the interval, and of the costs."""
+    told = [one for one in told if isinstance(one.quality, Change)][::-1]
     figure, axes = subplots(width=9.5, height=0.9 + 0.28 * len(told))
     looks = {"lower": (COLOURS[1], "v"), "higher": (COLOURS[2], "^"), "open": ("0.45", "o")}
     for y, row in enumerate(told):
@@ -447,7 +446,7 @@ FINDINGS: list[Row] = [
     Finding(
         "a class-balanced fifth, equal steps",
         "10",
-        "labels are dear, or classes are rare",
+        "classes are rare",
         **WHOLE,
         arm=FEW | {"epochs": 50},
         reference={"selection": "none", "epochs": 10},
@@ -574,15 +573,21 @@ FINDINGS: list[Row] = [
 ]
 
 
+@cache
+def found() -> list[Told]:
+    """The rows, from the reference."""
+    return [row(REFERENCE) for row in FINDINGS]
+
+
 def pages() -> dict[str, dict[str, str]]:
     """What stands between the marks of each page, by path and mark."""
-    first = {"findings": render_findings(FINDINGS, whole=False, links="notebooks/")}
+    first = {"findings": render_findings(found(), whole=False, links="notebooks/")}
     first |= {"answer": render_answer(), "results": render_results()}
-    machines = render_machines(FINDINGS)
-    page = {"findings": render_findings(FINDINGS), "machines": machines}
+    machines = render_machines(found())
+    page = {"findings": render_findings(found()), "machines": machines}
     return {"README.md": first | {"machines": machines}, "notebooks/README.md": page}
 
 
 def draw() -> None:
     """Write the README's figure."""
-    hero(FINDINGS).savefig(REFERENCE / "findings.png", dpi=150)
+    hero(found()).savefig(REFERENCE / "findings.png", dpi=150)
