@@ -199,10 +199,14 @@ _ACTIONS = {"data": _add_data, "energy": _add_energy, "sweep": _add_clusters}
 
 def _reproduce(given: argparse.Namespace) -> int:
     from effml import reproduce
+    from effml.claims import print_ledger
+    from effml.reproduce.places import LOCAL
 
     numbers = [number.strip() for number in given.only.split(",") if number.strip()]
     if given.command == "reproduce":
-        return reproduce.reproduce(given.profile, numbers)
+        failed = reproduce.reproduce(given.profile, numbers)
+        print_ledger(LOCAL / given.profile)
+        return failed
     if given.command == "notebooks":
         return reproduce.rewrite_notebooks(numbers)
     return reproduce.rewrite_smoke_reference(numbers)

@@ -23,6 +23,7 @@ from thakur.tables import (
     threads_gain,
     trainings,
     unseen,
+    yardsticks,
 )
 
 __all__ = [
@@ -46,4 +47,5 @@ __all__ = [
     "trained",
     "trainings",
     "unseen",
+    "yardsticks",
 ]
