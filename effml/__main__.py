@@ -125,7 +125,7 @@ COMMANDS: dict[str, tuple[str, list[tuple[str, dict[str, Any]]]]] = {
     "data": ("list, get, import and verify data sets", []),
     "energy": ("what measures energy here, and calibrating it", []),
     "report": ("every claim of the papers, ours beside theirs, with the notebooks' verdicts", []),
-    "readme": ("render the results and the count of claims in README.md", []),
+    "readme": ("render the findings, results and claims of both READMEs", []),
     "doctor": ("what this machine offers, what is missing, what to do", []),
 }
 

@@ -149,3 +149,24 @@ def test_patches_of_a_photograph_stay_together_in_the_intervals():
     model = dataclasses.make_dataclass("Model", model)(**model)
     row = measure._compared(p, p, model, test)
     assert row["patients"] == len(set(test.groups)) and row["loss"] == 0 and row["passed"]
+
+
+def test_yardsticks_of_others_are_over_32_bits_in_openvino(folder):
+    ours = thakur.yardsticks(thakur.measured(thakur.CLASSIFICATION, folder), "classification")
+    assert ours["edge-xray-size"] == ours["gram-stain-quantised-size"] == pytest.approx([1] * 3)
+    assert ours["edge-xray-x86"] == pytest.approx([3 / 4] * 3)  # the second, on one thread
+    assert ours["edge-xray-auroc"] == pytest.approx([0.004, 0, 0.008])
+    assert [name for name, one in ours.items() if not len(one)] == [
+        "edge-xray-arm",
+        "gram-stain-quantised-time",
+        "gram-stain-pruned-size",
+    ]
+    found = thakur.measured(thakur.SEGMENTATION)
+    ours = thakur.yardsticks(found, "segmentation")
+    one = found[(found.workload == "MRI, brain 3-D") & (found.threads == 1)].set_index("mode")
+    fp32, int8 = one.loc["openvino"], one.loc["openvino_int8"]
+    assert ours["qu-int8-size"].value == fp32.file_bytes / int8.file_bytes
+    assert ours["qu-int8-latency"].value == fp32.median_ms / int8.median_ms
+    assert ours["thakur-brainmage-dice"] == pytest.approx(
+        [fp32.loss, fp32.loss_low, fp32.loss_high]
+    )

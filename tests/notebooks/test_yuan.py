@@ -43,8 +43,8 @@ def test_ours_is_what_the_notebook_of_the_experiment_reported(tmp_path):
 
 
 def record(seed, auroc, machine="a CPU", **fields):
-    recipe = Recipe(data="lidc_nodules_64", model="mobilenetv2_100", train_fraction=0.1, seed=seed)
-    recipe = recipe.but(selection="random_per_class", **fields)
+    recipe = Recipe(data="lidc_nodules_64", model="mobilenetv2_100", seed=seed)
+    recipe = recipe.but(selection="random_per_class", train_fraction=0.1, **fields)
     made = recipe.to_dict() | {"recipe_id": recipe.id, "run_id": f"{recipe.id}-{machine}"}
     made |= {"status": "ok", "test_auroc": auroc, "numerics": 4, "device": "cpu"}
     made |= {"device_name": machine, "cpu_flags": "avx2", "threads_used": 2}
