@@ -125,7 +125,7 @@ COMMANDS: dict[str, tuple[str, list[tuple[str, dict[str, Any]]]]] = {
     "data": ("list, get, import and verify data sets", []),
     "energy": ("what measures energy here, and calibrating it", []),
     "report": ("every claim of the papers, ours beside theirs, with the notebooks' verdicts", []),
-    "readme": ("render the results and the count of claims in README.md", []),
+    "readme": ("render the findings, results and claims of both READMEs", []),
     "doctor": ("what this machine offers, what is missing, what to do", []),
 }
 
@@ -199,10 +199,14 @@ _ACTIONS = {"data": _add_data, "energy": _add_energy, "sweep": _add_clusters}
 
 def _reproduce(given: argparse.Namespace) -> int:
     from effml import reproduce
+    from effml.claims import print_ledger
+    from effml.reproduce.places import LOCAL
 
     numbers = [number.strip() for number in given.only.split(",") if number.strip()]
     if given.command == "reproduce":
-        return reproduce.reproduce(given.profile, numbers)
+        failed = reproduce.reproduce(given.profile, numbers)
+        print_ledger(LOCAL / given.profile)
+        return failed
     if given.command == "notebooks":
         return reproduce.rewrite_notebooks(numbers)
     return reproduce.rewrite_smoke_reference(numbers)
@@ -424,13 +428,15 @@ def _readme(given: argparse.Namespace) -> int:
     sys.path.insert(0, str(ROOT / "notebooks"))
     import findings
 
-    path = ROOT / "README.md"
-    text = path.read_text(encoding="utf-8")
-    for name, rows in {**findings.tables(), "claims": render_claims()}.items():
-        before, _, rest = text.partition(f"<!-- {name} -->\n")
-        _, _, after = rest.partition(f"<!-- /{name} -->")
-        text = f"{before}<!-- {name} -->\n{rows}<!-- /{name} -->{after}"
-    path.write_text(text, encoding="utf-8")
+    pages = findings.pages()
+    pages["README.md"]["claims"] = render_claims()
+    for path, parts in pages.items():
+        text = (ROOT / path).read_text(encoding="utf-8")
+        for name, rows in parts.items():
+            before, _, rest = text.partition(f"<!-- {name} -->\n")
+            _, _, after = rest.partition(f"<!-- /{name} -->")
+            text = f"{before}<!-- {name} -->\n{rows}<!-- /{name} -->{after}"
+        (ROOT / path).write_text(text, encoding="utf-8")
     findings.draw()
     return 0
 

@@ -98,7 +98,7 @@ def render_claims(folder: str | os.PathLike = ROOT / "notebooks") -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def report(ours: Ours | None = None) -> None:
+def report(ours: Ours | None = None, notes: Mapping[str, str] | None = None) -> None:
     """Show what the papers claim, what we measured and the verdict on each claim.
 
     Args:
@@ -106,6 +106,7 @@ def report(ours: Ours | None = None) -> None:
             `effml.claims.Estimate`, whose interval was computed elsewhere; an empty list for a
             claim that cannot be tested here (other data, say). Without it, the whole ledger is
             printed with the verdicts that the stored notebooks hold.
+        notes: for a claim id what its sentence leaves out: a column of its own.
 
     Returns:
         Nothing: the table is displayed, as HTML in a notebook.
@@ -129,6 +130,8 @@ def report(ours: Ours | None = None) -> None:
     shown = shown.drop(columns=["low", "high", "tolerance"])
     told = [f"{book.paper[name]}: {book.statement[name]}" for name in table.claim]
     shown.insert(0, "statement", told)
+    if notes:
+        shown["what it leaves out"] = [notes.get(name, "") for name in table.claim]
     texts = {"text/plain": shown.to_string(), "text/html": shown.to_html()}
     display({**texts, CLAIMS_TYPE: json.loads(table.to_json(orient="records"))}, raw=True)
 
@@ -137,14 +140,26 @@ def _told(value: float, low: float, high: float) -> str:
     return f"{value:.3f} [{low:.3f}, {high:.3f}]" if low == low else f"{value:.3f}"
 
 
-def _printed(claims: pandas.DataFrame) -> str:
+def print_ledger(folder: str | os.PathLike) -> None:
+    """What `make reproduce` prints last: a line for each claim that the executed notebooks of a
+    folder report, without its statement, and how many have which verdict."""
+    table = reported(folder)
+    counts = table.verdict.value_counts()
+    told = table[table.verdict != "not reported"]
+    if len(told):
+        print(f"\nThe ledger\n{_printed(told, statements=False)}")
+    counted = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
+    print(f"\n{len(table)} claims: {counted}. Their statements: python -m effml report")
+
+
+def _printed(claims: pandas.DataFrame, *, statements: bool = True) -> str:
     """A table of `reported` for people, by paper."""
     claims = claims.sort_values(
         "paper", kind="stable", key=lambda papers: pandas.factorize(papers)[0]
     )
     needed = claims.needed.where(claims.needed == "", " (" + claims.needed + ")")
     claims = claims.assign(verdict=claims.verdict + needed)
-    names = ["claim", "statement", "theirs", "ours", "verdict", "notebook"]
+    names = ["claim", *["statement"] * statements, "theirs", "ours", "verdict", "notebook"]
     return as_table(claims[names].to_dict("list"), under=claims.paper)
 
 
@@ -156,7 +171,7 @@ def _compare(
     values = asked[np.isfinite(asked)]
     lost = len(asked) - len(values)
     mean, low, high = given if estimate else interval(values)
-    bottom, top, beyond = _edges(claim)
+    bottom, top, beyond = edges(claim)
     verdict, needed = "inconclusive", ""
     if not len(values):
         verdict = "not testable here"
@@ -174,7 +189,7 @@ def _compare(
     return {**row, "note": note}
 
 
-def _edges(claim: pandas.Series) -> tuple[float, float, Callable[[float, float], bool]]:
+def edges(claim: pandas.Series) -> tuple[float, float, Callable[[float, float], bool]]:
     """From where to where our interval agrees, and whether it is better than was claimed."""
     bottom, top = claim.theirs - claim.tolerance, claim.theirs + claim.tolerance
     if claim.relation == ">":

@@ -1,32 +1,75 @@
 """What was found, strategy by strategy, and the runs of notebook 00: tables and the figure of the
-README, from the reference (`python -m effml readme`)."""
+READMEs, from the reference (`python -m effml readme`)."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas
 from matplotlib.figure import Figure
 
+from effml.evaluation import paired_bootstrap
 from effml.figures import COLOURS, subplots
 from effml.machine import ROOT
 from effml.results import load_runs, of_each_seed, seed_groups
-from effml.seeds import interval, spread
+from effml.seeds import interval, paired_differences, spread
 
 REFERENCE = ROOT / "results" / "reference"
-SAVINGS = {
-    "train_seconds": "training time",
-    "whole_seconds": "time to choose and to train",
-    "params": "parameters",
-    "macs": "multiplications",
-    "latency_s": "time of an answer",
-    "optimizer_state_bytes": "optimiser memory",
-    "train_n": "labelled images",
+NAMES = {
+    "train_seconds": "training",
+    "whole_seconds": "choosing and training",
+    "latency_s": "an answer",
+    "train_peak_memory_bytes": "process",
+    "model_file_bytes": "file",
+    "optimizer_state_bytes": "optimiser",
+    "saved_bytes": "kept activations",
+    "stored_bytes": "stored weights",
+    "train_energy_j": "training",
+    "whole_energy_j": "choosing and training",
+    "infer_energy_j": "the test images",
 }
-"""Columns of a record, and what is saved by a smaller one."""
+"""Columns of a record, and what they are the cost of."""
+BEFORE = {"latency_s": "latency_before_s", "saved_bytes": "saved_bytes_fp32"}
+"""Measured side by side, in the later run: where that holds what it was without the strategy."""
+PARTS = {
+    "whole_seconds": ["prepare_seconds", "train_seconds"],
+    "whole_energy_j": ["prepare_energy_j", "train_energy_j"],
+}
 PILOT = 100
 """From this seed on runs are pilots, which choose how many seeds an experiment has."""
+
+
+class Change(NamedTuple):
+    """What a strategy changes, with its 95 % interval (NaN where it was measured once): of a cost
+    the share, of a quality the difference; `what` it is the cost or the quality of."""
+
+    value: float
+    low: float
+    high: float
+    what: str = ""
+
+    def sure(self, least: float = 0.005) -> bool:
+        """Whether the interval leaves 0 out, and the value does not round to it."""
+        return abs(self.value) >= least and (self.low > 0 or self.high < 0)
+
+
+@dataclass(frozen=True)
+class Told:
+    """A row of the page. What is not known is a text that says why."""
+
+    strategy: str
+    notebook: str
+    use: str
+    where: str
+    time: list[Change] | str
+    memory: list[Change] | str
+    joules: list[Change] | str
+    quality: Change | str
+    worst: Change | str
 
 
 @dataclass(frozen=True)
@@ -34,50 +77,56 @@ class Finding:
     """A strategy: two arms of a notebook's records, paired by seed.
 
     `arm` and `reference` name columns and their values, a list of them, or "a run" for whatever is
-    not "none"; `where` holds for both.
+    not "none"; `where` holds for both. `time`, `memory` and `joules` are columns, or a text that
+    says why there is none.
     """
 
     strategy: str
     notebook: str
     use: str
-    saves: Sequence[str] = ("train_seconds",)
+    time: Sequence[str] | str = ("train_seconds",)
+    memory: Sequence[str] | str = ("train_peak_memory_bytes",)
+    joules: Sequence[str] | str = ("train_energy_j",)
     arm: Mapping[str, Any] = field(default_factory=dict)
     reference: Mapping[str, Any] = field(default_factory=dict)
     where: Mapping[str, Any] = field(default_factory=dict)
 
+    def __call__(self, folder: Path = REFERENCE) -> Told:
+        """Its row; ValueError as `pairs`, and where a cost is not known in both arms."""
+        runs = load_runs(folder / f"runs-{self.notebook}.jsonl")
+        try:
+            both = pairs(runs, self.arm, self.reference, self.where)
+        except ValueError as error:
+            raise ValueError(f"{self.strategy} ({self.notebook}): {error}") from None
+        costs = [
+            asked if isinstance(asked, str) else [_share(*both, name) for name in asked]
+            for asked in (self.time, self.memory, self.joules)
+        ]
+        first, seeds = both[1].iloc[0], len(both[1])
+        where = f"{first.data.removesuffix('_reordered')}, {first.model}, {seeds} seeds"
+        quality = Change(*_difference(*both, "test_auroc"), "AUROC")
+        worst = Change(*_difference(*both, "test_worst_class_recall"))
+        return Told(self.strategy, self.notebook, self.use, where, *costs, quality, worst)
 
-def judge(one: Finding, folder: Path = REFERENCE) -> dict[str, Any]:
-    """What a finding saves (factors by column) and what it changes: mean, low and high of the
-    paired differences. ValueError where an arm has no two seeds in common with the other, or two
-    runs of one seed."""
-    runs = load_runs(folder / f"runs-{one.notebook}.jsonl")
-    runs = _rows(runs[(runs.status == "ok") & (runs.seed < PILOT)], one.where)
-    before, after = (_rows(runs, side).set_index("seed") for side in (one.reference, one.arm))
-    seeds = before.index.intersection(after.index)
+
+Row = Callable[[Path], Told]
+
+
+def pairs(
+    runs: pandas.DataFrame,
+    arm: Mapping[str, Any],
+    reference: Mapping[str, Any],
+    where: Mapping[str, Any],
+) -> tuple[pandas.DataFrame, pandas.DataFrame]:
+    """The runs without and with a strategy, by seed, of the seeds that both have. ValueError where
+    these are not two, or where two runs claim one seed."""
+    runs = _rows(runs[(runs.status == "ok") & (runs.seed < PILOT)], where)
+    before, after = (_rows(runs, side).set_index("seed") for side in (reference, arm))
+    seeds = before.index.intersection(after.index).sort_values()
     if len(seeds) < 2 or not (before.index.is_unique and after.index.is_unique):
         counts = f"{len(before)} and {len(after)} runs, {len(seeds)} seeds in common"
-        raise ValueError(f"{one.strategy} ({one.notebook}): {counts}.")
-    before, after = before.loc[seeds], after.loc[seeds]
-    told = {"strategy": one.strategy, "notebook": one.notebook, "seeds": len(seeds)}
-    told["measured on"] = f"{after.data.iloc[0].removesuffix('_reordered')}, {after.model.iloc[0]}"
-    told["saved"] = {name: _factor(before, after, name) for name in one.saves}
-    for name in ("test_auroc", "test_worst_class_recall"):
-        told[name] = interval(after[name].astype(float) - before[name].astype(float))
-    return told
-
-
-def _factor(before: pandas.DataFrame, after: pandas.DataFrame, name: str) -> float:
-    """How many times smaller it became. Latencies are measured side by side, in the later run."""
-    if name == "whole_seconds":
-        parts = ["prepare_seconds", "train_seconds"]
-        before, after = (
-            arm.assign(whole_seconds=arm[parts].sum(axis=1)) for arm in (before, after)
-        )
-    first = after.latency_before_s if name == "latency_s" else before[name]
-    factor = float(first.mean() / after[name].mean())
-    if not factor > 0:
-        raise ValueError(f"{name} is not known for both arms.")
-    return factor
+        raise ValueError(f"{counts}.")
+    return before.loc[seeds], after.loc[seeds]
 
 
 def _rows(runs: pandas.DataFrame, asked: Mapping[str, Any]) -> pandas.DataFrame:
@@ -87,36 +136,199 @@ def _rows(runs: pandas.DataFrame, asked: Mapping[str, Any]) -> pandas.DataFrame:
     return runs
 
 
-def render_findings(findings: Sequence[Finding], folder: Path = REFERENCE) -> str:
-    """The first table of the README."""
-    head = ["strategy", "saves", "test AUROC", "worst class", "measured on", "use it", "notebook"]
+def _difference(before: pandas.DataFrame, after: pandas.DataFrame, column: str) -> list[float]:
+    both = pandas.concat([before.assign(arm="without"), after.assign(arm="with")]).reset_index()
+    found = paired_differences(both, column, arm="arm", reference="without")
+    return found.loc["with", ["difference", "low", "high"]].tolist()
+
+
+def _share(before: pandas.DataFrame, after: pandas.DataFrame, name: str) -> Change:
+    """By which share a cost changed: the mean of the logarithms of its ratios."""
+    if name in PARTS:
+        before, after = (x.assign(**{name: x[PARTS[name]].sum(axis=1)}) for x in (before, after))
+    if name in BEFORE:
+        before = after.assign(**{name: after[BEFORE[name]]})
+    logs = [side.assign(log=np.log(side[name].astype(float))) for side in (before, after)]
+    if not np.isfinite([side.log for side in logs]).all():
+        raise ValueError(f"{name} is not known for both arms.")
+    return Change(*np.expm1(_difference(*logs, "log")).tolist(), NAMES[name])
+
+
+def _ratio(ratios: Iterable[float], what: str = "an answer") -> Change:
+    """The same of ratios that are there, with over without; of one there is no interval."""
+    return Change(*np.expm1(interval(np.log([*ratios]))).tolist(), what)
+
+
+def int8(strategy: str, notebook: str, use: str, workloads: str, what: str) -> Row:
+    """INT8 of OpenVINO beside the fastest 32-bit runtime, on one thread: its costs over the
+    workloads, its quality in the one that loses most."""
+
+    def told(folder: Path = REFERENCE) -> Told:
+        import thakur
+
+        found = thakur.measured(getattr(thakur, workloads), folder)
+        found = found[found.threads == 1].set_index("workload")
+        plain = found[found["mode"].isin(thakur.FP32)]
+        best = plain.reset_index().sort_values("median_ms").groupby("workload").first()
+        short = found[found["mode"] == thakur.INT8]
+        ratio = {
+            name: short[name] / best[name].reindex(short.index)
+            for name in ("median_ms", "file_bytes", "peak_memory_bytes", "joules_per_1000")
+        }
+        memory = [
+            _ratio(ratio["file_bytes"], "file"),
+            _ratio(ratio["peak_memory_bytes"], "process"),
+        ]
+        most = short.loc[short.loss_high.idxmax()]
+        quality = Change(-most.loss, -most.loss_high, -most.loss_low, what)
+        worst = Change(float((short.worst - short.worst_reference).min()), math.nan, math.nan)
+        where = f"{len(short)} workloads, one thread"
+        time, joules = [_ratio(ratio["median_ms"])], [_ratio(ratio["joules_per_1000"])]
+        return Told(strategy, notebook, use, where, time, memory, joules, quality, worst)
+
+    return told
+
+
+def mixed(folder: Path = REFERENCE) -> Told:
+    """Of mixed precision also the time of a step with larger images, measured by itself."""
+    told = Finding(
+        "mixed precision (bf16)",
+        "30",
+        "arithmetic in bf16 and large dense layers; time a step first",
+        arm={"precision": "amp_bf16"},
+        reference={"precision": "fp32"},
+        where={"model": "resnet18"},
+    )(folder)
+    laps = _kept(folder, "30-time")
+    laps = laps[(laps.model == "resnet18") & (laps.batch == laps.batch.max())]
+    step = _ratio(laps["time ratio"], "a step with larger images")
+    return replace(told, time=[*told.time, step])
+
+
+def activations(folder: Path = REFERENCE) -> Told:
+    """Of activations in 8 bits also by how much a process grows in a step of a deep net."""
+    told = Finding(
+        "activations kept in 8 bits",
+        "33",
+        "the backward pass does not fit; try smaller batches first",
+        memory=("saved_bytes", "train_peak_memory_bytes"),
+        arm={"activation_bits": 8},
+        reference={"activation_bits": 32, "gradient_bits": 32},
+    )(folder)
+    growth = _kept(folder, "33-memory").set_index("way").growth_mb
+    step = _ratio([growth["8 bits"] / growth["float32"]], "growth in a deep net's step")
+    return replace(told, memory=[*told.memory, step])
+
+
+def splicing(folder: Path = REFERENCE) -> Told:
+    """A canvas without gutter beside a plain batch, in INT8."""
+    runs = load_runs(folder / "runs-41.jsonl").iloc[0]
+    laps, dice = (_kept(folder, f"41-{name}") for name in ("time", "quality"))
+    laps = laps[laps.format == "openvino_int8"].pivot(
+        index="round", columns="way", values=["ms", "mb"]
+    )
+    dice = dice[dice.format == "openvino_int8"].pivot(index="image", columns="way", values="dice")
+    canvas, plain = "canvas, no gutter", "plain batch"
+    time, memory = (
+        _ratio(laps[name][canvas] / laps[name][plain], "a batch") for name in ("ms", "mb")
+    )
+    quality = paired_bootstrap(np.mean, (dice[canvas] - dice["one by one"]).to_numpy())
+    return Told(
+        "images spliced on one canvas (INT8)",
+        "41",
+        "where a rim of wrong pixels does no harm",
+        f"{runs.data}, {runs.model}, {len(laps)} rounds",
+        [time],
+        [memory._replace(what="process")],
+        "not measured",
+        Change(*quality, "Dice"),
+        "not measured",
+    )
+
+
+def threads(folder: Path = REFERENCE) -> Told:
+    """A second thread for a finished model in INT8, one image at once."""
+    laps = _kept(folder, "42-latency")
+    laps = laps[(laps.runtime == "openvino_int8") & (laps.batch == 1) & (laps.model == "resnet18")]
+    wide = laps.pivot(index="turn", columns="threads", values=["turn_ms", "mb", "joules"])
+    once = {
+        name: _ratio([wide[name][2].median() / wide[name][1].median()]) for name in ("mb", "joules")
+    }
+    return Told(
+        "a second thread (INT8)",
+        "42",
+        "a person waits for one answer, and the core is free",
+        f"resnet18, one image, {len(wide)} turns",
+        [_ratio(wide["turn_ms"][2] / wide["turn_ms"][1])],
+        [once["mb"]._replace(what="process")],
+        [once["joules"]],
+        "the same model",
+        "the same model",
+    )
+
+
+def _kept(folder: Path, name: str) -> pandas.DataFrame:
+    return pandas.read_csv(folder / f"{name}.csv", comment="#")
+
+
+def render_findings(told: Sequence[Told], *, whole: bool = True, links: str = "") -> str:
+    """The rows as a Markdown table: the whole of it, or in five columns what is sure to change.
+    `links` is the way to the notebooks."""
+    head = ["strategy", "time", "memory", "joules", "AUROC or Dice", "worst class", "measured on"]
+    head = [*(head if whole else ["strategy", "changes", "AUROC or Dice"]), "use it", "notebook"]
     lines = [head, ["---"] * len(head)]
-    for one in findings:
-        told = judge(one, folder)
+    for one in told:
         path = next((ROOT / "notebooks").glob(f"{one.notebook}_*.ipynb"))
-        changes = [_signed(told[name]) for name in ("test_auroc", "test_worst_class_recall")]
-        where = f"{told['measured on']}, {told['seeds']} seeds"
-        link = f"[{one.notebook}](notebooks/{path.name})"
-        lines.append([one.strategy, _saved(told["saved"]), *changes, where, one.use, link])
+        cells = [_costs(x) for x in (one.time, one.memory, one.joules)] if whole else [_sure(one)]
+        cells += [_quality(one.quality)] + whole * [_quality(one.worst), one.where]
+        lines.append([one.strategy, *cells, one.use, f"[{one.notebook}]({links}{path.name})"])
     return _table(lines)
 
 
-def _signed(values: Sequence[float]) -> str:
-    told = (f"{x:+.3f}".replace("-", "−") for x in values)
-    mean, low, high = ("0.000" if one[1:] == "0.000" else one for one in told)
-    return f"{mean} [{low}, {high}]"
+def render_machines(told: Sequence[Told], folder: Path = REFERENCE) -> str:
+    """On what the rows were measured, and by which meter of energy."""
+    names = sorted({one.notebook for one in told})
+    files = [path for name in names for path in folder.glob(f"runs-*{name}.jsonl")]
+    runs = pandas.concat([load_runs(path) for path in files if "gpu" not in path.name])
+    runs = runs[runs.status == "ok"]
+    found = runs[["device_name", "cpu_flags"]].drop_duplicates().values
+    meters = ", ".join(runs.energy_source.dropna().unique())
+    machines = "; ".join(f"{name} ({flags})" for name, flags in found)
+    return f"Measured on two threads or one of: {machines}. Joules: {meters}.\n"
 
 
-def _saved(factors: Mapping[str, float]) -> str:
-    """3.1 × less training time; where it costs instead: *costs* 3.1 × the training time."""
-    told = []
-    for name, x in factors.items():
-        what, most = SAVINGS[name], max(x, 1 / x)
-        near = f"{most:.0f}" if most >= 9.5 else f"{most:.1f}"
-        less = f"{near} × {'fewer' if what.endswith('s') else 'less'} {what}"
-        more = f"*costs* {near} × the {what}"
-        told.append(f"{what} as before" if near == "1.0" else less if x > 1 else more)
-    return ", ".join(told) or "nothing: equal steps"
+def _costs(found: list[Change] | str) -> str:
+    return f"– ({found})" if isinstance(found, str) else "<br>".join(map(_percent, found))
+
+
+def _percent(change: Change) -> str:
+    """training **−94 %** [−95, −92]: bold where the interval leaves 0 out."""
+    mean, low, high = (_signed(100 * x, 0) for x in change[:3])
+    mean = f"**{mean} %**" if change.sure() else f"{mean} %"
+    return f"{change.what} {mean} " + (f"[{low}, {high}]" if change.low == change.low else "(once)")
+
+
+def _quality(change: Change | str) -> str:
+    if isinstance(change, str):
+        return f"– ({change})"
+    mean, low, high = (_signed(x, 3) for x in change[:3])
+    mean = f"**{mean}**" if change.sure(0.0005) else mean
+    what = f"{change.what} " if change.what.startswith("Dice") else ""
+    return f"{what}{mean} " + (f"[{low}, {high}]" if change.low == change.low else "(no interval)")
+
+
+def _signed(value: float, digits: int) -> str:
+    """With a true minus, and no sign where it rounds to 0."""
+    told = f"{value:+.{digits}f}"
+    return told.replace("-", "−") if float(told) else told[1:]
+
+
+def _sure(one: Told) -> str:
+    """The costs that surely change."""
+    joules = [x._replace(what="joules") for x in one.joules if not isinstance(x, str)]
+    found = [x for x in (*one.time, *one.memory, *joules) if not isinstance(x, str) and x.sure()]
+    told = (f"{x.what} {_signed(100 * x.value, 0)} %" for x in found)
+    return ", ".join(told) or "no cost surely"
 
 
 def _table(lines: list[list[str]]) -> str:
@@ -177,40 +389,47 @@ def render_answer(store: Path = REFERENCE / "runs-00.jsonl") -> str:
     )
 
 
-def hero(findings: Sequence[Finding], folder: Path = REFERENCE) -> Figure:
-    """A line for each strategy: what it does to the AUROC, with its interval, and what it saves."""
-    told = [judge(one, folder) for one in findings][::-1]
-    figure, axes = subplots(width=8, height=0.9 + 0.3 * len(told))
-    kinds = {"lower AUROC": COLOURS[1], "higher AUROC": COLOURS[2], "no difference shown": "0.45"}
-    less, more, open_ = kinds.values()
+def hero(told: Sequence[Told]) -> Figure:
+    """A line for each strategy: its change of quality, with the interval, and of the costs."""
+    told = [one for one in told if isinstance(one.quality, Change)][::-1]
+    figure, axes = subplots(width=9.5, height=0.9 + 0.28 * len(told))
+    looks = {"lower": (COLOURS[1], "v"), "higher": (COLOURS[2], "^"), "open": ("0.45", "o")}
     for y, row in enumerate(told):
-        mean, low, high = row["test_auroc"]
-        colour = less if high < 0 else more if low > 0 else open_
-        colour = colour if abs(mean) >= 0.0005 else open_  # MNIST's, which is near 1 anyway
-        axes.errorbar(mean, y, xerr=[[mean - low], [high - mean]], color=colour, marker="o")
-        saved = _saved(row["saved"]).replace("*", "")
-        axes.annotate(saved, (1.02, y), xycoords=("axes fraction", "data"), va="center")
-    for kind, colour in kinds.items():
-        axes.plot([], [], "o", color=colour, label=kind)
+        mean, low, high = row.quality[:3]
+        kind = "open" if not row.quality.sure(0.0005) else "lower" if high < 0 else "higher"
+        colour, marker = looks[kind]
+        axes.errorbar(mean, y, xerr=[[mean - low], [high - mean]], color=colour, marker=marker)
+        axes.annotate(
+            _sure(replace(row, joules="")),
+            (1.02, y),
+            xycoords=("axes fraction", "data"),
+            va="center",
+        )
+    labels = {name: f"{name} AUROC or Dice" for name in looks} | {"open": "no change shown"}
+    for kind, (colour, marker) in looks.items():
+        axes.plot([], [], marker, color=colour, label=labels[kind])
     figure.legend(loc="outside upper left", ncols=3)
     axes.axvline(0, color="0.2", linewidth=1)
-    axes.set_yticks(range(len(told)), [row["strategy"] for row in told])
+    axes.set_yticks(range(len(told)), [row.strategy for row in told])
     axes.grid(axis="y", visible=False)
     axes.set_ylim(-0.6, len(told) - 0.4)
-    axes.set_xlabel(
-        "change of the test AUROC by the strategy, with its 95 % interval over the seeds"
-    )
+    axes.set_xlabel("change of the test AUROC or Dice, with its 95 % interval")
     return figure
 
 
 PNEUMONIA = ["pneumoniamnist", "pneumoniamnist_reordered"]
 RATE = {"data": PNEUMONIA, "learning_rate": 0.001}
-FINDINGS = [
+ANSWER = {"time": ("latency_s",), "memory": ("model_file_bytes",), "joules": ("infer_energy_j",)}
+"""The costs of a finished model."""
+WHOLE = {"time": ("whole_seconds",), "joules": ("whole_energy_j",)}
+FEW = {"selection": "class_balanced", "train_fraction": 0.2}
+HALF = {"optimizer": "adam", "precision": "bf16"}
+FINDINGS: list[Row] = [
     Finding(
         "a small net (LeNet-5 for ResNet-18)",
         "00",
         "first: it is the yardstick",
-        saves=("train_seconds", "params"),
+        memory=("train_peak_memory_bytes", "model_file_bytes"),
         arm={"model": "lenet5", "epochs": 4},
         reference={"model": "resnet18", "epochs": 4},
         where=RATE,
@@ -218,8 +437,8 @@ FINDINGS = [
     Finding(
         "the small net, four times the passes",
         "00",
-        "minutes count, two points of AUROC do not",
-        saves=("train_seconds", "params"),
+        "minutes count more than the last points of AUROC",
+        memory=("train_peak_memory_bytes", "model_file_bytes"),
         arm={"model": "lenet5", "epochs": 16},
         reference={"model": "resnet18", "epochs": 4},
         where=RATE,
@@ -227,9 +446,9 @@ FINDINGS = [
     Finding(
         "a class-balanced fifth, equal steps",
         "10",
-        "labels are dear, or classes are rare",
-        saves=("train_n", "train_seconds"),
-        arm={"selection": "class_balanced", "epochs": 50},
+        "classes are rare",
+        **WHOLE,
+        arm=FEW | {"epochs": 50},
         reference={"selection": "none", "epochs": 10},
         where={"model": "mlp"},
     ),
@@ -237,16 +456,16 @@ FINDINGS = [
         "a class-balanced fifth, equal passes",
         "10",
         "a first look",
-        saves=("train_n", "train_seconds"),
-        arm={"selection": "class_balanced", "epochs": 10},
+        **WHOLE,
+        arm=FEW | {"epochs": 10},
         reference={"selection": "none", "epochs": 10},
         where={"model": "mlp"},
     ),
     Finding(
         "a fifth of the images removed by a proxy",
         "11",
-        "not once: random images save more",
-        saves=("whole_seconds",),
+        "one choice serves many trainings; try random images first",
+        **WHOLE,
         arm={"selection": "entropy"},
         reference={"selection": "none", "epochs": 5},
         where={"model": "lenet_srinivas"},
@@ -254,19 +473,44 @@ FINDINGS = [
     Finding(
         "importance sampling, equal steps",
         "12",
-        "not for small nets: take more uniform steps",
+        "steps are dear beside scoring; try more uniform steps first",
         arm={"sampler": "importance", "epochs": 6},
         reference={"sampler": "uniform", "epochs": 6},
         where={"data": "mnist"},
     ),
     Finding(
-        "ImageNet weights, 105 images",
+        "ImageNet weights, a tenth of the images",
         "13",
-        "few labels, and a net that does not learn alone",
-        saves=(),
+        "labels are few; try it beside a net that learns from scratch",
         arm={"weights": "imagenet", "trainable": "all"},
         reference={"weights": "random"},
         where={"model": "mobilenetv2_100", "train_fraction": 0.1},
+    ),
+    Finding(
+        "neurons merged, without an image",
+        "20",
+        "no images, no time to train again, large dense layers",
+        **ANSWER,
+        arm={"merge": "merge", "neuron_fraction": 0.165},
+        reference={"merge": "none", "epochs": 1},
+        where={"data": "mnist"},
+    ),
+    Finding(
+        "half of the channels cut, tuned again",
+        "21",
+        "a model that will answer often",
+        **ANSWER,
+        arm={"prune": "channels", "teacher": "none", "epochs": 6},
+        reference={"prune": "none", "epochs": 4},
+        where={"data": PNEUMONIA},
+    ),
+    Finding(
+        "low-rank layers, fewest weights, tuned again",
+        "22",
+        "a small file; there are images to tune with",
+        **ANSWER,
+        arm={"factorize": "svd_spatial", "epochs": 6},
+        reference={"factorize": "none"},
     ),
     Finding(
         "distillation, equal steps",
@@ -276,57 +520,74 @@ FINDINGS = [
         reference={"teacher": "none"},
         where={"model": "mlp", "selection": "none", "epochs": 10},
     ),
-    Finding(
-        "neurons merged, without an image",
-        "20",
-        "no images, no time to train again",
-        saves=("params", "macs"),
-        arm={"merge": "merge", "neuron_fraction": 0.165},
-        reference={"merge": "none", "epochs": 1},
-        where={"data": "mnist"},
-    ),
-    Finding(
-        "half of the channels cut, tuned again",
-        "21",
-        "a model that will answer often",
-        saves=("params", "latency_s"),
-        arm={"prune": "channels", "teacher": "none", "epochs": 6},
-        reference={"prune": "none", "epochs": 4},
-        where={"data": PNEUMONIA},
-    ),
-    Finding(
-        "low-rank layers, 13 × fewer weights",
-        "22",
-        "a small file, a faster answer; needs images to tune",
-        saves=("params", "latency_s"),
-        arm={"factorize": "svd_spatial", "epochs": 6},
-        reference={"factorize": "none"},
-    ),
-    Finding(
-        "mixed precision (bf16)",
-        "30",
-        "a CPU or GPU with bf16, large dense nets",
-        arm={"precision": "amp_bf16"},
-        reference={"precision": "fp32"},
-        where={"model": "resnet18"},
-    ),
+    mixed,
     Finding(
         "8-bit optimiser",
         "31",
         "memory is short, time is not",
-        saves=("optimizer_state_bytes", "train_seconds"),
+        memory=("optimizer_state_bytes", "train_peak_memory_bytes"),
         arm={"optimizer": "adamw8bit"},
         reference={"optimizer": "adamw"},
     ),
+    Finding(
+        "all weights in bf16",
+        "32",
+        "not without a repair",
+        memory=("model_file_bytes", "train_peak_memory_bytes"),
+        arm=HALF | {"half_repair": "none"},
+        reference={"precision": "fp32"},
+    ),
+    Finding(
+        "all weights in bf16, rounded at random",
+        "32",
+        "weights must take half the memory",
+        memory=("model_file_bytes", "train_peak_memory_bytes"),
+        arm=HALF | {"half_repair": "stochastic"},
+        reference={"precision": "fp32"},
+    ),
+    activations,
+    Finding(
+        "4 to 2 bits by depth, for 4 bits everywhere",
+        "34",
+        "a file must be small; try the same few bits everywhere",
+        memory=("stored_bytes",),
+        arm={"bit_schedule": "depth:4-2"},
+        reference={"bit_schedule": "uniform:4", "weights": "random"},
+    ),
+    int8(
+        "INT8 inference, classifiers",
+        "65",
+        "a CPU with 8-bit instructions; look at the sensitivity",
+        "CLASSIFICATION",
+        "AUROC",
+    ),
+    int8(
+        "INT8 inference, U-Nets",
+        "66",
+        "a CPU with 8-bit instructions",
+        "SEGMENTATION",
+        "Dice",
+    ),
+    splicing,
+    threads,
 ]
 
 
-def tables() -> dict[str, str]:
-    """What stands between the marks of the README, by mark."""
-    found = {"findings": render_findings(FINDINGS), "answer": render_answer()}
-    return found | {"results": render_results()}
+@cache
+def found() -> list[Told]:
+    """The rows, from the reference."""
+    return [row(REFERENCE) for row in FINDINGS]
+
+
+def pages() -> dict[str, dict[str, str]]:
+    """What stands between the marks of each page, by path and mark."""
+    first = {"findings": render_findings(found(), whole=False, links="notebooks/")}
+    first |= {"answer": render_answer(), "results": render_results()}
+    machines = render_machines(found())
+    page = {"findings": render_findings(found()), "machines": machines}
+    return {"README.md": first | {"machines": machines}, "notebooks/README.md": page}
 
 
 def draw() -> None:
     """Write the README's figure."""
-    hero(FINDINGS).savefig(REFERENCE / "findings.png", dpi=150)
+    hero(found()).savefig(REFERENCE / "findings.png", dpi=150)

@@ -157,3 +157,34 @@ def test_a_report_shows_the_note_where_there_is_one(monkeypatch):
     assert "1 of 3 seeds are NaN" in shown[0]["text/plain"] and "note" not in shown[1]["text/plain"]
     report({"medmnist-breast-auroc": [0.9126, np.nan], "medmnist-pneumonia-auroc": [0.9, 0.9]})
     assert "1 of 2 seeds are NaN" in shown[2]["text/plain"] and " 0.913 " in shown[2]["text/plain"]
+
+
+def test_a_report_may_say_what_a_sentence_leaves_out(monkeypatch):
+    import IPython.display
+
+    from effml.claims import report
+
+    shown = []
+    monkeypatch.setattr(IPython.display, "display", lambda data, raw: shown.append(data))
+    report({"medmnist-breast-auroc": []}, {"medmnist-breast-auroc": "the seeds", "other": "no"})
+    assert "what it leaves out" in shown[0]["text/html"] and "the seeds" in shown[0]["text/html"]
+
+
+def test_the_printed_ledger_has_a_line_for_each_reported_claim_and_counts_the_rest(
+    tmp_path, capsys
+):
+    from effml.claims import print_ledger
+    from effml.results import CLAIMS_TYPE
+
+    first, second = ledger().id[:2]
+    told = [{"claim": name, "ours": 0.9, "verdict": "differs"} for name in (first, second)]
+    cells = [{"outputs": [{"data": {CLAIMS_TYPE: told}}]}]
+    (tmp_path / "10_a.ipynb").write_text(json.dumps({"cells": cells}))
+    print_ledger(tmp_path)
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in said[4:6]] == [first, second]
+    rest = len(ledger()) - 2
+    assert said[-1].startswith(f"{len(ledger())} claims: {rest} not reported, 2 differs.")
+    assert max(map(len, said)) <= 100
+    print_ledger(tmp_path / "none")
+    assert len(capsys.readouterr().out.splitlines()) == 2

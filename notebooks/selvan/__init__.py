@@ -14,6 +14,7 @@ from selvan.runs import (
 )
 from selvan.tables import (
     above_others,
+    amp_costs,
     changes,
     constant,
     results,
@@ -32,6 +33,7 @@ __all__ = [
     "SEEDS",
     "STATEMENT_SEEDS",
     "above_others",
+    "amp_costs",
     "changes",
     "constant",
     "curves",

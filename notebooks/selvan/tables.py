@@ -119,6 +119,14 @@ def statements_by_seed(runs: pandas.DataFrame) -> dict[str, list[float]]:
     return ours
 
 
+def amp_costs(runs: pandas.DataFrame) -> dict[str, list[float]]:
+    """What AMP saves of memory and of the CPU time of an epoch, of one model with each seed. What
+    counts was named when these runs were there, by the rules of the 8-bit statements."""
+    runs = runs.assign(epoch_j=runs.train_energy_j / runs.epochs_run)
+    columns = {"selvan-amp-memory": "peak_mb", "selvan-amp-time": "epoch_j"}
+    return {claim: saved(runs, column, "AMP") for claim, column in columns.items()}
+
+
 def above_others(runs: pandas.DataFrame, arm: str) -> list[float]:
     """The AUROC of a setting minus the mean of the others, of one model with each seed."""
     auroc = _auroc(runs)

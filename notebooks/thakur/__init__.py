@@ -24,6 +24,7 @@ from thakur.tables import (
     threads_gain,
     trainings,
     unseen,
+    yardsticks,
 )
 
 __all__ = [
@@ -48,4 +49,5 @@ __all__ = [
     "trained",
     "trainings",
     "unseen",
+    "yardsticks",
 ]

@@ -139,6 +139,32 @@ def statements(found: pandas.DataFrame, task: str) -> dict[str, Estimate]:
     return ours | {f"thakur-utility-{task}": loss}
 
 
+def yardsticks(found: pandas.DataFrame, task: str) -> dict[str, Estimate | list[float]]:
+    """What others state of INT8, and the authors' own notebook, for `effml.report`; empty where it
+    takes another machine or model. Sizes and times are over OpenVINO in 32 bits, on one thread."""
+    at = found[found.threads == 1].set_index(["workload", "mode"])
+    files = at.file_bytes.unstack()
+    smaller = files["openvino"] / files[INT8]
+    if task == "segmentation":
+        net, laps = "MRI, brain 3-D", at.median_ms.unstack()
+        same = at.loc[net, "openvino"]
+        return {
+            "thakur-brainmage-speed": [],
+            "thakur-brainmage-dice": Estimate(same.loss, same.loss_low, same.loss_high),
+            "qu-int8-size": Estimate(*[smaller[net]] * 3),
+            "qu-int8-latency": Estimate(*[laps["openvino"][net] / laps[INT8][net]] * 3),
+        }
+    least, slowest = smaller.min(), 1 / found[found["mode"] == INT8].over_fp32.min()
+    ours = dict.fromkeys(
+        ("edge-xray-arm", "gram-stain-quantised-time", "gram-stain-pruned-size"), []
+    )
+    sizes = {
+        name: Estimate(*[least] * 3) for name in ("edge-xray-size", "gram-stain-quantised-size")
+    }
+    auroc = statements(found, task)[f"thakur-utility-{task}"]
+    return ours | sizes | {"edge-xray-auroc": auroc, "edge-xray-x86": Estimate(*[slowest] * 3)}
+
+
 def busy(found: pandas.DataFrame) -> str:
     """How much of the CPU time other programs took in the measurements, in words."""
     others = found.others_cpu

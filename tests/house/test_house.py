@@ -197,9 +197,11 @@ README = (ROOT / "README.md").read_text()
 def test_the_readmes_tables_are_rendered_from_the_reference_records():
     import findings
 
-    for name, rows in findings.tables().items():
-        shown = re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", README, re.S)[1]
-        assert shown == rows, "run: python -m effml readme"
+    for path, parts in findings.pages().items():
+        page = (ROOT / path).read_text(encoding="utf-8")
+        for name, rows in parts.items():
+            shown = re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", page, re.S)[1]
+            assert shown == rows, f"{path}, {name}: run python -m effml readme"
 
 
 def test_readme_counts_the_claims_of_the_notebooks():

@@ -1,19 +1,26 @@
 """The README's tables, on records whose numbers are known."""
 
 import json
+import math
+from dataclasses import replace
 
+import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
+import thakur
 from effml import Recipe
 from findings import (
-    FINDINGS,
+    Change,
     Finding,
-    _saved,
+    Told,
+    found,
     hero,
-    judge,
+    int8,
     render_answer,
     render_findings,
+    render_machines,
     render_results,
 )
 
@@ -26,9 +33,10 @@ def row(seed, auroc, worst, seconds, params=100, **fields):
         "status": "ok",
     }
     made |= {"data_phantom": 0, "train_n": 4708, "test_auroc": auroc, "train_seconds": seconds}
+    made |= {"train_energy_j": 5 * seconds, "energy_source": "a meter"}
     made |= {
         "test_worst_class_recall": worst,
-        "params": params,
+        "train_peak_memory_bytes": params,
         "val_auroc": auroc,
         "test_accuracy": 0.8,
     }
@@ -56,75 +64,115 @@ SMALL = Finding(
     "a small net",
     "00",
     "first",
-    saves=("train_seconds", "params"),
     arm={"model": "lenet5"},
     reference={"model": ["resnet18", "resnet34"]},
     where={"epochs": 10},
 )
+TURNED = Finding("x", "00", "", arm=SMALL.reference, reference=SMALL.arm, where=SMALL.where)
 
 
-def test_a_finding_is_the_paired_difference_of_two_arms(folder):
-    told = judge(SMALL, folder)
-    assert told["seeds"] == 3 and told["saved"] == {"train_seconds": 10.0, "params": 4.0}
+def test_a_finding_is_the_paired_change_of_two_arms(folder):
+    told = SMALL(folder)
+    assert told.where == "pneumoniamnist, lenet5, 3 seeds"
+    assert told.time == [pytest.approx((-0.9, -0.9, -0.9, "training"))]
+    assert told.memory == [pytest.approx((-0.75, -0.75, -0.75, "process"))]
     differences = [-0.02, -0.019, -0.018]
     low, high = stats.t.interval(0.95, 2, -0.019, stats.sem(differences))
-    assert told["test_auroc"] == pytest.approx((-0.019, low, high))
-    assert told["test_worst_class_recall"] == pytest.approx((0.04, 0.04, 0.04))
-    line = render_findings([SMALL], folder).splitlines()[-1].split(" | ")
-    assert line[1] == "10 × less training time, 4.0 × fewer parameters"
-    assert line[2].startswith("−0.019 [−0.021") and line[4] == "pneumoniamnist, lenet5, 3 seeds"
-    assert "(notebooks/00_start_here.ipynb)" in line[6]
+    assert told.quality[:3] == pytest.approx((-0.019, low, high))
+    assert told.worst[:3] == pytest.approx((0.04, 0.04, 0.04))
+    line = render_findings([told]).splitlines()[-1].split(" | ")
+    assert line[1] == "training **−90 %** [−90, −90]" and line[4].startswith("**−0.019** [−0.021")
+    assert "](00_start_here.ipynb)" in line[8]
+    short = render_findings([told], whole=False, links="notebooks/").splitlines()[-1].split(" | ")
+    assert short[1] == "training −90 %, process −75 %, joules −90 %"
+    assert "](notebooks/00_start_here.ipynb)" in short[4]
+    assert TURNED(folder).time[0].value == pytest.approx(9)
 
 
-def test_what_costs_more_says_so_and_an_arm_that_is_not_there_is_an_error(folder):
-    sides = {"arm": SMALL.reference, "reference": SMALL.arm, "where": SMALL.where}
-    turned = Finding("x", "00", "never", **sides)
-    assert "| *costs* 10 × the training time |" in render_findings([turned], folder)
+def test_an_arm_that_is_not_there_or_a_cost_that_is_unknown_is_an_error(folder):
     for wrong in ({"model": "mlp"}, {"model": ["lenet5", "resnet18"]}):
         with pytest.raises(ValueError, match=r"x \(00\): .* runs, . seeds in common"):
-            judge(Finding("x", "00", "", arm=wrong, reference=SMALL.reference), folder)
+            Finding("x", "00", "", arm=wrong, reference=SMALL.reference)(folder)
+    with pytest.raises(ValueError, match="model_file_bytes is not known for both arms"):
+        replace(SMALL, memory=("model_file_bytes",))(folder)
 
 
-def test_what_is_saved_is_of_means_with_what_was_prepared_and_latencies_of_one_run(tmp_path):
-    before = [row(s, 0.9, 0.6, seconds, model="mlp") for s, seconds in ((0, 10.0), (1, 30.0))]
-    after = [row(s, 0.9, 0.6, 4.0, model="mlp", teacher=f"{s}", epochs=3) for s in (0, 1)]
+def test_a_share_is_that_of_logarithms_with_what_was_prepared_and_latencies_of_one_run(tmp_path):
+    before = [row(s, 0.9, 0.6, seconds, model="mlp") for s, seconds in ((0, 10.0), (1, 40.0))]
+    after = [row(s, 0.9, 0.6, 5.0, model="mlp", teacher=f"{s}", epochs=3) for s in (0, 1)]
     before = [one | {"prepare_seconds": 0.0, "latency_s": 70.0} for one in before]
     measured = (
-        {"latency_before_s": 6.0, "latency_s": 1.0},
+        {"latency_before_s": 6.0, "latency_s": 2.0},
         {"latency_before_s": 6.0, "latency_s": 3.0},
     )
-    after = [one | {"prepare_seconds": 6.0} | times for one, times in zip(after, measured)]
+    after = [one | {"prepare_seconds": 5.0} | times for one, times in zip(after, measured)]
 
     lost = {"status": "failed", "device_name": "another CPU", "run_id": "f"}
     after.append(after[0] | lost)  # of a machine of its own: no other record replaces it
 
-    def judged(*saves, rows=(*before, *after)):
+    def told(*time, rows=(*before, *after)):
         (tmp_path / "runs-00.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
         sides = {"arm": {"teacher": "a run"}, "reference": {"teacher": "none"}}
-        return judge(Finding("x", "00", "", saves=saves, **sides), tmp_path)["saved"]
+        return Finding("x", "00", "", time=time, **sides)(tmp_path).time
 
-    told = judged("train_seconds", "whole_seconds", "latency_s")
-    assert told == pytest.approx({"train_seconds": 5, "whole_seconds": 2, "latency_s": 3})
-    with pytest.raises(ValueError, match="macs is not known for both arms"):
-        judged("macs")
+    trained, whole, answer = told("train_seconds", "whole_seconds", "latency_s")
+    assert trained.value == pytest.approx((0.5 * 0.125) ** 0.5 - 1)
+    logs = np.log([0.5, 0.125])
+    ends = np.expm1(stats.t.interval(0.95, 1, logs.mean(), stats.sem(logs)))
+    assert (trained.low, trained.high) == pytest.approx(tuple(ends))
+    assert whole.value == pytest.approx((1 * 0.25) ** 0.5 - 1)
+    assert answer.value == pytest.approx((2 * 3) ** 0.5 / 6 - 1)
     with pytest.raises(ValueError, match="2 and 1 runs, 1 seeds in common"):
-        judged(rows=[*before, after[0]])
+        told("train_seconds", rows=[*before, after[0]])
     twice = row(0, 0.9, 0.6, 10.0, model="mlp", epochs=99)
     with pytest.raises(ValueError, match="3 and 2 runs, 2 seeds in common"):
-        judged(rows=[*before, twice, *after])
+        told("train_seconds", rows=[*before, twice, *after])
 
 
-def test_a_factor_is_told_with_two_digits_and_as_before_where_it_is_one():
-    assert _saved({"train_seconds": 1.04}) == "training time as before"
-    assert _saved({"train_seconds": 0.96}) == "training time as before"
-    assert _saved({"params": 9.5, "macs": 9.4}) == (
-        "10 × fewer parameters, 9.4 × fewer multiplications"
-    )
-    assert _saved({"latency_s": 0.25}) == "*costs* 4.0 × the time of an answer"
-    assert _saved({"params": 4.0, "train_seconds": 0.5}) == (
-        "4.0 × fewer parameters, *costs* 2.0 × the training time"
-    )
-    assert _saved({}) == "nothing: equal steps"
+OPEN = Told(
+    "x",
+    "00",
+    "use",
+    "where",
+    [Change(-0.5, -0.8, 0.1, "training"), Change(0.001, 0.0005, 0.0015, "a step")],
+    [Change(0.2, math.nan, math.nan, "process")],
+    "no meter",
+    Change(0.0001, 0.00005, 0.0002, "Dice"),
+    "not measured",
+)
+
+
+def test_what_is_not_shown_or_not_known_says_so():
+    cells = render_findings([OPEN]).splitlines()[-1].split(" | ")
+    assert cells[1] == "training −50 % [−80, +10]<br>a step 0 % [0, 0]"
+    assert cells[2:4] == ["process +20 % (once)", "– (no meter)"]
+    assert cells[4:6] == ["Dice 0.000 [0.000, 0.000]", "– (not measured)"]
+    assert render_findings([OPEN], whole=False).splitlines()[-1].split(" | ")[1] == "no cost surely"
+
+
+def test_int8_is_compared_with_the_fastest_32_bits_and_its_quality_where_it_loses_most(tmp_path):
+    names, laps, losses = list(thakur.CLASSIFICATION)[:2], [], []
+    for slow, name in enumerate(names):
+        for mode, ms in {"eager": 8.0, "openvino": 4.0 + slow, "openvino_int8": 2.0}.items():
+            lap = {"workload": name, "mode": mode, "threads": 1, "median_ms": ms}
+            lap |= {"file_bytes": 10 / ms, "peak_memory_bytes": 1e8, "joules_per_1000": ms}
+            laps.append(lap)
+            loss = 0.01 * (1 + slow) * (mode == "openvino_int8")
+            row = {"workload": name, "mode": mode, "loss": loss, "worst_reference": 0.7}
+            row |= {"worst": 0.7 - loss, "loss_low": loss - 0.005, "loss_high": loss + 0.005}
+            losses.append(row)
+    pd.DataFrame(laps).to_csv(tmp_path / "grid-65-latency.csv", index=False)
+    pd.DataFrame(losses).to_csv(tmp_path / "grid-65-utility.csv", index=False)
+    told = int8("INT8", "65", "", "CLASSIFICATION", "AUROC")(tmp_path)
+    assert told.time[0].value == pytest.approx((2 / 4 * 2 / 5) ** 0.5 - 1)
+    assert told.memory[0].value == pytest.approx((4 / 2 * 5 / 2) ** 0.5 - 1)
+    assert told.quality == pytest.approx((-0.02, -0.025, -0.015, "AUROC"))
+    assert told.worst.value == pytest.approx(-0.02) and told.where == "2 workloads, one thread"
+
+
+def test_the_machine_is_named_with_its_meter(folder):
+    told = render_machines([SMALL(folder)], folder)
+    assert told == "Measured on two threads or one of: a CPU (avx2). Joules: a meter.\n"
 
 
 def test_the_results_have_seven_columns_and_the_answer_its_numbers(folder):
@@ -138,15 +186,24 @@ def test_the_results_have_seven_columns_and_the_answer_its_numbers(folder):
 
 
 def test_the_figure_says_what_its_colours_mean(folder):
-    turned = Finding("x", "00", "", arm=SMALL.reference, reference=SMALL.arm, where=SMALL.where)
-    figure = hero([SMALL, turned], folder)
+    figure = hero([SMALL(folder), TURNED(folder), OPEN])
     legend = dict(zip(*(figure.legends[0].get_texts(), figure.legends[0].legend_handles)))
     colour = {text.get_text(): handle.get_color() for text, handle in legend.items()}
-    assert list(colour) == ["lower AUROC", "higher AUROC", "no difference shown"]
+    lower, higher, none = (colour[name] for name in colour)
+    assert list(colour) == ["lower AUROC or Dice", "higher AUROC or Dice", "no change shown"]
     drawn = [bars.lines[0].get_color() for bars in figure.axes[0].containers]
-    assert drawn == [colour["higher AUROC"], colour["lower AUROC"]]  # from below
+    assert drawn == [none, higher, lower]  # from below
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts[-1] == "training −90 %, process −75 %"
 
 
-def test_the_readme_tells_of_at_least_ten_strategies():
-    assert len(FINDINGS) >= 10
-    assert len({one.notebook for one in FINDINGS}) >= 10
+def test_the_pages_tell_of_every_strategy():
+    assert {one.notebook for one in found()} >= set(
+        "00 10 11 12 13 20 21 22 23 30 31 32 33 34 41 42 65 66".split()
+    )
+    assert len({one.strategy for one in found()}) == len(found())
+    assert not [
+        one.use
+        for one in found()
+        if any(c.isdigit() for c in one.use.replace("8-bit", "").replace("bf16", ""))
+    ]

@@ -232,3 +232,13 @@ def test_the_statements_by_hand():
     assert len(without["selvan-8bit-memory"]) == 10
     few = selvan.statements(runs[runs.net == "MLP"], runs[runs.net == "MLP"])
     assert len(few["selvan-8bit-memory"]) == 2
+
+
+def test_what_amp_costs_is_of_an_epoch_and_of_the_peak():
+    rows = [(1, "Baseline", 400, 60.0, 3), (1, "AMP", 500, 32.0, 2)]
+    names = ["seed", "arm", "peak_mb", "train_energy_j", "epochs_run"]
+    runs = pd.DataFrame(rows, columns=names).assign(net="DenseNet", precision_emulated=0)
+    assert selvan.amp_costs(runs) == {
+        "selvan-amp-memory": pytest.approx([-0.25]),
+        "selvan-amp-time": pytest.approx([0.2]),
+    }

@@ -154,3 +154,26 @@ def test_patches_of_a_photograph_stay_together_in_the_intervals():
 def test_longer_trainings_are_told_by_net_and_epochs():
     row = thakur.longer().loc[("resnet18_3d", 8)]
     assert row.seeds == 3 and row["test AUROC"].startswith("0.796 [0.749, ")
+    row = thakur.longer().loc[("resnet18_3d", 16)]
+    assert row.seeds == 3 and row["test AUROC"].startswith("0.815 ")
+
+
+def test_yardsticks_of_others_are_over_32_bits_in_openvino(folder):
+    ours = thakur.yardsticks(thakur.measured(thakur.CLASSIFICATION, folder), "classification")
+    assert ours["edge-xray-size"] == ours["gram-stain-quantised-size"] == pytest.approx([1] * 3)
+    assert ours["edge-xray-x86"] == pytest.approx([3 / 4] * 3)  # the second, on one thread
+    assert ours["edge-xray-auroc"] == pytest.approx([0.004, 0, 0.008])
+    assert [name for name, one in ours.items() if not len(one)] == [
+        "edge-xray-arm",
+        "gram-stain-quantised-time",
+        "gram-stain-pruned-size",
+    ]
+    found = thakur.measured(thakur.SEGMENTATION)
+    ours = thakur.yardsticks(found, "segmentation")
+    one = found[(found.workload == "MRI, brain 3-D") & (found.threads == 1)].set_index("mode")
+    fp32, int8 = one.loc["openvino"], one.loc["openvino_int8"]
+    assert ours["qu-int8-size"].value == fp32.file_bytes / int8.file_bytes
+    assert ours["qu-int8-latency"].value == fp32.median_ms / int8.median_ms
+    assert ours["thakur-brainmage-dice"] == pytest.approx(
+        [fp32.loss, fp32.loss_low, fp32.loss_high]
+    )
