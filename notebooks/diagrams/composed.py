@@ -22,7 +22,7 @@ def draw() -> Figure:
     text(axes, 1.5, 2.45, "half of the runs show each factor alone")
     for left, title, ends in (
         (3.7, "savings multiply", (1.9, 1.25, 1.5, 0.85)),
-        (5.6, "a fixed cost stays", (1.9, 1.25, 1.5, 1.2)),
+        (5.6, "a fixed cost stays", (1.9, 1.25, 1.5, 1.05)),
     ):
         arrow(axes, (left, 0.5), (left, 2.2))
         text(axes, left - 0.12, 1.4, "log seconds", rotation=90)
@@ -30,9 +30,9 @@ def draw() -> Figure:
         for start, colour, name in ((0, 0, "all images"), (2, 1, "half of them")):
             a, b = (left + 0.2, ends[start]), (left + 1.2, ends[start + 1])
             axes.plot(*zip(a, b), color=COLOURS[colour], marker="os"[colour])
-            text(
-                axes, left + 0.75, max(a[1], b[1]) + 0.02, name, color=COLOURS[colour], va="bottom"
-            )
+            x, y, side = (0.5, a[1] - 0.1, "left") if start == 0 else (1.0, b[1] + 0.02, "right")
+            height = "bottom" if start == 0 else "top"
+            text(axes, left + x, y, name, color=COLOURS[colour], ha=side, va=height)
         text(axes, left + 0.2, 0.3, "whole net")
         text(axes, left + 1.2, 0.3, "fewer channels")
     return figure
