@@ -3,6 +3,7 @@
 
 from collections.abc import Callable, Sequence
 from itertools import combinations, product
+from typing import Any
 
 import numpy as np
 import pandas
@@ -19,13 +20,7 @@ def design(
 
     Without `words` each seed gets every combination. Two words, sets of factors, cut them into four
     quarters by whether an even number of each word's factors is used; the seeds take turns at
-    these, so that three seeds make three quarters (John 1962). The first has the run without any.
-
-    Raises:
-        ValueError: a word names what is no factor.
-    """
-    if unknown := {name for word in words for name in word} - {*factors}:
-        raise ValueError(f"No factor {', '.join(unknown)}. Choose from: {', '.join(factors)}")
+    these, so that three seeds make three quarters (John 1962). The first has the run without any."""
     whole = pandas.DataFrame(product([False, True], repeat=len(factors)), columns=list(factors))
     odd = np.array([whole[list(word)].sum(axis=1) % 2 for word in words]).reshape(-1, len(whole))
     cuts = list(product([0, 1], repeat=len(words)))
@@ -61,8 +56,7 @@ def effects(
         outcome: the column that is explained: the logarithm of what factors should multiply.
         factors: their columns.
         block: the column of what runs have in common, such as a seed.
-        mean: where the outcome is a change itself, its name; then its mean takes the first row, and
-            there are no pairs.
+        mean: the name of an outcome that is a change itself: its mean comes first, and no pairs.
         comparisons: for how many intervals together the 95 % hold (Bonferroni).
 
     Returns:
@@ -104,3 +98,22 @@ def named(found: pandas.DataFrame, text: Callable[[pandas.Series], str]) -> str:
     sure = found[found.sure].sort_values("change", key=abs, ascending=False)
     told = ", ".join(f"{name} {text(row)}" for name, row in sure.iterrows())
     return told or f"none; all {len(found)} intervals cross zero"
+
+
+def answers_ms(
+    model: str, images: Any, forms: pandas.DataFrame, *, runtimes: Sequence[str], rounds: int
+) -> pandas.DataFrame:
+    """Milliseconds of an answer by each form of the model (rows of True and False: INT8, half of
+    the channels, of the ranks), by turns: a row for each form and round."""
+    from effml import build_model, build_predictor, compress, measure_latency
+
+    made = []
+    for form in forms.to_dict("records"):
+        net = build_model(model, in_channels=images.shape[1], size=images.shape[-1])
+        for name, how in {"channels": "channels", "rank": "svd_spatial"}.items():
+            net = compress(net, how, 0.5, example=images[:1])[0] if form.get(name) else net
+        made.append(build_predictor(net, runtimes[form["INT8"]], images[:1], images))
+    told = measure_latency(made, images, rounds=rounds, seconds=rounds / 6, warmup=0.2)
+    parts = [pandas.DataFrame({"ms": one.turns_ms, "round": range(rounds)}) for one in told]
+    parts = [part.assign(**form) for part, form in zip(parts, forms.to_dict("records"))]
+    return pandas.concat(parts, ignore_index=True)

@@ -98,8 +98,6 @@ def test_what_cannot_be_told_apart_is_an_instruction():
     runs = design("ab", [0, 1]).assign(y=np.nan)
     with pytest.raises(ValueError, match="all of them known"):
         effects(runs, "y", "ab")
-    with pytest.raises(ValueError, match="No factor z. Choose from: a, b"):
-        design("ab", [0], ["az"])
 
 
 def test_words_name_the_sure_effects_or_say_that_there_is_none():
