@@ -1,13 +1,16 @@
 """The factorial of notebook 90 against contrasts by hand, made-up effects and another solver."""
 
 from itertools import combinations, product
+from types import SimpleNamespace
 
 import numpy as np
 import pandas
 import pytest
+import torch
 from scipy import stats
 
-from composing import ALL, BEYOND, columns_of, design, effects, named
+import effml
+from composing import ALL, BEYOND, answers_ms, columns_of, design, effects, named
 
 SIX = ["images", "channels", "taught", "rank", "bf16", "8 bits"]
 WORDS = [["images", "channels", "taught", "bf16"], ["channels", "taught", "rank", "8 bits"]]
@@ -116,3 +119,30 @@ def test_every_combination_is_there_once():
     assert sorted(map(tuple, runs[list("abc")].to_numpy())) == sorted(
         product([False, True], repeat=3)
     )
+
+
+def test_every_form_is_built_and_timed_by_turns(monkeypatch):
+    built = []
+
+    def build(net, runtime, *_):
+        built.append((sum(p.numel() for p in net.parameters()), runtime))
+        return len(built)
+
+    def measure(made, *_, rounds, **__):
+        return [SimpleNamespace(turns_ms=[10 * one + n for n in range(rounds)]) for one in made]
+
+    monkeypatch.setattr(effml, "build_predictor", build)
+    monkeypatch.setattr(effml, "measure_latency", measure)
+    forms = design(["channels", "INT8"], [0])[["channels", "INT8"]]
+    images = torch.zeros(2, 1, 28, 28, dtype=torch.uint8)
+    found = answers_ms("lenet5", images, forms, runtimes=["whole", "eight"], rounds=3)
+    sizes, runtimes = zip(*built)
+    assert runtimes == ("whole", "eight") * 2 and sizes[0] == sizes[1] > 1.5 * sizes[2]
+    assert found.ms.tolist() == [10 * one + n for one in (1, 2, 3, 4) for n in range(3)]
+    assert found["round"].tolist() == [0, 1, 2] * 4
+    assert found[["channels", "INT8"]].drop_duplicates().to_numpy().tolist() == [
+        [False, False],
+        [False, True],
+        [True, False],
+        [True, True],
+    ]
