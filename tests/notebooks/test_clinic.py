@@ -67,6 +67,23 @@ def test_rates_are_those_of_the_images_and_their_ends_those_of_patients():
     assert ends[1] - ends[0] > 1.3 * (alone["sensitivity_high"] - alone["sensitivity_low"])
 
 
+def test_a_change_of_sensitivity_is_that_of_the_ill_and_is_drawn_by_patients():
+    rng = np.random.default_rng(4)
+    patient, ill = np.repeat(np.arange(30), 20), rng.random(600) < 0.5
+    before, called = rng.random(600) < 0.9, rng.random(600) < 0.8
+    found = clinic.change(called, before, ill, patient)
+    assert found["difference"] == pytest.approx(called[ill].mean() - before[ill].mean())
+    draws = []
+    for _ in range(1000):
+        rows = np.concatenate([np.flatnonzero(patient == k) for k in rng.integers(0, 30, 30)])
+        rows = rows[ill[rows]]
+        draws.append(called[rows].mean() - before[rows].mean())
+    ends = [found["low"], found["high"]]
+    assert np.allclose(ends, np.percentile(draws, (2.5, 97.5)), atol=0.012)
+    same = clinic.change(before, before, ill, patient)
+    assert same == {"difference": 0, "low": 0, "high": 0}
+
+
 def test_a_threshold_chosen_again_is_never_counted_on_those_it_was_chosen_on():
     rng = np.random.default_rng(1)
     ill = rng.random(600) < 0.5
