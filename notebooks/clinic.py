@@ -3,6 +3,7 @@ images from elsewhere, and rates whose intervals are over patients (notebooks 51
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,7 +43,7 @@ def arms(base: Recipe) -> dict[str, Recipe]:
 
 def parent(base: Recipe) -> Recipe:
     """What the smaller copies start from."""
-    return base.but(epochs=base.epochs // 2)
+    return base.but(epochs=max(base.epochs // 2, 1))
 
 
 def trained(
@@ -118,8 +119,7 @@ def rates(called: NDArray, ill: NDArray, patient: NDArray, draws: int = 1000) ->
     _, who = np.unique(patient, return_inverse=True)
     columns = np.stack([called & ill, ill, ~called & ~ill, ~ill])
     counts = np.stack([np.bincount(who, weights=one) for one in columns], axis=1)
-    n, rng = len(counts), np.random.default_rng(0)
-    times = rng.multinomial(n, np.full(n, 1 / n), size=draws) @ counts
+    times = _drawn(len(counts), draws) @ counts
     found = {}
     with np.errstate(invalid="ignore"):
         for name, of in (("sensitivity", 0), ("specificity", 2)):
@@ -129,13 +129,19 @@ def rates(called: NDArray, ill: NDArray, patient: NDArray, draws: int = 1000) ->
     return found
 
 
+@cache
+def _drawn(n: int, draws: int) -> NDArray:
+    """How often each of `n` patients is drawn, (draws, n)."""
+    return np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=draws).astype(float)
+
+
 def change(called: NDArray, before: NDArray, ill: NDArray, patient: NDArray) -> dict[str, float]:
     """Sensitivity of bool answers (N,) minus that of the answers `before`, with its interval over
     patients as in `rates`: difference, low, high. Rows of several seeds may be joined."""
     _, who = np.unique(patient[ill], return_inverse=True)
     gained = np.bincount(who, weights=called[ill].astype(float) - before[ill])
     cases, n = np.bincount(who), who.max() + 1
-    times = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=2000)
+    times = _drawn(n, 1000)
     low, high = np.percentile(times @ gained / (times @ cases), (2.5, 97.5))
     return {"difference": gained.sum() / cases.sum(), "low": low, "high": high}
 
