@@ -41,7 +41,7 @@ def compare(
 
     Returns:
         DataFrame: the rows and columns of `compare_predictions`, then one row per cost with
-        ratio = b / a. What does not apply is NaN, or "".
+        ratio = b / a. What does not apply is NaN, or "". `effml.figures.sheet` draws it.
 
     Raises:
         ValueError: on runs of different data (SHA-256 or labels), not ok, or without labels.

@@ -145,6 +145,61 @@ def roc(
     axes.set(xlabel="1 − specificity", ylabel="sensitivity", **limits)
 
 
+def sheet(table: pandas.DataFrame, *, margin: float = 0.01, title: str = "") -> "Figure":
+    """Draw a sheet of `compare` or `compare_predictions`: left what changes, right what it costs.
+
+    Args:
+        table: the sheet. Its first two columns are the models.
+        margin: the loss that would not matter, as it was given to the sheet: a dashed line.
+        title: of the figure.
+
+    Returns:
+        The figure. A row for each measure with an interval, its marker and colour the verdict, with
+        the values of both models; for each cost how many times that of the first model.
+
+    Example:
+        >>> p, q = [0.9, 0.4, 0.6, 0.1], [0.8, 0.7, 0.6, 0.2]
+        >>> sheet = effml.compare_predictions(p, q, [1, 1, 0, 0], positive=1)
+        >>> len(effml.figures.sheet(sheet).axes)
+        1
+    """
+    rows = table[table.difference.notna() & table.low.notna()]
+    costs = table[table.ratio.notna()] if "ratio" in table else table[:0]
+    widths = {"width_ratios": [3, 1][: 1 + bool(len(costs))]}
+    height = 0.28 * max(len(rows), 5) + 1.0
+    figure, panels = subplots(
+        1, len(widths["width_ratios"]), height=height, squeeze=False, gridspec_kw=widths
+    )
+    axes = panels[0, 0]
+    for place, verdict in enumerate(("non-inferior", "inconclusive", "inferior", "")):
+        these = np.flatnonzero(rows.verdict == verdict)
+        value, low, high = rows.iloc[these][["difference", "low", "high"]].to_numpy(float).T
+        look = {"fmt": MARKERS[place], "color": (*COLOURS[:2], COLOURS[3], "0.45")[place]}
+        if len(these):
+            label = verdict or "not judged"
+            axes.errorbar(value, these, xerr=[value - low, high - value], label=label, **look)
+    axes.axvline(0, color="0.4", linewidth=0.8)
+    axes.axvline(-margin, color="0.4", linewidth=0.8, linestyle="--")
+    lower = rows.note.str.contains("lower is better")
+    names = rows.index.str.replace("_", " ") + np.where(lower, " (lower is better)", "")
+    first, second = (rows.iloc[:, i].astype(float) for i in (0, 1))
+    told = [f"{name}   {a:.3f} → {b:.3f}" for name, a, b in zip(names, first, second)]
+    axes.set(yticks=range(len(rows)), ylim=(len(rows) - 0.5, -0.5), xlabel="second minus first")
+    axes.set_yticklabels(told)
+    figure.legend(loc="outside lower left", ncols=4, fontsize=8)
+    figure.suptitle(title)
+    if len(costs):
+        axes = panels[0, 1]
+        axes.plot(costs.ratio, range(len(costs)), "D", color=COLOURS[2])
+        axes.axvline(1, color="0.4", linewidth=0.8)
+        axes.set(
+            yticks=range(len(costs)), ylim=(len(costs) - 0.5, -0.5), xlabel="times the first's"
+        )
+        axes.set_yticklabels(costs.index.str.replace("_", " "), fontsize=8)
+        axes.set_xscale("log")
+    return figure
+
+
 def save_figure(
     figure: "Figure",
     name: str,

@@ -5,7 +5,13 @@ in one sheet, and `checks` looks at the input of all."""
 
 from effml.evaluation.auroc import Difference, auroc_interval, paired_auroc
 from effml.evaluation.breakdown import by_group, per_class
-from effml.evaluation.calibration import average_precision, ece, reliability
+from effml.evaluation.calibration import (
+    average_precision,
+    ece,
+    fit_temperature,
+    reliability,
+    with_temperature,
+)
 from effml.evaluation.checks import TASKS
 from effml.evaluation.comparing import compare_predictions
 from effml.evaluation.intervals import paired_bootstrap, wilson

@@ -205,3 +205,28 @@ def test_rows_that_do_not_add_up_to_1_are_refused():
     p = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
     with pytest.raises(ValueError, match="probabilities of small add up to 0.5 in row 0, not 1"):
         effml.compare_predictions(p, p * 0.5, [0, 1, 1], positive=1, names=("big", "small"))
+
+
+def test_the_sheet_as_a_figure_shows_every_interval_and_every_cost():
+    import matplotlib.pyplot as plt
+    import pandas as pd
+
+    from effml.figures import sheet
+
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 200)
+    p = np.clip(0.5 + 0.3 * (y - 0.5) + rng.normal(0, 0.2, 200), 0, 1)
+    table = effml.compare_predictions(p, np.clip(p + 0.02, 0, 1), y, positive=1, margin=0.05)
+    figure = sheet(table, margin=0.05, title="two models")
+    (axes,) = figure.axes
+    shown = [text.get_text() for text in axes.get_yticklabels()]
+    judged = table[table.difference.notna() & table.low.notna()]
+    assert len(shown) == len(judged) and shown[0].startswith("auroc")
+    assert any("brier (lower is better)" in one for one in shown)
+    ends = np.concatenate([c.lines[2][0].get_segments() for c in axes.containers]).reshape(-1, 2, 2)
+    drawn = sorted(map(tuple, ends[:, :, 0].round(9)))
+    assert drawn == sorted(map(tuple, judged[["low", "high"]].to_numpy(float).round(9)))
+    costs = table[:2].assign(ratio=[0.5, 2.0], difference=np.nan).set_axis(["time", "bytes"])
+    figure = sheet(pd.concat([table, costs]))
+    assert [t.get_text() for t in figure.axes[1].get_yticklabels()] == ["time", "bytes"]
+    plt.close("all")
