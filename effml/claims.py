@@ -10,6 +10,7 @@ import numpy as np
 import pandas
 
 from effml.machine import ROOT, choose
+from effml.printing import entry
 from effml.printing import table as as_table
 from effml.results import CLAIMS_TYPE, claims_in
 from effml.seeds import interval, seeds_needed
@@ -149,7 +150,8 @@ def print_ledger(folder: str | os.PathLike) -> None:
     if len(told):
         print(f"\nThe ledger\n{_printed(told, statements=False)}")
     counted = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
-    print(f"\n{len(table)} claims: {counted}. Their statements: python -m effml report")
+    print("\n" + entry(f"{len(table)} claims:", counted))
+    print("Their statements: python -m effml report")
 
 
 def _printed(claims: pandas.DataFrame, *, statements: bool = True) -> str:
