@@ -186,6 +186,7 @@ def sheet(table: pandas.DataFrame, *, margin: float = 0.01, title: str = "") -> 
     told = [f"{name}   {a:.3f} → {b:.3f}" for name, a, b in zip(names, first, second)]
     axes.set(yticks=range(len(rows)), ylim=(len(rows) - 0.5, -0.5), xlabel="second minus first")
     axes.set_yticklabels(told)
+    axes.locator_params(axis="x", nbins=5)
     figure.legend(loc="outside lower left", ncols=4, fontsize=8)
     figure.suptitle(title)
     if len(costs):
@@ -196,7 +197,8 @@ def sheet(table: pandas.DataFrame, *, margin: float = 0.01, title: str = "") -> 
             yticks=range(len(costs)), ylim=(len(costs) - 0.5, -0.5), xlabel="times the first's"
         )
         axes.set_yticklabels(costs.index.str.replace("_", " "), fontsize=8)
-        axes.set_xscale("log")
+        axes.set_xlim(0, 1.1 * max(1, costs.ratio.max()))
+        axes.locator_params(axis="x", nbins=3)
     return figure
 
 

@@ -1,5 +1,5 @@
-"""Pictures made worse in thirteen ways and five severities, in the manner of MedMNIST-C (Di Salvo et
-al. 2024, arXiv 2406.17536: its ways and factors for PneumoniaMNIST), and the errors it reports.
+"""Pictures made worse in thirteen ways and five severities, in the manner of MedMNIST-C (Di Salvo
+et al. 2024, arXiv 2406.17536: its ways and factors for PneumoniaMNIST), and the errors it reports.
 
 Two are ours, for images of 28 px: the blur, in pixels (theirs is for 224 px and not seen here), and
 the sides of coarse pixels (of their 0.6 the grid fits worse than of 0.5). Noise is drawn once for
@@ -123,7 +123,7 @@ def corrupt(images: NDArray, name: str, severity: int, *, seed: int = 0) -> NDAr
 def relative_errors(
     errors: pandas.DataFrame, clean: pandas.Series, reference: str
 ) -> pandas.DataFrame:
-    """MedMNIST-C's two numbers for each model: `errors` has a row for each model and kind of corruption
+    """MedMNIST-C's two numbers for each model: `errors` has a row for each model and corruption
     (index levels of these names) and a column for each severity, `clean` each model's error without
     corruption; all are balanced errors.
 

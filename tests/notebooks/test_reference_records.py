@@ -26,6 +26,10 @@ SHOWN_AS_FAILURES: dict[str, str] = {
 }
 """Runs that are constant predictors, by notebook and recipe, and what the notebook says of them."""
 
+AT_CHANCE = {"foot_ulcer_128": 0.1}
+"""Below this AUROC (of masks the Dice) an arm predicts a constant; elsewhere below 0.55. Ulcers fill
+1 % of a picture: with all of its pixels called the Dice is 0.02."""
+
 MARKS_THEM = {"76": "one training of seconds for each of 131 models: it counts those that learned"}
 """Notebooks that mark every constant predictor themselves, and compare no groups with it."""
 
@@ -90,7 +94,7 @@ def test_no_arm_is_a_constant_predictor(runs):
         runs = runs.assign(**{name: runs[name].str.replace(r"^r[0-9a-f]{10}$", "run", regex=True)})
     found = {}
     for _, arm in runs[runs.status == "ok"].groupby(["notebook", *known], dropna=False):
-        at_chance = arm.test_auroc.mean() < 0.55
+        at_chance = arm.test_auroc.mean() < AT_CHANCE.get(arm.data.iloc[0], 0.55)
         missed = (arm.test_worst_class_recall == 0).all()
         if at_chance or missed:
             first = arm.iloc[0]
