@@ -60,12 +60,13 @@ class Costs:
         self.whole = math.nan  # training images without a selection
         self.all: list[Parts] = []
 
-    def add(self, row: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
-        """Take note of a run that ended well."""
-        if parts := Parts.of(row, arrays):
+    def learn(self, fields: Mapping[str, Any], parts: Parts | None) -> None:
+        """Take note of a run by a recipe of these fields."""
+        name = kind(fields)
+        if parts and not (fields["epochs"] == 1 and name in self.kinds):  # what is once is in it
             self.all.append(parts)
-            self.kinds.setdefault(kind(row), []).append(parts)
-            self.whole = parts.images / row["train_fraction"]
+            self.kinds.setdefault(name, []).append(parts)
+            self.whole = parts.images / fields["train_fraction"]
 
     def nearest(self, recipe: Recipe) -> Parts | None:
         """The run of its kind with about as many images; the last of equals."""

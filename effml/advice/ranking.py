@@ -1,8 +1,9 @@
 """From what was tried to a ranked list with a reason for each line: on the validation split alone.
-The test split of the choice and of the default recipe comes last."""
+The test split of the pick and of the default recipe comes last."""
 
 import json
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from effml.advice.costs import beside
@@ -10,11 +11,14 @@ from effml.evaluation import achieved, evaluate, non_inferiority, operating_poin
 from effml.evaluation.auroc import Difference, paired_auroc
 from effml.recipe import Recipe
 from effml.results import CARD, load_arrays
+from effml.sweeping.expected import WINDOWS
 
 if TYPE_CHECKING:
     import pandas
 
     from effml.advice.search import Search
+
+Row = dict[str, Any]
 
 AIMS = {
     "screening": ("specificity", "specificity at sensitivity ≥ 0.95"),
@@ -26,153 +30,126 @@ AIMS = {
 MARGIN = 0.01
 """Of AUROC: a loss that does not matter."""
 
+COLUMNS = (
+    "status quality low high val_auroc difference difference_low difference_high seconds "
+    "told_seconds joules told_j memory_mb told_memory_mb epochs_run ended_early began_s ended_s "
+    "reason"
+).split()
+
 
 class Quality(NamedTuple):
     """On validation, better ones being larger: what the aim is about, then the AUROC."""
 
-    value: float
+    quality: float
     auroc: float
     low: float
     high: float
 
 
-def judged(search: "Search", row: dict[str, Any], arrays: dict[str, Any]) -> Quality:
-    """Of a run its quality. The threshold is chosen on these very images, so it is optimistic."""
+def judged(search: "Search", row: Row, arrays: Mapping[str, Any]) -> Quality:
+    """The quality of a run; -1 is unknown. The threshold is chosen on the same images, so it is
+    optimistic."""
     if not search.task:
         card = json.loads((search.store / f"{row['run_id']}{CARD}").read_text(encoding="utf-8"))
         search.task = {name: card[name] for name in ("task", "positive")}
-    given, task = (arrays["val_probabilities"], arrays["val_labels"]), search.task
-    found = evaluate(*given, **task).as_columns()
-    name = AIMS[search.aim][0] if task["task"] == "binary" else "auroc"
+    given, binary = (arrays["val_probabilities"], arrays["val_labels"]), _binary(search)
+    found = evaluate(*given, **search.task).as_columns()
+    name = AIMS[search.aim][0] if binary else "auroc"
     if name != "auroc" and not math.isnan(found["auroc"]):
-        point = operating_point(*given, positive=task["positive"], aim=search.aim)
-        found |= {f"{name}{end}": getattr(point, f"{name}{end}") for end in ("", "_low", "_high")}
+        point = operating_point(*given, positive=search.task["positive"], aim=search.aim)
+        found |= vars(point)
     ends = (found[f"{name}{end}"] for end in ("", "_low", "_high"))
-    value, low, high = (-1.0 if math.isnan(one) else float(one) for one in ends)
-    return Quality(value, -1.0 if math.isnan(found["auroc"]) else found["auroc"], low, high)
+    value, auroc, low, high = (
+        -1.0 if math.isnan(x) else float(x) for x in (next(ends), found["auroc"], *ends)
+    )
+    return Quality(value, auroc, low, high)
 
 
 def ranked(search: "Search") -> "pandas.DataFrame":
     """The table of `effml.advise`."""
     import pandas
 
-    rows = {row["recipe_id"]: row for row in search.tried if row["recipe_id"] in search.quality}
     for row in search.tried:
         row["seconds"] = row["ended_s"] - row["began_s"]
-        row["joules"] = sum(row.get(f"{w}_energy_j") or math.nan for w in _WINDOWS)
-        row["memory_mb"] = max(row.get(f"{w}_peak_memory_bytes") or 0 for w in _WINDOWS) / 1e6
-    pick, told = None, []
-    if rows:
-        pick = _choose(search, rows)
-        told = _words(search, rows, pick)
-    for row in search.tried:
-        row.setdefault("reason_of_rank", _why_not(row))
-    order = sorted(search.tried, key=lambda row: _place(search, row, pick))
-    for rank, row in enumerate(order, 1):
-        row |= {"rank": rank if row["recipe_id"] in rows and row["role"] != "pilot" else None}
-        row |= dict(zip(("quality", "low", "high"), _shown(search, row)))
-    names = ["rank", "role", "run_id", "recipe_id", *Recipe().to_dict()]
-    names += "status quality low high val_auroc difference difference_low difference_high".split()
-    names += "seconds told_seconds joules told_j memory_mb told_memory_mb epochs_run".split()
-    names += "ended_early began_s ended_s".split()
-    table = pandas.DataFrame(order, columns=[*dict.fromkeys(names), "reason_of_rank"])
-    table = table.rename(columns={"reason_of_rank": "reason"})
-    test = _test(search, rows, pick) if pick else {}
-    told += test.pop("told", []) + _spent(search)
-    table.attrs.update(store=str(search.store), pick=pick and pick["run_id"], told=told, test=test)
-    table.attrs.update(spent_s=search.budget.spent, budget_s=search.budget.seconds)
+        row["joules"] = sum(row.get(f"{w}_energy_j") or math.nan for w in WINDOWS)
+        row["memory_mb"] = max(row.get(f"{w}_peak_memory_bytes") or 0 for w in WINDOWS) / 1e6
+        if row["status"] != "ok":
+            row["reason"] = f"{row['status']}: {str(row.get('reason')).splitlines()[0]}"
+        elif row["role"] == "pilot":
+            row["reason"] = "pilot: what its kind costs"
+    runs, pick, told, test = [row for row in search.tried if "judged" in row], None, [], {}
+    if runs:
+        pick = _pick(search, runs)
+        default = next((row for row in runs if row["recipe_id"] == search.menu[0].id), None)
+        told = _words(search, runs, pick, default)
+        test = _tested(search, pick, default, told)
+    order = sorted(search.tried, key=lambda row: _place(row, pick))
+    names = dict.fromkeys(["rank", "role", "run_id", "recipe_id", *Recipe().to_dict(), *COLUMNS])
+    for rank, row in enumerate(runs and order[: len(runs)], 1):
+        row["rank"] = rank
+    table = pandas.DataFrame(order, columns=list(names))
+    table.attrs.update(store=str(search.store), pick=pick and pick["run_id"], test=test)
+    table.attrs.update(told=[*told, _spent(search)], spent_s=search.budget.spent)
     return table
 
 
-_WINDOWS = ("prepare", "train", "infer")
+def _place(row: Row, pick: Row | None) -> tuple:
+    quality = row.get("judged", (0.0, 0.0))
+    late = "judged" not in row, row["role"] == "pilot", row.get("dominated")
+    return row is not pick, *late, -quality[0], -quality[1]
 
 
-def _shown(search: "Search", row: dict[str, Any]) -> tuple[float, float, float]:
-    found = search.quality.get(row["recipe_id"]) if row["role"] != "pilot" else None
-    return (found.value, found.low, found.high) if found else (math.nan,) * 3
-
-
-def _choose(search: "Search", rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _pick(search: "Search", runs: list[Row]) -> Row:
     """The cheapest run that is not worse than the best; each row gets its reason."""
-    quality, kept = search.quality, {}
-    best = rows[max(rows, key=lambda name: quality[name])]
-    for name, row in rows.items():
-        kept[name] = paired(search, best, row, "val")
-        ends = kept[name].difference, kept[name].low, kept[name].high
-        row |= dict(zip(("difference", "difference_low", "difference_high"), ends))
-    cheap = [
-        row
-        for name, row in rows.items()
-        if row["seconds"] < best["seconds"] and kept[name].low > -MARGIN
-    ]
-    pick = min(cheap, key=lambda row: row["seconds"], default=best)
-    for name, row in rows.items():
-        worse = [o for o in rows.values() if _dominates(quality, o, row)]
-        row["dominated"] = bool(worse)
-        lost = f"ΔAUROC {row['difference']:+.3f} ({_range(row)}) from the best"
-        saved = f"at {row['seconds'] / best['seconds']:.0%} of its seconds"
-        if row is pick:
-            told = "best on validation, and none that is cheaper was shown to be as good"
-            if row is not best:
-                told = f"as good as the best ({lost}) {saved}"
-            row["reason_of_rank"] = f"the pick: {told}"
-        elif row is best:
-            row["reason_of_rank"] = "best on validation; the pick is as good and cheaper"
-        elif worse:
-            by = max(worse, key=lambda one: quality[one["recipe_id"]])
-            row["reason_of_rank"] = f"dominated: {by['recipe_id']} is better and no dearer"
-        else:
-            row["reason_of_rank"] = f"on the front: {lost} {saved}"
+    best = max(runs, key=lambda row: row["judged"])
+    for row in runs:
+        d = paired(search, best, row, "val")
+        row |= row["judged"]._asdict()
+        row |= {"difference": d.difference, "difference_low": d.low, "difference_high": d.high}
+    cheaper = [row for row in runs if row["seconds"] < best["seconds"]]
+    equal = [row for row in cheaper if row["difference_low"] > -MARGIN]
+    pick = min(equal, key=lambda row: row["seconds"], default=best)
+    for row in runs:
+        better = [one for one in runs if _dominates(one, row)]
+        row["dominated"] = bool(better)
+        ends = f"{row['difference_low']:+.3f} to {row['difference_high']:+.3f}"
+        told = f"ΔAUROC {row['difference']:+.3f} ({ends}) from the best"
+        told += f" at {row['seconds'] / best['seconds']:.0%} of its seconds"
+        if row is best:
+            told = "best on validation" + ", and none cheaper was shown as good" * (row is pick)
+        elif better and row is not pick:
+            by = max(better, key=lambda one: one["judged"])
+            told = f"dominated: {by['recipe_id']} is better and no dearer"
         if row.get("ended_early"):
-            row["reason_of_rank"] += f"; its deadline ended it in epoch {row['epochs_run']}"
+            told += f"; its deadline ended it in epoch {row['epochs_run']}"
+        row["reason"] = "the pick: " * (row is pick) + told
     return pick
 
 
-def _dominates(quality: dict[str, Quality], one: dict[str, Any], other: dict[str, Any]) -> bool:
-    a, b = quality[one["recipe_id"]], quality[other["recipe_id"]]
-    cheaper = one["seconds"] <= other["seconds"]
-    return a[:2] >= b[:2] and cheaper and (a[:2] > b[:2] or one["seconds"] < other["seconds"])
+def _dominates(one: Row, other: Row) -> bool:
+    better = one["judged"][:2] >= other["judged"][:2] and one["seconds"] <= other["seconds"]
+    same = one["judged"][:2] == other["judged"][:2] and one["seconds"] == other["seconds"]
+    return better and not same
 
 
-def paired(search: "Search", a: dict[str, Any], b: dict[str, Any], split: str) -> Difference:
+def paired(search: "Search", a: Row, b: Row, split: str) -> Difference:
     """AUROC of b less that of a on the same images of a split."""
     kept = [load_arrays(search.store, row["run_id"]) for row in (a, b)]
     pair = [one[f"{split}_probabilities"] for one in kept]
     return paired_auroc(*pair, kept[0][f"{split}_labels"], **search.task)
 
 
-def _range(row: dict[str, Any]) -> str:
-    return f"{row['difference_low']:+.3f} to {row['difference_high']:+.3f}"
-
-
-def _why_not(row: dict[str, Any]) -> str:
-    if row["role"] == "pilot" and row["status"] == "ok":
-        return "pilot: what its kind costs"
-    return f"{row['status']}: {str(row.get('reason')).splitlines()[0]}"
-
-
-def _place(search: "Search", row: dict[str, Any], pick: dict[str, Any] | None) -> tuple:
-    good = search.quality.get(row["recipe_id"]) if row["role"] != "pilot" else None
-    kind = row is not pick, good is None, row["role"] == "pilot", row.get("dominated", True)
-    return (*kind, *(-one for one in (good or ())[:2]))
-
-
-def _default(search: "Search", rows: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
-    return rows.get(search.menu[0].id)
-
-
-def _words(search: "Search", rows: dict[str, dict[str, Any]], pick: dict[str, Any]) -> list[str]:
+def _words(search: "Search", runs: list[Row], pick: Row, default: Row | None) -> list[str]:
     """What the search found, in sentences."""
-    aim = AIMS[search.aim][1] if search.task["task"] == "binary" else "AUROC"
-    value, _, low, high = search.quality[pick["recipe_id"]]
-    told = [f"{_name(pick)}: {aim} {value:.3f} ({low:.3f}–{high:.3f}) on validation"]
-    told += [pick["reason_of_rank"]]
-    if pick["role"].startswith(BASELINES):
+    aim = AIMS[search.aim][1] if _binary(search) else "AUROC"
+    ends = f"{pick['quality']:.3f} ({pick['low']:.3f}–{pick['high']:.3f})"
+    told = [f"{_name(pick)}: {aim} {ends} on validation", pick["reason"]]
+    if pick["role"] != "candidate":
         told += [f"a plain baseline wins: the {pick['role']}"]
-    if not (default := _default(search, rows)):
+    if default is None:
         return [*told, f"the default recipe did not fit: give about {search.needs:.1f} minutes"]
-    cheaper = [r for r in rows.values() if r["seconds"] < default["seconds"]]
-    equal = [r for r in cheaper if paired(search, default, r, "val").low > -MARGIN]
+    cheaper = [row for row in runs if row["seconds"] < default["seconds"]]
+    equal = [row for row in cheaper if paired(search, default, row, "val").low > -MARGIN]
     if not equal:
         return [*told, "none was found that is cheaper than the default recipe and as good"]
     one = min(equal, key=lambda row: row["seconds"])
@@ -180,48 +157,47 @@ def _words(search: "Search", rows: dict[str, dict[str, Any]], pick: dict[str, An
     return [*told, f"as good as the default recipe at {share}: {_name(one)}"]
 
 
-BASELINES = ("default", "random subset", "small net")
-
-
-def _name(row: dict[str, Any]) -> str:
-    changed = Recipe.from_dict(row).changed
-    words = [f"{n}={x:.3g}" if isinstance(x, float) else f"{n}={x}" for n, x in changed.items()]
+def _name(row: Row) -> str:
+    changed = Recipe.from_dict(row).changed.items()
+    words = [f"{n}={x:.3g}" if isinstance(x, float) else f"{n}={x}" for n, x in changed]
     return f"{row['run_id']} ({' '.join(w for w in words if not w.startswith('data='))})"
 
 
-def _test(
-    search: "Search", rows: dict[str, dict[str, Any]], pick: dict[str, Any]
-) -> dict[str, Any]:
-    """The pick and the default recipe on the test split, which no choice has seen."""
-    default, told = _default(search, rows), []
-    found: dict[str, Any] = {}
+def _tested(search: "Search", pick: Row, default: Row | None, told: list[str]) -> Row:
+    """The pick and the default recipe on the test split, which no choice has seen; `told` gets a
+    line for each."""
+    found: Row = {}
     for name, row in (("pick", pick), ("default recipe", default)):
         if row is None:
             continue
         ends = [row.get(f"test_auroc{end}") or math.nan for end in ("", "_low", "_high")]
         found[name] = dict(zip(("auroc", "low", "high"), ends))
         told.append("test, {}: AUROC {:.3f} ({:.3f}–{:.3f})".format(name, *ends))
-        if search.task["task"] == "binary" and search.aim != "balanced":
+        if _binary(search) and search.aim != "balanced":
             kept = load_arrays(search.store, row["run_id"])
             val, test = ((kept[f"{s}_probabilities"], kept[f"{s}_labels"]) for s in ("val", "test"))
             at = achieved(val, test, positive=search.task["positive"], aims=[search.aim])
-            rates = at.loc[search.aim, ["sensitivity", "specificity"]].astype(float).to_dict()
-            found[name] |= rates
-            told[-1] += "".join(f", {rate} {value:.3f}" for rate, value in rates.items())
+            for rate in ("sensitivity", "specificity"):
+                found[name][rate] = value = float(at.loc[search.aim, rate])
+                told[-1] += f", {rate} {value:.3f}"
     if default and pick is not default:
         d = paired(search, default, pick, "test")
-        found |= {"difference": d.difference, "low": d.low, "high": d.high}
-        found["verdict"] = non_inferiority(d.low, d.high, MARGIN) if d.low == d.low else "unknown"
+        verdict = non_inferiority(d.low, d.high, MARGIN) if d.low == d.low else "unknown"
+        found |= {"difference": d.difference, "low": d.low, "high": d.high, "verdict": verdict}
         ends = f"{d.difference:+.3f} ({d.low:+.3f} to {d.high:+.3f})"
-        told.append(f"test, pick less default: {ends}, {found['verdict']} at {MARGIN:g}")
-    return found | {"told": told}
+        told.append(f"test, pick less default: {ends}, {verdict} at {MARGIN:g}")
+    return found
 
 
-def _spent(search: "Search") -> list[str]:
-    budget, runs = search.budget, len(search.quality)
+def _binary(search: "Search") -> bool:
+    return search.task["task"] == "binary"
+
+
+def _spent(search: "Search") -> str:
+    budget, runs = search.budget, sum("judged" in row for row in search.tried)
     peak = max((row["memory_mb"] for row in search.tried), default=0.0) + beside() / 1e6
-    wh = budget.watts * budget.spent / 3600
-    told = f"{runs} recipes in {budget.spent:.1f} of {budget.seconds:.0f} s"
-    told += f", {wh:.3f} Wh" + (f" of {budget.wh:g}" if budget.wh is not None else "")
+    told = f"{runs} recipes in {budget.spent:.1f} of {budget.seconds:.0f} s, "
+    told += f"{budget.watts * budget.spent / 3600:.3f} Wh"
+    told += f" of {budget.wh:g}" if budget.wh is not None else ""
     told += f" at the most watts of a run ({budget.watts:.1f}), {peak:.0f} MB at most"
-    return [told + (f" of {budget.memory / 1e6:.0f}" if budget.memory is not None else "")]
+    return told + (f" of {budget.memory / 1e6:.0f}" if budget.memory is not None else "")

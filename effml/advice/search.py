@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from effml.advice.costs import Budget, Costs
+from effml.advice.costs import Budget, Costs, Parts
 from effml.advice.ranking import Quality, judged
 from effml.machine import cpu
 from effml.recipe import NUMERICS, Recipe, Record
@@ -68,7 +68,7 @@ PATIENCE = 8
 
 
 class Search:
-    """A search in progress: `tried` holds a row per run, `quality` what it gave on validation."""
+    """A search in progress: `tried` holds a row per run, `judged` what it gave on validation."""
 
     def __init__(
         self, base: Recipe, budget: Budget, store: Path, aim: str, menu: Sequence[Recipe] | None
@@ -76,7 +76,6 @@ class Search:
         self.base, self.budget, self.store, self.aim = base, budget, store, aim
         self.own, self.menu, self.costs = menu, [], Costs()
         self.tried: list[dict[str, Any]] = []
-        self.quality: dict[str, Quality] = {}  # by recipe id
         self.task: dict[str, Any] = {}  # of the data: task, positive
         self.needs = math.nan  # minutes that the default recipe would need
         self.after = 1.0  # seconds that the longest run took when its training was over
@@ -107,7 +106,9 @@ class Search:
         for recipe in self.menu:
             if (name := kind(recipe.to_dict())) in known:
                 continue
-            if self.budget.spent - began > PILOT_SHARE * self.budget.seconds or not self.costs.all:
+            told = self.costs.of(self.menu[0])
+            over = self.budget.spent - began > PILOT_SHARE * self.budget.seconds
+            if over or not told or told.seconds > self.budget.left / 1.5:  # baselines come first
                 break
             known.add(name)
             self._pilot(recipe, min(PILOT_IMAGES / self.costs.whole, 1.0))
@@ -129,8 +130,8 @@ class Search:
         told = self.costs.of(default := self.menu[0])
         if told:
             known = [one for one in map(self.costs.of, self.menu[: len(BASELINES)]) if one]
-            asked = sum(one.seconds for one in known) + self.budget.reserve + self.budget.spent
-            self.needs = 1.1 * asked / 60
+            asked = sum(one.seconds for one in known) + self.tried[0]["ended_s"] + 1
+            self.needs = 1.1 * asked / (1 - 2 * PILOT_SHARE) / 60
         named = zip(self.menu, BASELINES)
         known = [(one, name) for one, name in named if self.costs.of(one)]
         for recipe, name in sorted(known, key=lambda one: self.costs.of(one[0]).seconds):
@@ -138,12 +139,13 @@ class Search:
             if fits:
                 self.run(fits, name if fits == recipe else f"{name}, fewer epochs")
 
-    def open(self, recipes: Sequence[Recipe]) -> list[Recipe]:
-        """Those that can be tried now, cheapest first, some with fewer epochs to end in time."""
+    def open(self, recipes: Sequence[Recipe], share: float = 0.95) -> list[Recipe]:
+        """Those that can be tried within this share of the time left, cheapest first, some with
+        fewer epochs."""
         tried, allowed = {row["recipe_id"] for row in self.tried}, self.budget.memory_bytes
         fitting = []
         for recipe in recipes:
-            fits = self.costs.within(recipe, 0.95 * self.budget.left, 0.5)
+            fits = self.costs.within(recipe, share * self.budget.left, 0.5)
             too_large = fits and allowed and self.costs.of(fits).memory[1] > allowed
             if fits and not too_large and fits.id not in tried:
                 fitting.append(fits)
@@ -151,12 +153,9 @@ class Search:
 
     def best(self, model: str | None = None) -> tuple[Quality, Recipe] | None:
         """The best run so far, of a model or of all."""
-        runs = [
-            (self.quality[row["recipe_id"]], Recipe.from_dict(row))
-            for row in self.tried
-            if row["recipe_id"] in self.quality and model in (None, row["model"])
-        ]
-        return max(runs, key=lambda one: one[0], default=None)
+        runs = [row for row in self.tried if "judged" in row and model in (None, row["model"])]
+        best = max(runs, key=lambda row: row["judged"], default=None)
+        return best and (best["judged"], Recipe.from_dict(best))
 
     def run(self, recipe: Recipe, role: str, most: float = math.inf) -> dict[str, Any]:
         """Do it in a fresh process, which ends in time: its row."""
@@ -207,15 +206,16 @@ class Search:
         if "val_labels" not in arrays:
             raise ValueError(f"{self.base.data} has no validation images to choose a recipe on.")
         self.budget.ended(row)
-        self.costs.add(row, arrays)
+        self.costs.learn(row, Parts.of(row, arrays))
         if row["role"] != "pilot":
-            self.quality[row["recipe_id"]] = judged(self, row, arrays)
+            row["judged"] = judged(self, row, arrays)
 
 
 def climb(search: Search) -> Iterator[Recipe]:
     """Each model once by its cheapest recipe; then the next of the model that leads, or of the
-    second where none of its fits; then neighbours of the best: twice the epochs, other rates."""
-    while ready := search.open(search.menu):
+    second where none of its fits; then neighbours of the best: twice the epochs, other rates. None
+    takes more than half of the time left as long as there are others."""
+    while ready := search.open(search.menu, 0.5) or search.open(search.menu):
         leads = {one.model: search.best(one.model) for one in ready}
         fresh = [one for one in ready if leads[one.model] is None]
         lead = max(ready, key=lambda one: leads[one.model][0]) if not fresh else fresh[0]
@@ -242,8 +242,9 @@ def halving(search: Search) -> Iterator[Recipe]:
         short = {one.id: one.but(epochs=max(round(share * one.epochs), 1)) for one in stage}
         for recipe in short.values():
             yield from search.open([recipe])
-        done = [one for one in stage if short[one.id].id in search.quality]
-        done.sort(key=lambda one: search.quality[short[one.id].id], reverse=True)
+        found = {row["recipe_id"]: row["judged"] for row in search.tried if "judged" in row}
+        done = [one for one in stage if short[one.id].id in found]
+        done.sort(key=lambda one: found[short[one.id].id], reverse=True)
         stage = done[: math.ceil(len(done) / 2)]
 
 

@@ -237,8 +237,8 @@ def optuna_search(data: str, minutes: float, seed: int, store: Path) -> Any:
                 epochs=trial.suggest_int("epochs", 2, 32, log=True),
                 learning_rate=trial.suggest_float("rate", 10**-3.5, 1e-2, log=True),
             )
-            search.run(recipe, "candidate")
-            return search.quality[recipe.id].value if recipe.id in search.quality else 0.0
+            row = search.run(recipe, "candidate")
+            return max(row["judged"].quality, 0.0) if "judged" in row else 0.0
 
         study = optuna.create_study(
             direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed)
