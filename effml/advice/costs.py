@@ -96,6 +96,11 @@ class Costs:
         parts = self.nearest(recipe)
         return recipe.train_fraction * self.whole * parts.image + parts.val
 
+    def after(self, recipe: Recipe) -> float:
+        """Seconds that it needs when its last epoch is over, and of that epoch's validation."""
+        parts = self.nearest(recipe)
+        return parts.after + parts.val if parts else 1.0
+
     def within(self, recipe: Recipe, seconds: float, least: float) -> Recipe | None:
         """It, or with as many epochs as fit into the seconds, at least this share of them."""
         told = self.of(recipe)
@@ -144,7 +149,7 @@ class Budget:
     @property
     def memory_bytes(self) -> float | None:
         """What a run's process may hold: the rest is this process's and its helper's."""
-        return None if self.memory is None else self.memory - beside()
+        return None if self.memory is None else max(self.memory - beside(), 1.0)
 
 
 def beside() -> float:

@@ -78,7 +78,6 @@ class Search:
         self.tried: list[dict[str, Any]] = []
         self.task: dict[str, Any] = {}  # of the data: task, positive
         self.needs = math.nan  # minutes that the default recipe would need
-        self.after = 1.0  # seconds that the longest run took when its training was over
 
     def __enter__(self) -> Self:
         self.writer = RecordWriter(self.store)
@@ -162,8 +161,19 @@ class Search:
         told, left, began = self.costs.of(recipe), self.budget.left, self.budget.spent
         if told:
             most = min(most, LATE * told.seconds + 2)
-        limit = max(min(most, left), 0.05)
-        tail = min(1.3 * (self.costs.nearest(recipe).after if told else self.after), limit / 2)
+        row = plain_row(self._record(recipe, max(min(most, left), 0.05)))
+        row |= {"role": role, "began_s": began, "ended_s": self.budget.spent}
+        row |= {"told_seconds": told and told.seconds, "told_j": told and told.joules}
+        row["told_memory_mb"] = told and told.memory[1] / 1e6
+        self.tried.append(row)
+        if row["status"] == "ok":
+            self._learn(row)
+        return row
+
+    def _record(self, recipe: Recipe, limit: float) -> Record:
+        """Of a run that has so many seconds: training ends early enough for what comes after it;
+        a process that is there when they are over is killed."""
+        now, after = time.time(), self.costs.after(recipe)
         job = {
             "recipe": recipe.to_dict(),
             "store": str(self.store),
@@ -172,9 +182,8 @@ class Search:
             "environment": {n: x for n, x in os.environ.items() if n.startswith("EFFML_")},
             "device": "cpu",
             "keep_weights": True,
-            "timeout_s": None,
-            "deadline": time.time() + limit,
-            "until": time.time() + limit - tail,
+            "deadline": now + limit,
+            "until": now + limit - min(1.3 * after, limit / 2),
             "memory_bytes": self.budget.memory_bytes,
         }
         try:
@@ -182,8 +191,8 @@ class Search:
         except Exception as error:  # the helper has died
             answer = {"status": "failed", "reason": f"{type(error).__name__}: {error}"[:1000]}
         if answer["status"] == LEFT_OUT:
-            told_so = f"It did not answer in {limit:.1f} s and was ended: no epoch is kept"
-            answer = {"status": "timed out", "reason": told_so, "timeout_s": limit}
+            told = f"It did not answer in {limit:.1f} s and was ended: no epoch is kept"
+            answer = {"status": "timed out", "reason": told, "timeout_s": limit}
         record = Record(
             recipe,
             run_id=f"{recipe.id}-{secrets.token_hex(4)}",
@@ -193,13 +202,7 @@ class Search:
         )
         record.update(answer)
         self.writer.append(record)
-        row = plain_row(record) | {"role": role, "began_s": began, "ended_s": self.budget.spent}
-        row |= {"told_seconds": told and told.seconds, "told_j": told and told.joules}
-        row["told_memory_mb"] = told and told.memory[1] / 1e6
-        self.tried.append(row)
-        if row["status"] == "ok":
-            self._learn(row)
-        return row
+        return record
 
     def _learn(self, row: dict[str, Any]) -> None:
         arrays = load_arrays(self.store, row["run_id"])

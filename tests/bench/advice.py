@@ -26,7 +26,7 @@ from typing import Any
 import psutil
 
 import effml
-from effml import Recipe
+from effml import Recipe, machine
 from effml.advice.costs import Budget
 from effml.advice.ranking import ranked
 from effml.advice.search import MENUS, SUBSET, Search
@@ -222,10 +222,9 @@ def optuna_search(data: str, minutes: float, seed: int, store: Path) -> Any:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with _search(data, 3600 * 24, store) as search:
-        search.menu = [
-            search.base.but(**fields, **({} if "model" in fields else {}))
-            for fields in MENUS["images"]
-        ]
+        native = "bf16" in machine.cpu()[1]
+        menu = [search.base.but(**fields) for fields in MENUS["images"]]
+        search.menu = [one for one in menu if native or one.precision == "fp32"]
         kinds = list(range(len(search.menu)))
 
         def objective(trial: Any) -> float:
