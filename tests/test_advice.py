@@ -15,7 +15,7 @@ from effml.advice.costs import Budget, Costs, Parts
 from effml.advice.ranking import Quality, judged, ranked
 from effml.advice.search import MENUS, STRATEGIES, Search
 from effml.results import RecordWriter, save_arrays
-from effml.sweeping.executors import run_fresh
+from effml.sweeping.executors import close_servers, run_fresh
 
 ARRAYS = {"test_labels": np.zeros(100), "val_labels": np.zeros(100)}
 
@@ -290,6 +290,17 @@ def test_a_child_over_its_memory_is_ended(tmp_path):
         job |= {"keep_weights": False, "timeout_s": 60, "memory_bytes": 2e8}
         answer = run_fresh(job)
     assert answer["status"] == "out of memory" and "200 MB were allowed" in answer["reason"]
+
+
+def test_a_helper_without_an_answer_in_time_is_given_up(tmp_path):
+    with RecordWriter(tmp_path) as writer:
+        job = {"recipe": Recipe(epochs=1).to_dict(), "store": str(tmp_path), "device": "cpu"}
+        job |= {"folder": os.getcwd(), "records": writer.begin().name, "environment": {}}
+        close_servers()  # the next one has torch to import
+        began = time.time()
+        with pytest.raises(RuntimeError, match="has ended"):
+            run_fresh(job | {"keep_weights": False, "answer_by": began + 0.3})
+        assert time.time() - began < 3
 
 
 def test_the_menu_is_of_recipes_and_begins_with_the_default():

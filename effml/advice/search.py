@@ -183,6 +183,7 @@ class Search:
             "device": "cpu",
             "keep_weights": True,
             "deadline": now + limit,
+            "answer_by": now + limit + 0.5,
             "until": now + limit - min(1.3 * after, limit / 2),
             "memory_bytes": self.budget.memory_bytes,
         }

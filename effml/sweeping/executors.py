@@ -5,6 +5,7 @@ import atexit
 import json
 import os
 import platform
+import select
 import subprocess
 import sys
 import time
@@ -61,10 +62,14 @@ class Server:
         return self.owner == os.getpid() and self._process.poll() is None
 
     def run(self, job: dict[str, Any]) -> dict[str, Any]:
-        """The record of a job. RuntimeError where the server has died."""
+        """The record of a job. RuntimeError where the server has died, or has no answer at the
+        job's `answer_by`, in seconds of the epoch: one that still imports torch, say."""
         try:
             self._process.stdin.write(json.dumps(job) + "\n")
             self._process.stdin.flush()
+            late = FORKS and "answer_by" in job and not self._answers(job["answer_by"])
+            if late:
+                self._process.kill()
             answer = self._process.stdout.readline()
         except OSError:
             answer = ""
@@ -74,6 +79,9 @@ class Server:
                 "Call sweep again: it goes on with what is left."
             )
         return json.loads(answer)
+
+    def _answers(self, by: float) -> bool:
+        return bool(select.select([self._process.stdout], [], [], max(by - time.time(), 0.0))[0])
 
     def close(self) -> None:
         """The end of its input ends the server, and the run in progress with it."""
