@@ -15,7 +15,7 @@ from effml.advice.costs import Budget, Costs, Parts
 from effml.advice.ranking import Quality, judged, ranked
 from effml.advice.search import MENUS, STRATEGIES, Search
 from effml.results import RecordWriter, save_arrays
-from effml.sweeping.executors import close_servers, run_fresh
+from effml.sweeping.executors import run_fresh
 
 ARRAYS = {"test_labels": np.zeros(100), "val_labels": np.zeros(100)}
 
@@ -294,13 +294,13 @@ def test_a_child_over_its_memory_is_ended(tmp_path):
 
 def test_a_helper_without_an_answer_in_time_is_given_up(tmp_path):
     with RecordWriter(tmp_path) as writer:
-        job = {"recipe": Recipe(epochs=1).to_dict(), "store": str(tmp_path), "device": "cpu"}
+        job = {"recipe": Recipe(epochs=9999).to_dict(), "store": str(tmp_path), "device": "cpu"}
         job |= {"folder": os.getcwd(), "records": writer.begin().name, "environment": {}}
-        close_servers()  # the next one has torch to import
-        began = time.time()
-        with pytest.raises(RuntimeError, match="has ended"):
-            run_fresh(job | {"keep_weights": False, "answer_by": began + 0.3})
-        assert time.time() - began < 3
+        for _ in range(2):  # one that has a child, and one that still imports torch
+            began = time.time()
+            with pytest.raises(RuntimeError, match="has ended"):
+                run_fresh(job | {"keep_weights": False, "answer_by": began + 0.5})
+            assert time.time() - began < 3
 
 
 def test_the_menu_is_of_recipes_and_begins_with_the_default():

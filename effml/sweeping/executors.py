@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -67,10 +68,11 @@ class Server:
         try:
             self._process.stdin.write(json.dumps(job) + "\n")
             self._process.stdin.flush()
-            late = FORKS and "answer_by" in job and not self._answers(job["answer_by"])
-            if late:
-                self._process.kill()
-            answer = self._process.stdout.readline()
+            if not FORKS or self._answers(job.get("answer_by")):
+                answer = self._process.stdout.readline()
+            else:
+                os.killpg(self._process.pid, signal.SIGKILL)  # with the run in progress
+                answer = ""
         except OSError:
             answer = ""
         if not answer:
@@ -80,8 +82,9 @@ class Server:
             )
         return json.loads(answer)
 
-    def _answers(self, by: float) -> bool:
-        return bool(select.select([self._process.stdout], [], [], max(by - time.time(), 0.0))[0])
+    def _answers(self, by: float | None) -> bool:
+        left = None if by is None else max(by - time.time(), 0.0)
+        return bool(select.select([self._process.stdout], [], [], left)[0])
 
     def close(self) -> None:
         """The end of its input ends the server, and the run in progress with it."""
