@@ -413,6 +413,7 @@ def _advise(given: argparse.Namespace) -> int:
     shown = found[found.role != "pilot"]
     told = "rank model epochs train_fraction precision learning_rate".split()
     columns = {name.replace("_", " "): shown[name].tolist() for name in told}
+    columns["rank"] = [int(rank) if rank == rank else None for rank in shown["rank"]]
     ends = zip(shown.quality, shown.low, shown.high)
     columns["quality"] = [
         f"{x:.3f} ({low:.3f}–{high:.3f})" if x == x else "" for x, low, high in ends

@@ -57,7 +57,7 @@ BASELINES = ("default recipe", "random subset", "small net")
 PILOT_SHARE = 0.15
 """Of the budget: after so much no pilot starts but the first, and none takes longer."""
 
-PILOT_IMAGES, PILOT_EPOCHS = 512, 2
+PILOT_IMAGES, PILOT_EPOCHS = 256, 2
 """Of a pilot; the second of its epochs tells the pace."""
 
 LATE = 2.0
@@ -138,13 +138,15 @@ class Search:
             if fits:
                 self.run(fits, name if fits == recipe else f"{name}, fewer epochs")
 
-    def open(self, recipes: Sequence[Recipe], share: float = 0.95) -> list[Recipe]:
+    def open(
+        self, recipes: Sequence[Recipe], share: float = 0.95, least: float = 0.5
+    ) -> list[Recipe]:
         """Those that can be tried within this share of the time left, cheapest first, some with
-        fewer epochs."""
+        fewer epochs, at least that share of them."""
         tried, allowed = {row["recipe_id"] for row in self.tried}, self.budget.memory_bytes
         fitting = []
         for recipe in recipes:
-            fits = self.costs.within(recipe, share * self.budget.left, 0.5)
+            fits = self.costs.within(recipe, share * self.budget.left, least)
             too_large = fits and allowed and self.costs.of(fits).memory[1] > allowed
             if fits and not too_large and fits.id not in tried:
                 fitting.append(fits)
@@ -225,7 +227,7 @@ def climb(search: Search) -> Iterator[Recipe]:
         lead = max(ready, key=lambda one: leads[one.model][0]) if not fresh else fresh[0]
         yield next(one for one in ready if one.model == lead.model)
     since, before = 0, search.best()
-    while before and since < PATIENCE and (near := search.open(_neighbours(before[1]))):
+    while before and since < PATIENCE and (near := search.open(_neighbours(before[1]), least=1.0)):
         yield near[0]
         after = search.best()
         since, before = (since + 1, before) if after[0] == before[0] else (0, after)

@@ -69,7 +69,7 @@ def trial(number: int) -> None:
     rng = random.Random(1000 + number)
     minutes, name, seed = 1 + number % 5, NAMES[number % len(NAMES)], 500 + number
     with tempfile.TemporaryDirectory() as place:
-        data = f"{name}:seed={seed}:difficulty={rng.uniform(0.7, 1.3):.2f}"
+        data = f"{name}:seed={seed}:difficulty={rng.uniform(0.4, 1.0):.2f}"
         if number % 4 == 3:
             data = pictures(Path(place), NAMES[number // 4 % 3], seed)
         menu = []
