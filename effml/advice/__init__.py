@@ -74,15 +74,12 @@ def advise(
         >>> len(table) > 0, table.attrs["spent_s"] < 10
         (True, True)
     """
-    minutes = _amount("minutes", minutes, "10 or 0.5")
-    wh = None if wh is None else _amount("wh", wh, "5 or 0.1")
-    budget = Budget(60 * minutes, memory_bytes(memory), wh)
-    budget.began -= spent_s
+    base = Recipe(data=os.fspath(data), size=size, threads=threads, seed=seed)
     choose("aim", aim, AIMS)
     choose("strategy", strategy, STRATEGIES)
+    budget = _budget(minutes, memory, wh, spent_s)
     warm_up()  # while pandas is imported and the data are looked at
     fingerprint(data, size=size)  # data that are not here cost no budget
-    base = Recipe(data=os.fspath(data), size=size, threads=threads, seed=seed)
     when = strftime("%Y%m%dT%H%M%SZ", gmtime())
     store = Path(store or f"results/local/advice-{when}-{os.getpid()}").resolve()
     with Search(base, budget, store, aim, _recipes(menu, base)) as search:
@@ -91,6 +88,14 @@ def advise(
         for recipe in STRATEGIES[strategy](search):
             search.run(recipe, "candidate")
     return ranked(search)
+
+
+def _budget(minutes: float, memory: str | float | None, wh: float | None, spent: float) -> Budget:
+    seconds = 60 * _amount("minutes", minutes, "10 or 0.5")
+    wh = None if wh is None else _amount("wh", wh, "5 or 0.1")
+    budget = Budget(seconds, memory_bytes(memory), wh)
+    budget.began -= spent
+    return budget
 
 
 def memory_bytes(memory: str | float | None) -> float | None:

@@ -41,8 +41,7 @@ def run(
             (N, K). A copy is trained, from the weights it has; recipe.model: `own:ClassName`.
         store: Folder for the probabilities and epoch curves (default: they are not kept).
         keep_weights: Write the weights there too, for `load_run` and for runs that build on them.
-        until: When training ends with what it has learned by then, in seconds of the epoch
-            (`time.time()`): the record says ended_early, and does not count as done.
+        until: By `time.time()`, when training ends with what it has: ended_early, and not done.
 
     Returns:
         The record, which is not written. Its status and reason say what went wrong.
