@@ -44,16 +44,14 @@ def advise(
     """Which recipe to take for these images, found within a budget: on this CPU, of classifiers.
 
     Args:
-        data: As for `load_dataset`, with a validation split.
+        data, size: As for `load_dataset`, with a validation split.
         minutes: On the clock, for everything.
         memory: What all processes together may hold: bytes, or "2GB", "500 MB", "2GiB".
         wh: Watt-hours, by the (mostly estimated) watts of the runs. None: no limit.
         aim: What is best: "screening", specificity at sensitivity ≥ 0.95; "confirmation",
             sensitivity at specificity ≥ 0.95; "balanced", the AUROC, as for more than two classes.
-        size: As for `load_dataset`.
         strategy: "climb", "halving" or "random" (see STRATEGIES).
-        menu: Your own recipes in place of MENUS; the default, a subset and a small net are tried
-            all the same. Their data, size and threads are those given here.
+        menu: Your recipes in place of MENUS, but for the baselines; data and size are these.
         threads: CPU threads; 0: as many as torch takes.
         seed: Of all runs, and of the strategy random.
         store: A folder for records and weights. None: a new one in results/local.
