@@ -200,4 +200,9 @@ def _spent(search: "Search") -> str:
     told += f"{budget.watts * budget.spent / 3600:.3f} Wh"
     told += f" of {budget.wh:g}" if budget.wh is not None else ""
     told += f" at the most watts of a run ({budget.watts:.1f}), {peak:.0f} MB at most"
-    return told + (f" of {budget.memory / 1e6:.0f}" if budget.memory is not None else "")
+    told += f" of {budget.memory / 1e6:.0f}" if budget.memory is not None else ""
+    tried = {row["recipe_id"] for row in search.tried}
+    rest = [one for one in search.menu if one.id not in tried]
+    blind = sum(search.costs.of(one) is None for one in rest)
+    why = f"{blind} as no pilot of their kind ended, {len(rest) - blind} as too dear or not needed"
+    return f"{told}; of the menu {len(rest)} were not tried: {why}"

@@ -77,7 +77,7 @@ def trial(number: int) -> None:
             os.mkfifo(f"{place}/weights.safetensors")  # nobody writes: who reads waits for ever
             menu = [{"weights": f"{place}/weights.safetensors", "epochs": 4}]
         if number == DIVERGES:
-            menu = [{"learning_rate": 1e9, "optimizer": "sgd", "epochs": 4}]
+            menu = [{"learning_rate": 1e9, "epochs": 4}]
         asked = {"data": data, "minutes": minutes, "menu": menu, "store": f"{place}/store"}
         began = time.time()
         child = subprocess.Popen(
@@ -132,7 +132,7 @@ def one() -> None:
     """The trial's process: what it was asked on the standard input, what it found on the output."""
     asked = json.loads(sys.stdin.readline())
     own = [Recipe(**fields) for fields in asked["menu"]]
-    menu = [Recipe(**fields) for fields in MENUS["images"]] + own if own else None
+    menu = own + [Recipe(**fields) for fields in MENUS["images"]] if own else None
     began = psutil.Process().create_time()
     table = effml.advise(
         asked["data"],
