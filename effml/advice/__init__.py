@@ -44,13 +44,14 @@ def advise(
     """Which recipe to take for these images, found within a budget: on this CPU, of classifiers.
 
     Args:
-        data, size: As for `load_dataset`, with a validation split.
+        data: As for `load_dataset`, with a validation split.
         minutes: On the clock, for everything.
         memory: What all processes together may hold: bytes, or "2GB", "500 MB", "2GiB".
         wh: Watt-hours, by the (mostly estimated) watts of the runs. None: no limit.
         aim: What is best: "screening", specificity at sensitivity ≥ 0.95; "confirmation",
             sensitivity at specificity ≥ 0.95; "balanced", the AUROC, as for more than two classes.
         strategy: "climb", "halving" or "random" (see STRATEGIES).
+        size: As for `load_dataset`.
         menu: Your recipes in place of MENUS, but for the baselines; data and size are these.
         threads: CPU threads; 0: as many as torch takes.
         seed: Of all runs, and of the strategy random.
@@ -78,8 +79,7 @@ def advise(
     budget = _budget(minutes, memory, wh, spent_s)
     warm_up()  # while pandas is imported and the data are looked at
     fingerprint(data, size=size)  # data that are not here cost no budget
-    when = strftime("%Y%m%dT%H%M%SZ", gmtime())
-    store = Path(store or f"results/local/advice-{when}-{os.getpid()}").resolve()
+    store = Path(store or strftime("results/local/advice-%Y%m%dT%H%M%SZ", gmtime())).resolve()
     with Search(base, budget, store, aim, _recipes(menu, base)) as search:
         search.pilots()
         search.baselines()
