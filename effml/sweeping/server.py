@@ -126,7 +126,7 @@ def _over(job: dict[str, Any]) -> dict[str, Any]:
 def _resident(pid: int) -> int:
     """Bytes of memory that a process holds; 0 if it has ended."""
     with suppress(OSError, IndexError):
-        return 4096 * int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        return os.sysconf("SC_PAGE_SIZE") * int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return 0
 
 
