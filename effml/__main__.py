@@ -411,16 +411,17 @@ def _advise(given: argparse.Namespace) -> int:
     asked = {name: value for name, value in vars(given).items() if name not in ("command", "do")}
     found = advise(**asked, spent_s=time.time() - psutil.Process().create_time())
     shown = found[found.role != "pilot"]
-    told = "rank model epochs train_fraction precision learning_rate".split()
+    told = "rank recipe_id model epochs train_fraction precision learning_rate".split()
     columns = {name.replace("_", " "): shown[name].tolist() for name in told}
     columns["rank"] = [int(rank) if rank == rank else None for rank in shown["rank"]]
     ends = zip(shown.quality, shown.low, shown.high)
     columns["quality"] = [
         f"{x:.3f} ({low:.3f}–{high:.3f})" if x == x else "" for x, low, high in ends
     ]
-    columns |= {"s": shown.seconds.round(1).tolist(), "why": shown.reason.tolist()}
-    print(table(columns))
-    print("\n".join(f"- {line}" for line in found.attrs["told"]))
+    print(table(columns | {"s": shown.seconds.round(1).tolist()}))
+    for rank, why in zip(columns["rank"], shown.reason):
+        print(entry(f"{rank or '-'}", why, 6))
+    print("\n".join(entry("-", line, 2) for line in found.attrs["told"]))
     if run := found.attrs["pick"]:
         print(f"python -m effml deploy {run} --store {found.attrs['store']} --out ready")
     return 0 if run else 1

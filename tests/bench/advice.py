@@ -212,7 +212,7 @@ def _drawn(search: Search, rng: random.Random) -> Recipe:
     some = {**SUBSET, "train_fraction": share} if share < 1 else {}
     plain = {"selection": "none", "train_fraction": 1.0}
     return rng.choice(known).but(
-        **(plain | some), epochs=rng.randint(3, 15), seed=rng.randint(1, 9), learning_rate=2e-3
+        **(plain | some), epochs=rng.randint(2, 6), seed=rng.randint(1, 9), learning_rate=2e-3
     )
 
 
