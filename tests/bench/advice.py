@@ -37,7 +37,7 @@ MEMORY = "2GB"
 NAMES = ("phantom-chest", "phantom-nodule", "phantom-skin", "phantom-brain", "phantom-tissue")
 REAL = ("breastmnist", "pneumoniamnist_reordered", "malaria_28", "ham10000_28", "lidc_nodules_64")
 REAL += ("adrenalmnist3d", "foot_ulcer_128:patches=32", "nuclei_128:patches=32")
-HANGS, DIVERGES = 6, 13
+HANGS, DIVERGES = 5, 10
 """Trials with such a recipe on the menu."""
 
 
