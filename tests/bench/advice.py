@@ -60,7 +60,7 @@ def pictures(folder: Path, name: str, seed: int) -> str:
             place.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(place / f"{split}{i}.png")
     out = folder / f"drawn-{seed}.npz"
-    effml.import_folder(folder / "pictures", out, size=32)
+    effml.import_folder(folder / "pictures", out, size=32, split_by="image")
     return str(out)
 
 
