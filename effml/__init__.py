@@ -82,6 +82,7 @@ _ROOMS = {
     "forecast": "sweeping",
     "sweep": "sweeping",
     "warm_up": "sweeping",
+    "advise": "advice",
     "show_source": "notebook",
     "check": "notebook",
     "data_passport": "notebook",

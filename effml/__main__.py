@@ -101,6 +101,21 @@ COMMANDS: dict[str, tuple[str, list[tuple[str, dict[str, Any]]]]] = {
         "the runs of a store",
         [("columns", {"nargs": "*", "help": "those to show (default: the main ones)"}), STORE],
     ),
+    "advise": (
+        "the recipe to take for these images, found within a budget",
+        [
+            ("--data", {"required": True, "help": "as in a recipe, with a validation split"}),
+            ("--minutes", {"required": True, "help": "on the clock, for everything"}),
+            ("--memory", {"help": "of all processes together, such as 2GB"}),
+            ("--wh", {"help": "watt-hours, by the watts of the runs"}),
+            ("--aim", {"default": "screening", "help": "screening, confirmation or balanced"}),
+            ("--size", {"type": int, "default": 28, "help": "as in a recipe"}),
+            ("--strategy", {"default": "climb", "help": "climb, halving or random"}),
+            ("--threads", {"type": int, "default": 0, "help": "0: as many as torch takes"}),
+            ("--seed", {"type": int, "default": 0, "help": "of the runs"}),
+            ("--store", {"help": "folder of the records; none: a new one in results/local"}),
+        ],
+    ),
     "predict": (
         "what a finished model says of a folder of pictures, as a CSV",
         [
@@ -388,6 +403,32 @@ def _predict(given: argparse.Namespace) -> int:
 
     where = {name: getattr(given, name) for name in ("out", "store", "force")}
     return predict_folder(given.run, given.folder, **where)
+
+
+def _advise(given: argparse.Namespace) -> int:
+    import time
+
+    import psutil
+
+    from effml.advice import advise
+
+    asked = {name: value for name, value in vars(given).items() if name not in ("command", "do")}
+    found = advise(**asked, spent_s=time.time() - psutil.Process().create_time())
+    shown = found[found.role != "pilot"]
+    told = "rank recipe_id model epochs train_fraction precision learning_rate".split()
+    columns = {name.replace("_", " "): shown[name].tolist() for name in told}
+    columns["rank"] = [int(rank) if rank == rank else None for rank in shown["rank"]]
+    ends = zip(shown.quality, shown.low, shown.high)
+    columns["quality"] = [
+        f"{x:.3f} ({low:.3f}–{high:.3f})" if x == x else "" for x, low, high in ends
+    ]
+    print(table(columns | {"s": shown.seconds.round(1).tolist()}))
+    for rank, why in zip(columns["rank"], shown.reason):
+        print(entry(f"{rank or '-'}", why, 6))
+    print("\n".join(entry("-", line, 2) for line in found.attrs["told"]))
+    if run := found.attrs["pick"]:
+        print(f"python -m effml deploy {run} --store {found.attrs['store']} --out ready")
+    return 0 if run else 1
 
 
 def _deploy(given: argparse.Namespace) -> int:

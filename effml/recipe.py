@@ -496,6 +496,7 @@ COLUMNS: dict[str, str] = {
     "model_file_bytes": "size of the weights as safetensors",
     "val_score": "AUROC, or mean Dice for masks, on the validation split at best_epoch",
     "resumed_epoch": "epoch after which an interrupted training went on; 0: not interrupted",
+    "ended_early": "1 if its deadline ended the training, which kept the epochs it had; 0 if not",
     "weights_dtype": "of the weights, as found in memory after the first step, commonest first",
     "activations_dtype": "of the model's outputs, the same way",
     "gradients_dtype": "of the weights' gradients, the same way",

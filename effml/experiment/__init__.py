@@ -1,6 +1,7 @@
 """`run`: one recipe in, one record out, also when it fails. Its four steps, each on one screen, are
 `prepare`, `fit`, `assess` and `write`; `load_run` gives the model back."""
 
+import math
 import os
 import secrets
 import traceback
@@ -29,6 +30,7 @@ def run(
     model: nn.Module | None = None,
     store: str | os.PathLike | None = None,
     keep_weights: bool = False,
+    until: float = math.inf,
 ) -> Record:
     """Do what the recipe says, here and now (`effml.sweep`: in a fresh process, to compare costs).
 
@@ -39,6 +41,7 @@ def run(
             (N, K). A copy is trained, from the weights it has; recipe.model: `own:ClassName`.
         store: Folder for the probabilities and epoch curves (default: they are not kept).
         keep_weights: Write the weights there too, for `load_run` and for runs that build on them.
+        until: By `time.time()`, when training ends with what it has: ended_early, and not done.
 
     Returns:
         The record, which is not written. Its status and reason say what went wrong.
@@ -70,7 +73,7 @@ def run(
     threads = torch.get_num_threads()
     try:
         prepare.settle(recipe, record, device)
-        ready, arrays = _work(recipe, record, store, model)
+        ready, arrays = _work(recipe, record, store, model, until)
         if store is not None:
             write.write(ready, arrays, record, store, keep_weights)
         record.update(status="ok")
@@ -83,12 +86,12 @@ def run(
 
 
 def _work(
-    recipe: Recipe, record: Record, store: Path | None, model: nn.Module | None
+    recipe: Recipe, record: Record, store: Path | None, model: nn.Module | None, until: float
 ) -> tuple[prepare.Prepared, dict[str, Any]]:
     """All that takes long."""
     with Waiting(record.threads_used) as waiting:
         ready = prepare.prepare(recipe, record, store, model)
-        history = fit.fit(ready, record, store)
+        history = fit.fit(ready, record, store, until)
         arrays = assess.assess(ready, history, record)
     record.update(waiting=waiting.way)
     return ready, arrays

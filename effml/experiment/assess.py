@@ -47,6 +47,6 @@ def assess(ready: Prepared, history: History, record: Record) -> dict[str, Any]:
     if data.task in ONE_LABEL:
         images = data.train.labels.bincount(minlength=len(data.classes))
         record.update(train_rarest=int(images.min()))
-    for name in ("train_loss", "val_loss", "val_accuracy", "val_score"):
+    for name in ("train_loss", "val_loss", "val_accuracy", "val_score", "epoch_seconds"):
         arrays[name] = getattr(history, name)
     return arrays if ready.chosen is None else {**arrays, "train_index": ready.chosen.numpy()}

@@ -1,5 +1,6 @@
 """The second step of a run: training, and what it cost."""
 
+import math
 from pathlib import Path
 
 from effml.convolutions import text
@@ -12,9 +13,10 @@ from effml.training.checkpoints import checkpoint_file
 from effml.training.loop import carry_out as train
 
 
-def fit(ready: Prepared, record: Record, store: Path | None) -> History:
+def fit(ready: Prepared, record: Record, store: Path | None, until: float = math.inf) -> History:
     """Train the model in place. With a store an interrupted training goes on where it stopped."""
     how = {"teacher": ready.teacher, "checkpoint": store and checkpoint_file(store, record)}
+    how["until"] = until
     if record.device == "cpu":
         record.update(train_start_memory_bytes=resident_bytes())
     with measure(record.device) as cost:
@@ -27,6 +29,7 @@ def fit(ready: Prepared, record: Record, store: Path | None) -> History:
         best_epoch=history.best_epoch,
         epochs_run=len(history.train_loss),
         resumed_epoch=history.resumed_epoch,
+        ended_early=int(history.ended_early),
         importance_steps=history.importance_steps,
         optimizer_state_bytes=state.get("bytes"),
         lost_updates=history.updates_lost / history.updates if history.updates else None,

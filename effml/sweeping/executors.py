@@ -5,6 +5,8 @@ import atexit
 import json
 import os
 import platform
+import select
+import signal
 import subprocess
 import sys
 import time
@@ -61,11 +63,16 @@ class Server:
         return self.owner == os.getpid() and self._process.poll() is None
 
     def run(self, job: dict[str, Any]) -> dict[str, Any]:
-        """The record of a job. RuntimeError where the server has died."""
+        """The record of a job. RuntimeError where the server has died, or has no answer at the
+        job's `answer_by`, in seconds of the epoch: one that still imports torch, say."""
         try:
             self._process.stdin.write(json.dumps(job) + "\n")
             self._process.stdin.flush()
-            answer = self._process.stdout.readline()
+            if not FORKS or self._answers(job.get("answer_by")):
+                answer = self._process.stdout.readline()
+            else:
+                os.killpg(self._process.pid, signal.SIGKILL)  # with the run in progress
+                answer = ""
         except OSError:
             answer = ""
         if not answer:
@@ -74,6 +81,10 @@ class Server:
                 "Call sweep again: it goes on with what is left."
             )
         return json.loads(answer)
+
+    def _answers(self, by: float | None) -> bool:
+        left = None if by is None else max(by - time.time(), 0.0)
+        return bool(select.select([self._process.stdout], [], [], left)[0])
 
     def close(self) -> None:
         """The end of its input ends the server, and the run in progress with it."""

@@ -133,7 +133,7 @@ class Forecast:
             seconds=seconds,
             basis=basis,
             source=f"{source}, other CPUs" if foreign else source,
-            watts=tuple(map(fmean, zip(*map(_watts, rows)))),
+            watts=tuple(map(fmean, zip(*map(watts_of, rows)))),
             memory=(min(peaks), max(peaks)) if min(peaks) else (math.nan, math.nan),
         )
 
@@ -273,7 +273,7 @@ def _training(row: Mapping[str, Any]) -> float:
     return row["train_seconds"] * seconds / (seconds + _of(row, "turns_seconds"))
 
 
-def _watts(row: Mapping[str, Any]) -> tuple[float, float, float]:
+def watts_of(row: Mapping[str, Any]) -> tuple[float, float, float]:
     """Mean of the three windows, with its range; NaN where a joule is unknown."""
     seconds = sum(_of(row, f"{window}_seconds") for window in WINDOWS)
     ends = ("energy_j", "energy_low_j", "energy_high_j")

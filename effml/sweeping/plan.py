@@ -88,6 +88,7 @@ def pending(
     for row in rows:
         whole = row["status"] != "ok" or not keep_weights
         final = row["status"] in FINAL or _timed_out(row, timeout_s)
+        final = final and not row.get("ended_early")  # the recipe asked for more
         if final and (whole or left_weights(row, Path(store), with_card=True)):
             done.setdefault(row["recipe_id"], []).append(row)
     asked = _current(_listed(recipes), store, device, rows).values()

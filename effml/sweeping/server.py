@@ -18,6 +18,9 @@ from typing import Any, TextIO
 
 from effml.machine import print_anything
 
+WATCH_S = 0.02
+"""Between two looks at the memory of a job that may only hold so much."""
+
 DAY_S = 86_400.0
 """The longest wait: select takes no number of any size."""
 
@@ -60,6 +63,7 @@ def _forked(job: dict[str, Any]) -> dict[str, Any]:
     began, seconds_left = time.monotonic(), _limit(job)
     if seconds_left(0.0) <= 0:
         return _over(job)
+    most, held = job.get("memory_bytes") or math.inf, 0
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -71,7 +75,9 @@ def _forked(job: dict[str, Any]) -> dict[str, Any]:
             left = seconds_left(time.monotonic() - began - turns.stood_s)
             if left <= 0:
                 break
-            soon = min(turns.next() or left, left, DAY_S)
+            if (held := _resident(child)) > most:
+                break
+            soon = min(turns.next() or left, left, DAY_S, DAY_S if most == math.inf else WATCH_S)
             ready = select.select([reading, 0], [], [], soon)[0]
             if not ready:
                 continue
@@ -86,7 +92,7 @@ def _forked(job: dict[str, Any]) -> dict[str, Any]:
     if chunk:  # its answer is not complete, and its time is over
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        return _over(job)
+        return _over(job) if held <= most else _too_large(held, most)
     _, status = os.waitpid(child, 0)
     if status == 0:
         return json.loads(answer) | {"turns_seconds": turns.stood_s}
@@ -115,6 +121,19 @@ def _over(job: dict[str, Any]) -> dict[str, Any]:
     reason = f"It took longer than timeout_s={limit:g}. Give it more: it goes on from its last "
     reason += "checkpoint, if it had reached one."
     return {"status": "timed out", "reason": reason, "timeout_s": limit}
+
+
+def _resident(pid: int) -> int:
+    """Bytes of memory that a process holds; 0 if it has ended."""
+    with suppress(OSError, IndexError):
+        return os.sysconf("SC_PAGE_SIZE") * int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return 0
+
+
+def _too_large(held: float, most: float) -> dict[str, Any]:
+    """The record of a job that took more memory than it was allowed."""
+    told = f"It held {held / 1e6:.0f} MB, and {most / 1e6:.0f} MB were allowed. Use a smaller "
+    return {"status": "out of memory", "reason": told + "batch_size, size or model."}
 
 
 def _end_in_time(job: dict[str, Any], answers: TextIO) -> None:
@@ -181,7 +200,11 @@ def _done(job: dict[str, Any]) -> dict[str, Any]:
             from effml.sweeping.turns import Company
 
             company = stack.enter_context(Company())
-        row = run(recipe, **{n: job[n] for n in ("device", "store", "keep_weights")})
+        row = run(
+            recipe,
+            **{n: job[n] for n in ("device", "store", "keep_weights")},
+            until=job.get("until") or math.inf,
+        )
         row.update(shared_machine=company and int(company.met()))
     return plain_row(row)
 

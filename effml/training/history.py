@@ -20,13 +20,15 @@ class History:
     of weights in 16 bits `updates` are counted, those lost and weights unmoved (`LostUpdates`);
     `dtypes`, `optimizer_state` and what was `saved` for the backward pass were found in memory
     after the first of them; `convolutions` are the choices of `effml.fast_convolutions`; `stored`
-    is what `effml.finish_quantized` told."""
+    is what `effml.finish_quantized` told; `epoch_seconds` hold validation too."""
 
     train_loss: list[float] = field(default_factory=list)
     val_loss: list[float] = field(default_factory=list)
     val_accuracy: list[float] = field(default_factory=list)
     val_score: list[float] = field(default_factory=list)
+    epoch_seconds: list[float] = field(default_factory=list, compare=False)
     best_epoch: int = 0
+    ended_early: bool = False
     resumed_epoch: int = 0
     steps: int = 0
     importance_steps: int = 0

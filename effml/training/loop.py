@@ -1,6 +1,7 @@
 """The training loop: images stay uint8 tensors in memory, and a batch is an index."""
 
 import math
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -99,12 +100,15 @@ def carry_out(
     checkpoint: Any = None,
     after_step: OnStep = None,
     after_epoch: OnEpoch = None,
+    until: float = math.inf,
 ) -> History:
-    """`train` by a recipe whose other work is done."""
+    """`train` by a recipe whose other work is done. At `until`, in seconds of the epoch, it ends
+    after the step in progress: what it learned by then is validated, and the best epoch is kept."""
     checkpoint = checkpoint and Path(checkpoint)
     with seeded(recipe.seed):
         training = Training(model, data, recipe, sampler, teacher)
         with training.bits as bits:
+            training.until = until
             history = training.run(Checkpoint(checkpoint, training), after_step, after_epoch)
         history.stored = bits.stored
         return history
@@ -158,15 +162,21 @@ class Training:
         with fast_convolutions(model, recipe.convolutions, history.convolutions), again:
             for epoch in range(first, recipe.epochs + 1):
                 settled = self.bits.begin(epoch)
+                began = time.monotonic()
                 history.train_loss.append(self.epoch(epoch, after_step))
                 if after_epoch:
                     after_epoch()
                 found = self.validate()
+                history.epoch_seconds.append(time.monotonic() - began)
                 if settled and self.stopping.better(found):
                     history.best_epoch = epoch
                     checkpoint.best = {n: t.clone() for n, t in model.state_dict().items()}
                 if self.stopping.enough():
                     history.notes += _why(epoch, recipe, history.val_score)
+                    break
+                if epoch < recipe.epochs and time.time() >= self.until:
+                    history.ended_early = True
+                    history.notes.append(f"its deadline ended it in epoch {epoch}")
                     break
                 checkpoint.save(epoch)
         if self.lost:
@@ -190,15 +200,17 @@ class Training:
         """One pass over the images; the mean loss."""
         self.model.train(not self.frozen)
         index = torch.randperm(len(self.truth), generator=self.order)[: self.used]
-        total, first = 0.0, (epoch - 1) * self.batches + 1
+        total, seen, first = 0.0, 0, (epoch - 1) * self.batches + 1
         batches = index.to(self.number_format.device).split(self.recipe.batch_size)
         for number, batch in enumerate(batches, first):
             loss = self.step(batch, epoch)
-            total += loss * len(batch)
+            total, seen = total + loss * len(batch), seen + len(batch)
             if after_step:
                 told = {"number": number, "epoch": epoch, "loss": loss}
                 after_step(Step(model=self.model, optimizer=self.optimizer, **told))
-        return total / self.used
+            if time.time() >= self.until:
+                break
+        return total / seen
 
     def step(self, index: Tensor, epoch: int) -> float:
         """One update by a batch, which the sampler may replace; its loss before."""

@@ -25,6 +25,7 @@ BENCHES = (
     "inference",
     "sweep",
     "plan",
+    "advice",
 )
 
 if __name__ == "__main__":

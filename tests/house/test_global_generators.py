@@ -27,7 +27,7 @@ LABELS, P = np.arange(40) % 2, np.linspace(0.1, 0.9, 80).reshape(40, 2) / 1.0
 P /= P.sum(1, keepdims=True)
 DATA, STORE = dots(), effml.machine.ROOT / "results" / "reference"
 UNTRIED = {  # a network, a process of its own, or tables and figures of records that are not here
-    *("fetch", "import_folder", "preprocess", "sweep", "forecast", "warm_up"),
+    *("fetch", "import_folder", "preprocess", "sweep", "forecast", "advise", "warm_up"),
     *("data_label", "own_or_reference", "load_arrays", "report", "over_seeds"),
     *("show_source", "live", "save_figure", "compare", "roc"),
     *("predictive_values", "Record", "NUMERICS"),

@@ -1,0 +1,310 @@
+"""The adviser: what it foretells, what it tries next, what it picks, and that it keeps to a budget."""
+
+import math
+import os
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import effml
+from effml import Recipe
+from effml.advice import memory_bytes, search
+from effml.advice.costs import Budget, Costs, Parts
+from effml.advice.ranking import Quality, judged, ranked
+from effml.advice.search import MENUS, STRATEGIES, Search
+from effml.results import RecordWriter, save_arrays
+from effml.sweeping.executors import run_fresh
+
+ARRAYS = {"test_labels": np.zeros(100), "val_labels": np.zeros(100)}
+
+
+def ran(recipe, *, image=1e-3, forward=2e-4, whole=1000, **more):
+    """The record and arrays of a run that follows the law: 0.5 s before it, 0.25 s once, 0.3 after."""
+    n = round(whole * recipe.train_fraction)
+    epoch = n * image + 100 * forward
+    ends = {"started_utc": "2026-01-01T00:00:00+00:00"}
+    seconds = 0.5 + 0.25 + recipe.epochs * epoch + 0.3
+    row = recipe.to_dict() | ends | {"status": "ok", "recipe_id": recipe.id, "train_n": n}
+    row |= {"prepare_seconds": 0.5, "train_seconds": 0.25 + recipe.epochs * epoch}
+    row |= {"infer_seconds": 100 * forward}
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(1767225600 + int(seconds)))
+    row["finished_utc"] = f"{stamp}.{round(seconds % 1 * 1e6):06d}+00:00"
+    for window in ("prepare", "train", "infer"):
+        row |= {f"{window}_{n}": row[f"{window}_seconds"] * w for n, w in WATTS.items()}
+        row[f"{window}_peak_memory_bytes"] = 4e8
+    first = epoch + 0.25
+    return row | more, ARRAYS | {"epoch_seconds": [first] + [epoch] * (recipe.epochs - 1)}
+
+
+def learn(costs, row, arrays):
+    costs.learn(row, Parts.of(row, arrays))
+
+
+WATTS = {"energy_j": 10.0, "energy_low_j": 5.0, "energy_high_j": 20.0}
+
+
+def test_a_pilot_foretells_other_epochs_and_shares_exactly_where_the_law_holds():
+    costs = Costs()
+    pilot = Recipe(selection="random_per_class", train_fraction=0.2, epochs=2)
+    learn(costs, *ran(pilot))
+    told = costs.of(Recipe(epochs=7, seed=3, learning_rate=0.1))
+    assert told.seconds == pytest.approx(0.5 + 0.25 + 7 * (1000 * 1e-3 + 0.02) + 0.3, rel=1e-5)
+    assert told.joules == pytest.approx(10 * told.seconds) and told.memory == (4e8, 4e8)
+    assert costs.of(Recipe(model="mlp")) is None and costs.of(Recipe(batch_size=64)) is None
+
+
+def test_a_cut_epoch_tells_nothing_and_what_read_the_data_first_is_no_rule():
+    costs = Costs()
+    learn(costs, *ran(Recipe(epochs=1), ended_early=1))
+    assert costs.of(Recipe()) is None
+    row, arrays = ran(Recipe(epochs=2))
+    learn(costs, row | {"prepare_seconds": 20.0}, arrays)
+    assert costs.of(Recipe()).seconds > 20
+    learn(costs, *ran(Recipe(model="mlp", epochs=2)))
+    assert costs.of(Recipe()).seconds < 12
+
+
+def test_what_does_not_fit_gets_fewer_epochs_down_to_a_share_of_them():
+    costs = Costs()
+    learn(costs, *ran(Recipe(epochs=2)))
+    assert costs.within(Recipe(), 100, 0.5) == Recipe()
+    fewer = costs.within(Recipe(), 7.5, 0.5)
+    assert (
+        fewer.epochs == 6 and costs.of(fewer).seconds <= 7.5 < costs.of(fewer.but(epochs=7)).seconds
+    )
+    assert costs.within(Recipe(), 5, 0.5) is None and costs.within(Recipe(), 5, 0).epochs == 3
+    assert costs.within(Recipe(), 0.5, 0) is None
+
+
+def test_watt_hours_limit_the_time_by_the_most_watts_of_a_run():
+    budget = Budget(3600, wh=0.1)
+    free = budget.left
+    budget.ended(ran(Recipe())[0])
+    assert budget.left == pytest.approx(free - 3600 + 36, abs=0.1)
+    unknown = {f"{w}_energy_j": None for w in ("prepare", "train", "infer")}
+    with pytest.raises(ValueError, match="wh=0.1 cannot be kept"):
+        budget.ended(ran(Recipe())[0] | unknown)
+
+
+def test_sizes_of_memory_are_read_as_people_write_them():
+    asked = ["2GB", "2 gb", "2GiB", "500MB", "7", 1e6, None]
+    assert [*map(memory_bytes, asked)] == [2e9, 2e9, 2**31, 5e8, 7, 1e6, None]
+
+
+@pytest.mark.parametrize("wrong", ["2 gigs", "GB", "-1GB", "nan", 0, "1.2.3GB"])
+def test_no_size_is_told_what_one_is(wrong):
+    with pytest.raises(ValueError, match="is no size: give a number above 0 with B, kB, MB"):
+        memory_bytes(wrong)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"minutes": 0}, "minutes=0 is no budget"),
+        ({"minutes": -1}, "minutes=-1 is no budget"),
+        ({"minutes": math.nan}, "minutes=nan is no budget"),
+        ({"minutes": 1, "wh": 0}, "wh=0 is no budget"),
+        ({"minutes": 1, "aim": "best"}, "Choose from: screening, confirmation, balanced"),
+        ({"minutes": 1, "strategy": "best"}, "Choose from: climb, halving, random"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_starts(asked, told, monkeypatch):
+    monkeypatch.setattr(search, "run_fresh", None)
+    with pytest.raises(ValueError, match=told):
+        effml.advise("phantom-chest", **asked)
+
+
+def test_unknown_data_say_where_they_were_looked_for():
+    with pytest.raises(FileNotFoundError, match="was not found in"):
+        effml.advise("no-such-set", 1)
+
+
+QUALITY = {
+    "mlp": 0.6,
+    "lenet5": 0.7,
+    "resnet10t": 0.9,
+    "resnet18": 0.8,
+    "mobilenetv3_small_050": 0.5,
+}
+IMAGE = {"mlp": 1e-5, "lenet5": 1e-4, "resnet10t": 4e-3, "resnet18": 9e-3}
+
+
+class Clock:
+    """Time that only runs pass."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def time(self):
+        return self.now
+
+
+@pytest.fixture
+def fake(monkeypatch, tmp_path):
+    """A search whose runs take the time of a law, and whose quality is that of the model."""
+
+    def made(seconds, memory=None, menu=None, does=None):
+        clock = Clock()
+        monkeypatch.setattr("effml.advice.costs.time", clock)
+        monkeypatch.setattr("effml.advice.search.time", clock)
+        monkeypatch.setattr("effml.advice.costs.beside", lambda: 0.0)
+        noise = np.random.default_rng(0).normal(0, 0.5, 100)
+        labels = np.arange(100) % 2
+
+        def run(job):
+            recipe = Recipe.from_dict(job["recipe"])
+            if does and (answer := does(recipe, job, clock)):
+                return answer
+            row, arrays = ran(recipe, image=IMAGE.get(recipe.model, 1e-3))
+            took = row["prepare_seconds"] + row["train_seconds"] + 0.3
+            if clock.now + took > job["deadline"]:
+                clock.now = job["deadline"]
+                return {"status": "left out", "reason": "max_hours is over"}
+            clock.now += took
+            quality = QUALITY[recipe.model] - 0.2 / recipe.epochs
+            p = np.clip(0.5 + (labels - 0.5) * quality + noise, 0.01, 0.99)
+            p = np.stack([1 - p, p], 1)
+            name = f"{recipe.id}-run"
+            given = {"val_probabilities": p, "val_labels": labels, "test_labels": labels}
+            save_arrays(tmp_path, name, arrays | given | {"test_probabilities": p})
+            (tmp_path / f"{name}.card.json").write_text('{"task": "binary", "positive": 1}')
+            kept = {n: x for n, x in row.items() if n not in ("recipe_id", "train_fraction")}
+            return kept | {"run_id": name, "val_auroc": quality, "test_auroc": quality}
+
+        monkeypatch.setattr(search, "run_fresh", run)
+        budget = Budget(seconds, memory, began=clock.now)
+        return Search(Recipe(), budget, tmp_path, "balanced", menu), clock
+
+    return made
+
+
+def searched(one, strategy="climb"):
+    with one:
+        one.pilots()
+        one.baselines()
+        for recipe in STRATEGIES[strategy](one):
+            one.run(recipe, "candidate")
+    return ranked(one)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_keeps_to_the_time_and_tries_the_baselines(fake, strategy):
+    one, clock = fake(150)
+    table = searched(one, strategy)
+    assert clock.now - 1000 <= 150 and clock.now - 1000 > 75
+    assert {"default recipe", "random subset", "small net"} <= set(table.role)
+    assert table.attrs["pick"] in set(table.run_id)
+    assert table.recipe_id[table.role != "pilot"].is_unique
+    ok = table[table.told_seconds.notna() & (table.role != "pilot")]
+    assert np.allclose(ok.seconds, ok.told_seconds, rtol=0.05)
+
+
+def test_climbing_tries_each_model_then_stays_with_the_one_that_leads(fake):
+    one, _ = fake(400)
+    table = searched(one).sort_values("began_s")
+    runs = table[table.role == "candidate"].model.tolist()
+    assert runs[:3] == ["mobilenetv3_small_050", "resnet10t", "resnet18"]
+    assert runs[3:5] == ["resnet10t"] * 2  # it leads: its next
+    assert table.attrs["told"][0].startswith(table.attrs["pick"])
+
+
+def test_a_budget_too_small_for_the_default_says_what_it_needs_and_gives_what_it_has(fake):
+    one, clock = fake(5.5)
+    table = searched(one)
+    assert clock.now - 1000 <= 5.5 and table.attrs["pick"]
+    (said,) = (line for line in table.attrs["told"] if "did not fit" in line)
+    needs = float(said.split("about ")[1].split()[0]) * 60
+    again = searched(fake(needs)[0])
+    assert "default recipe" in set(again.role) and "default recipe" not in set(table.role)
+
+
+def test_nothing_at_all_ends_and_the_table_says_why(fake):
+    one, clock = fake(1.5)
+    table = searched(one)
+    assert table.attrs["pick"] is None and table.status.tolist() == ["timed out"]
+    assert clock.now - 1000 <= 1.5 and "0 recipes in" in table.attrs["told"][-1]
+
+
+def test_one_that_hangs_and_one_that_diverges_are_records_with_a_reason(fake):
+    hangs, diverges = Recipe(learning_rate=0.5), Recipe(learning_rate=0.7)
+
+    def does(recipe, job, clock):
+        if recipe.learning_rate == 0.5:
+            clock.now = job["deadline"]
+            return {"status": "left out", "reason": "max_hours is over"}
+        if recipe.learning_rate == 0.7:
+            return {"status": "diverged", "reason": "Diverged: The loss became nan in epoch 1."}
+        return None
+
+    one, clock = fake(100, menu=[hangs, diverges], does=does)
+    table = searched(one).set_index("learning_rate")
+    assert clock.now - 1000 <= 100 and table.attrs["pick"]
+    assert "did not answer in" in table.reason[0.5] and "loss became nan" in table.reason[0.7]
+    assert table.status[0.5] == "timed out" and math.isnan(table["rank"][0.7])
+
+
+def test_what_would_hold_too_much_memory_is_not_started(fake):
+    one, _ = fake(100, memory=3e8)
+    table = searched(one)
+    assert set(table.role) <= {"pilot", "default recipe", "random subset", "small net"}
+
+
+def test_aims_are_those_of_the_operating_points(tmp_path):
+    rng = np.random.default_rng(1)
+    y = np.arange(300) % 2
+    p = np.clip(y * 0.3 + rng.uniform(0, 0.7, 300), 0, 1)
+    arrays = {"val_probabilities": np.stack([1 - p, p], 1), "val_labels": y}
+    point = effml.operating_point(p, y, positive=1)
+    for aim, value in (("screening", point.specificity), ("balanced", None)):
+        one = SimpleNamespace(task={"task": "binary", "positive": 1}, aim=aim, store=tmp_path)
+        found = judged(one, {}, arrays)
+        assert found.quality == (found.auroc if value is None else value)
+        assert found.low < found.quality < found.high
+    one.aim = "confirmation"
+    point = effml.operating_point(p, y, positive=1, aim="confirmation")
+    assert judged(one, {}, arrays).quality == point.sensitivity
+    assert Quality(0.9, 0.8, 0, 1) > Quality(0.9, 0.7, 0, 1) > Quality(0.8, 0.99, 0, 1)
+
+
+def test_a_run_that_its_deadline_ends_keeps_its_best_epoch_and_is_not_done(tmp_path):
+    recipe = Recipe(epochs=200, threads=1)
+    record = effml.run(recipe, store=tmp_path, until=time.time() + 1.5, device="cpu")
+    assert record.status == "ok" and record.ended_early and 0 < record.epochs_run < 200
+    assert "its deadline ended it in epoch" in record.notes and 0 < record.val_auroc <= 1
+    scores = effml.load_arrays(tmp_path, record.run_id)["val_score"]
+    assert record.val_auroc == scores.max() == scores[record.best_epoch - 1]
+    with RecordWriter(tmp_path) as writer:
+        writer.append(record)
+    from effml.sweeping import pending
+
+    assert pending([recipe], tmp_path, device="cpu") == [recipe]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_child_over_its_memory_is_ended(tmp_path):
+    with RecordWriter(tmp_path) as writer:
+        job = {"recipe": Recipe(epochs=50).to_dict(), "store": str(tmp_path), "device": "cpu"}
+        job |= {"folder": os.getcwd(), "records": writer.begin().name, "environment": {}}
+        job |= {"keep_weights": False, "timeout_s": 60, "memory_bytes": 2e8}
+        answer = run_fresh(job)
+    assert answer["status"] == "out of memory" and "200 MB were allowed" in answer["reason"]
+
+
+def test_a_helper_without_an_answer_in_time_is_given_up(tmp_path):
+    with RecordWriter(tmp_path) as writer:
+        job = {"recipe": Recipe(epochs=9999).to_dict(), "store": str(tmp_path), "device": "cpu"}
+        job |= {"folder": os.getcwd(), "records": writer.begin().name, "environment": {}}
+        for _ in range(2):  # one that has a child, and one that still imports torch
+            began = time.time()
+            with pytest.raises(RuntimeError, match="has ended"):
+                run_fresh(job | {"keep_weights": False, "answer_by": began + 0.5})
+            assert time.time() - began < 3
+
+
+def test_the_menu_is_of_recipes_and_begins_with_the_default():
+    for menu in MENUS.values():
+        recipes = [Recipe(**fields) for fields in menu]
+        assert len({*recipes}) == len(recipes) and recipes[0].epochs == Recipe().epochs
+    assert MENUS["images"][0] == {}
