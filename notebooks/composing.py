@@ -1,5 +1,5 @@
-"""A factorial of two levels: which runs it takes, and what its factors and their pairs do (notebook
-90)."""
+"""A factorial of two levels: which runs it takes, and what its factors and their pairs
+do (notebook 90)."""
 
 from collections.abc import Callable, Sequence
 from itertools import combinations, product
@@ -20,7 +20,8 @@ def design(
 
     Without `words` each seed gets every combination. Two words, sets of factors, cut them into four
     quarters by whether an even number of each word's factors is used; the seeds take turns at
-    these, so that three seeds make three quarters (John 1962). The first has the run without any."""
+    these, so that three seeds make three quarters (John 1962). The first has the run
+    without any."""
     whole = pandas.DataFrame(product([False, True], repeat=len(factors)), columns=list(factors))
     odd = np.array([whole[list(word)].sum(axis=1) % 2 for word in words]).reshape(-1, len(whole))
     cuts = list(product([0, 1], repeat=len(words)))

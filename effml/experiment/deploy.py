@@ -23,7 +23,7 @@ from effml.deployment.predict_template import COLUMNS, Deployed
 from effml.deployment.predictor import Predictor
 from effml.deployment.repeating import digest, verify
 from effml.evaluation import by_group, evaluate, evaluate_masks, per_class
-from effml.experiment.predict_folder import midway, told_apart
+from effml.experiment.predict_folder import midway
 from effml.experiment.prepare import ONE_LABEL
 from effml.experiment.trained_model import TrainedModel, card_of, load_run
 from effml.machine import cpu
@@ -96,7 +96,6 @@ def deploy(
         raise ValueError(f"{others[0]} makes no model.xml: choose rungs of OpenVINO.")
     trained = load_run(run_id, store, model=model)
     gate.fits(trained.task)
-    told_apart(trained.classes)
     data, row = _data(trained, card_of(trained.run_id, Path(store)), Path(store))
     trained, told = midway(trained, Path(store), data.val)
     net = trained.model.float()

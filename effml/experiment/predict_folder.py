@@ -3,8 +3,6 @@
 import csv
 import os
 import sys
-from collections import Counter
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from effml.data import Split
-from effml.data.spelling import key
 from effml.deployment.predict_template import answered, safe
 from effml.experiment.trained_model import TrainedModel, load_run
 from effml.machine import whole_file
@@ -44,7 +41,6 @@ def predict_folder(
     if out.exists() and not force:
         raise FileExistsError(f"{out} is there already. Give another --out, or --force.")
     trained, moved = midway(load_run(run_id, store), Path(store))
-    told_apart(trained.classes)
     if trained.task == "segmentation":
         raise ValueError(
             f"{trained.run_id} answers with masks: deploy it, its predict.py writes them."
@@ -100,14 +96,6 @@ def midway(
     told = "Thresholds were moved to the middle between the validation probabilities that they part"
     both = "where no answer changes, by `effml predict` and `effml deploy` alike"
     return replace(trained, thresholds=trained.thresholds | moved), f"{told}, {both}: {names}"
-
-
-def told_apart(classes: Sequence[str]) -> None:
-    """ValueError where two classes have one name, or one that a reader takes for the same."""
-    count = Counter(map(key, classes))
-    if twice := [name for name in classes if count[key(name)] > 1]:
-        told = f"Classes are hard to tell apart: {', '.join(map(repr, twice))}"
-        raise ValueError(f"{told}. Rename them in the data, and run again.")
 
 
 def _rows(trained: TrainedModel, files: dict[str, Path]) -> list[dict[str, Any]]:

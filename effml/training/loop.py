@@ -117,6 +117,9 @@ def carry_out(
 class Training:
     """A training in progress: all its parts, and a method for each of its steps."""
 
+    until = math.inf
+    """When it ends with what it has learned, in seconds of the epoch."""
+
     def __init__(
         self, model: nn.Module, data: Dataset, recipe: Recipe, sampler: Any, teacher: Any
     ) -> None:

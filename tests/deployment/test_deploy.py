@@ -27,7 +27,7 @@ from effml.deployment import bundle, ladder, predict_template
 from effml.deployment.gate import Row
 from effml.deployment.predict_template import COLUMNS, Deployed, answered, in_the_picture, safe
 from effml.deployment.repeating import examples
-from effml.experiment.predict_folder import midway, predict_folder
+from effml.experiment.predict_folder import midway
 from effml.experiment.trained_model import TrainedModel
 
 EXACT = {"rungs": ["openvino"]}
@@ -628,14 +628,6 @@ def test_what_cannot_be_deployed_is_refused_in_words(grey, tmp_path):
     run_id, store = run(tmp_path, tmp_path / "x.npz", epochs=1)
     with pytest.raises(ValueError, match="no validation images"):
         deploy(run_id, tmp_path / "y", store=store)
-    for names in (["a", "a "], ["a", "a"], ["Ill", "ill"]):
-        np.savez(tmp_path / "x.npz", **parts | {"label_names": np.array(names)})
-        run_id, store = run(tmp_path, tmp_path / "x.npz", epochs=0)
-        told = re.escape(f"hard to tell apart: {names[0]!r}, {names[1]!r}. Rename them")
-        with pytest.raises(ValueError, match=told):
-            deploy(run_id, tmp_path / "y", store=store)
-        with pytest.raises(ValueError, match=told):
-            predict_folder(run_id, tmp_path, out=tmp_path.parent / "o.csv", store=store)
     run_id, store = run(tmp_path, "phantom-brain3d", size=16, model="unet3d", epochs=0)
     with pytest.raises(ValueError, match="takes volumes, deploy so far pictures"):
         deploy(run_id, tmp_path / "y", store=store)
