@@ -415,7 +415,7 @@ def _advise(given: argparse.Namespace) -> int:
     asked = {name: value for name, value in vars(given).items() if name not in ("command", "do")}
     found = advise(**asked, spent_s=time.time() - psutil.Process().create_time())
     shown = found[found.role != "pilot"]
-    told = "rank recipe_id model epochs train_fraction precision learning_rate".split()
+    told = "rank role recipe_id model epochs train_fraction precision learning_rate".split()
     columns = {name.replace("_", " "): shown[name].tolist() for name in told}
     columns["rank"] = [int(rank) if rank == rank else None for rank in shown["rank"]]
     ends = zip(shown.quality, shown.low, shown.high)

@@ -89,13 +89,13 @@ def test_watt_hours_limit_the_time_by_the_most_watts_of_a_run():
 
 
 def test_sizes_of_memory_are_read_as_people_write_them():
-    asked = ["2GB", "2 gb", "2GiB", "500MB", "7", 1e6, None]
-    assert [*map(memory_bytes, asked)] == [2e9, 2e9, 2**31, 5e8, 7, 1e6, None]
+    asked = ["2GB", "2 gb", "2GiB", "500MB", "7000000", 1e6, None]
+    assert [*map(memory_bytes, asked)] == [2e9, 2e9, 2**31, 5e8, 7e6, 1e6, None]
 
 
-@pytest.mark.parametrize("wrong", ["2 gigs", "GB", "-1GB", "nan", 0, "1.2.3GB"])
+@pytest.mark.parametrize("wrong", ["2 gigs", "GB", "-1GB", "nan", 0, "1.2.3GB", "2", 2])
 def test_no_size_is_told_what_one_is(wrong):
-    with pytest.raises(ValueError, match="is no size: give a number above 0 with B, kB, MB"):
+    with pytest.raises(ValueError, match="is no size for a run: give a number with B, kB, MB"):
         memory_bytes(wrong)
 
 
@@ -153,6 +153,8 @@ def fake(monkeypatch, tmp_path):
         noise = np.random.default_rng(0).normal(0, 0.5, 100)
         labels = np.arange(100) % 2
 
+        card = '{"task": "binary", "positive": 1, "classes": ["well", "ill"]}'
+
         def run(job):
             recipe = Recipe.from_dict(job["recipe"])
             if does and (answer := does(recipe, job, clock)):
@@ -169,7 +171,7 @@ def fake(monkeypatch, tmp_path):
             name = f"{recipe.id}-run"
             given = {"val_probabilities": p, "val_labels": labels, "test_labels": labels}
             save_arrays(tmp_path, name, arrays | given | {"test_probabilities": p})
-            (tmp_path / f"{name}.card.json").write_text('{"task": "binary", "positive": 1}')
+            (tmp_path / f"{name}.card.json").write_text(card)
             kept = {n: x for n, x in row.items() if n not in ("recipe_id", "train_fraction")}
             return kept | {"run_id": name, "val_auroc": quality, "test_auroc": quality}
 
@@ -225,6 +227,14 @@ def test_nothing_at_all_ends_and_the_table_says_why(fake):
     table = searched(one)
     assert table.attrs["pick"] is None and table.status.tolist() == ["timed out"]
     assert clock.now - 1000 <= 1.5 and "0 recipes in" in table.attrs["told"][-1]
+    assert "nothing was found: timed out: It did not answer" in table.attrs["told"][0]
+
+
+def test_a_validation_split_without_a_class_is_refused_after_the_first_run(fake, tmp_path):
+    one, clock = fake(100)
+    (tmp_path / "r.card.json").write_text('{"task": "binary", "classes": ["well", "ill"]}')
+    with pytest.raises(ValueError, match="no validation image of ill: no recipe can be chosen"):
+        one._look("r", {0})
 
 
 def test_one_that_hangs_and_one_that_diverges_are_records_with_a_reason(fake):

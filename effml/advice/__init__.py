@@ -105,10 +105,13 @@ def memory_bytes(memory: str | float | None) -> float | None:
         found = re.fullmatch(r"\s*([\d.]+)\s*([a-zA-Z]*)\s*", memory)
         number, unit = found.groups() if found else ("nan", "")
     try:
-        return _amount("memory", number, "") * _BYTES[unit.lower()]
+        size = _amount("memory", number, "") * _BYTES[unit.lower()]
     except (ValueError, KeyError):
-        units = "a number above 0 with B, kB, MB, GB, KiB, MiB or GiB behind it, such as 2GB"
-        raise ValueError(f"memory={memory!r} is no size: give {units}, or bytes.") from None
+        size = 0.0
+    if size < 1e6:  # a forgotten unit
+        units = "a number with B, kB, MB, GB, KiB, MiB or GiB behind it, such as 2GB"
+        raise ValueError(f"memory={memory!r} is no size for a run: give {units}, or bytes.")
+    return size
 
 
 def _amount(name: str, value: Any, such: str) -> float:

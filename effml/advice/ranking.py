@@ -1,7 +1,6 @@
 """From what was tried to a ranked list with a reason for each line: on the validation split alone.
 The test split of the pick and of the default recipe comes last."""
 
-import json
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,7 +9,7 @@ from effml.advice.costs import beside
 from effml.evaluation import achieved, evaluate, non_inferiority, operating_point
 from effml.evaluation.auroc import Difference, paired_auroc
 from effml.recipe import Recipe
-from effml.results import CARD, load_arrays
+from effml.results import load_arrays
 from effml.sweeping.expected import WINDOWS
 
 if TYPE_CHECKING:
@@ -26,6 +25,9 @@ AIMS = {
     "balanced": ("auroc", "AUROC"),
 }
 """What each aim makes as large as it can."""
+
+TARGET = 0.95
+"""The rate that an aim keeps, on validation."""
 
 MARGIN = 0.01
 """Of AUROC: a loss that does not matter."""
@@ -49,9 +51,6 @@ class Quality(NamedTuple):
 def judged(search: "Search", row: Row, arrays: Mapping[str, Any]) -> Quality:
     """The quality of a run; -1 is unknown. The threshold is chosen on the same images, so it is
     optimistic."""
-    if not search.task:
-        card = json.loads((search.store / f"{row['run_id']}{CARD}").read_text(encoding="utf-8"))
-        search.task = {name: card[name] for name in ("task", "positive")}
     given, binary = (arrays["val_probabilities"], arrays["val_labels"]), _binary(search)
     found = evaluate(*given, **search.task).as_columns()
     name = AIMS[search.aim][0] if binary else "auroc"
@@ -83,6 +82,10 @@ def ranked(search: "Search") -> "pandas.DataFrame":
         default = next((row for row in runs if row["recipe_id"] == search.menu[0].id), None)
         told = _words(search, runs, pick, default)
         test = _tested(search, pick, default, told)
+    else:
+        last = search.tried[-1] if search.tried else {}
+        why = last.get("reason") or "the first pilot took all of the budget"
+        told = [f"nothing was found: {why}", "give more minutes, memory or Wh, or fewer images"]
     order = sorted(search.tried, key=lambda row: _place(row, pick))
     names = dict.fromkeys(["rank", "role", "run_id", "recipe_id", *Recipe().to_dict(), *COLUMNS])
     for rank, row in enumerate(runs and order[: len(runs)], 1):
@@ -144,6 +147,8 @@ def _words(search: "Search", runs: list[Row], pick: Row, default: Row | None) ->
     aim = AIMS[search.aim][1] if _binary(search) else "AUROC"
     ends = f"{pick['quality']:.3f} ({pick['low']:.3f}–{pick['high']:.3f})"
     told = [f"{_name(pick)}: {aim} {ends} on validation", pick["reason"]]
+    if aim == "AUROC" and search.aim != "balanced":
+        told += [f"{search.aim} asks for two classes: the AUROC over all classes has chosen"]
     if pick["role"] != "candidate":
         told += [f"a plain baseline wins: the {pick['role']}"]
     if default is None:
@@ -180,6 +185,8 @@ def _tested(search: "Search", pick: Row, default: Row | None, told: list[str]) -
             for rate in ("sensitivity", "specificity"):
                 found[name][rate] = value = float(at.loc[search.aim, rate])
                 told[-1] += f", {rate} {value:.3f}"
+                if rate != AIMS[search.aim][0] and value < TARGET:
+                    told[-1] += f", below the {TARGET:g} of its threshold on validation"
     if default and pick is not default:
         d = paired(search, default, pick, "test")
         verdict = non_inferiority(d.low, d.high, MARGIN) if d.low == d.low else "unknown"

@@ -1,5 +1,6 @@
 """The search: pilots, the plain baselines, and a strategy that says which recipe is next."""
 
+import json
 import math
 import os
 import random
@@ -14,7 +15,7 @@ from effml.advice.costs import Budget, Costs, Parts
 from effml.advice.ranking import Quality, judged
 from effml.machine import cpu
 from effml.recipe import NUMERICS, Recipe, Record
-from effml.results import RecordWriter, load_arrays, plain_row
+from effml.results import CARD, RecordWriter, load_arrays, plain_row
 from effml.sweeping.executors import run_fresh
 from effml.sweeping.expected import kind
 from effml.sweeping.order import LEFT_OUT
@@ -196,7 +197,10 @@ class Search:
         try:
             answer = run_fresh(job)
         except Exception as error:  # the helper has died
-            answer = {"status": "failed", "reason": f"{type(error).__name__}: {error}"[:1000]}
+            told = f"{type(error).__name__}: {error}"[:1000]
+            if time.time() >= job["deadline"]:
+                told = "its time was over before the process that does the runs was ready"
+            answer = {"status": "failed", "reason": told}
         if answer["status"] == LEFT_OUT:
             told = f"It did not answer in {limit:.1f} s and was ended: no epoch is kept"
             answer = {"status": "timed out", "reason": told, "timeout_s": limit}
@@ -215,10 +219,22 @@ class Search:
         arrays = load_arrays(self.store, row["run_id"])
         if "val_labels" not in arrays:
             raise ValueError(f"{self.base.data} has no validation images to choose a recipe on.")
+        if not self.task:
+            self._look(row["run_id"], set(arrays["val_labels"].ravel().tolist()))
         self.budget.ended(row)
         self.costs.learn(row, Parts.of(row, arrays))
         if row["role"] != "pilot":
             row["judged"] = judged(self, row, arrays)
+
+    def _look(self, run_id: str, labels: set[int]) -> None:
+        """What the data are, from a run's card. ValueError where no choice can be made on them."""
+        card = json.loads((self.store / f"{run_id}{CARD}").read_text(encoding="utf-8"))
+        if absent := [name for i, name in enumerate(card["classes"]) if i not in labels]:
+            raise ValueError(
+                f"{self.base.data} has no validation image of {', '.join(absent)}: no recipe can "
+                "be chosen there. Split the data so that every class is in each part."
+            )
+        self.task = {name: card[name] for name in ("task", "positive")}
 
 
 def climb(search: Search) -> Iterator[Recipe]:
