@@ -10,9 +10,9 @@ import pytest
 
 import effml
 from effml import Recipe
-from effml.advice import memory_bytes, search
+from effml.advice import memory_bytes, ranking, search
 from effml.advice.costs import Budget, Costs, Parts
-from effml.advice.ranking import Quality, judged, ranked
+from effml.advice.ranking import MARGIN, Quality, judged, ranked
 from effml.advice.search import MENUS, STRATEGIES, Search
 from effml.results import RecordWriter, save_arrays
 from effml.sweeping.executors import run_fresh
@@ -318,3 +318,23 @@ def test_the_menu_is_of_recipes_and_begins_with_the_default():
         recipes = [Recipe(**fields) for fields in menu]
         assert len({*recipes}) == len(recipes) and recipes[0].epochs == Recipe().epochs
     assert MENUS["images"][0] == {}
+
+
+def test_the_pick_is_the_cheapest_whose_interval_on_validation_excludes_a_loss(tmp_path):
+    """Not one whose difference alone is small, nor one that only test would choose."""
+    rng, y = np.random.default_rng(6), np.arange(120) % 2
+    good = 0.3 * y + rng.uniform(0, 0.7, 120)
+    shaken = np.where(rng.random(120) < 0.7, 0.3 * y + rng.uniform(0, 0.7, 120), good)
+    scores = {"best": (good, good), "twin": (good, 1 - good), "cheaper": (good, 1 - good)}
+    scores |= {"shaken": (shaken, good)}
+    runs = []
+    for name, took in zip(scores, (9.0, 6.0, 3.0, 1.0)):
+        pairs = zip(("val", "test"), scores[name])
+        arrays = {f"{split}_probabilities": np.stack([1 - p, p], 1) for split, p in pairs}
+        save_arrays(tmp_path, name, arrays | {"val_labels": y, "test_labels": y})
+        quality = Quality(0.9 if name == "best" else 0.8, 0.9, 0.8, 1.0)
+        runs.append({"run_id": name, "recipe_id": name, "seconds": took, "judged": quality})
+    one = SimpleNamespace(task={"task": "binary", "positive": 1}, store=tmp_path)
+    pick, wide = ranking._pick(one, runs), runs[-1]
+    assert wide["difference_low"] < -MARGIN < wide["difference"]
+    assert pick["run_id"] == "cheaper" and pick["reason"].startswith("the pick: ")
