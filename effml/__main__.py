@@ -1,11 +1,13 @@
 """`python -m effml`: the house from a command line."""
 
 import argparse
+import importlib
 import os
 import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from effml.machine import choose, print_anything
@@ -139,6 +141,10 @@ COMMANDS: dict[str, tuple[str, list[tuple[str, dict[str, Any]]]]] = {
     ),
     "data": ("list, get, import and verify data sets", []),
     "energy": ("what measures energy here, and calibrating it", []),
+    "class": (
+        "how many solved each exercise, from a folder of their notebooks: counts alone, no names",
+        [("folder", {"type": Path, "metavar": "FOLDER", "help": "with notebooks in it and below"})],
+    ),
     "report": ("every claim of the papers, ours beside theirs, with the notebooks' verdicts", []),
     "readme": ("render the findings, results and claims of both READMEs", []),
     "doctor": ("what this machine offers, what is missing, what to do", []),
@@ -462,13 +468,23 @@ def _report(given: argparse.Namespace) -> int:
     return 0
 
 
+def _beside(name: str) -> ModuleType:
+    """A module that lies beside the notebooks."""
+    from effml.machine import ROOT
+
+    sys.path.insert(0, str(ROOT / "notebooks"))
+    return importlib.import_module(name)
+
+
+def _class(given: argparse.Namespace) -> int:
+    return _beside("classroom").show(given.folder)
+
+
 def _readme(given: argparse.Namespace) -> int:
     from effml.claims import render_claims
     from effml.machine import ROOT
 
-    sys.path.insert(0, str(ROOT / "notebooks"))
-    import findings
-
+    findings = _beside("findings")
     pages = findings.pages()
     pages["README.md"]["claims"] = render_claims()
     for path, parts in pages.items():
