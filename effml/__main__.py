@@ -145,8 +145,15 @@ COMMANDS: dict[str, tuple[str, list[tuple[str, dict[str, Any]]]]] = {
         "how many solved each exercise, from a folder of their notebooks: counts alone, no names",
         [("folder", {"type": Path, "metavar": "FOLDER", "help": "with notebooks in it and below"})],
     ),
+    "translate": (
+        "a copy of the notebooks in which 00, 30 and 50 have their text in another language",
+        [
+            ("folder", {"metavar": "FOLDER", "nargs": "?", "help": "a new one beside notebooks/"}),
+            ("--to", {"required": True, "metavar": "LANGUAGE", "help": "such as fr or es"}),
+        ],
+    ),
     "report": ("every claim of the papers, ours beside theirs, with the notebooks' verdicts", []),
-    "readme": ("render the findings, results and claims of both READMEs", []),
+    "readme": ("render the tables of both READMEs, and the quick starts in other languages", []),
     "doctor": ("what this machine offers, what is missing, what to do", []),
 }
 
@@ -480,6 +487,15 @@ def _class(given: argparse.Namespace) -> int:
     return _beside("classroom").show(given.folder)
 
 
+def _translate(given: argparse.Namespace) -> int:
+    translate = _beside("translate")
+    if given.folder:
+        translate.write(given.to, given.folder)
+    told = translate.report(given.to)
+    print("\n".join(told or [f"{given.to}: every paragraph is translated, none is outdated"]))
+    return int(bool(told))
+
+
 def _readme(given: argparse.Namespace) -> int:
     from effml.claims import render_claims
     from effml.machine import ROOT
@@ -495,6 +511,7 @@ def _readme(given: argparse.Namespace) -> int:
             text = f"{before}<!-- {name} -->\n{rows}<!-- /{name} -->{after}"
         (ROOT / path).write_text(text, encoding="utf-8")
     findings.draw()
+    _beside("translate").render()
     return 0
 
 
