@@ -153,7 +153,7 @@ COMMANDS: dict[str, tuple[str, list[tuple[str, dict[str, Any]]]]] = {
         ],
     ),
     "report": ("every claim of the papers, ours beside theirs, with the notebooks' verdicts", []),
-    "readme": ("render the tables of both READMEs, and the quick starts in other languages", []),
+    "readme": ("render the READMEs, the checklists and the quick starts in other languages", []),
     "doctor": ("what this machine offers, what is missing, what to do", []),
 }
 
@@ -511,7 +511,8 @@ def _readme(given: argparse.Namespace) -> int:
             text = f"{before}<!-- {name} -->\n{rows}<!-- /{name} -->{after}"
         (ROOT / path).write_text(text, encoding="utf-8")
     findings.draw()
-    _beside("translate").render()
+    for name in ("translate", "checklists"):
+        _beside(name).render()
     return 0
 
 
