@@ -139,6 +139,7 @@ COMMANDS: dict[str, tuple[str, list[tuple[str, dict[str, Any]]]]] = {
     ),
     "data": ("list, get, import and verify data sets", []),
     "energy": ("what measures energy here, and calibrating it", []),
+    "kit": ("a folder or a USB stick for a class without a network", []),
     "report": ("every claim of the papers, ours beside theirs, with the notebooks' verdicts", []),
     "readme": ("render the findings, results and claims of both READMEs", []),
     "doctor": ("what this machine offers, what is missing, what to do", []),
@@ -202,6 +203,12 @@ def _add_energy(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(do=commands.main)
 
 
+def _add_kit(parser: argparse.ArgumentParser) -> None:
+    from effml.kit import commands
+
+    commands.add(parser)
+
+
 def _add_clusters(parser: argparse.ArgumentParser) -> None:
     from effml.sweeping.clusters import OPTIONS
 
@@ -209,7 +216,7 @@ def _add_clusters(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(option, **how)
 
 
-_ACTIONS = {"data": _add_data, "energy": _add_energy, "sweep": _add_clusters}
+_ACTIONS = {"data": _add_data, "energy": _add_energy, "kit": _add_kit, "sweep": _add_clusters}
 
 
 def _reproduce(given: argparse.Namespace) -> int:
