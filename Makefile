@@ -10,11 +10,13 @@ STAMP   := $(if $(VENV),$(VENV)/effml-installed,.effml-installed)
 TORCH   := torch==2.13.0 torchvision==0.28.0
 CPU     := https://download.pytorch.org/whl/cpu
 
-.PHONY: help env reproduce test lab bench notebooks smoke-reference doctor clean
+.PHONY: help env reproduce test lab bench notebooks smoke-reference doctor kit lock clean
 help:
 	@echo "make reproduce [PROFILE=smoke|laptop|paper|reference] [ONLY=00,62]   run the notebooks; tables, figures and log.txt in results/local"
 	@echo "make test                                                  run the tests (about 5 minutes)"
 	@echo "make lab                                                   open the notebooks in JupyterLab"
+	@echo "make kit [KIT=folder] [FOR=linux,windows,macos] [KIT_PYTHON=3.12]   fill a folder or a USB stick for a class without a network"
+	@echo "make lock                                                  pin all packages anew (needs uv)"
 	@echo "make doctor | bench | notebooks | smoke-reference | env | clean"
 
 env: $(STAMP)
@@ -49,6 +51,20 @@ notebooks smoke-reference: env
 
 doctor: env
 	@$(PY) -m effml doctor
+
+KIT ?= results/local/kit
+FOR ?= linux,windows,macos
+KIT_PYTHON ?= 3.12
+kit: env
+	@$(PY) -m effml kit make '$(KIT)' --for '$(FOR)' --python '$(KIT_PYTHON)'
+
+# The same pins twice: as `kit make` and newer pips read them, and for `pip install --require-hashes -r`.
+EXPORT := uv export -q --no-emit-project --no-annotate --no-header --extra dicom --extra inference --extra kit --extra nifti
+lock:
+	uv lock --upgrade
+	$(EXPORT) --format pylock.toml -o pylock.toml
+	{ echo '--extra-index-url $(CPU)'; $(EXPORT) --format requirements.txt; } > requirements.lock
+	rm uv.lock
 
 clean: # caches, executed notebooks and figures; the records of your runs stay, since they cost hours
 	rm -rf results/local/smoke results/local/laptop results/local/paper results/local/reference build *.egg-info .pytest_cache .effml-installed

@@ -141,6 +141,7 @@ COMMANDS: dict[str, tuple[str, list[tuple[str, dict[str, Any]]]]] = {
     ),
     "data": ("list, get, import and verify data sets", []),
     "energy": ("what measures energy here, and calibrating it", []),
+    "kit": ("a folder or a USB stick for a class without a network", []),
     "class": (
         "how many solved each exercise, from a folder of their notebooks: counts alone, no names",
         [("folder", {"type": Path, "metavar": "FOLDER", "help": "with notebooks in it and below"})],
@@ -215,6 +216,12 @@ def _add_energy(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(do=commands.main)
 
 
+def _add_kit(parser: argparse.ArgumentParser) -> None:
+    from effml.kit import commands
+
+    commands.add(parser)
+
+
 def _add_clusters(parser: argparse.ArgumentParser) -> None:
     from effml.sweeping.clusters import OPTIONS
 
@@ -222,7 +229,7 @@ def _add_clusters(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(option, **how)
 
 
-_ACTIONS = {"data": _add_data, "energy": _add_energy, "sweep": _add_clusters}
+_ACTIONS = {"data": _add_data, "energy": _add_energy, "kit": _add_kit, "sweep": _add_clusters}
 
 
 def _reproduce(given: argparse.Namespace) -> int:

@@ -1,0 +1,186 @@
+"""Filling the folder of a class: packages, project, data, pages, installers, checksums."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from effml.data.catalogue import origin
+from effml.data.places import digest, folders
+from effml.kit import sums
+from effml.kit.lock import LOCK, SYSTEMS, Wheel, wheels
+from effml.machine import ROOT, imagenet_file, whole_file
+
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+MAY_BE_PASSED_ON = ("CC0", "CC BY 3", "CC BY 4", "CC BY-SA", "MIT", "Apache")
+"""How such licences begin; not those for research or non-commercial use alone."""
+MOST_BYTES, UNKNOWN_BYTES, REST_BYTES = 100e6, 200e6, 100e6
+"""Of a file of data; of a wheel whose size the lock does not tell; of what is no wheel."""
+HERE = Path(__file__).resolve().parent
+SOURCES = "SOURCES.txt"
+
+
+def make(
+    folder: Path,
+    systems: Sequence[str] = ("linux", "windows", "macos"),
+    pythons: Sequence[str] = ("3.12",),
+    *,
+    weights: bool = False,
+    lock: Path = LOCK,
+) -> None:
+    """Fill `folder`, or go on where an earlier call stopped. What it holds for other systems and
+    Pythons stays.
+
+    Raises:
+        ValueError: a system or Python that the lock file does not know; no checkout of git.
+        OSError: the disk is too small, or a package cannot be had.
+    """
+    wanted = {f"{s}-{p}": wheels(s, p, lock) for s in systems for p in pythons}
+    store = folder / "wheelhouse"
+    store.mkdir(parents=True, exist_ok=True)
+    lacking = {key: [one for one in some if not _here(store, one)] for key, some in wanted.items()}
+    once = {one.file: one.size or UNKNOWN_BYTES for some in lacking.values() for one in some}
+    _make_room(folder, sum(once.values()) + REST_BYTES)
+    for key, some in lacking.items():
+        _download(key, some, store)
+    for key, some in wanted.items():
+        _write(folder / "requirements" / f"{key}.txt", _requirements(some, store))
+    _copy_project(folder / "effml")
+    _build(folder / "effml", store)
+    _copy_data(folder / "data", weights)
+    _copy_pages(folder / "pages")
+    for name in ("install.py", "install.sh", "install.ps1", "install.cmd"):
+        shutil.copyfile(HERE / name, folder / name)
+    kinds = ", ".join(sorted(path.stem for path in (folder / "requirements").glob("*.txt")))
+    page = (HERE / "start_here.html").read_text(encoding="utf-8").replace("{kinds}", kinds)
+    read = '<a href="pages/index.html">All notebooks as pages</a>. '
+    read *= (folder / "pages" / "index.html").is_file()
+    _write(folder / "START-HERE.html", [page.replace("{pages}", read)])
+    sums.write(folder)
+    size = sum(path.stat().st_size for path in sums.files(folder)) / 1e6
+    print(f"{folder} is ready: {size:,.0f} MB for {kinds}. Open START-HERE.html there.")
+
+
+def _here(store: Path, wheel: Wheel) -> bool:
+    path = store / wheel.file
+    return path.is_file() and digest(path, "sha256") == wheel.sha256
+
+
+def _make_room(folder: Path, needed: float) -> None:
+    if needed > (free := shutil.disk_usage(folder).free):
+        told = f"{folder} needs {needed / 1e6:,.0f} MB more, and {free / 1e6:,.0f} MB are free"
+        raise OSError(f"{told}. Give another folder, or fewer systems (--for) and Pythons.")
+
+
+def _download(key: str, lacking: list[Wheel], store: Path) -> None:
+    """Get wheels with pip, which knows this machine's mirrors, proxies and caches. It lays down a
+    batch as a whole: what is interrupted loses one."""
+    system, python = key.rsplit("-", 1)
+    platforms = [f"--platform={name}" for name in SYSTEMS[system].platforms()]
+    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--require-hashes"]
+    command += ["--only-binary=:all:", "--implementation=cp", f"--python-version={python}"]
+    command += [*platforms, f"--extra-index-url={CPU_INDEX}", f"--dest={store}"]
+    done = 0
+    for batch in _batches(lacking):
+        print(f"{key}: {done} of {len(lacking)} packages; {batch[0].file} …", flush=True)
+        with tempfile.TemporaryDirectory() as place:
+            asked = Path(place) / "asked.txt"
+            _write(asked, [one.requirement + "\n" for one in batch])
+            if subprocess.run([*command, "-r", str(asked)]).returncode:
+                files = ", ".join(one.file for one in batch if not _here(store, one))
+                told = f"pip could not get {files} (its words are above)"
+                raise OSError(f"{told}. What is here stays: the same command goes on.")
+        done += len(batch)
+
+
+def _batches(lacking: list[Wheel], most: float = 20e6) -> Iterator[list[Wheel]]:
+    batch, size = [], 0.0
+    for wheel in sorted(lacking, key=lambda one: -(one.size or UNKNOWN_BYTES)):
+        if batch and size + (wheel.size or UNKNOWN_BYTES) > most:
+            yield batch
+            batch, size = [], 0.0
+        batch.append(wheel)
+        size += wheel.size or UNKNOWN_BYTES
+    if batch:
+        yield batch
+
+
+def _requirements(some: list[Wheel], store: Path) -> Iterator[str]:
+    """A requirements file, and what the installer asks of the disk."""
+    inside = [one for wheel in some for one in zipfile.ZipFile(store / wheel.file).infolist()]
+    unpacked, longest = sum(one.file_size for one in inside), max(len(i.filename) for i in inside)
+    yield f"# {unpacked / 1e6:.0f} MB unpacked, longest path {longest}\n"
+    for wheel in some:
+        yield wheel.requirement + "\n"
+
+
+def _copy_project(to: Path) -> None:
+    """What git tracks, as it lies here; and nothing that is private."""
+    listed = subprocess.run(["git", "-C", str(ROOT), "ls-files", "-z"], capture_output=True)
+    if listed.returncode:
+        told = "so that nothing private goes along. Get it with git clone, or copy a kit as it is"
+        raise ValueError(f"{ROOT}: a kit holds what git tracks, {told}.")
+    shutil.rmtree(to, ignore_errors=True)
+    for name in listed.stdout.decode().split("\0"):
+        if name and (ROOT / name).is_file():
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, to / name)
+
+
+def _build(project: Path, store: Path) -> None:
+    """The wheel of effml itself, without a network, from a copy: setuptools leaves traces."""
+    with tempfile.TemporaryDirectory() as place:
+        source = shutil.copytree(project, Path(place) / "effml")
+        command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-index"]
+        command += ["--no-build-isolation", f"--wheel-dir={store}", str(source)]
+        time_of_files = {"SOURCE_DATE_EPOCH": "315532800"}  # the same files give the same wheel
+        if subprocess.run(command, env=os.environ | time_of_files).returncode:
+            raise OSError("The wheel of effml was not built. pip install 'setuptools>=77', again.")
+
+
+def _copy_data(to: Path, weights: bool) -> None:
+    """The data at hand that may be passed on, with their sources; the rest is told."""
+    kept, left = [], []
+    for path, name in _data_at_hand():
+        source, licence = origin(name) if name else (f"{path.name} of timm", "as its source says")
+        line = f"{path.name}: {source}; {licence}"
+        if not licence.startswith(MAY_BE_PASSED_ON) and not (weights and not name):
+            left.append(f"{line}: may not be passed on, or not by all")
+        elif path.stat().st_size > MOST_BYTES:
+            left.append(f"{line}: over {MOST_BYTES / 1e6:.0f} MB; copy it into {to} yourself")
+        else:
+            (place := to / ("" if name else "weights")).mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, place / path.name)
+            kept.append(line)
+    print("Data in the kit:", *(kept or ["none: the notebooks draw phantoms"]), sep="\n  ")
+    print(*(["Left out:", *left] if left else []), sep="\n  ")
+    _write(to / SOURCES, [f"{line}\n" for line in kept])
+
+
+def _data_at_hand() -> Iterator[tuple[Path, str]]:
+    """Files of data with the names of their sets, and weights with none; each once."""
+    seen = set()
+    for folder in folders():
+        for path in sorted(folder.glob("*.npz")):
+            if path.name not in seen:
+                seen.add(path.name)
+                yield path, path.stem
+    one = imagenet_file("*")
+    for path in sorted(one.parent.glob("*.safetensors")) if one else ():
+        yield path, ""
+
+
+def _copy_pages(to: Path) -> None:
+    """The notebooks as pages, where this effml can write them."""
+    if find_spec("effml.site"):
+        subprocess.run([sys.executable, "-m", "effml", "html", str(to)], check=True)
+
+
+def _write(path: Path, lines: Iterable[str]) -> None:
+    with whole_file(path) as partial:
+        partial.write_text("".join(lines), encoding="utf-8", newline="\n")

@@ -1,0 +1,118 @@
+"""Install effml from this folder, without a network and without an administrator:
+python install.py [--to FOLDER] [--dry-run] [--no-start]
+
+It makes a folder with the notebooks and an environment of their own. To undo it, delete that folder.
+"""
+
+import argparse
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+from urllib.parse import urlsplit
+
+KIT = Path(__file__).resolve().parent
+SYSTEMS = {
+    ("Linux", "x86_64"): "linux",
+    ("Linux", "aarch64"): "linux-arm64",
+    ("Windows", "AMD64"): "windows",
+    ("Darwin", "arm64"): "macos",
+}
+
+
+def main(words=None):
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--to", type=Path, default=Path.home() / "effml", metavar="FOLDER")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    parser.add_argument("--no-start", action="store_true", help="do not open JupyterLab")
+    given = parser.parse_args(words)
+    requirements, megabytes = check(given.to.resolve())
+    print(f"Into {given.to}: the notebooks and {requirements.stem}, {megabytes} MB.", flush=True)
+    if given.dry_run:
+        print("Nothing was done: this was a dry run.")
+        return
+    python = install(given.to.resolve(), requirements)
+    start = write_start(given.to.resolve(), python)
+    print(f"Done. Next time start it with {start}", flush=True)
+    if not given.no_start:
+        subprocess.run([str(start)] if os.name == "nt" else ["sh", str(start)])
+
+
+def check(to):
+    """The requirements file of this computer and the MB that it takes, or an end with advice."""
+    system = SYSTEMS.get((platform.system(), platform.machine()))
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    has = sorted(path.stem for path in (KIT / "requirements").glob("*.txt"))
+    if sys.maxsize < 2**32:
+        stop(f"{sys.executable} is a 32-bit Python. Install a 64-bit one from python.org.")
+    if f"{system}-{version}" not in has:
+        here = f"{platform.system()} {platform.machine()} with Python {version}"
+        fitting = [each.rpartition("-")[2] for each in has if each.rpartition("-")[0] == system]
+        advice = f"Install Python {' or '.join(fitting)}" if fitting else "Ask for a kit for it"
+        stop(f"This kit is for {', '.join(has)}; this computer is {here}. {advice}.")
+    requirements = KIT / "requirements" / f"{system}-{version}.txt"
+    first = requirements.read_text(encoding="utf-8").split("\n")[0].split()
+    megabytes, longest = int(first[1]) + 100, int(first[-1])
+    place = next(each for each in (to, *to.parents) if each.exists())
+    if (free := shutil.disk_usage(place).free / 1e6) < megabytes:
+        stop(
+            f"{place} has {free:.0f} MB free, and {megabytes} are needed. Give another: --to FOLDER"
+        )
+    if os.name == "nt" and len(str(to)) + len(r"\.venv\Lib\site-packages\\") + longest > 259:
+        stop(f"{to} is too long a path for Windows. Give a shorter one: --to C:\\effml")
+    return requirements, megabytes
+
+
+def install(to, requirements):
+    """The Python of a new environment in `to`, with all packages. What is there already stays."""
+    if not (to / "pyproject.toml").exists():  # else these are notebooks somebody worked in
+        shutil.copytree(KIT / "effml", to, dirs_exist_ok=True)
+    if (KIT / "data").is_dir():
+        shutil.copytree(KIT / "data", to / "data", dirs_exist_ok=True)
+    room = to / ".venv"
+    python = room / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    if not python.exists():
+        venv.create(room, symlinks=os.name != "nt")  # pip comes with the kit: some Pythons lack it
+    where, trusted = KIT / "wheelhouse", []
+    if (KIT / "server.txt").is_file():  # this part came over the network of the class
+        where = (KIT / "server.txt").read_text(encoding="utf-8").strip() + "/wheelhouse/"
+        trusted = ["--trusted-host", urlsplit(where).hostname]
+    pip = next(KIT.glob("wheelhouse/pip-*.whl"))
+    command = [str(python), str(pip / "pip"), "--isolated", "install", "--quiet", "--no-index"]
+    command += ["--find-links", str(where), *trusted, "--require-hashes", "--no-deps"]
+    command += ["--no-compile", "--no-cache-dir", "--no-warn-script-location"]
+    print("Installing; this takes some minutes …", flush=True)
+    if subprocess.run([*command, "-r", str(requirements)]).returncode:
+        stop("A package was not installed: see above. Copy the kit again, or ask for another.")
+    ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    packages = subprocess.run([str(python), "-c", ask], capture_output=True, text=True, check=True)
+    packages = Path(packages.stdout.strip())
+    (packages / "effml.pth").write_text(os.path.relpath(to, packages) + "\n")  # of ASCII alone
+    (room / "effml-installed").touch()  # `make` there installs nothing again
+    return python
+
+
+def write_start(to, python):
+    """A file that opens the notebooks, and opens no connection beyond this computer."""
+    data = any((to / "data").glob("*.npz"))
+    if os.name == "nt":
+        start, lines = to / "start.cmd", ["@echo off", 'cd /d "%~dp0"', "set EFFML_OFFLINE=1"]
+        lines += ["set EFFML_DATA=%~dp0data"] * data
+        lines += [r".venv\Scripts\python -m jupyterlab notebooks"]
+    else:
+        start, lines = to / "start.sh", ['cd "$(dirname "$0")"', "export EFFML_OFFLINE=1"]
+        lines += ['export EFFML_DATA="$PWD/data"'] * data
+        lines += ["exec .venv/bin/python -m jupyterlab notebooks"]
+    start.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return start
+
+
+def stop(told):
+    sys.exit(f"install.py: {told}")
+
+
+if __name__ == "__main__":
+    main()
