@@ -73,6 +73,11 @@ SWEEPING: list[tuple[str, dict[str, Any]]] = [
     ),
 ]
 MARGIN = "losses allowed, such as sensitivity=0.05 auroc=0.02"
+MINUTES = "on the clock, for everything; the s of a row: one run, from the data to its record"
+AIM = (
+    "what is better: screening (specificity at sensitivity ≥ 0.95), confirmation (the reverse) or "
+)
+AIM += "balanced (AUROC); as good is who loses less than 0.01 of AUROC, by its interval"
 ALL = ("--all", {"action": "store_true", "help": "print the whole record, not its summary"})
 
 COMMANDS: dict[str, tuple[str, list[tuple[str, dict[str, Any]]]]] = {
@@ -107,10 +112,10 @@ COMMANDS: dict[str, tuple[str, list[tuple[str, dict[str, Any]]]]] = {
         "the recipe to take for these images, found within a budget",
         [
             ("--data", {"required": True, "help": "as in a recipe, with a validation split"}),
-            ("--minutes", {"required": True, "help": "on the clock, for everything"}),
-            ("--memory", {"help": "of all processes together, such as 2GB"}),
+            ("--minutes", {"required": True, "help": MINUTES}),
+            ("--memory", {"help": "of all processes together, such as 2GB: a run over it is ended"}),
             ("--wh", {"help": "watt-hours, by the watts of the runs"}),
-            ("--aim", {"default": "screening", "help": "screening, confirmation or balanced"}),
+            ("--aim", {"default": "screening", "help": AIM}),
             ("--size", {"type": int, "default": 28, "help": "as in a recipe"}),
             ("--strategy", {"default": "climb", "help": "climb, halving or random"}),
             ("--threads", {"type": int, "default": 0, "help": "0: as many as torch takes"}),

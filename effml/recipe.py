@@ -467,13 +467,16 @@ COLUMNS: dict[str, str] = {
     "run_id": "recipe_id and eight random digits; names the arrays beside the record",
     "recipe_id": "Recipe.id",
     "status": "final: ok, unsupported, out of memory, diverged; else: not built, failed, data "
-    "unavailable, weights unavailable, timed out (up to the same timeout_s final)",
+    "unavailable, weights unavailable, timed out (up to the same timeout_s final), "
+    "over memory (of the adviser's budget)",
     "reason": "why the status is not ok",
     "notes": "why a score is NaN, where one is, and what else the reader should know",
     "started_utc": "ISO 8601",
     "finished_utc": "ISO 8601",
     "numerics": "NUMERICS of the effml that ran it",
     "timeout_s": "of a run that timed out: the seconds it was given",
+    "together_peak_bytes": "of a run of advise: the most memory that it, its helper and the asker "
+    "held together, shared pages counted once",
     **{f"{w}_{n}": text.format(_DOING[w]) for w in _DOING for n, text in _COSTS.items()},
     "energy_source": "where the joules come from, and the assumption behind them",
     "gross_energy_j": "all that this source saw in training, other programs too; NaN = unknown",

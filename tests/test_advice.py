@@ -2,6 +2,8 @@
 
 import math
 import os
+import subprocess
+import sys
 import time
 from types import SimpleNamespace
 
@@ -10,12 +12,14 @@ import pytest
 
 import effml
 from effml import Recipe
-from effml.advice import memory_bytes, ranking, search
+from effml.advice import _recipes, memory_bytes, ranking, search
 from effml.advice.costs import Budget, Costs, Parts
 from effml.advice.ranking import MARGIN, Quality, judged, ranked
 from effml.advice.search import MENUS, STRATEGIES, Search
+from effml.metering.memory import held_bytes
 from effml.results import RecordWriter, save_arrays
-from effml.sweeping.executors import run_fresh
+from effml.sweeping import plan, server
+from effml.sweeping.executors import Here, run_fresh
 
 ARRAYS = {"test_labels": np.zeros(100), "val_labels": np.zeros(100)}
 
@@ -108,6 +112,11 @@ def test_no_size_is_told_what_one_is(wrong):
         ({"minutes": 1, "wh": 0}, "wh=0 is no budget"),
         ({"minutes": 1, "aim": "best"}, "Choose from: screening, confirmation, balanced"),
         ({"minutes": 1, "strategy": "best"}, "Choose from: climb, halving, random"),
+        ({"minutes": 1, "menu": ["lenet5"]}, "The menu holds 'lenet5': give effml.Recipe"),
+        ({"minutes": 1, "menu": []}, "The menu is empty: give effml.Recipe"),
+        ({"minutes": 1, "spent_s": math.nan}, "spent_s=nan is no time"),
+        ({"minutes": 1, "spent_s": -1}, "spent_s=-1 is no time"),
+        ({"minutes": 1, "store": __file__}, "test_advice.py' is a file: give a folder"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_starts(asked, told, monkeypatch):
@@ -121,6 +130,28 @@ def test_unknown_data_say_where_they_were_looked_for():
         effml.advise("no-such-set", 1)
 
 
+def test_a_folder_of_pictures_is_told_how_to_become_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=f"data import {tmp_path} mine.npz"):
+        effml.advise(tmp_path, 1)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_one_recipe_is_a_menu_of_one():
+    base = Recipe(data="phantom-skin", threads=1)
+    assert _recipes(Recipe(model="mlp"), base) == [base.but(model="mlp")]
+
+
+def test_a_search_that_found_nothing_leaves_no_folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(search, "run_fresh", lambda job: {"status": "failed", "reason": "No."})
+    table = effml.advise("phantom-chest", 1)
+    assert table.attrs["pick"] is None and table.status.tolist() == ["failed"]
+    assert not [*tmp_path.rglob("advice-*")]
+    assert len([*effml.advise("phantom-chest", 1, store="mine").status]) == 1
+    assert len([*tmp_path.glob("mine/*.jsonl")]) == 1
+
+
 QUALITY = {
     "mlp": 0.6,
     "lenet5": 0.7,
@@ -128,6 +159,8 @@ QUALITY = {
     "resnet18": 0.8,
     "mobilenetv3_small_050": 0.5,
 }
+MODELS_3D = {"resnet18_3d": 0.7, "slices:mobilenetv3_small_050": 0.6, "slices:resnet10t": 0.8}
+QUALITY |= MODELS_3D
 IMAGE = {"mlp": 1e-5, "lenet5": 1e-4, "resnet10t": 4e-3, "resnet18": 9e-3}
 
 
@@ -149,7 +182,6 @@ def fake(monkeypatch, tmp_path):
         clock = Clock()
         monkeypatch.setattr("effml.advice.costs.time", clock)
         monkeypatch.setattr("effml.advice.search.time", clock)
-        monkeypatch.setattr("effml.advice.costs.beside", lambda: 0.0)
         noise = np.random.default_rng(0).normal(0, 0.5, 100)
         labels = np.arange(100) % 2
 
@@ -259,6 +291,46 @@ def test_what_would_hold_too_much_memory_is_not_started(fake):
     one, _ = fake(100, memory=3e8)
     table = searched(one)
     assert set(table.role) <= {"pilot", "default recipe", "random subset", "small net"}
+    (said,) = (line for line in table.attrs["told"] if line.startswith("over budget"))
+    assert "400 MB of 300, at which a run is ended" in said
+
+
+def test_a_first_pilot_that_takes_all_watt_hours_is_remarked(fake):
+    one, _ = fake(100)
+    one.budget.wh = 1e-3
+    told = searched(one).attrs["told"]
+    assert "Wh of 0.001: watts are unknown until the first pilot" in told[-1]
+    assert not any("over budget" in line for line in searched(fake(100)[0]).attrs["told"])
+
+
+def test_what_decides_is_said_once_with_the_class_that_an_aim_is_about(fake):
+    one, _ = fake(150)
+    one.aim = "screening"
+    told = searched(one).attrs["told"]
+    assert "positive is 'ill', class 1 of the data" in told
+    (line,) = (line for line in told if line.startswith("best, better: by"))
+    assert "specificity at sensitivity ≥ 0.95; as good: ΔAUROC" in line
+    one, _ = fake(150)
+    assert not any(line.startswith("positive") for line in searched(one).attrs["told"])
+
+
+def test_data_without_a_class_to_tell_are_refused_in_their_own_words(fake):
+    def does(recipe, job, clock):
+        return {"status": "unsupported", "reason": f"These do not fit {recipe.model}."}
+
+    one, _ = fake(100, does=does)
+    with pytest.raises(ValueError, match="do not fit lenet5. advise ranks classifiers"):
+        searched(one)
+
+
+def test_of_volumes_the_table_has_no_pilot_of_pictures(fake):
+    def does(recipe, job, clock):
+        unfit = {"status": "unsupported", "reason": "Choose resnet18_3d."}
+        return unfit if recipe.model == "lenet5" else None
+
+    one, _ = fake(100, does=does)
+    table = searched(one)
+    assert set(table.status) == {"ok"} and set(table.model) <= {*MODELS_3D}
 
 
 def test_aims_are_those_of_the_operating_points(tmp_path):
@@ -293,13 +365,55 @@ def test_a_run_that_its_deadline_ends_keeps_its_best_epoch_and_is_not_done(tmp_p
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
-def test_a_child_over_its_memory_is_ended(tmp_path):
+def test_a_child_over_the_memory_of_all_is_ended_and_done_again_by_a_sweep(tmp_path):
+    recipe = Recipe(epochs=50)
     with RecordWriter(tmp_path) as writer:
-        job = {"recipe": Recipe(epochs=50).to_dict(), "store": str(tmp_path), "device": "cpu"}
+        job = {"recipe": recipe.to_dict(), "store": str(tmp_path), "device": "cpu"}
         job |= {"folder": os.getcwd(), "records": writer.begin().name, "environment": {}}
         job |= {"keep_weights": False, "timeout_s": 60, "memory_bytes": 2e8}
-        answer = run_fresh(job)
-    assert answer["status"] == "out of memory" and "200 MB were allowed" in answer["reason"]
+        future = Here().submit(run_fresh, job)
+        record = plan.recorded(recipe, future, tmp_path, "cpu")
+        writer.append(record)
+    assert record.status == "over memory" and "200 MB were allowed" in record.reason
+    assert record.together_peak_bytes > 2e8 and plan.pending([recipe], tmp_path) == [recipe]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_pages_that_a_fork_shares_count_once():
+    """Two that hold the same 200 MB hold 200; the child's own 100 come on top."""
+    code = """if True:
+        import os, sys
+        kept = bytearray(os.urandom(1)) * 200_000_000
+        if child := os.fork():
+            os.waitpid(child, 0)
+        else:
+            own = bytearray(os.urandom(1)) * int(sys.argv[1])
+            print(os.getpid(), flush=True), sys.stdin.readline()"""
+    held = []
+    for own in (1, 100_000_000):
+        asked = [sys.executable, "-c", code, str(own)]
+        with subprocess.Popen(asked, stdin=-1, stdout=-1, text=True) as parent:
+            child = int(parent.stdout.readline())
+            held.append(held_bytes(parent.pid, child))
+            parent.communicate("\n")
+    assert 2e8 < held[0] < 2.3e8 and 0.98e8 < held[1] - held[0] < 1.02e8
+    assert held_bytes(child) == 0
+
+
+def test_memory_is_looked_at_closely_only_where_it_may_matter(monkeypatch):
+    looks, rss, held = [], [100], [1000.0]
+    monkeypatch.setattr(server, "held_bytes", lambda *pids: looks.append(pids) or held[0])
+    monkeypatch.setattr(server.Held, "_child", lambda self: rss[0])
+    monkeypatch.setattr(server, "time", SimpleNamespace(monotonic=lambda: 0.0))
+    one = server.Held(7, most=math.inf)
+    for rss[0], times in ((100, 1), (105, 1), (106, 2), (111, 2)):  # a twentieth more, or not
+        assert not one.too_much() and len(looks) == times and looks[0][2] == 7
+    assert one.peak == 1005
+    rss[0], one = 100, server.Held(7, most=1004.0)
+    for rss[0], times in ((100, 3), (104, 3), (105, 4)):  # it might be 1005: it is 1000
+        assert not one.too_much() and len(looks) == times and one.peak <= 1004
+    rss[0], held[0] = 110, 1005.0
+    assert one.too_much() and one.column() == {"together_peak_bytes": 1005}
 
 
 def test_a_helper_without_an_answer_in_time_is_given_up(tmp_path):

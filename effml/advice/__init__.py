@@ -5,6 +5,7 @@ The test split of the choice and of the default recipe is looked at last, and of
 import math
 import os
 import re
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from time import gmtime, strftime
@@ -46,13 +47,16 @@ def advise(
     Args:
         data: As for `load_dataset`, with a validation split.
         minutes: On the clock, for everything.
-        memory: What all processes together may hold: bytes, or "2GB", "500 MB", "2GiB".
+        memory: What all processes together may hold, shared pages counted once: bytes, or "2GB",
+            "500 MB", "2GiB". A run that would hold more is ended (on Linux).
         wh: Watt-hours, by the (mostly estimated) watts of the runs. None: no limit.
         aim: What is best: "screening", specificity at sensitivity ≥ 0.95; "confirmation",
             sensitivity at specificity ≥ 0.95; "balanced", the AUROC, as for more than two classes.
         strategy: "climb", "halving" or "random" (see STRATEGIES).
         size: As for `load_dataset`.
         menu: Your recipes in place of MENUS, but for the baselines; data and size are these.
+            One is better by the aim. It is as good if the interval of its paired difference of
+            AUROC lies above -0.01 (MARGIN): of those as good as the best, the cheapest is picked.
         threads: CPU threads; 0: as many as torch takes.
         seed: Of all runs, and of the strategy random.
         store: A folder for records and weights. None: a new one in results/local.
@@ -60,9 +64,11 @@ def advise(
 
     Returns:
         A row per run, best first: rank, role, run_id, the recipe's fields, status, quality with
-        its interval on validation, val_auroc, its paired difference from the best, seconds,
-        joules, memory_mb, each also foretold, began_s, ended_s, reason. `.attrs`: store, pick (a
-        run id for `effml.deploy`, None where no run ended), told (lines for people), test.
+        its interval on validation, val_auroc, its paired difference from the best, seconds (on the
+        clock: reading the data, training, validation, test, writing), joules, memory_mb (all
+        processes together), each also as foretold; began_s, ended_s (seconds since the budget
+        began), reason. `.attrs`: store, pick (a run id for `effml.deploy`, None where no run
+        ended), told (lines for people), test.
 
     Raises:
         ValueError: A budget, a name or the data are impossible.
@@ -76,20 +82,28 @@ def advise(
     base = Recipe(data=os.fspath(data), size=size, threads=threads, seed=seed)
     choose("aim", aim, AIMS)
     choose("strategy", strategy, STRATEGIES)
-    budget = _budget(minutes, memory, wh, spent_s)
+    budget, own = _budget(minutes, memory, wh, spent_s), _recipes(menu, base)
+    place = Path(store or strftime("results/local/advice-%Y%m%dT%H%M%SZ", gmtime())).resolve()
+    if place.is_file():
+        raise ValueError(f"store={os.fspath(store)!r} is a file: give a folder for the records.")
     warm_up()  # while pandas is imported and the data are looked at
     fingerprint(data, size=size)  # data that are not here cost no budget
-    store = Path(store or strftime("results/local/advice-%Y%m%dT%H%M%SZ", gmtime())).resolve()
-    with Search(base, budget, store, aim, _recipes(menu, base)) as search:
-        search.pilots()
-        search.baselines()
-        for recipe in STRATEGIES[strategy](search):
-            search.run(recipe, "candidate")
-    return ranked(search)
+    try:
+        with Search(base, budget, place, aim, own) as search:
+            search.pilots()
+            search.baselines()
+            for recipe in STRATEGIES[strategy](search):
+                search.run(recipe, "candidate")
+        return ranked(search)
+    finally:
+        if store is None and not any(place.glob("*.npz")):  # no run ended well
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def _budget(minutes: float, memory: str | float | None, wh: float | None, spent: float) -> Budget:
     seconds = 60 * _amount("minutes", minutes, "10 or 0.5")
+    if not 0 <= spent < math.inf:
+        raise ValueError(f"spent_s={spent!r} is no time: give seconds, 0 or more.")
     wh = None if wh is None else _amount("wh", wh, "5 or 0.1")
     budget = Budget(seconds, memory_bytes(memory), wh)
     budget.began -= spent
@@ -127,5 +141,10 @@ def _amount(name: str, value: Any, such: str) -> float:
 def _recipes(menu: Iterable[Recipe] | None, base: Recipe) -> Sequence[Recipe] | None:
     if menu is None:
         return None
+    menu = [menu] if isinstance(menu, Recipe) else list(menu)
+    wrong = [f"holds {one!r}" for one in menu if not isinstance(one, Recipe)]
+    if wrong or not menu:
+        told = "give effml.Recipe(…), or a list of them, or None for MENUS"
+        raise ValueError(f"The menu {(wrong or ['is empty'])[0]}: {told}.")
     here = {name: getattr(base, name) for name in ("data", "size", "threads")}
     return [recipe.but(**here) for recipe in menu]

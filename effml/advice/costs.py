@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-import psutil
-
 from effml.recipe import Recipe
 from effml.sweeping.expected import WINDOWS, Expected, kind, run_seconds, watts_of
 
@@ -17,7 +15,8 @@ from effml.sweeping.expected import WINDOWS, Expected, kind, run_seconds, watts_
 @dataclass(frozen=True)
 class Parts:
     """Of one run the seconds `before` training, `once` in it, for each `image` of an epoch, for the
-    `val` images of an epoch, and `after` training; its watts and its peak of memory."""
+    `val` images of an epoch, and `after` training; its watts and the memory that it, its helper and
+    this process held at most."""
 
     images: int
     before: float
@@ -39,6 +38,7 @@ class Parts:
         forward = row["infer_seconds"] / len(arrays["test_labels"])
         val, later = forward * len(arrays["val_labels"]), median(epochs[1:] or epochs)
         val = min(val, 0.9 * later)
+        peaks = [row[f"{window}_peak_memory_bytes"] or 0.0 for window in WINDOWS]
         return cls(
             images=row["train_n"],
             before=row["prepare_seconds"],
@@ -47,7 +47,7 @@ class Parts:
             val=val,
             after=max(run_seconds(row) - row["prepare_seconds"] - row["train_seconds"], 0.0),
             watts=watts_of(row),
-            memory=max(row[f"{window}_peak_memory_bytes"] or 0.0 for window in WINDOWS),
+            memory=row.get("together_peak_bytes") or max(peaks),
         )
 
 
@@ -145,15 +145,3 @@ class Budget:
             why = row.get("energy_reason") or "its meter is none"
             raise ValueError(f"wh={self.wh:g} cannot be kept: joules are unknown here ({why}).")
         self.watts = max(self.watts, watts)  # max keeps its first argument if the second is NaN
-
-    @property
-    def memory_bytes(self) -> float | None:
-        """What a run's process may hold: the rest is this process's and its helper's."""
-        return None if self.memory is None else max(self.memory - beside(), 1.0)
-
-
-def beside() -> float:
-    """Bytes that this process and those below it hold for themselves alone."""
-    here = psutil.Process()
-    held = [one.memory_info() for one in (here, *here.children(recursive=True))]
-    return float(sum(one.rss - getattr(one, "shared", 0) for one in held))

@@ -2,10 +2,9 @@
 The test split of the pick and of the default recipe comes last."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from effml.advice.costs import beside
 from effml.evaluation import achieved, evaluate, non_inferiority, operating_point
 from effml.evaluation.auroc import Difference, paired_auroc
 from effml.recipe import Recipe
@@ -15,6 +14,7 @@ from effml.sweeping.expected import WINDOWS
 if TYPE_CHECKING:
     import pandas
 
+    from effml.advice.costs import Budget
     from effml.advice.search import Search
 
 Row = dict[str, Any]
@@ -71,7 +71,8 @@ def ranked(search: "Search") -> "pandas.DataFrame":
     for row in search.tried:
         row["seconds"] = row["ended_s"] - row["began_s"]
         row["joules"] = sum(row.get(f"{w}_energy_j") or math.nan for w in WINDOWS)
-        row["memory_mb"] = max(row.get(f"{w}_peak_memory_bytes") or 0 for w in WINDOWS) / 1e6
+        peaks = [row.get(f"{w}_peak_memory_bytes") or 0.0 for w in WINDOWS]
+        row["memory_mb"] = (row.get("together_peak_bytes") or max(peaks)) / 1e6
         if row["status"] != "ok":
             row["reason"] = f"{row['status']}: {str(row.get('reason')).splitlines()[0]}"
         elif row["role"] == "pilot":
@@ -92,7 +93,8 @@ def ranked(search: "Search") -> "pandas.DataFrame":
         row["rank"] = rank
     table = pandas.DataFrame(order, columns=list(names))
     table.attrs.update(store=str(search.store), pick=pick and pick["run_id"], test=test)
-    table.attrs.update(told=[*told, _spent(search)], spent_s=search.budget.spent)
+    told += [_spent(search), *_over(search)]
+    table.attrs.update(told=told, spent_s=search.budget.spent)
     return table
 
 
@@ -147,8 +149,14 @@ def _words(search: "Search", runs: list[Row], pick: Row, default: Row | None) ->
     aim = AIMS[search.aim][1] if _binary(search) else "AUROC"
     ends = f"{pick['quality']:.3f} ({pick['low']:.3f}–{pick['high']:.3f})"
     told = [f"{_name(pick)}: {aim} {ends} on validation", pick["reason"]]
+    if len(runs) > 1:
+        told += [f"chosen among {len(runs)} runs on these images, which flatters it: see test"]
+        told += [f"best, better: by {aim}; as good: ΔAUROC with an interval above -{MARGIN:g}"]
     if aim == "AUROC" and search.aim != "balanced":
         told += [f"{search.aim} asks for two classes: the AUROC over all classes has chosen"]
+    elif search.aim != "balanced":
+        positive = search.task["positive"]
+        told += [f"positive is {search.classes[positive]!r}, class {positive} of the data"]
     if pick["role"] != "candidate":
         told += [f"a plain baseline wins: the {pick['role']}"]
     if default is None:
@@ -202,14 +210,31 @@ def _binary(search: "Search") -> bool:
 
 def _spent(search: "Search") -> str:
     budget, runs = search.budget, sum("judged" in row for row in search.tried)
-    peak = max((row["memory_mb"] for row in search.tried), default=0.0) + beside() / 1e6
-    told = f"{runs} recipes in {budget.spent:.1f} of {budget.seconds:.0f} s, "
-    told += f"{budget.watts * budget.spent / 3600:.3f} Wh"
+    told = f"{runs} recipes in {budget.spent:.1f} of {budget.seconds:.0f} s, {_wh(budget):.3f} Wh"
     told += f" of {budget.wh:g}" if budget.wh is not None else ""
-    told += f" at the most watts of a run ({budget.watts:.1f}), {peak:.0f} MB at most"
+    told += f" at the most watts of a run ({budget.watts:.1f}), {_peak(search):.0f} MB at most"
     told += f" of {budget.memory / 1e6:.0f}" if budget.memory is not None else ""
     tried = {row["recipe_id"] for row in search.tried}
     rest = [one for one in search.menu if one.id not in tried]
     blind = sum(search.costs.of(one) is None for one in rest)
     why = f"{blind} as no pilot of their kind ended, {len(rest) - blind} as too dear or not needed"
     return f"{told}; of the menu {len(rest)} were not tried: {why}"
+
+
+def _over(search: "Search") -> Iterator[str]:
+    """What of the budget was exceeded, and why that could be."""
+    budget, peak = search.budget, _peak(search)
+    if budget.wh is not None and _wh(budget) > budget.wh:
+        over = f"over budget: {_wh(budget):.3g} Wh of {budget.wh:g}"
+        yield f"{over}: watts are unknown until the first pilot has ended; give more Wh"
+    if budget.memory is not None and peak > budget.memory / 1e6:
+        over = f"over budget: {peak:.0f} MB of {budget.memory / 1e6:.0f}, at which a run is ended"
+        yield f"{over}; torch and the data alone take much of it"
+
+
+def _wh(budget: "Budget") -> float:
+    return budget.watts * budget.spent / 3600
+
+
+def _peak(search: "Search") -> float:
+    return max((row["memory_mb"] for row in search.tried), default=0.0)

@@ -4,21 +4,20 @@ import json
 import math
 import os
 import random
-import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
 from effml.advice.costs import Budget, Costs, Parts
 from effml.advice.ranking import Quality, judged
 from effml.machine import cpu
-from effml.recipe import NUMERICS, Recipe, Record
+from effml.recipe import Recipe, Record
 from effml.results import CARD, RecordWriter, load_arrays, plain_row
-from effml.sweeping.executors import run_fresh
+from effml.sweeping.executors import Here, run_fresh
 from effml.sweeping.expected import kind
 from effml.sweeping.order import LEFT_OUT
+from effml.sweeping.plan import recorded
 
 SUBSET = {"selection": "random_per_class", "train_fraction": 0.25}
 FAST = {"learning_rate": 4e-3}
@@ -82,6 +81,7 @@ class Search:
         self.own, self.menu, self.costs = menu, [], Costs()
         self.tried: list[dict[str, Any]] = []
         self.task: dict[str, Any] = {}  # of the data: task, positive
+        self.classes: list[str] = []
         self.needs = math.nan  # minutes that the default recipe would need
 
     def __enter__(self) -> Self:
@@ -96,13 +96,14 @@ class Search:
         """Short runs of each kind on the menu, as long as there is time. ValueError where the data
         do not fit any."""
         for menu in MENUS.values():
-            self.menu = [*menu[: len(BASELINES)]] if self.own is not None else menu
-            self.menu = [self.base.but(**one) for one in self.menu]
-            first = self._pilot(self.menu[0], 0.25, 0.5)
-            if first["status"] != "unsupported":
+            menu = menu if self.own is None else menu[: len(BASELINES)]
+            self.menu = [self.base.but(**one) for one in menu]
+            if self._pilot(self.menu[0], 0.25, 0.5)["status"] != "unsupported":
                 break
         else:
-            raise ValueError(f"{first['reason']} advise ranks classifiers; sweep takes any recipe.")
+            why = self.tried[0]["reason"]
+            raise ValueError(f"{why} advise ranks classifiers; sweep takes any recipe.")
+        self.tried = self.tried[-1:]  # of volumes nobody asks what a model of pictures says
         if "bf16" not in cpu()[1]:
             self.menu = [one for one in self.menu if one.precision != BF16["precision"]]
         self.menu += self.own or []
@@ -148,7 +149,7 @@ class Search:
     ) -> list[Recipe]:
         """Those that can be tried within this share of the time left, cheapest first, some with
         fewer epochs, at least that share of them."""
-        tried, allowed = {row["recipe_id"] for row in self.tried}, self.budget.memory_bytes
+        tried, allowed = {row["recipe_id"] for row in self.tried}, self.budget.memory
         fitting = []
         for recipe in recipes:
             fits = self.costs.within(recipe, share * self.budget.left, least)
@@ -192,26 +193,13 @@ class Search:
             "deadline": now + limit,
             "answer_by": now + limit + 0.5,
             "until": now + limit - min(1.3 * after, limit / 2),
-            "memory_bytes": self.budget.memory_bytes,
+            "memory_bytes": self.budget.memory or math.inf,
         }
-        try:
-            answer = run_fresh(job)
-        except Exception as error:  # the helper has died
-            told = f"{type(error).__name__}: {error}"[:1000]
-            if time.time() >= job["deadline"]:
-                told = "its time was over before the process that does the runs was ready"
-            answer = {"status": "failed", "reason": told}
-        if answer["status"] == LEFT_OUT:
+        record = recorded(recipe, Here().submit(run_fresh, job), self.store, "cpu")
+        late = record.status == "failed" and time.time() >= job["deadline"]  # the helper was killed
+        if late or record.status == LEFT_OUT:
             told = f"It did not answer in {limit:.1f} s and was ended: no epoch is kept"
-            answer = {"status": "timed out", "reason": told, "timeout_s": limit}
-        record = Record(
-            recipe,
-            run_id=f"{recipe.id}-{secrets.token_hex(4)}",
-            numerics=NUMERICS,
-            device="cpu",
-            finished_utc=datetime.now(UTC).isoformat(timespec="milliseconds"),
-        )
-        record.update(answer)
+            record.update(status="timed out", reason=told, timeout_s=limit)
         self.writer.append(record)
         return record
 
@@ -235,6 +223,7 @@ class Search:
                 "be chosen there. Split the data so that every class is in each part."
             )
         self.task = {name: card[name] for name in ("task", "positive")}
+        self.classes = card["classes"]
 
 
 def climb(search: Search) -> Iterator[Recipe]:

@@ -35,6 +35,19 @@ def resident_bytes() -> float | None:
     return None
 
 
+def held_bytes(*pids: int) -> float:
+    """The memory that processes hold together: on Linux a page that several hold counts once (PSS);
+    elsewhere what each holds for itself alone. One that has ended holds nothing."""
+    import psutil
+
+    total = 0.0
+    for pid in pids:
+        with suppress(psutil.Error):
+            held = psutil.Process(pid).memory_full_info()
+            total += getattr(held, "pss", held.uss)
+    return total
+
+
 def give_back_freed_memory() -> bool:
     """From now on tensors above 64 KiB go back to the system when they are freed, where glibc
     allocates; whether it does. Else holes in the heap hide what a method saves: the process keeps

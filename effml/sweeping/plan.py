@@ -300,7 +300,7 @@ def _records(
             ended = [future for future in running if future.done()]
             for future in ended:
                 done, started = running.pop(future)
-                record = _record(done, future, Path(job["store"]), job["device"])
+                record = recorded(done, future, Path(job["store"]), job["device"])
                 seconds = time.monotonic() - started
                 queue.ended(record, seconds)
                 yield record, seconds
@@ -312,7 +312,8 @@ def _records(
                 future.cancel()
 
 
-def _record(recipe: Recipe, future: Any, folder: Path, device: str) -> Record:
+def recorded(recipe: Recipe, future: Any, folder: Path, device: str) -> Record:
+    """The record of a run whose job has ended, however it did."""
     try:
         answer = future.result()
     except Exception as error:  # a worker that was lost, a cluster that said no
