@@ -140,6 +140,13 @@ COMMANDS: dict[str, tuple[str, list[tuple[str, dict[str, Any]]]]] = {
     "data": ("list, get, import and verify data sets", []),
     "energy": ("what measures energy here, and calibrating it", []),
     "report": ("every claim of the papers, ours beside theirs, with the notebooks' verdicts", []),
+    "html": (
+        "the whole collection as pages, for a browser without a network",
+        [
+            ("folder", {"nargs": "?", "default": "results/local/html", "help": "where to write"}),
+            ONLY,
+        ],
+    ),
     "readme": ("render the findings, results and claims of both READMEs", []),
     "doctor": ("what this machine offers, what is missing, what to do", []),
 }
@@ -217,7 +224,7 @@ def _reproduce(given: argparse.Namespace) -> int:
     from effml.claims import print_ledger
     from effml.reproduce.places import LOCAL
 
-    numbers = [number.strip() for number in given.only.split(",") if number.strip()]
+    numbers = _numbers(given)
     if given.command == "reproduce":
         failed = reproduce.reproduce(given.profile, numbers)
         print_ledger(LOCAL / given.profile)
@@ -228,6 +235,10 @@ def _reproduce(given: argparse.Namespace) -> int:
 
 
 _notebooks = _smoke_reference = _reproduce
+
+
+def _numbers(given: argparse.Namespace) -> list[str]:
+    return [number.strip() for number in given.only.split(",") if number.strip()]
 
 
 def _run(given: argparse.Namespace) -> int:
@@ -479,6 +490,14 @@ def _readme(given: argparse.Namespace) -> int:
             text = f"{before}<!-- {name} -->\n{rows}<!-- /{name} -->{after}"
         (ROOT / path).write_text(text, encoding="utf-8")
     findings.draw()
+    return 0
+
+
+def _html(given: argparse.Namespace) -> int:
+    from effml.site import make_site
+
+    pages = make_site(given.folder, _numbers(given))
+    print(f"{len(pages)} pages. Open {Path(given.folder) / pages[0]}")
     return 0
 
 

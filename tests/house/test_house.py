@@ -24,6 +24,7 @@ FLOORS = [
     ("experiment",),
     ("sweeping",),
     ("advice", "claims", "comparison", "figures", "notebook", "reproduce", "summary"),
+    ("site",),
     ("__main__",),
 ]
 STEPS = ("phantoms", "data", "importing")  # of one floor: each may use those before it
