@@ -54,7 +54,7 @@ class Bodies:
 
 def tidy(body: str) -> str:
     """Tables in a box that scrolls, without pandas' own looks and headings without a word."""
-    body = re.sub(r"<style scoped>.*?</style>", "", body, flags=re.DOTALL)
+    body = re.sub(r"<style.*?</style>", "", body, flags=re.DOTALL)
     body = re.sub(r' border="1"| style="text-align:.*?"', "", body)
     body = body.replace("<th></th>", "<td></td>")
     return re.sub(r"(<table.*?</table>)", r'<div class="box">\1</div>', body, flags=re.DOTALL)

@@ -36,6 +36,9 @@ class Renderer(IPythonRenderer):
         self.names.add(name)
         return f'<h{level} id="{name}">{text}</h{level}>\n'
 
+    def text(self, text: str) -> str:
+        return super().text(re.sub(r"(?<=\d) %", "\u00a0%", text))  # no line begins with %
+
     def inline_math(self, body: str) -> str:
         return self._formula(body, "inline")
 
@@ -48,7 +51,8 @@ class Renderer(IPythonRenderer):
         from latex2mathml.converter import convert
 
         drawn = convert(tex.replace(r"\arg", r"\operatorname{arg}"), display=display)
-        return f'<span class="box">{drawn}</span>' if display == "block" else drawn
+        box = "box" if display == "block" else "long" if len(tex) > 40 else ""
+        return f'<span class="{box}">{drawn}</span>' if box else drawn
 
 
 def renderer(links: Links) -> MarkdownWithMath:

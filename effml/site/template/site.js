@@ -71,7 +71,7 @@ function search(button, box) {
 
 // What scrolls sideways can be reached by keyboard.
 function reachable() {
-  for (const box of document.querySelectorAll(".box, pre")) {
+  for (const box of document.querySelectorAll(".box, .long, pre")) {
     if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
     else box.removeAttribute("tabindex");
   }
