@@ -159,6 +159,13 @@ COMMANDS: dict[str, tuple[str, list[tuple[str, dict[str, Any]]]]] = {
         ],
     ),
     "report": ("every claim of the papers, ours beside theirs, with the notebooks' verdicts", []),
+    "html": (
+        "the whole collection as pages, for a browser without a network",
+        [
+            ("folder", {"nargs": "?", "default": "results/local/html", "help": "where to write"}),
+            ONLY,
+        ],
+    ),
     "readme": ("render the READMEs, the checklists and the quick starts in other languages", []),
     "doctor": ("what this machine offers, what is missing, what to do", []),
 }
@@ -242,7 +249,7 @@ def _reproduce(given: argparse.Namespace) -> int:
     from effml.claims import print_ledger
     from effml.reproduce.places import LOCAL
 
-    numbers = [number.strip() for number in given.only.split(",") if number.strip()]
+    numbers = _numbers(given)
     if given.command == "reproduce":
         failed = reproduce.reproduce(given.profile, numbers)
         print_ledger(LOCAL / given.profile)
@@ -253,6 +260,10 @@ def _reproduce(given: argparse.Namespace) -> int:
 
 
 _notebooks = _smoke_reference = _reproduce
+
+
+def _numbers(given: argparse.Namespace) -> list[str]:
+    return [number.strip() for number in given.only.split(",") if number.strip()]
 
 
 def _run(given: argparse.Namespace) -> int:
@@ -525,6 +536,14 @@ def _readme(given: argparse.Namespace) -> int:
     findings.draw()
     for name in ("translate", "checklists"):
         _beside(name).render()
+    return 0
+
+
+def _html(given: argparse.Namespace) -> int:
+    from effml.site import make_site
+
+    pages = make_site(given.folder, _numbers(given))
+    print(f"{len(pages)} pages. Open {Path(given.folder) / pages[0]}")
     return 0
 
 

@@ -41,7 +41,7 @@ def _rewrite(
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch)
-        where = {"store": store, "figures": store / "figures", "keep": out / "keep"}
+        where = {"store": store, "figures": out / "figures", "keep": out / "keep"}
         for part in in_turn(plans):
             with closing(execute(part, out, **where, at_once=at_once)) as steps:
                 for one in (one for ended, *_ in steps for one in ended):
@@ -54,6 +54,7 @@ def _rewrite(
                     _tidy(folder / one.out.name, pictures)
                     if pictures:
                         keep_reference(one.plan.path.name[:2], out / "keep", places.REFERENCE)
+                        keep_figures(one.plan.path.name[:2], out / "figures", places.REFERENCE)
                     print(f"{one.plan.name} {one.minutes:.1f} min", flush=True)
     return 0
 
@@ -73,6 +74,15 @@ def keep_reference(number: str, kept: Path, reference: Path) -> None:
             shutil.copy(file, reference / (names[0] if file.name == ASKED else file.name))
     told = load(reference / ANSWERS) | answers
     save_file(reference / ANSWERS, (json.dumps(told, indent=1, sort_keys=True) + "\n").encode())
+
+
+def keep_figures(number: str, figures: Path, reference: Path) -> None:
+    """Put the numbers behind the figures of a notebook in place of those that were there before."""
+    (reference / "figures").mkdir(parents=True, exist_ok=True)
+    for old in (reference / "figures").glob(f"{number}-*.csv"):
+        old.unlink()
+    for file in sorted(figures.glob(f"{number}-*.csv")):
+        shutil.copy(file, reference / "figures" / file.name)
 
 
 def without_iri_grammar() -> None:

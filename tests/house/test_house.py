@@ -23,7 +23,9 @@ FLOORS = [
     ("selection", "deployment"),
     ("experiment",),
     ("sweeping",),
-    ("advice", "claims", "comparison", "figures", "kit", "notebook", "reproduce", "summary"),
+    ("advice", "claims", "comparison", "figures", "notebook", "reproduce", "summary"),
+    ("site",),
+    ("kit",),
     ("__main__",),
 ]
 STEPS = ("phantoms", "data", "importing")  # of one floor: each may use those before it

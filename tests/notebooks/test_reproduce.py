@@ -363,11 +363,18 @@ def test_laptop_outputs_leave_a_reference_that_the_profile_reference_reads(house
         "import effml, os, pandas\n"
         "where = os.environ.get('EFFML_REFERENCE', 'nowhere')\n"
         "print(n, effml.kept('00-n', lambda: pandas.DataFrame({'x': [n / 3]})).x.item())\n"
-        "print(effml.at_hand('phantom-chest'), 'reads' if where != 'nowhere' else 'computes')"
+        "print(effml.at_hand('phantom-chest'), 'reads' if where != 'nowhere' else 'computes')\n"
+        "drawn = pandas.DataFrame({'x': [n]})\n"
+        "effml.save_figure(effml.figures.subplots()[0], '00-a', data=drawn, alt='Axes.')"
     )
     house("00_a.ipynb", code)
-    assert reproduce.rewrite_notebooks() == 0
     reference = house.root / "results" / "reference"
+    (reference / "figures").mkdir(parents=True)
+    (reference / "figures" / "00-old.csv").touch()
+    (reference / "figures" / "01-b.csv").touch()
+    assert reproduce.rewrite_notebooks() == 0
+    figures = {file.name: file.read_text() for file in (reference / "figures").iterdir()}
+    assert figures == {"00-a.csv": ",x\n0,1\n", "01-b.csv": ""}
     assert (reference / "00-n.csv").read_text() == (
         "# index: ; columns: float64\nx\n0.3333333333333333\n"
     )
