@@ -111,7 +111,10 @@ COMMANDS: dict[str, tuple[str, list[tuple[str, dict[str, Any]]]]] = {
         [
             ("--data", {"required": True, "help": "as in a recipe, with a validation split"}),
             ("--minutes", {"required": True, "help": MINUTES}),
-            ("--memory", {"help": "of all processes together, such as 2GB: a run over it is ended"}),
+            (
+                "--memory",
+                {"help": "of all processes together, such as 2GB: a run over it is ended"},
+            ),
             ("--wh", {"help": "watt-hours, by the watts of the runs"}),
             ("--aim", {"default": "screening", "help": AIM}),
             ("--size", {"type": int, "default": 28, "help": "as in a recipe"}),
