@@ -4,7 +4,8 @@ python -m tests.bench advice                 a taste: two trials, the cost model
 python -m tests.bench.advice trials 0 19     trials 0 to 19 of 1 to 5 minutes, 36 in all
 python -m tests.bench.advice costs           30 recipes that the cost model was not fitted on
 python -m tests.bench.advice peers 1 3       a minute each, three seeds
-python -m tests.bench.advice real            one to three minutes for each real set here
+python -m tests.bench.advice real            one to three minutes for each real set here, or for
+                                             those named
 
 Each line of results also goes to results/local/bench-advice/<name>.jsonl. The seconds are those of
 a machine that nothing else uses; two with one thread each may run side by side.
@@ -254,7 +255,7 @@ def optuna_search(data: str, minutes: float, seed: int, store: Path) -> Any:
 
 
 def peers(
-    minutes: float,
+    minutes: int,
     first: int,
     last: int,
     data: tuple[str, ...] = ("phantom-chest:seed=71", "phantom-nodule:seed=72", "breastmnist"),
@@ -279,8 +280,9 @@ def compared(peer: str, data: str, minutes: float, seed: int) -> None:
     say("peers", peer=peer, data=data, seed=seed, seconds=seconds, over=over, **outcome(table))
 
 
-def real() -> None:
-    for name, minutes in REAL.items():
+def real(*names: str) -> None:
+    for name in names or REAL:
+        minutes = REAL[name]
         with tempfile.TemporaryDirectory() as place:
             began = time.time()
             try:
@@ -312,5 +314,4 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 
 if __name__ == "__main__":
-    words = [float(word) if "." in word else int(word) for word in sys.argv[2:]]
-    COMMANDS[sys.argv[1]](*words)
+    COMMANDS[sys.argv[1]](*(int(word) if word.isdecimal() else word for word in sys.argv[2:]))
