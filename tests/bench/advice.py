@@ -3,7 +3,7 @@
 python -m tests.bench advice                 a taste: two trials, the cost model, one comparison
 python -m tests.bench.advice trials 0 19     trials 0 to 19 of 1 to 5 minutes, 36 in all
 python -m tests.bench.advice costs           30 recipes that the cost model was not fitted on
-python -m tests.bench.advice peers 1 3       a minute each, three seeds
+python -m tests.bench.advice peers 1 0 2     a minute each, seeds 0 to 2
 python -m tests.bench.advice real            one to three minutes for each real set here, or for
                                              those named
 
