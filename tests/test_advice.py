@@ -526,3 +526,38 @@ def test_the_pick_is_the_cheapest_whose_interval_on_validation_excludes_a_loss(t
     pick, wide = ranking._pick(one, runs), runs[-1]
     assert wide["difference_low"] < -MARGIN < wide["difference"]
     assert pick["run_id"] == "cheaper" and pick["reason"].startswith("the pick: ")
+
+
+def test_on_test_the_pick_less_the_default_and_only_the_rate_that_was_to_be_kept(tmp_path):
+    rng, y = np.random.default_rng(6), np.arange(400) % 2
+    good = 0.5 * y + rng.uniform(0, 0.5, 400)
+    bad, worse = 0.2 * y + rng.uniform(0, 0.7, 400), 0.2 * y + rng.uniform(0, 0.7, 400) - 0.15
+    for name, val, test in (("pick", bad, np.clip(worse, 0, 1)), ("default", good, good)):
+        pairs = (("val", val), ("test", test))
+        arrays = {f"{split}_probabilities": np.stack([1 - p, p], 1) for split, p in pairs}
+        save_arrays(tmp_path, name, arrays | {"val_labels": y, "test_labels": y})
+    task = {"task": "binary", "positive": 1}
+    one, told = SimpleNamespace(task=task, aim="screening", store=tmp_path), []
+    pick, default = {"run_id": "pick", "test_auroc": 0.7}, {"run_id": "default", "test_auroc": 1.0}
+    found = ranking._tested(one, pick, default, told)
+    asked = effml.evaluation.paired_auroc(good, np.clip(worse, 0, 1), y, positive=1)
+    assert (found["difference"], found["low"]) == (asked.difference, asked.low) and asked.high < 0
+    assert found["verdict"] == "inferior" and "inferior at 0.01" in told[-1]
+    rates = told[0].split(", ", 2)[-1]
+    assert rates.startswith("sensitivity 0.") and found["pick"]["sensitivity"] < 0.95
+    assert "below the 0.95" in rates.split("specificity")[0]
+    assert "below" not in rates.split("specificity")[1] and found["pick"]["specificity"] < 0.95
+    assert "below" not in told[1]
+
+
+def test_the_list_goes_from_the_pick_to_the_worst_with_the_pilots_last(fake):
+    table = searched(fake(400)[0])
+    runs = table[table.role != "pilot"]
+    assert table.role[len(runs) :].eq("pilot").all() and runs["rank"].tolist() == [
+        *range(1, len(runs) + 1)
+    ]
+    dominated = runs.reason.str.startswith("dominated").tolist()
+    assert dominated == sorted(dominated)
+    for part in (False, True):
+        quality = runs.quality[1:][np.array(dominated[1:]) == part].tolist()
+        assert quality == sorted(quality, reverse=True) and len(quality) > 1
