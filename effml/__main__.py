@@ -74,10 +74,8 @@ SWEEPING: list[tuple[str, dict[str, Any]]] = [
 ]
 MARGIN = "losses allowed, such as sensitivity=0.05 auroc=0.02"
 MINUTES = "on the clock, for everything; the s of a row: one run, from the data to its record"
-AIM = (
-    "what is better: screening (specificity at sensitivity ≥ 0.95), confirmation (the reverse) or "
-)
-AIM += "balanced (AUROC); as good is who loses less than 0.01 of AUROC, by its interval"
+AIM = "what is better: screening (specificity at sensitivity ≥ 0.95), confirmation (the reverse) "
+AIM += "or balanced (AUROC); as good is who loses less than 0.01 of AUROC, by its interval"
 ALL = ("--all", {"action": "store_true", "help": "print the whole record, not its summary"})
 
 COMMANDS: dict[str, tuple[str, list[tuple[str, dict[str, Any]]]]] = {

@@ -70,6 +70,18 @@ def test_a_cut_epoch_tells_nothing_and_what_read_the_data_first_is_no_rule():
     assert costs.of(Recipe()).seconds < 12
 
 
+def test_of_two_runs_of_a_kind_the_nearer_then_the_later_foretells_and_the_larger_bounds():
+    costs = Costs()
+    for image, held in ((1e-3, 5e8), (2e-3, 4e8)):
+        learn(costs, *ran(Recipe(epochs=2), image=image, together_peak_bytes=held))
+    assert costs.epoch(Recipe()) == pytest.approx(1000 * 2e-3 + 0.02)
+    assert costs.of(Recipe()).memory == (4e8, 5e8)
+    few = Recipe(epochs=2, selection="random", train_fraction=0.1)
+    learn(costs, *ran(few, image=3e-3, together_peak_bytes=3e8))
+    assert costs.epoch(Recipe()) == pytest.approx(1000 * 2e-3 + 0.02)
+    assert costs.epoch(few) == pytest.approx(100 * 3e-3 + 0.02)
+
+
 def test_what_does_not_fit_gets_fewer_epochs_down_to_a_share_of_them():
     costs = Costs()
     learn(costs, *ran(Recipe(epochs=2)))
@@ -85,7 +97,10 @@ def test_what_does_not_fit_gets_fewer_epochs_down_to_a_share_of_them():
 def test_watt_hours_limit_the_time_by_the_most_watts_of_a_run():
     budget = Budget(3600, wh=0.1)
     free = budget.left
+    assert free == pytest.approx(3600 - 1 - 36, abs=0.1)  # for the ranking and the test split
     budget.ended(ran(Recipe())[0])
+    assert budget.left == pytest.approx(free - 3600 + 36, abs=0.1)
+    budget.ended(ran(Recipe())[0] | {"train_energy_j": 0.0})
     assert budget.left == pytest.approx(free - 3600 + 36, abs=0.1)
     unknown = {f"{w}_energy_j": None for w in ("prepare", "train", "infer")}
     with pytest.raises(ValueError, match="wh=0.1 cannot be kept"):
@@ -235,13 +250,72 @@ def test_every_strategy_keeps_to_the_time_and_tries_the_baselines(fake, strategy
     assert np.allclose(ok.seconds, ok.told_seconds, rtol=0.05)
 
 
-def test_climbing_tries_each_model_then_stays_with_the_one_that_leads(fake):
-    one, _ = fake(400)
+def test_climbing_takes_the_menu_in_its_order_then_neighbours_of_the_best(fake):
+    one, _ = fake(1000)
     table = searched(one).sort_values("began_s")
-    runs = table[table.role == "candidate"].model.tolist()
-    assert runs[:3] == ["mobilenetv3_small_050", "resnet10t", "resnet18"]
-    assert runs[3:5] == ["resnet10t"] * 2  # it leads: its next
+    runs = table[table.role == "candidate"]
+    assert runs.model.tolist()[:4] == ["lenet5", "resnet10t", "resnet18", "mobilenetv3_small_050"]
+    assert runs.model.iloc[-1] == "resnet10t" and runs.learning_rate.iloc[-1] != 4e-3
     assert table.attrs["told"][0].startswith(table.attrs["pick"])
+
+
+def piloted(one):
+    with one:
+        one.pilots()
+        one.baselines()
+        yield from STRATEGIES["climb"](one)
+
+
+def test_what_is_open_comes_cheapest_first_and_each_once(fake):
+    one, _ = fake(400)
+    first = next(piloted(one))
+    told = [one.costs.of(recipe).seconds for recipe in one.open(one.menu)]
+    assert told == sorted(told) and len({*told}) > 3 and first in one.open(one.menu)
+    assert not {recipe.id for recipe in one.open(one.menu)} & {
+        row["recipe_id"] for row in one.tried
+    }
+
+
+def test_none_of_the_menu_takes_more_than_three_quarters_of_the_time_left(fake):
+    one, shares = fake(100)[0], []
+    with one:
+        one.pilots()
+        one.baselines()
+        for recipe in STRATEGIES["climb"](one):
+            if recipe.learning_rate == 4e-3:
+                shares.append(one.costs.of(recipe).seconds / one.budget.left)
+            one.run(recipe, "candidate")
+    assert 0.6 < max(shares) <= 0.75
+
+
+def test_climbing_goes_on_as_long_as_neighbours_bring_something_better(fake):
+    table = searched(fake(20000)[0])
+    near = ~table.recipe_id.isin([Recipe(**one).id for one in MENUS["images"]])
+    near &= table.role == "candidate"
+    assert near.sum() > search.PATIENCE  # each doubling of the epochs does
+    assert table.model[near].unique().tolist() == ["resnet10t"]
+
+
+def test_halving_does_all_with_a_quarter_of_the_epochs_half_with_half_and_a_quarter_with_all(fake):
+    one, _ = fake(4000)
+    table = searched(one, "halving").sort_values("began_s")
+    epochs = {}
+    for row in table[table.role == "candidate"].itertuples():
+        epochs.setdefault(row.model, []).append(row.epochs)
+    n = len(one.menu)
+    assert sum(map(len, epochs.values())) <= n + n // 2 + n // 4 + 2
+    assert epochs["mobilenetv3_small_050"] == [5, 1]  # the worst: 20 and 5, with a quarter
+    assert max(epochs["resnet10t"]) == 15
+
+
+def test_training_ends_early_enough_for_what_comes_after_it(fake):
+    def does(recipe, job, clock):
+        asked.append((one.costs.of(recipe), job["deadline"] - job["until"]))
+
+    asked, (one, _) = [], fake(150, does=does)
+    searched(one)
+    kept = [seconds for told, seconds in asked if told]
+    assert len(kept) > 5 and kept == pytest.approx([1.3 * (0.3 + 0.02)] * len(kept), abs=1e-3)
 
 
 def test_a_budget_too_small_for_the_default_says_what_it_needs_and_gives_what_it_has(fake):
@@ -452,3 +526,38 @@ def test_the_pick_is_the_cheapest_whose_interval_on_validation_excludes_a_loss(t
     pick, wide = ranking._pick(one, runs), runs[-1]
     assert wide["difference_low"] < -MARGIN < wide["difference"]
     assert pick["run_id"] == "cheaper" and pick["reason"].startswith("the pick: ")
+
+
+def test_on_test_the_pick_less_the_default_and_only_the_rate_that_was_to_be_kept(tmp_path):
+    rng, y = np.random.default_rng(6), np.arange(400) % 2
+    good = 0.5 * y + rng.uniform(0, 0.5, 400)
+    bad, worse = 0.2 * y + rng.uniform(0, 0.7, 400), 0.2 * y + rng.uniform(0, 0.7, 400) - 0.15
+    for name, val, test in (("pick", bad, np.clip(worse, 0, 1)), ("default", good, good)):
+        pairs = (("val", val), ("test", test))
+        arrays = {f"{split}_probabilities": np.stack([1 - p, p], 1) for split, p in pairs}
+        save_arrays(tmp_path, name, arrays | {"val_labels": y, "test_labels": y})
+    task = {"task": "binary", "positive": 1}
+    one, told = SimpleNamespace(task=task, aim="screening", store=tmp_path), []
+    pick, default = {"run_id": "pick", "test_auroc": 0.7}, {"run_id": "default", "test_auroc": 1.0}
+    found = ranking._tested(one, pick, default, told)
+    asked = effml.evaluation.paired_auroc(good, np.clip(worse, 0, 1), y, positive=1)
+    assert (found["difference"], found["low"]) == (asked.difference, asked.low) and asked.high < 0
+    assert found["verdict"] == "inferior" and "inferior at 0.01" in told[-1]
+    rates = told[0].split(", ", 2)[-1]
+    assert rates.startswith("sensitivity 0.") and found["pick"]["sensitivity"] < 0.95
+    assert "below the 0.95" in rates.split("specificity")[0]
+    assert "below" not in rates.split("specificity")[1] and found["pick"]["specificity"] < 0.95
+    assert "below" not in told[1]
+
+
+def test_the_list_goes_from_the_pick_to_the_worst_with_the_pilots_last(fake):
+    table = searched(fake(400)[0])
+    runs = table[table.role != "pilot"]
+    assert table.role[len(runs) :].eq("pilot").all() and runs["rank"].tolist() == [
+        *range(1, len(runs) + 1)
+    ]
+    dominated = runs.reason.str.startswith("dominated").tolist()
+    assert dominated == sorted(dominated)
+    for part in (False, True):
+        quality = runs.quality[1:][np.array(dominated[1:]) == part].tolist()
+        assert quality == sorted(quality, reverse=True) and len(quality) > 1

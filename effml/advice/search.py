@@ -32,17 +32,17 @@ MENUS: dict[str, list[dict[str, Any]]] = {
         {},
         SUBSET,
         {"model": "mlp"},
-        {"epochs": 3},
-        {"epochs": 30},
-        {"model": "mobilenetv3_small_050", "epochs": 5, **FAST},
-        {"model": "mobilenetv3_small_050", "epochs": 20, **FAST},
-        {"model": "resnet10t", "epochs": 5, **FAST, **SUBSET},
-        {"model": "resnet10t", "epochs": 5, **FAST},
+        {"epochs": 30, "learning_rate": 3e-3},
         {"model": "resnet10t", "epochs": 15, **FAST},
-        {"model": "resnet10t", "epochs": 15, **FAST, **BF16},
-        {"model": "resnet10t", "epochs": 15, **FAST, "prune": "channels", "channel_fraction": 0.5},
         {"model": "resnet18", "epochs": 10, **FAST, **BF16},
+        {"model": "mobilenetv3_small_050", "epochs": 20, **FAST},
         {"model": "resnet18", "epochs": 10, **FAST},
+        {"model": "resnet10t", "epochs": 15, **FAST, "prune": "channels", "channel_fraction": 0.5},
+        {"model": "resnet10t", "epochs": 15, **FAST, **BF16},
+        {"model": "resnet10t", "epochs": 5, **FAST},
+        {"model": "resnet10t", "epochs": 5, **FAST, **SUBSET},
+        {"model": "mobilenetv3_small_050", "epochs": 5, **FAST},
+        {"epochs": 3},
     ],
     "volumes": [
         {"model": "resnet18_3d"},
@@ -54,7 +54,7 @@ MENUS: dict[str, list[dict[str, Any]]] = {
     ],
 }
 """By what the data are. The first three are the plain baselines: the default recipe, a random
-subset of its images, a small net."""
+subset of its images, a small net. The others come by what they promise: what is tried first."""
 
 BASELINES = ("default recipe", "random subset", "small net")
 
@@ -158,9 +158,9 @@ class Search:
                 fitting.append(fits)
         return sorted(fitting, key=lambda one: self.costs.of(one).seconds)
 
-    def best(self, model: str | None = None) -> tuple[Quality, Recipe] | None:
-        """The best run so far, of a model or of all."""
-        runs = [row for row in self.tried if "judged" in row and model in (None, row["model"])]
+    def best(self) -> tuple[Quality, Recipe] | None:
+        """The best run so far."""
+        runs = [row for row in self.tried if "judged" in row]
         best = max(runs, key=lambda row: row["judged"], default=None)
         return best and (best["judged"], Recipe.from_dict(best))
 
@@ -227,14 +227,10 @@ class Search:
 
 
 def climb(search: Search) -> Iterator[Recipe]:
-    """Each model once by its cheapest recipe; then the next of the model that leads, or of the
-    second where none of its fits; then neighbours of the best: twice the epochs, other rates. None
-    takes more than half of the time left as long as there are others."""
-    while ready := search.open(search.menu, 0.5) or search.open(search.menu):
-        leads = {one.model: search.best(one.model) for one in ready}
-        fresh = [one for one in ready if leads[one.model] is None]
-        lead = max(ready, key=lambda one: leads[one.model][0]) if not fresh else fresh[0]
-        yield next(one for one in ready if one.model == lead.model)
+    """The menu in its order, each recipe that fits into three quarters of the time left, so that
+    there is some for others; then neighbours of the best: other rates, twice the epochs."""
+    for recipe in search.menu:
+        yield from search.open([recipe], 0.75)
     since, before = 0, search.best()
     while before and since < PATIENCE and (near := search.open(_neighbours(before[1]), least=1.0)):
         yield near[0]

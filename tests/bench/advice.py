@@ -3,8 +3,9 @@
 python -m tests.bench advice                 a taste: two trials, the cost model, one comparison
 python -m tests.bench.advice trials 0 19     trials 0 to 19 of 1 to 5 minutes, 36 in all
 python -m tests.bench.advice costs           30 recipes that the cost model was not fitted on
-python -m tests.bench.advice peers 1 3       a minute each, three seeds
-python -m tests.bench.advice real            one to three minutes for each real set here
+python -m tests.bench.advice peers 1 0 2     a minute each, seeds 0 to 2
+python -m tests.bench.advice real            one to three minutes for each real set here, or for
+                                             those named
 
 Each line of results also goes to results/local/bench-advice/<name>.jsonl. The seconds are those of
 a machine that nothing else uses; two with one thread each may run side by side.
@@ -34,7 +35,7 @@ from effml.phantoms import make_phantom
 
 HERE = Path("results/local/bench-advice")
 MEMORY = "2GB"
-NAMES = ("phantom-chest", "phantom-nodule", "phantom-skin", "phantom-brain", "phantom-tissue")
+NAMES = ("phantom-chest", "phantom-nodule", "phantom-skin")
 REAL = {"breastmnist": 1, "pneumoniamnist_reordered": 1, "ham10000_28": 1, "lidc_nodules_64": 1}
 REAL |= {"malaria_28": 2, "foot_ulcer_128:patches=32": 2, "nuclei_128:patches=32": 2}
 REAL |= {"adrenalmnist3d": 3}
@@ -254,41 +255,34 @@ def optuna_search(data: str, minutes: float, seed: int, store: Path) -> Any:
 
 
 def peers(
-    minutes: float,
-    seeds: int,
+    minutes: int,
+    first: int,
+    last: int,
     data: tuple[str, ...] = ("phantom-chest:seed=71", "phantom-nodule:seed=72", "breastmnist"),
 ) -> None:
-    for name in data:
-        for seed in range(seeds):
+    for seed in range(first, last + 1):
+        for name in data:
             for peer in ("climb", "random", "optuna"):
-                with tempfile.TemporaryDirectory() as place:
-                    began = time.time()
-                    if peer == "optuna":
-                        table = optuna_search(name, minutes, seed, Path(place))
-                    else:
-                        table = effml.advise(
-                            name,
-                            minutes,
-                            aim="balanced",
-                            strategy=peer,
-                            threads=1,
-                            seed=seed,
-                            store=place,
-                        )
-                    seconds = time.time() - began
-                say(
-                    "peers",
-                    peer=peer,
-                    data=name,
-                    seed=seed,
-                    seconds=seconds,
-                    over=seconds / (60 * minutes) - 1,
-                    **outcome(table),
-                )
+                compared(peer, name, minutes, seed)
 
 
-def real() -> None:
-    for name, minutes in REAL.items():
+def compared(peer: str, data: str, minutes: float, seed: int) -> None:
+    """One search by one of the peers."""
+    with tempfile.TemporaryDirectory() as place:
+        began = time.time()
+        if peer == "optuna":
+            table = optuna_search(data, minutes, seed, Path(place))
+        else:
+            how = {"aim": "balanced", "strategy": peer, "threads": 1, "seed": seed}
+            table = effml.advise(data, minutes, **how, store=place)
+        seconds = time.time() - began
+    over = seconds / (60 * minutes) - 1
+    say("peers", peer=peer, data=data, seed=seed, seconds=seconds, over=over, **outcome(table))
+
+
+def real(*names: str) -> None:
+    for name in names or REAL:
+        minutes = REAL[name]
         with tempfile.TemporaryDirectory() as place:
             began = time.time()
             try:
@@ -308,7 +302,7 @@ def trials(first: int, last: int) -> None:
 def main() -> None:
     trials(0, 0), trials(3, 3)
     costs(("phantom-chest:seed=91",), 6)
-    peers(1, 1, ("phantom-nodule:seed=72",))
+    peers(1, 0, 0, ("phantom-nodule:seed=72",))
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -320,5 +314,4 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 
 if __name__ == "__main__":
-    words = [float(word) if "." in word else int(word) for word in sys.argv[2:]]
-    COMMANDS[sys.argv[1]](*words)
+    COMMANDS[sys.argv[1]](*(int(word) if word.isdecimal() else word for word in sys.argv[2:]))
