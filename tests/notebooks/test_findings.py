@@ -176,7 +176,8 @@ def test_int8_is_compared_with_the_fastest_32_bits_and_its_quality_where_it_lose
 
 def test_half_of_the_channels_is_told_at_the_threshold_for_screening_where_it_works(tmp_path):
     rows = [row(s, 0.9, 0.6, 4.0, 100, weights="random") for s in (0, 1)]
-    rows += [row(s, 0.9, 0.6, 1.0, 60, prune="channels", weights="r1") for s in (0, 1)]
+    half = {"prune": "channels", "channel_fraction": 0.5, "weights": "r1"}
+    rows += [row(s, 0.9, 0.6, 1.0, 60, **half) for s in (0, 1)]
     for one in rows:
         whole = one["prune"] == "none"
         one |= {"infer_seconds": 2.0 if whole else 1.0, "infer_energy_j": 9.0 if whole else 3.0}
