@@ -33,6 +33,8 @@ _ROOMS = {
     "compare_predictions": "evaluation",
     "achieved": "evaluation",
     "predictive_values": "evaluation",
+    "fit_temperature": "evaluation",
+    "with_temperature": "evaluation",
     "COMPRESSORS": "compression",
     "compress": "compression",
     "save_compressed": "compression",

@@ -103,6 +103,19 @@ def source(split: Any, positive: int, where: NDArray | None = None) -> Source:
     return Source(split.images[where], labels[where] == positive, np.asarray(whose)[where])
 
 
+def of_sources(
+    run: pandas.Series, store: str | os.PathLike, sources: dict[str, Source], positive: int
+) -> dict[str, NDArray]:
+    """By source the probabilities (N,) of the ill class that a finished run gives: those of
+    validation and of new patients, its test images, are the ones that it kept."""
+    answer, left = answers(run, store), effml.load_arrays(store, run.run_id)
+    kept = {"validation": left["val_probabilities"], "new patients": left["test_probabilities"]}
+    return {
+        name: (kept[name] if name in kept else answer(at.images))[:, positive]
+        for name, at in sources.items()
+    }
+
+
 def left_out(runs: pandas.DataFrame, store: str | os.PathLike, n: int) -> NDArray:
     """Bool of the training images: `n`, drawn, of those that none of these runs trained on."""
     indices = [effml.load_arrays(store, one).get("train_index") for one in runs.run_id]

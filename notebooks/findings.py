@@ -1,6 +1,7 @@
 """What was found, strategy by strategy, and the runs of notebook 00: tables and the figure of the
 READMEs, from the reference (`python -m effml readme`)."""
 
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ from matplotlib.figure import Figure
 
 from effml.evaluation import paired_bootstrap
 from effml.figures import COLOURS, subplots
-from effml.machine import ROOT
+from effml.machine import ANSWERS, ROOT
 from effml.results import load_runs, of_each_seed, seed_groups
 from effml.seeds import interval, paired_differences, spread
 
@@ -31,6 +32,7 @@ NAMES = {
     "train_energy_j": "training",
     "whole_energy_j": "choosing and training",
     "infer_energy_j": "the test images",
+    "infer_seconds": "the test images",
 }
 """Columns of a record, and what they are the cost of."""
 BEFORE = {"latency_s": "latency_before_s", "saved_bytes": "saved_bytes_fp32"}
@@ -264,6 +266,96 @@ def threads(folder: Path = REFERENCE) -> Told:
         [once["joules"]],
         "the same model",
         "the same model",
+    )
+
+
+def screening(strategy: str, notebook: str, use: str, data: str, epochs: int, table: str) -> Row:
+    """Half of the channels beside the whole net, each at its own threshold for screening: its costs
+    on the test images of `data`, its scores of a kept table; the worst class at that threshold."""
+
+    def told(folder: Path = REFERENCE) -> Told:
+        costs = {name: ANSWER[name] for name in ("memory", "joules")} | {"time": ["infer_seconds"]}
+        plain = {"prune": "none", "weights": "random", "epochs": epochs, "factorize": "none"}
+        plain |= {"sampler": "uniform", "precision": "fp32", "optimizer": "adamw"}
+        arm = {"prune": "channels", "teacher": "none"}
+        where = {"data": data, "selection": ["none", "random_per_class"]}
+        row = Finding(strategy, notebook, use, **costs, arm=arm, reference=plain, where=where)
+        scores = _kept(folder, table)
+        if "source" in scores:
+            scores = scores[(scores.source == "new site") & (scores.aim == "screening")]
+            worst = scores[["sensitivity", "specificity"]].min(axis=1)
+            scores = scores.assign(**{"AUROC": scores.auroc, "worst class": worst})
+        both = [
+            scores[scores.arm == arm].set_index("seed")
+            for arm in ("uncompressed", "half the channels")
+        ]
+        quality = Change(*_difference(*both, "AUROC"), "AUROC")
+        return replace(
+            row(folder), quality=quality, worst=Change(*_difference(*both, "worst class"))
+        )
+
+    return told
+
+
+def composed(folder: Path = REFERENCE) -> Told:
+    """The six strategies of training in the factorial's first set: all used, none used."""
+    from composing import ALL, effects
+
+    runs = load_runs(folder / "runs-90.jsonl")
+    runs = runs[(runs.status == "ok") & runs.data.isin(PNEUMONIA)]
+    uses = {
+        "images": runs.train_fraction < runs.train_fraction.max(),
+        "bf16": runs.precision != "fp32",
+        "8 bits": runs.optimizer == "adamw8bit",
+    }
+    uses |= {name: runs[name] != "none" for name in ("prune", "factorize", "teacher")}
+    runs = runs.assign(**uses)
+    runs = runs[runs[[*uses]].any(axis=1) | (runs.seed == 0)]  # the others are teachers alone
+
+    def change(name: str, cost: bool = True) -> Change:
+        found = effects(runs.assign(y=np.log(runs[name]) if cost else runs[name]), "y", [*uses])
+        ends = found.loc[ALL, ["change", "low", "high"]]
+        return Change(*(np.expm1(ends) if cost else ends), NAMES.get(name, "AUROC"))
+
+    time, memory, joules = (
+        [change(f"train_{name}")] for name in ("seconds", "peak_memory_bytes", "energy_j")
+    )
+    first = runs.iloc[0]
+    return Told(
+        "images, channels, ranks, teacher, bf16 and 8 bits at once",
+        "90",
+        "take the few that save alone; the others only add work",
+        f"{first.data.removesuffix('_reordered')}, {first.model}, {len(runs)} runs",
+        time,
+        memory,
+        joules,
+        change("test_auroc", cost=False),
+        change("test_worst_class_recall", cost=False),
+    )
+
+
+def adviser(folder: Path = REFERENCE) -> Told:
+    """What the adviser picks in its seconds, beside the default recipe, search by search."""
+    runs, searches = (_kept(folder, f"91-{name}") for name in ("runs", "searches"))
+    runs, searches = (table[table.strategy == "climb"] for table in (runs, searches))
+    runs = runs.set_index("search")
+    pick, default = runs[runs["rank"] == 1], runs[runs.role == "default recipe"]
+    ratio = {
+        name: _ratio(pick[name] / default[name], what)
+        for name, what in (("seconds", "a run"), ("memory_mb", "process"), ("joules", "a run"))
+    }
+    change = interval(searches.test_pick - searches.test_default)
+    data = json.loads((folder / ANSWERS).read_text())["breastmnist|phantom-nodule at 28 px"]
+    return Told(
+        "the budget adviser's pick, for the default recipe",
+        "91",
+        "you can name a budget, and no recipe",
+        f"{data}, {len(searches)} searches",
+        [ratio["seconds"]],
+        [ratio["memory_mb"]],
+        [ratio["joules"]],
+        Change(*change, "AUROC"),
+        "not measured",
     )
 
 
@@ -570,6 +662,24 @@ FINDINGS: list[Row] = [
     ),
     splicing,
     threads,
+    screening(
+        "half of the channels, at a new site (simulated)",
+        "51",
+        "look at both rates where the model will work",
+        data="phantom-chest:shift=1",
+        epochs=10,
+        table="51-judged",
+    ),
+    screening(
+        "half of the channels, for screening",
+        "52",
+        "sensitivity is fixed by the threshold; look at what pays for it",
+        data="malaria_28",
+        epochs=4,
+        table="52-scores",
+    ),
+    composed,
+    adviser,
 ]
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from effml.evaluation.checks import ARGMAX, checked
+from effml.evaluation.checks import ARGMAX, TASKS, checked, refuse_others
 
 BINS = 15
 TINY = 1e-12  # a probability of 0 has no logarithm
@@ -51,10 +51,28 @@ def brier(p: NDArray, truth: NDArray, task: str) -> NDArray:
 def fit_temperature(
     probabilities: ArrayLike, labels: ArrayLike, *, task: str, positive: int | None = None
 ) -> float:
-    """The temperature T that makes probabilities fit the labels best (least negative log
-    likelihood; Guo et al., ICML 2017): above 1 they were too sure. Fit it on validation, and give
-    it to `with_temperature`. Arguments and errors as those of `evaluate`; T lies from 0.007 to 148,
-    at an end of it where no T is best (all are right)."""
+    """The temperature that makes probabilities fit the labels best (Guo et al., ICML 2017).
+
+    It has the least negative log likelihood of all; above 1 the probabilities were too sure. Fit it
+    on validation, and give it to `with_temperature`.
+
+    Args:
+        probabilities: as in `evaluate`.
+        labels: as in `evaluate`.
+        task: "binary", "multi-class", "ordinal" or "multi-label".
+        positive: index of the positive class (binary).
+
+    Returns:
+        The temperature, from 0.007 to 148; an end of that where none is best (all are right).
+
+    Raises:
+        ValueError: as `evaluate`.
+
+    Example:
+        >>> sure, ill = [0.02, 0.10, 0.80, 0.95, 0.99], [0, 1, 1, 0, 1]
+        >>> round(effml.fit_temperature(sure, ill, task="binary", positive=1), 2)
+        2.79
+    """
     from scipy.optimize import minimize_scalar
     from scipy.special import logsumexp
 
@@ -71,11 +89,31 @@ def fit_temperature(
 
 
 def with_temperature(probabilities: ArrayLike, temperature: float, *, task: str) -> NDArray:
-    """Probabilities, shaped as in `evaluate`, as softmax(logits / temperature) gives them (of a
-    label alone: the sigmoid). No order changes, and no answer at a threshold that moves along."""
+    """What softmax(logits / temperature) gives: probabilities that are less sure, above 1.
+
+    The order of two images stays in binary and multi-label tasks, and so do the AUROC and each
+    answer, if the threshold moves along; of several classes the likeliest stays.
+
+    Args:
+        probabilities: as in `evaluate`; their logits are known from them.
+        temperature: a number above 0, such as `fit_temperature` gives.
+        task: "binary", "multi-class", "ordinal" or "multi-label".
+
+    Returns:
+        Probabilities of the same shape.
+
+    Raises:
+        ValueError: the temperature is not above 0, or not finite; logits, or an unknown task.
+
+    Example:
+        >>> effml.with_temperature([0.1, 0.8], 2, task="binary").round(2).tolist()
+        [0.25, 0.67]
+    """
     if not 0 < temperature < np.inf:
         raise ValueError(f"temperature={temperature}: give a number above 0; fit_temperature does.")
-    p = np.asarray(probabilities, dtype=float)
+    if task not in TASKS:
+        raise ValueError(f"Unknown task {task!r}. Choose from: {', '.join(TASKS)}")
+    refuse_others(p := np.asarray(probabilities, dtype=float))
     by_class = p.ndim == 2 and p.shape[1] > 1 and task != "multi-label"
     z = _logits(p, ARGMAX[0] if by_class else task) / temperature
     raised = np.exp(z - z.max(axis=-1, keepdims=True))

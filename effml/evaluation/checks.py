@@ -31,11 +31,7 @@ def checked(
             f"{task}: pass (N, K), for binary (N, 2) or (N,), with labels (N,), for multi-label "
             f"(N, K); N > 0. {ONE_VS_REST * (binary and k > 2)}"
         )
-    bad = ~((p >= -1e-6) & (p <= 1 + 1e-6))  # runtimes overshoot by a rounding; NaN fails both
-    if bad.any():
-        row = f"lie outside [0, 1], first in row {bad.any(axis=1).argmax()}"
-        cure = "apply softmax or sigmoid to logits; NaN means that training diverged"
-        raise ValueError(f"{bad.sum()} of {p.size} probabilities {row}: {cure}.")
+    refuse_others(p)
     classes = np.arange(k if task in ARGMAX else 2)
     if not np.isin(y, classes).all():
         got = f"from 0 to {classes[-1]}, got {np.setdiff1d(y, classes)[:5].tolist()}"
@@ -44,6 +40,15 @@ def checked(
     if binary:
         return p[:, [int(positive) if k == 2 else 0]], (y == positive)[:, None]
     return p, y == 1 if labelled else y[:, None] == classes
+
+
+def refuse_others(p: NDArray) -> None:
+    """ValueError where an array (N, …) holds what is no probability."""
+    bad = ~((p >= -1e-6) & (p <= 1 + 1e-6))  # runtimes overshoot by a rounding; NaN fails both
+    if bad.any():
+        row = f"lie outside [0, 1], first in row {bad.reshape(len(p), -1).any(axis=1).argmax()}"
+        cure = "apply softmax or sigmoid to logits; NaN means that training diverged"
+        raise ValueError(f"{bad.sum()} of {p.size} probabilities {row}: {cure}.")
 
 
 def checked_pair(

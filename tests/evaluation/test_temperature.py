@@ -64,3 +64,7 @@ def test_a_temperature_of_one_changes_nothing_and_the_sure_stay_finite():
     for wrong in (0, -1, np.inf, np.nan):
         with pytest.raises(ValueError, match="above 0"):
             with_temperature(p, wrong, task="binary")
+    with pytest.raises(ValueError, match="softmax or sigmoid to logits"):
+        with_temperature(np.array([[-3.0, 2.0]]), 2.0, task="binary")
+    with pytest.raises(ValueError, match="Choose from: binary"):
+        with_temperature(p, 2.0, task="multiclass")

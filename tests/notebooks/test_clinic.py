@@ -62,7 +62,8 @@ def test_rates_are_those_of_the_images_and_their_ends_those_of_patients():
         rows = np.concatenate([np.flatnonzero(patient == k) for k in rng.integers(0, 40, 40)])
         draws.append(called[rows][ill[rows]].mean())
     ends = [found["sensitivity_low"], found["sensitivity_high"]]
-    assert np.allclose(ends, np.percentile(draws, (2.5, 97.5)), atol=0.012)
+    assert np.allclose(ends, by_hand := np.percentile(draws, (2.5, 97.5)), atol=0.012)
+    assert np.diff(ends) == pytest.approx(np.diff(by_hand), rel=0.08)
     alone = clinic.rates(called, ill, np.arange(1000))
     assert ends[1] - ends[0] > 1.3 * (alone["sensitivity_high"] - alone["sensitivity_low"])
 
@@ -79,7 +80,8 @@ def test_a_change_of_sensitivity_is_that_of_the_ill_and_is_drawn_by_patients():
         rows = rows[ill[rows]]
         draws.append(called[rows].mean() - before[rows].mean())
     ends = [found["low"], found["high"]]
-    assert np.allclose(ends, np.percentile(draws, (2.5, 97.5)), atol=0.012)
+    assert np.allclose(ends, by_hand := np.percentile(draws, (2.5, 97.5)), atol=0.012)
+    assert np.diff(ends) == pytest.approx(np.diff(by_hand), rel=0.08)
     same = clinic.change(before, before, ill, patient)
     assert same == {"difference": 0, "low": 0, "high": 0}
 
@@ -119,6 +121,18 @@ def test_masks_keep_the_threshold_of_validation():
     (row,) = clinic.masks_judged({"validation": (p, masks), "elsewhere": (p - 0.3, masks)})
     assert row["threshold"] in (0.5, 0.6, 0.7) and row["dice"] == 0  # of 0.45 nothing is called
     assert row["again"] == 1 and row["again_low"] == row["again_high"] == 1
+
+
+def test_a_cut_chosen_again_is_never_counted_on_the_pictures_it_was_chosen_on():
+    masks = np.zeros((20, 8, 8), int)
+    masks[:, 2:6, 2:6] = 1
+    first = np.random.default_rng(0).permutation(20) < 10  # answered best at 0.3, the rest at 0.7
+    inside, outside = np.where(first, 0.35, 0.75), np.where(first, 0.25, 0.65)
+    p = np.where(masks == 1, inside[:, None, None], outside[:, None, None])
+    (row,) = clinic.masks_judged({"validation": (p[first], masks[first]), "there": (p, masks)})
+    of_all = 2 * 16 / (16 + 64)  # at 0.3 all of a picture of the rest is called, at 0.7 nothing
+    assert row["again"] == pytest.approx((0 + of_all) / 2) and row["threshold"] == 0.3
+    assert row["dice"] == pytest.approx((1 + of_all) / 2)
 
 
 def test_corrupted_counts_balanced_errors_at_each_models_own_threshold():

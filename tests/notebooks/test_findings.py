@@ -10,11 +10,14 @@ import pytest
 from scipy import stats
 
 import thakur
+from composing import design
 from effml import Recipe
 from findings import (
     Change,
     Finding,
     Told,
+    adviser,
+    composed,
     found,
     hero,
     int8,
@@ -22,6 +25,7 @@ from findings import (
     render_findings,
     render_machines,
     render_results,
+    screening,
 )
 
 
@@ -170,6 +174,83 @@ def test_int8_is_compared_with_the_fastest_32_bits_and_its_quality_where_it_lose
     assert told.worst.value == pytest.approx(-0.02) and told.where == "2 workloads, one thread"
 
 
+def test_half_of_the_channels_is_told_at_the_threshold_for_screening_where_it_works(tmp_path):
+    rows = [row(s, 0.9, 0.6, 4.0, 100, weights="random") for s in (0, 1)]
+    half = {"prune": "channels", "channel_fraction": 0.5, "weights": "r1"}
+    rows += [row(s, 0.9, 0.6, 1.0, 60, **half) for s in (0, 1)]
+    for one in rows:
+        whole = one["prune"] == "none"
+        one |= {"infer_seconds": 2.0 if whole else 1.0, "infer_energy_j": 9.0 if whole else 3.0}
+        one["model_file_bytes"] = 100 if whole else 25
+    (tmp_path / "runs-51.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    keys = ["arm", "seed", "source", "aim", "auroc", "sensitivity", "specificity"]
+    scores = [("uncompressed", s, "new site", "screening", 0.9, 0.95, 0.70) for s in (0, 1)]
+    scores += [("half the channels", 0, "new site", "screening", 0.88, 0.90, 0.60)]
+    scores += [("half the channels", 1, "new site", "screening", 0.84, 0.40, 0.80)]
+    scores += [(arm, s, "home", "screening", 0.1, 0.1, 0.1) for arm, s, *_ in scores[:4]]
+    scores += [(arm, s, "new site", "confirmation", 0.2, 0.2, 0.2) for arm, s, *_ in scores[:4]]
+    pd.DataFrame(scores, columns=keys).to_csv(tmp_path / "51-judged.csv", index=False)
+    how = {"data": "pneumoniamnist", "epochs": 10, "table": "51-judged"}
+    told = screening("x", "51", "", **how)(tmp_path)
+    assert told.quality.value == pytest.approx(-0.04)
+    assert told.worst.value == pytest.approx(-0.2)  # 0.70 to 0.60, and 0.70 to 0.40
+    costs = [told.time[0], told.memory[0], told.joules[0]]
+    assert [one.value for one in costs] == pytest.approx([-0.5, -0.75, -2 / 3])
+    table = [("uncompressed", s, 0.9, 0.7) for s in (0, 1)]
+    table += [("half the channels", 0, 0.8, 0.7), ("half the channels", 1, 0.8, 0.5)]
+    table = pd.DataFrame(table, columns=["arm", "seed", "AUROC", "worst class"])
+    table.to_csv(tmp_path / "51-scores.csv", index=False)
+    told = screening("x", "51", "", **how | {"table": "51-scores"})(tmp_path)
+    assert (told.quality.value, told.worst.value) == pytest.approx((-0.1, -0.1))
+
+
+def test_all_strategies_at_once_are_what_their_effects_multiply_to_without_mere_teachers(tmp_path):
+    uses = {"images": {"selection": "random", "train_fraction": 0.1}}
+    uses |= {"channels": {"prune": "channels", "channel_fraction": 0.5}, "taught": {"teacher": "r"}}
+    uses |= {"rank": {"factorize": "svd_spatial", "rank_fraction": 0.5}}
+    uses |= {"bf16": {"precision": "amp_bf16"}, "8 bits": {"optimizer": "adamw8bit"}}
+    times = dict(zip(uses, (0.5, 0.4, 1.2, 0.9, 1.1, 1.3)))
+    words = [["images", "channels", "taught", "bf16"], ["channels", "taught", "rank", "8 bits"]]
+    rows = []
+    for one in design([*uses], [0, 1, 2], words).to_dict("records"):
+        on = [name for name in uses if one[name]]
+        fields = {"selection": "random", "train_fraction": 0.2}
+        for name in on:
+            fields |= uses[name]
+        seconds = (1 + one["seed"]) * math.prod(times[name] for name in on)
+        auroc = 0.9 - 0.01 * len(on)
+        rows.append(row(one["seed"], auroc, 0.7 - 0.02 * len(on), seconds, 500, **fields))
+    lone = row(1, 0.1, 0.1, 999.0, selection="random", train_fraction=0.2)  # a teacher, no more
+    text = "\n".join(map(json.dumps, [*rows, lone])) + "\n"
+    (tmp_path / "runs-90.jsonl").write_text(text)
+    told = composed(tmp_path)
+    assert told.time[0][:3] == pytest.approx([math.prod(times.values()) - 1] * 3)
+    assert told.joules[0].value == pytest.approx(told.time[0].value)
+    assert told.memory[0][:3] == pytest.approx((0, 0, 0))
+    assert told.quality[:3] == pytest.approx([-0.06] * 3)
+    assert told.worst.value == pytest.approx(-0.12) and told.where.endswith(", 48 runs")
+
+
+def test_the_advisers_pick_is_told_beside_the_default_recipe_of_its_own_search(tmp_path):
+    keys = ["strategy", "search", "rank", "role", "seconds", "memory_mb", "joules"]
+    runs = [("climb", s, 1.0, "candidate", 8.0, 300.0, 12.0) for s in (0, 1)]
+    runs += [("climb", s, 4.0, "default recipe", 2.0, 200.0, 4.0) for s in (1, 0)]
+    runs += [("climb", 0, 2.0, "candidate", 99.0, 99.0, 99.0)]
+    runs += [("random", s, 1.0, "candidate", 77.0, 77.0, 77.0) for s in (0, 1)]
+    pd.DataFrame(runs, columns=keys).to_csv(tmp_path / "91-runs.csv", index=False)
+    test = [("climb", 0, 0.9, 0.6), ("climb", 1, 0.8, 0.7), ("random", 0, 0.1, 0.9)]
+    test = pd.DataFrame(test, columns=["strategy", "seed", "test_pick", "test_default"])
+    test.to_csv(tmp_path / "91-searches.csv", index=False)
+    answers = {"breastmnist|phantom-nodule at 28 px": "cells"}
+    (tmp_path / "answers.json").write_text(json.dumps(answers))
+    told = adviser(tmp_path)
+    costs = [told.time[0].value, told.memory[0].value, told.joules[0].value]
+    assert costs == pytest.approx([3, 0.5, 2]) and told.where == "cells, 2 searches"
+    assert told.quality.value == pytest.approx(0.2)
+    low, high = stats.t.interval(0.95, 1, 0.2, stats.sem([0.3, 0.1]))
+    assert told.quality[1:3] == pytest.approx((low, high))
+
+
 def test_the_machine_is_named_with_its_meter(folder):
     told = render_machines([SMALL(folder)], folder)
     assert told == "Measured on two threads or one of: a CPU (avx2). Joules: a meter.\n"
@@ -199,7 +280,7 @@ def test_the_figure_says_what_its_colours_mean(folder):
 
 def test_the_pages_tell_of_every_strategy():
     assert {one.notebook for one in found()} >= set(
-        "00 10 11 12 13 20 21 22 23 30 31 32 33 34 41 42 65 66".split()
+        "00 10 11 12 13 20 21 22 23 30 31 32 33 34 41 42 51 52 65 66 90 91".split()
     )
     assert len({one.strategy for one in found()}) == len(found())
     assert not [
