@@ -16,7 +16,7 @@ from effml.kit import sums
 from effml.kit.lock import LOCK, SYSTEMS, Wheel, wheels
 from effml.machine import ROOT, imagenet_file, whole_file
 
-CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+PYPI = "https://pypi.org/simple"
 MAY_BE_PASSED_ON = ("CC0", "CC BY 3", "CC BY 4", "CC BY-SA", "MIT", "Apache")
 """How such licences begin; not those for research or non-commercial use alone."""
 MOST_BYTES, UNKNOWN_BYTES, REST_BYTES = 100e6, 200e6, 100e6
@@ -46,8 +46,13 @@ def make(
     lacking = {key: [one for one in some if not _here(store, one)] for key, some in wanted.items()}
     once = {one.file: one.size or UNKNOWN_BYTES for some in lacking.values() for one in some}
     _make_room(folder, sum(once.values()) + REST_BYTES)
-    for key, some in lacking.items():
-        _download(key, some, store)
+    failed = [one for key, some in lacking.items() for one in _download(key, some, store)]
+    if failed:
+        told = "\n".join(f"  {one.url}" for one in failed)
+        raise OSError(
+            f"pip could not get these (its words are above):\n{told}\nWhat is here stays, and the "
+            f"same command goes on. Files that you put into {store} yourself will do as well."
+        )
     for key, some in wanted.items():
         _write(folder / "requirements" / f"{key}.txt", _requirements(some, store))
     _copy_project(folder / "effml")
@@ -77,31 +82,32 @@ def _make_room(folder: Path, needed: float) -> None:
         raise OSError(f"{told}. Give another folder, or fewer systems (--for) and Pythons.")
 
 
-def _download(key: str, lacking: list[Wheel], store: Path) -> None:
-    """Get wheels with pip, which knows this machine's mirrors, proxies and caches. It lays down a
-    batch as a whole: what is interrupted loses one."""
+def _download(key: str, lacking: list[Wheel], store: Path) -> list[Wheel]:
+    """Get wheels with pip, which knows this machine's mirrors, proxies and caches; return those
+    that it could not get. It lays down a batch as a whole: what is interrupted loses one."""
     system, python = key.rsplit("-", 1)
-    platforms = [f"--platform={name}" for name in SYSTEMS[system].platforms()]
     command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--require-hashes"]
     command += ["--only-binary=:all:", "--implementation=cp", f"--python-version={python}"]
-    command += [*platforms, f"--extra-index-url={CPU_INDEX}", f"--dest={store}"]
-    done = 0
+    command += [f"--platform={name}" for name in SYSTEMS[system].platforms()]
+    done, failed = 0, []
     for batch in _batches(lacking):
         print(f"{key}: {done} of {len(lacking)} packages; {batch[0].file} …", flush=True)
+        other = [f"--extra-index-url={batch[0].index}"] * (batch[0].index != PYPI)
         with tempfile.TemporaryDirectory() as place:
             asked = Path(place) / "asked.txt"
             _write(asked, [one.requirement + "\n" for one in batch])
-            if subprocess.run([*command, "-r", str(asked)]).returncode:
-                files = ", ".join(one.file for one in batch if not _here(store, one))
-                told = f"pip could not get {files} (its words are above)"
-                raise OSError(f"{told}. What is here stays: the same command goes on.")
+            subprocess.run([*command, *other, f"--dest={store}", "-r", str(asked)])
+        failed += [one for one in batch if not _here(store, one)]
         done += len(batch)
+    return failed
 
 
 def _batches(lacking: list[Wheel], most: float = 20e6) -> Iterator[list[Wheel]]:
+    """Of one index each, the largest wheels first."""
     batch, size = [], 0.0
-    for wheel in sorted(lacking, key=lambda one: -(one.size or UNKNOWN_BYTES)):
-        if batch and size + (wheel.size or UNKNOWN_BYTES) > most:
+    for wheel in sorted(lacking, key=lambda one: (one.index, -(one.size or UNKNOWN_BYTES))):
+        full = size + (wheel.size or UNKNOWN_BYTES) > most
+        if batch and (full or wheel.index != batch[0].index):
             yield batch
             batch, size = [], 0.0
         batch.append(wheel)
