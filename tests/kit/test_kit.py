@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from effml.__main__ import main
-from effml.kit import SYSTEMS, folder, install, make, server, verify, wheels
+from effml.kit import SYSTEMS, data, folder, install, make, server, verify, wheels
 
 ROOT = Path(__file__).resolve().parents[2]
 SYSTEM = install.SYSTEMS[platform.system(), platform.machine()]
@@ -62,7 +62,9 @@ def parts(tmp_path_factory):
     lock = place / "pylock.toml"
     lock.write_text(text + "".join(map(entry, here)) + away)
     shutil.copy(ROOT / "README.md", project)
-    about = '[project]\nname = "effml"\nversion = "0.1.0"\n[tool.setuptools]\npackages = ["effml"]\n'
+    about = (
+        '[project]\nname = "effml"\nversion = "0.1.0"\n[tool.setuptools]\npackages = ["effml"]\n'
+    )
     (project / "pyproject.toml").write_text(about)
     (project / "effml" / "__init__.py").write_text("")
     (project / "private.txt").write_text("of a patient")
@@ -79,6 +81,7 @@ def whole(parts, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(folder, "ROOT", project)
         patch.setattr(folder, "find_spec", lambda name: None)
+        patch.setattr(data, "valid", lambda path, file: True)
         patch.setenv("EFFML_DATA", str(data_at_hand(links.parent)))
         for name, value in (OFFLINE | {"PIP_FIND_LINKS": str(links)}).items():
             patch.setenv(name, value)
@@ -87,12 +90,12 @@ def whole(parts, tmp_path_factory):
 
 
 def data_at_hand(place):
-    (data := place / "data").mkdir()
-    for name in ("breastmnist.npz", "ham10000_28.npz", "ours.npz"):
-        (data / name).write_bytes(name.encode())
+    (here := place / "data").mkdir()
+    for name in ("breastmnist.npz", "dermamnist.npz", "nuclei_ours.npz"):
+        (here / name).write_bytes(name.encode())
     (place / "weights").mkdir()
     (place / "weights" / "net.a.safetensors").write_bytes(b"weights")
-    return data
+    return here
 
 
 @pytest.fixture
@@ -163,7 +166,9 @@ def test_a_kit_holds_all_and_nothing_private(whole):
     assert "wheelhouse/tiny-1.0-py3-none-any.whl" in names and not any("else" in n for n in names)
     assert not any("private" in name or ".git/" in name for name in names)
     page = (whole / "START-HERE.html").read_text(encoding="utf-8")
-    assert f"{SYSTEM}-{PYTHON}" in page and "{" not in re.sub(r"<style>.*</style>", "", page, flags=re.S)
+    assert f"{SYSTEM}-{PYTHON}" in page and "{" not in re.sub(
+        r"<style>.*</style>", "", page, flags=re.S
+    )
     if shutil.which("sha256sum"):
         subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=whole, check=True)
 
@@ -172,11 +177,14 @@ def test_only_data_that_may_be_passed_on_goes_along(whole, parts, tmp_path, monk
     assert {path.name for path in (whole / "data").iterdir()} == {"breastmnist.npz", "SOURCES.txt"}
     assert "CC BY 4.0" in (whole / "data" / "SOURCES.txt").read_text()
     monkeypatch.setenv("EFFML_DATA", str(parts[0].parent / "data"))
-    folder._copy_data(tmp_path, weights=True)
-    told = capsys.readouterr().out
-    assert "ham10000_28.npz" in told.partition("Left out")[2] and "CC BY-NC" in told
-    assert "ours.npz" in told.partition("Left out")[2]
-    assert (tmp_path / "weights" / "net.a.safetensors").is_file()
+    data.copy(tmp_path, also=["nuclei_ours", "net.a"])  # breastmnist has a wrong checksum
+    kept = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert kept == {"nuclei_ours.npz", "weights/net.a.safetensors", "SOURCES.txt"}
+    left = capsys.readouterr().out.partition("Left out")[2]
+    assert "breastmnist.npz" in left and "no checksum" in left and "dermamnist.npz" in left
+    monkeypatch.setattr(data, "valid", lambda path, file: True)
+    data.copy(tmp_path, also=[])
+    assert re.search("dermamnist.npz.*by whom", capsys.readouterr().out)
 
 
 def test_verify_names_what_is_damaged_missing_or_extra(kit, capsys):
@@ -214,6 +222,15 @@ def test_too_small_a_disk_is_told_before(tmp_path, remake, monkeypatch):
     with pytest.raises(OSError, match=r"needs 10\d MB more, and 1 MB are free"):
         remake(tmp_path / "kit")
     assert not any((tmp_path / "kit" / "wheelhouse").iterdir())
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path, remake):
+    (mine := tmp_path / "effml" / "mine.py").parent.mkdir()
+    mine.write_text("work")
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="other files: notes.txt. Give a new folder"):
+        remake(tmp_path)
+    assert mine.read_text() == "work"
 
 
 def test_without_git_nobody_knows_what_is_private(tmp_path, monkeypatch):
