@@ -18,8 +18,8 @@ def add(parser: argparse.ArgumentParser) -> None:
             told = f"systems: {', '.join(SYSTEMS)} (default: linux,windows,macos)"
             sub.add_argument("--for", default="linux,windows,macos", dest="systems", help=told)
             sub.add_argument("--python", default="3.12", help="such as 3.11,3.12 (default: 3.12)")
-            told = "take weights along too: you say that their licence allows it"
-            sub.add_argument("--weights", action="store_true", help=told)
+            told = "files of data or weights (without their ending) that you may pass on"
+            sub.add_argument("--also", default="", metavar="NAME,NAME", help=told)
             told = "another pylock.toml (default: the project's)"
             sub.add_argument("--lock", type=Path, default=folder.LOCK, help=told)
         if do is _serve:
@@ -30,8 +30,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def _make(given: argparse.Namespace) -> int:
     """fill a folder, or go on where the last call stopped"""
-    systems, pythons = given.systems.split(","), given.python.split(",")
-    folder.make(given.folder, systems, pythons, weights=given.weights, lock=given.lock)
+    systems, pythons, also = (x.split(",") for x in (given.systems, given.python, given.also))
+    folder.make(given.folder, systems, pythons, also=also, lock=given.lock)
     return 0
 
 

@@ -6,23 +6,23 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from effml.data.catalogue import origin
-from effml.data.places import digest, folders
-from effml.kit import sums
+from effml.data.places import digest
+from effml.kit import data, sums
 from effml.kit.lock import LOCK, SYSTEMS, Wheel, wheels
-from effml.machine import ROOT, imagenet_file, whole_file
+from effml.machine import ROOT, whole_file
 
-CPU_INDEX = "https://download.pytorch.org/whl/cpu"
-MAY_BE_PASSED_ON = ("CC0", "CC BY 3", "CC BY 4", "CC BY-SA", "MIT", "Apache")
-"""How such licences begin; not those for research or non-commercial use alone."""
-MOST_BYTES, UNKNOWN_BYTES, REST_BYTES = 100e6, 200e6, 100e6
-"""Of a file of data; of a wheel whose size the lock does not tell; of what is no wheel."""
+PYPI = "https://pypi.org/simple"
+UNKNOWN_BYTES, REST_BYTES = 200e6, 100e6
+"""Of a wheel whose size the lock does not tell; of what is no wheel."""
 HERE = Path(__file__).resolve().parent
-SOURCES = "SOURCES.txt"
+INSTALLERS = ("install.py", "install.sh", "install.ps1", "install.cmd")
+PARTS = (sums.NAME, "START-HERE.html", *INSTALLERS, "wheelhouse", "requirements", "effml", "data")
+PARTS = (*PARTS, "pages", "python")
+"""Of a kit; `python` is for the installers of Python that somebody puts there."""
 
 
 def make(
@@ -30,31 +30,50 @@ def make(
     systems: Sequence[str] = ("linux", "windows", "macos"),
     pythons: Sequence[str] = ("3.12",),
     *,
-    weights: bool = False,
+    also: Collection[str] = (),
     lock: Path = LOCK,
 ) -> None:
     """Fill `folder`, or go on where an earlier call stopped. What it holds for other systems and
     Pythons stays.
 
+    Args:
+        folder: a new one, or a kit.
+        systems: of SYSTEMS.
+        pythons: such as "3.12".
+        also: stems of files of data or weights for which you know that they may be passed on.
+        lock: another lock file.
+
     Raises:
-        ValueError: a system or Python that the lock file does not know; no checkout of git.
+        ValueError: a system or Python that the lock file does not know; a folder with other files;
+            no checkout of git.
         OSError: the disk is too small, or a package cannot be had.
     """
     wanted = {f"{s}-{p}": wheels(s, p, lock) for s in systems for p in pythons}
     store = folder / "wheelhouse"
-    store.mkdir(parents=True, exist_ok=True)
-    lacking = {key: [one for one in some if not _here(store, one)] for key, some in wanted.items()}
-    once = {one.file: one.size or UNKNOWN_BYTES for some in lacking.values() for one in some}
-    _make_room(folder, sum(once.values()) + REST_BYTES)
-    for key, some in lacking.items():
-        _download(key, some, store)
+    folder.mkdir(parents=True, exist_ok=True)
+    if strange := sorted({path.name for path in folder.iterdir()} - {*PARTS, *sums.JUNK}):
+        told = f"{folder} holds other files: {', '.join(strange[:3])}"
+        raise ValueError(f"{told}. Give a new folder, such as {folder / 'kit'}")
+    store.mkdir(exist_ok=True)
+    (folder / sums.NAME).unlink(missing_ok=True)  # a kit without it is unfinished
+    lacking = {one.file: one for some in wanted.values() for one in some if not _here(store, one)}
+    needed = sum(one.size or UNKNOWN_BYTES for one in lacking.values()) + REST_BYTES
+    if needed > (free := shutil.disk_usage(folder).free):
+        told = f"{folder} needs {needed / 1e6:,.0f} MB more, and {free / 1e6:,.0f} MB are free"
+        raise OSError(f"{told}. Give another folder, or fewer systems (--for) and Pythons.")
+    for key, some in wanted.items():
+        _download(key, [one for one in some if not _here(store, one)], store)
+    if failed := [one.url for one in lacking.values() if not _here(store, one)]:
+        told = "\n".join(["pip could not get these (its words are above):", *failed])
+        more = f"Files that you put into {store} yourself will do as well"
+        raise OSError(f"{told}\nWhat is here stays, and the same command goes on. {more}.")
     for key, some in wanted.items():
         _write(folder / "requirements" / f"{key}.txt", _requirements(some, store))
     _copy_project(folder / "effml")
     _build(folder / "effml", store)
-    _copy_data(folder / "data", weights)
+    data.copy(folder / "data", also)
     _copy_pages(folder / "pages")
-    for name in ("install.py", "install.sh", "install.ps1", "install.cmd"):
+    for name in INSTALLERS:
         shutil.copyfile(HERE / name, folder / name)
     kinds = ", ".join(sorted(path.stem for path in (folder / "requirements").glob("*.txt")))
     page = (HERE / "start_here.html").read_text(encoding="utf-8").replace("{kinds}", kinds)
@@ -71,37 +90,30 @@ def _here(store: Path, wheel: Wheel) -> bool:
     return path.is_file() and digest(path, "sha256") == wheel.sha256
 
 
-def _make_room(folder: Path, needed: float) -> None:
-    if needed > (free := shutil.disk_usage(folder).free):
-        told = f"{folder} needs {needed / 1e6:,.0f} MB more, and {free / 1e6:,.0f} MB are free"
-        raise OSError(f"{told}. Give another folder, or fewer systems (--for) and Pythons.")
-
-
 def _download(key: str, lacking: list[Wheel], store: Path) -> None:
     """Get wheels with pip, which knows this machine's mirrors, proxies and caches. It lays down a
-    batch as a whole: what is interrupted loses one."""
+    batch as a whole: what is interrupted loses one, and so does a wheel that is not to be had."""
     system, python = key.rsplit("-", 1)
-    platforms = [f"--platform={name}" for name in SYSTEMS[system].platforms()]
     command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--require-hashes"]
     command += ["--only-binary=:all:", "--implementation=cp", f"--python-version={python}"]
-    command += [*platforms, f"--extra-index-url={CPU_INDEX}", f"--dest={store}"]
+    command += [f"--platform={name}" for name in SYSTEMS[system].platforms()]
     done = 0
     for batch in _batches(lacking):
         print(f"{key}: {done} of {len(lacking)} packages; {batch[0].file} …", flush=True)
+        other = [f"--extra-index-url={batch[0].index}"] * (batch[0].index != PYPI)
         with tempfile.TemporaryDirectory() as place:
             asked = Path(place) / "asked.txt"
             _write(asked, [one.requirement + "\n" for one in batch])
-            if subprocess.run([*command, "-r", str(asked)]).returncode:
-                files = ", ".join(one.file for one in batch if not _here(store, one))
-                told = f"pip could not get {files} (its words are above)"
-                raise OSError(f"{told}. What is here stays: the same command goes on.")
+            subprocess.run([*command, *other, f"--dest={store}", "-r", str(asked)])
         done += len(batch)
 
 
 def _batches(lacking: list[Wheel], most: float = 20e6) -> Iterator[list[Wheel]]:
+    """Of one index each, the largest wheels first."""
     batch, size = [], 0.0
-    for wheel in sorted(lacking, key=lambda one: -(one.size or UNKNOWN_BYTES)):
-        if batch and size + (wheel.size or UNKNOWN_BYTES) > most:
+    for wheel in sorted(lacking, key=lambda one: (one.index, -(one.size or UNKNOWN_BYTES))):
+        full = size + (wheel.size or UNKNOWN_BYTES) > most
+        if batch and (full or wheel.index != batch[0].index):
             yield batch
             batch, size = [], 0.0
         batch.append(wheel)
@@ -141,38 +153,6 @@ def _build(project: Path, store: Path) -> None:
         time_of_files = {"SOURCE_DATE_EPOCH": "315532800"}  # the same files give the same wheel
         if subprocess.run(command, env=os.environ | time_of_files).returncode:
             raise OSError("The wheel of effml was not built. pip install 'setuptools>=77', again.")
-
-
-def _copy_data(to: Path, weights: bool) -> None:
-    """The data at hand that may be passed on, with their sources; the rest is told."""
-    kept, left = [], []
-    for path, name in _data_at_hand():
-        source, licence = origin(name) if name else (f"{path.name} of timm", "as its source says")
-        line = f"{path.name}: {source}; {licence}"
-        if not licence.startswith(MAY_BE_PASSED_ON) and not (weights and not name):
-            left.append(f"{line}: may not be passed on, or not by all")
-        elif path.stat().st_size > MOST_BYTES:
-            left.append(f"{line}: over {MOST_BYTES / 1e6:.0f} MB; copy it into {to} yourself")
-        else:
-            (place := to / ("" if name else "weights")).mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, place / path.name)
-            kept.append(line)
-    print("Data in the kit:", *(kept or ["none: the notebooks draw phantoms"]), sep="\n  ")
-    print(*(["Left out:", *left] if left else []), sep="\n  ")
-    _write(to / SOURCES, [f"{line}\n" for line in kept])
-
-
-def _data_at_hand() -> Iterator[tuple[Path, str]]:
-    """Files of data with the names of their sets, and weights with none; each once."""
-    seen = set()
-    for folder in folders():
-        for path in sorted(folder.glob("*.npz")):
-            if path.name not in seen:
-                seen.add(path.name)
-                yield path, path.stem
-    one = imagenet_file("*")
-    for path in sorted(one.parent.glob("*.safetensors")) if one else ():
-        yield path, ""
 
 
 def _copy_pages(to: Path) -> None:

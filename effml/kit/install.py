@@ -29,6 +29,8 @@ def main(words=None):
     parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
     parser.add_argument("--no-start", action="store_true", help="do not open JupyterLab")
     given = parser.parse_args(words)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # names that the terminal cannot write
     requirements, megabytes = check(given.to.resolve())
     print(f"Into {given.to}: the notebooks and {requirements.stem}, {megabytes} MB.", flush=True)
     if given.dry_run:
@@ -101,11 +103,11 @@ def write_start(to, python):
     if os.name == "nt":
         start, lines = to / "start.cmd", ["@echo off", 'cd /d "%~dp0"', "set EFFML_OFFLINE=1"]
         lines += ["set EFFML_DATA=%~dp0data"] * data
-        lines += [r".venv\Scripts\python -m jupyterlab notebooks"]
+        lines += [r".venv\Scripts\python -m jupyterlab notebooks %*"]
     else:
         start, lines = to / "start.sh", ['cd "$(dirname "$0")"', "export EFFML_OFFLINE=1"]
         lines += ['export EFFML_DATA="$PWD/data"'] * data
-        lines += ["exec .venv/bin/python -m jupyterlab notebooks"]
+        lines += ['exec .venv/bin/python -m jupyterlab notebooks "$@"']
     start.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return start
 

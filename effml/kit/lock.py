@@ -46,13 +46,18 @@ SYSTEMS = {
 
 @dataclass(frozen=True)
 class Wheel:
-    """A package as a file; `size` in bytes, None where the index does not tell it."""
+    """A package as a file of an index; `size` in bytes, None where that does not tell it."""
 
     name: str
     version: str
-    file: str
+    index: str
+    url: str
     sha256: str
     size: int | None
+
+    @property
+    def file(self) -> str:
+        return unquote(urlsplit(self.url).path.rpartition("/")[2])
 
     @property
     def requirement(self) -> str:
@@ -80,18 +85,17 @@ def wheels(system: str, python: str, lock: Path = LOCK) -> list[Wheel]:
     for package in content["packages"]:
         if "marker" in package and not Marker(package["marker"]).evaluate(environment):
             continue
-        fitting = [(rank, one) for one in package["wheels"] if (rank := _rank(one, ranks)) >= 0]
+        about = [package[key] for key in ("name", "version", "index")]
+        files = (
+            Wheel(*about, one["url"], one["hashes"]["sha256"], one.get("size"))
+            for one in package["wheels"]
+        )
+        fitting = [(rank, one) for one in files if (rank := _rank(one, ranks)) >= 0]
         if not fitting:
             told = f"{package['name']} {package['version']} has no wheel"
             raise ValueError(f"{told} for {system} with Python {python}. Choose another Python.")
-        best = min(fitting, key=lambda each: each[0])[1]
-        digest, size = best["hashes"]["sha256"], best.get("size")
-        found.append(Wheel(package["name"], package["version"], _file(best), digest, size))
+        found.append(min(fitting, key=lambda each: each[0])[1])
     return found
-
-
-def _file(wheel: dict) -> str:
-    return unquote(urlsplit(wheel["url"]).path.rpartition("/")[2])
 
 
 def _ranks(system: System, python: str) -> dict:
@@ -104,9 +108,9 @@ def _ranks(system: System, python: str) -> dict:
     return {tag: place for place, tag in reversed(list(enumerate(tags)))}
 
 
-def _rank(wheel: dict, ranks: dict) -> int:
+def _rank(wheel: Wheel, ranks: dict) -> int:
     """The place of a wheel's best tag; -1 where none fits."""
     from packaging.utils import parse_wheel_filename
 
-    places = [ranks[tag] for tag in parse_wheel_filename(_file(wheel))[3] if tag in ranks]
+    places = [ranks[tag] for tag in parse_wheel_filename(wheel.file)[3] if tag in ranks]
     return min(places, default=-1)
