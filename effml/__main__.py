@@ -1,6 +1,7 @@
 """`python -m effml`: the house from a command line."""
 
 import argparse
+import errno
 import os
 import signal
 import sys
@@ -8,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from effml.machine import choose, print_anything
+from effml.machine import choose, print_anything, shortages
 from effml.printing import entry, table
 
 if TYPE_CHECKING:
@@ -157,13 +158,27 @@ def main(words: list[str] | None = None) -> int:
         advice = f"{sys.executable} is not the Python of effml: use .venv/bin/python, or make env."
         print(f"effml: {error}. {advice}", file=sys.stderr)
     except (ValueError, OSError) as error:
-        print(f"effml: {error}", file=sys.stderr)  # in one line: names and commands stay whole
+        told = WHAT_TO_DO.get(getattr(error, "errno", None), "")
+        print(
+            f"effml: {error}{told}", file=sys.stderr
+        )  # in one line: names and commands stay whole
     except KeyboardInterrupt:
         print(
             "\neffml: interrupted. Finished runs stay; the same command goes on.", file=sys.stderr
         )
         return 130
     return 2
+
+
+_PLACE = ". Nothing can be written there: give another place, or the right to write"
+WHAT_TO_DO = {
+    errno.ENOSPC: ". The disk is full: make room, and say the same again. Finished runs stay",
+    errno.EROFS: _PLACE,
+    errno.EACCES: _PLACE,
+    errno.EEXIST: ". That is a file, where a folder is needed: give another place",
+    errno.ENOTDIR: ". That is a file, where a folder is needed: give another place",
+}
+"""What the system's errors leave unsaid."""
 
 
 def _parser(words: list[str]) -> argparse.Namespace:
@@ -234,9 +249,7 @@ def _run(given: argparse.Namespace) -> int:
     from effml.recipe import Recipe
     from effml.summary import summary
 
-    told = (
-        _swept([Recipe.parse([*_setting(given), *given.fields])], given).iloc[0].dropna().to_dict()
-    )
+    told = _swept([Recipe.parse(_fields(given))], given).iloc[0].dropna().to_dict()
     lines = [entry(name, value, 28) for name, value in told.items()]
     print("\n".join(lines if given.all else summary(told, given.store)))
     return given.failed
@@ -271,7 +284,7 @@ def _grid(given: argparse.Namespace) -> tuple[list, list[str]]:
     from effml.recipe import Recipe
     from effml.sweeping import grid
 
-    pairs = (word.partition("=")[::2] for word in [*_setting(given), *given.fields])
+    pairs = (word.partition("=")[::2] for word in _fields(given))
     axes = {name: _values(values) for name, values in pairs}
     return grid(Recipe(), **axes), [name for name, values in axes.items() if len(values) > 1]
 
@@ -332,10 +345,14 @@ def _status(given: argparse.Namespace) -> int:
     return 0
 
 
-def _setting(given: argparse.Namespace) -> list[str]:
-    """The fields of the setting asked for, as words; fields that are given too come after them."""
+def _fields(given: argparse.Namespace) -> list[str]:
+    """The fields of the setting asked for, as words, and behind them those that are given."""
+    names = [word.partition("=")[0] for word in given.fields]
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        advice = "give it once; sweep takes several values, as in seed=0,1"
+        raise ValueError(f"{twice[0]} is there {names.count(twice[0])} times: {advice}.")
     if not given.setting:
-        return []
+        return given.fields
     from effml.settings import setting
 
     device = given.device
@@ -343,7 +360,8 @@ def _setting(given: argparse.Namespace) -> list[str]:
         from torch import cuda
 
         device = "cuda" if cuda.is_available() else "cpu"
-    return [f"{name}={value}" for name, value in setting(given.setting, device).items()]
+    asked = setting(given.setting, device).items()
+    return [*(f"{name}={value}" for name, value in asked), *given.fields]
 
 
 def _swept(recipes: list, given: argparse.Namespace, **more: Any) -> "pandas.DataFrame":
@@ -351,9 +369,15 @@ def _swept(recipes: list, given: argparse.Namespace, **more: Any) -> "pandas.Dat
     from effml.sweeping import sweep
 
     how = {"device": given.device, "keep_weights": given.keep_weights} | more
+    _warn(shortages())
     runs = sweep(recipes, given.store, **how)
     given.failed = int((runs.status != "ok").any())
     return runs
+
+
+def _warn(lines: list[str]) -> None:
+    for line in lines:
+        print(f"effml: {line}", file=sys.stderr, flush=True)
 
 
 def _as_table(runs: "pandas.DataFrame", columns: list[str]) -> str:
@@ -412,6 +436,7 @@ def _advise(given: argparse.Namespace) -> int:
 
     from effml.advice import advise
 
+    _warn(shortages())
     asked = {name: value for name, value in vars(given).items() if name not in ("command", "do")}
     found = advise(**asked, spent_s=time.time() - psutil.Process().create_time())
     shown = found[found.role != "pilot"]
