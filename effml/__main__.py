@@ -470,7 +470,8 @@ def _deploy(given: argparse.Namespace) -> int:
     try:
         gate = Gate(**{name: float(value) for name, value in margins.items()})
     except ValueError as error:
-        raise ValueError(f"--margin {' '.join(given.margin)}: {error}; such as {MARGIN}") from None
+        told = f"--margin {' '.join(given.margin)}: {str(error).rstrip('.')}"
+        raise ValueError(f"{told}; give {MARGIN}") from None
     made = deploy(given.run, given.out, store=given.store, gate=gate, images=given.images or None)
     rungs = [(rung.runtime, "ships" if rung.ships else "no", rung.reason) for rung in made.log]
     for name, ships, reason in rungs:

@@ -154,6 +154,7 @@ def _timm_names() -> frozenset[str]:
 
 COUNT = Range("0 or a number above it", lambda value: value >= 0)
 THREADS = Range("0 to 1024", lambda value: 0 <= value <= 1024)
+SEED = Range("0 to 9223372036854775807", lambda value: 0 <= value < 2**63)
 ABOVE_0 = Range("a number above 0", lambda value: value > 0)
 SHARE = Range("a number above 0 and at most 1", lambda value: 0 < value <= 1)
 FEATURES, UNITS = ("none", "pixels", "embedding"), ("fraction", "params")
@@ -249,7 +250,7 @@ class Recipe:
     class_weights: str = field("none", "balanced: rare classes weigh as much", CLASS_WEIGHTS)
     runtime: str = field("eager", "what runs the finished model on the test split", RUNTIMES)
     threads: int = field(0, "CPU threads; 0: as many as torch takes", THREADS)
-    seed: int = field(0, "of everything random", COUNT)
+    seed: int = field(0, "of everything random", SEED)
 
     def __post_init__(self) -> None:
         for one in fields(self):

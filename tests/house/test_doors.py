@@ -105,7 +105,11 @@ def test_colab_leaves_torch_and_numpy_alone(tmp_path, wants):
     if (
         wants != "torch"
     ):  # it cannot be had without another torch: that is said, and nothing is done
-        assert done.returncode and "(constraint) torch==9.9" in done.stdout and not (site / "effml.pth").exists()
+        assert (
+            done.returncode
+            and "(constraint) torch==9.9" in done.stdout
+            and not (site / "effml.pth").exists()
+        )
         return
     assert done.returncode == 0, done.stderr
     assert (

@@ -11,6 +11,7 @@ import io
 import os
 import random
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -33,7 +34,7 @@ from effml.results import read_records
 SHORT = ["model=mlp", "epochs=1", "threads=1"]
 INSTRUCTS = re.compile(
     r"choose from|\bgive\b|must|\bmay\b|needs?\b|take\b|add\b|make\b|say\b|write\b|rename|use\b|run\b"
-    r"|again|first|usage:|leave|python -m|unset|save|check|keep|bring|put|start|install",
+    r"|again|first|usage:|leave|python -m|unset|save|check|keep|bring|put|start|install|its columns|column reason",
     re.I,
 )
 NOTES = {
@@ -86,7 +87,9 @@ class Base:
 
     def damaged(self, content: bytes) -> bytes:
         """Cut off, empty, a foreign file's, or with some bytes changed."""
-        way, n = self.rng.randrange(5), max(len(content), 1)
+        if not content:
+            return b"?"
+        way, n = self.rng.randrange(5), len(content)
         if way == 0:
             return content[: self.rng.randrange(n)]
         if way == 1:
@@ -260,7 +263,9 @@ def _pictures(base: Base, folder: Path) -> Case:
         content = rng.choice([b"", cut[: len(cut) // 3], b"<html>", rng.randbytes(900)])
     (folder / f"pictures/ill/bad.{kind}").write_bytes(content)
     words = "data import pictures x.npz --split-by image --size 28 --copies report"
-    return Case("pictures", words.split(), note=r"refused +[1-9]", new=r"x\.npz|x\.\w*json|x\.csv")
+    return Case(
+        "pictures", words.split(), note=r"refused +[1-9]", new=r"x\.npz|x\.report\.json|x\.csv"
+    )
 
 
 def _import(base: Base, folder: Path) -> Case:
@@ -307,7 +312,9 @@ def _tables(base: Base, folder: Path) -> Case:
     (folder / "t.csv").write_bytes(text)
     way = {"split": "column", "date": "date"}.get(head.rpartition(",")[2], "group")
     words = f"data import pictures x.npz --table t.csv --split-by {way} --size 28"
-    return Case("tables", words.split(), note=r"refused +[1-9]", new=r"x\.npz|x\.\w*json|x\.csv")
+    return Case(
+        "tables", words.split(), note=r"refused +[1-9]", new=r"x\.npz|x\.report\.json|x\.csv"
+    )
 
 
 def _deployed(base: Base, folder: Path) -> Case:
@@ -343,14 +350,20 @@ def _predict(base: Base, folder: Path) -> Case:
         f"deploy {run} --out d --margin auroc=x", f"deploy {run} --out d --margin auroc",
         f"deploy {run}", "deploy no-such --out d", "deploy --check nowhere", "deploy --check pictures",
         f"deploy {run} --out pictures/ill/1.png", f"WEIGHTS {run} pictures", f"CARD {run} pictures",
-        f"WEIGHTS {run} pictures", f"CARD {run} pictures", f"predict {run[:0] or '-'} pictures",
+        f"ARRAYS {run} pictures", f"CARD {run} pictures", f"predict {run} ''",
+        f"ARRAYS {run} pictures", f"predict {run[0]}! pictures", f"EMPTY {run} pictures",
     ])  # fmt: skip
-    for name, ending in (("WEIGHTS", ".safetensors"), ("CARD", ".json")):
+    endings = {"WEIGHTS": ".safetensors", "CARD": ".json", "ARRAYS": ".npz"}
+    for name, ending in endings.items():
         if words.startswith(name):
             file = rng.choice([f for f in (folder / "store").rglob(f"*{ending}")])
             file.write_bytes(base.damaged(file.read_bytes()))
             words = words.replace(name, "predict")
-    words = words.split()
+    if words.startswith("EMPTY"):
+        [file] = (folder / "store").glob("*.json")
+        file.write_text(rng.choice(["{}", "[]", "3", '{"run_id": 1}']))
+        words = words.replace("EMPTY", "predict")
+    words = shlex.split(words)
     if "--store" not in words and "--check" not in words:
         words += ["--store", "store"]
     if words[0] == "predict" and "--out" not in words:
