@@ -311,7 +311,7 @@ def load_arrays(folder: str | os.PathLike, run_id: str) -> dict[str, Any]:
 
     path = Path(folder) / f"{run_id}.npz"
     try:
-        with numpy.load(path, allow_pickle=False) as arrays:
+        with numpy.load(BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             return dict(arrays)
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} is damaged ({error}): delete it and do the run again.") from None
