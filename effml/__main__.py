@@ -171,12 +171,14 @@ def main(words: list[str] | None = None) -> int:
 
 
 _PLACE = ". Nothing can be written there: give another place, or the right to write"
+_FOLDER = ". That is a file, where a folder is needed: give another place"
 WHAT_TO_DO = {
     errno.ENOSPC: ". The disk is full: make room, and say the same again. Finished runs stay",
+    errno.ENOENT: ". Check the path, or give another",
     errno.EROFS: _PLACE,
     errno.EACCES: _PLACE,
-    errno.EEXIST: ". That is a file, where a folder is needed: give another place",
-    errno.ENOTDIR: ". That is a file, where a folder is needed: give another place",
+    errno.EEXIST: _FOLDER,
+    errno.ENOTDIR: _FOLDER,
 }
 """What the system's errors leave unsaid."""
 
@@ -551,4 +553,7 @@ def _doctor(given: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
+    if sys.getfilesystemencoding() == "ascii":  # LC_ALL=C, PYTHONUTF8=0: names could not be written
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, "-m", "effml", *sys.argv[1:]])
     sys.exit(main())

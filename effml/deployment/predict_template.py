@@ -268,7 +268,8 @@ def predict_folder(model: Deployed, folder: Path, out: Path, force: bool) -> int
     if odd := safe(rows):
         print(f"A ' was put before {odd} cell(s) that a spreadsheet may run.", file=sys.stderr)
     partial = out.with_name(f".{out.name}.partial")
-    with open(partial, "w", encoding="utf-8", newline="") as file:
+    how = {"encoding": "utf-8", "errors": "surrogateescape"}  # names, where the locale is C
+    with open(partial, "w", newline="", **how) as file:
         writer = csv.DictWriter(file, _columns(model.manifest))
         writer.writeheader()
         writer.writerows(rows)
