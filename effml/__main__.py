@@ -153,15 +153,19 @@ def main(words: list[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: nothing stays behind
     given = _parser(sys.argv[1:] if words is None else words)
     try:
-        return given.do(given)
+        status = given.do(given)
+        print(end="", flush=True)
+        return status
+    except BrokenPipeError:  # the reader has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except ModuleNotFoundError as error:
         advice = f"{sys.executable} is not the Python of effml: use .venv/bin/python, or make env."
         print(f"effml: {error}. {advice}", file=sys.stderr)
     except (ValueError, OSError) as error:
         told = WHAT_TO_DO.get(getattr(error, "errno", None), "")
-        print(
-            f"effml: {error}{told}", file=sys.stderr
-        )  # in one line: names and commands stay whole
+        # in one line: names and commands stay whole
+        print(f"effml: {error}{told}", file=sys.stderr)
     except KeyboardInterrupt:
         print(
             "\neffml: interrupted. Finished runs stay; the same command goes on.", file=sys.stderr

@@ -191,6 +191,12 @@ def cpu() -> tuple[str, str]:
     return info.get("model name") or platform.machine(), flags
 
 
+def out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out: Python's, the system's, or torch's on a CPU or a GPU."""
+    told = any(words in str(error).lower() for words in ("out of memory", "allocate memory"))
+    return isinstance(error, MemoryError) or isinstance(error, (OSError, RuntimeError)) and told
+
+
 RUN_MB = 600
 """What a process with torch, which does one small run, holds in memory."""
 

@@ -23,9 +23,7 @@ KINDS = {
 def status_of(error: Exception) -> str:
     """A word for what went wrong. Only what effml itself refuses is final: what numpy, torch or a
     fault of effml brings about may be gone next time."""
-    text = str(error).lower()
-    of_torch = "out of memory" in text or "allocate memory" in text
-    if isinstance(error, MemoryError) or isinstance(error, (OSError, RuntimeError)) and of_torch:
+    if machine.out_of_memory(error):
         return "out of memory"
     status = next((KINDS[kind] for kind in KINDS if isinstance(error, kind)), "failed")
     return status if _on_purpose(error) else "failed"

@@ -2,14 +2,17 @@
 fault."""
 
 import errno
+import subprocess
+import sys
 import threading
 
 import pytest
 
 from effml import Recipe, load_arrays, machine, results
 from effml.__main__ import main
-from effml.experiment.failure import is_fault, reason_of
+from effml.experiment.failure import is_fault, reason_of, status_of
 from effml.experiment.trained_model import CARD, card_of
+from effml.models import answer
 from effml.reproduce import collection, places
 
 
@@ -83,6 +86,26 @@ def test_damaged_arrays_are_named(tmp_path):
         (tmp_path / "r1-a.npz").write_bytes(content)
         with pytest.raises(ValueError, match="r1-a.npz is damaged .*do the run again"):
             load_arrays(tmp_path, "r1-a")
+
+
+def test_memory_that_runs_out_in_the_model_is_not_called_a_wrong_batch():
+    from torch import nn, zeros
+
+    class Large(nn.Module):
+        def forward(self, x):
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate")
+
+    with pytest.raises(RuntimeError, match="allocate") as caught:
+        answer(Large(), zeros(1))
+    assert status_of(caught.value) == "out of memory"
+
+
+def test_a_reader_who_leaves_is_no_error():
+    code = "import sys; from effml.__main__ import main; sys.exit(main(['data', 'list']))"
+    words = [sys.executable, "-c", code]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 instructs, or, where something is left to do, done with a note. Nothing is accepted in silence, no
 traceback is shown, no file is changed, and no record says `ok`.
 
-Most go through `main` in this process, where torch is imported once; every tenth also starts Python,
+Most go through `main` in this process, where torch is imported once; every twentieth also starts Python,
 as a user does, and must end alike.
 """
 
@@ -470,7 +470,7 @@ def soak(count: int = 200, seed: int = 0, *, show: bool = False) -> int:
             case.told = since()
             slowest = max(slowest, (time.monotonic() - start, " ".join(case.words)[:200]))
             found = faults(case, status, before, folder)
-            if i % 10 == 0 and "run" != case.words[:1] and not found:
+            if i % 20 == 0 and "run" != case.words[:1] and not found:
                 found = _as_a_user(case, folder, status)
             by_kind[case.kind] = by_kind.get(case.kind, 0) + 1
             said = f"{i:4} [{status}] {' '.join(case.words)[:160]!r}\n{case.told.strip()[:1500]}\n"
