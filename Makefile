@@ -10,10 +10,11 @@ STAMP   := $(if $(VENV),$(VENV)/effml-installed,.effml-installed)
 TORCH   := torch==2.13.0 torchvision==0.28.0
 CPU     := https://download.pytorch.org/whl/cpu
 
-.PHONY: help env reproduce test lab html bench notebooks smoke-reference doctor kit lock clean
+.PHONY: help env reproduce test soak lab html bench notebooks smoke-reference doctor kit lock clean
 help:
 	@echo "make reproduce [PROFILE=smoke|laptop|paper|reference] [ONLY=00,62]   run the notebooks; tables, figures and log.txt in results/local"
 	@echo "make test                                                  run the tests (about 5 minutes)"
+	@echo "make soak [PART=kills|inputs|hardship|memory]              reliability: kills, bad inputs, a full disk … (about 25 minutes)"
 	@echo "make lab                                                   open the notebooks in JupyterLab"
 	@echo "make html                                                  the collection as pages, in results/local/html"
 	@echo "make kit [KIT=folder] [FOR=linux,windows,macos] [KIT_PYTHON=3.12]   fill a folder or a USB stick for a class without a network"
@@ -40,6 +41,9 @@ reproduce: env
 
 test: env
 	@$(PY) -m pytest
+
+soak: env
+	@$(PY) -m tests.soak $(PART)
 
 lab: env
 	@$(PY) -m jupyterlab notebooks

@@ -1,6 +1,7 @@
 """`python -m effml`: the house from a command line."""
 
 import argparse
+import errno
 import importlib
 import os
 import signal
@@ -10,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from effml.machine import choose, print_anything
+from effml.machine import choose, print_anything, shortages
 from effml.printing import entry, table
 
 if TYPE_CHECKING:
@@ -179,18 +180,38 @@ def main(words: list[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: nothing stays behind
     given = _parser(sys.argv[1:] if words is None else words)
     try:
-        return given.do(given)
+        status = given.do(given)
+        print(end="", flush=True)
+        return status
+    except BrokenPipeError:  # the reader has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except ModuleNotFoundError as error:
         advice = f"{sys.executable} is not the Python of effml: use .venv/bin/python, or make env."
         print(f"effml: {error}. {advice}", file=sys.stderr)
     except (ValueError, OSError) as error:
-        print(f"effml: {error}", file=sys.stderr)  # in one line: names and commands stay whole
+        told = WHAT_TO_DO.get(getattr(error, "errno", None), "")
+        # in one line: names and commands stay whole
+        print(f"effml: {error}{told}", file=sys.stderr)
     except KeyboardInterrupt:
         print(
             "\neffml: interrupted. Finished runs stay; the same command goes on.", file=sys.stderr
         )
         return 130
     return 2
+
+
+_PLACE = ". Nothing can be written there: give another place, or the right to write"
+_FOLDER = ". That is a file, where a folder is needed: give another place"
+WHAT_TO_DO = {
+    errno.ENOSPC: ". The disk is full: make room, and say the same again. Finished runs stay",
+    errno.ENOENT: ". Check the path, or give another",
+    errno.EROFS: _PLACE,
+    errno.EACCES: _PLACE,
+    errno.EEXIST: _FOLDER,
+    errno.ENOTDIR: _FOLDER,
+}
+"""What the system's errors leave unsaid."""
 
 
 def _parser(words: list[str]) -> argparse.Namespace:
@@ -271,9 +292,7 @@ def _run(given: argparse.Namespace) -> int:
     from effml.recipe import Recipe
     from effml.summary import summary
 
-    told = (
-        _swept([Recipe.parse([*_setting(given), *given.fields])], given).iloc[0].dropna().to_dict()
-    )
+    told = _swept([Recipe.parse(_fields(given))], given).iloc[0].dropna().to_dict()
     lines = [entry(name, value, 28) for name, value in told.items()]
     print("\n".join(lines if given.all else summary(told, given.store)))
     return given.failed
@@ -308,7 +327,7 @@ def _grid(given: argparse.Namespace) -> tuple[list, list[str]]:
     from effml.recipe import Recipe
     from effml.sweeping import grid
 
-    pairs = (word.partition("=")[::2] for word in [*_setting(given), *given.fields])
+    pairs = (word.partition("=")[::2] for word in _fields(given))
     axes = {name: _values(values) for name, values in pairs}
     return grid(Recipe(), **axes), [name for name, values in axes.items() if len(values) > 1]
 
@@ -369,10 +388,14 @@ def _status(given: argparse.Namespace) -> int:
     return 0
 
 
-def _setting(given: argparse.Namespace) -> list[str]:
-    """The fields of the setting asked for, as words; fields that are given too come after them."""
+def _fields(given: argparse.Namespace) -> list[str]:
+    """The fields of the setting asked for, as words, and behind them those that are given."""
+    names = [word.partition("=")[0] for word in given.fields]
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        advice = "give it once; sweep takes several values, as in seed=0,1"
+        raise ValueError(f"{twice[0]} is there {names.count(twice[0])} times: {advice}.")
     if not given.setting:
-        return []
+        return given.fields
     from effml.settings import setting
 
     device = given.device
@@ -380,7 +403,8 @@ def _setting(given: argparse.Namespace) -> list[str]:
         from torch import cuda
 
         device = "cuda" if cuda.is_available() else "cpu"
-    return [f"{name}={value}" for name, value in setting(given.setting, device).items()]
+    asked = setting(given.setting, device).items()
+    return [*(f"{name}={value}" for name, value in asked), *given.fields]
 
 
 def _swept(recipes: list, given: argparse.Namespace, **more: Any) -> "pandas.DataFrame":
@@ -388,9 +412,15 @@ def _swept(recipes: list, given: argparse.Namespace, **more: Any) -> "pandas.Dat
     from effml.sweeping import sweep
 
     how = {"device": given.device, "keep_weights": given.keep_weights} | more
+    _warn(shortages())
     runs = sweep(recipes, given.store, **how)
     given.failed = int((runs.status != "ok").any())
     return runs
+
+
+def _warn(lines: list[str]) -> None:
+    for line in lines:
+        print(f"effml: {line}", file=sys.stderr, flush=True)
 
 
 def _as_table(runs: "pandas.DataFrame", columns: list[str]) -> str:
@@ -449,6 +479,7 @@ def _advise(given: argparse.Namespace) -> int:
 
     from effml.advice import advise
 
+    _warn(shortages())
     asked = {name: value for name, value in vars(given).items() if name not in ("command", "do")}
     found = advise(**asked, spent_s=time.time() - psutil.Process().create_time())
     shown = found[found.role != "pilot"]
@@ -482,7 +513,8 @@ def _deploy(given: argparse.Namespace) -> int:
     try:
         gate = Gate(**{name: float(value) for name, value in margins.items()})
     except ValueError as error:
-        raise ValueError(f"--margin {' '.join(given.margin)}: {error}; such as {MARGIN}") from None
+        told = f"--margin {' '.join(given.margin)}: {str(error).rstrip('.')}"
+        raise ValueError(f"{told}; give {MARGIN}") from None
     made = deploy(given.run, given.out, store=given.store, gate=gate, images=given.images or None)
     rungs = [(rung.runtime, "ships" if rung.ships else "no", rung.reason) for rung in made.log]
     for name, ships, reason in rungs:
@@ -591,4 +623,7 @@ def _doctor(given: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
+    if sys.getfilesystemencoding() == "ascii":  # LC_ALL=C, PYTHONUTF8=0: names could not be written
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, "-m", "effml", *sys.argv[1:]])
     sys.exit(main())

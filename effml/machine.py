@@ -191,6 +191,29 @@ def cpu() -> tuple[str, str]:
     return info.get("model name") or platform.machine(), flags
 
 
+def out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out: Python's, the system's, or torch's on a CPU or a GPU."""
+    told = any(words in str(error).lower() for words in ("out of memory", "allocate memory"))
+    return isinstance(error, MemoryError) or isinstance(error, (OSError, RuntimeError)) and told
+
+
+RUN_MB = 600
+"""What a process with torch, which does one small run, holds in memory."""
+
+
+def shortages(memory_mb: float = RUN_MB) -> list[str]:
+    """Where this machine falls short of so much memory, or of what the minutes that notebooks and
+    plans tell were measured on; in words for before the work."""
+    told, free = [], available_memory_bytes() / 1e6
+    if free < memory_mb:
+        advice = "close other programs, or ask for less at a time"
+        told.append(f"{free:.0f} MB of memory are free, this takes about {memory_mb:.0f}: {advice}")
+    x86 = platform.machine() == "x86_64" and sys.platform == "linux"  # where the flags are known
+    if x86 and "avx2" not in cpu()[1].split():
+        told.append("this CPU has no AVX2: what is told of minutes was measured on CPUs with it")
+    return told
+
+
 @lru_cache
 def git_commit() -> str | None:
     """Short commit of the effml checkout, with a + when its source was changed; None outside a

@@ -16,7 +16,15 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from effml.machine import choose, imagenet_file, import_timm, offline, reachable, seeded
+from effml.machine import (
+    choose,
+    imagenet_file,
+    import_timm,
+    offline,
+    out_of_memory,
+    reachable,
+    seeded,
+)
 from effml.zoo import pin
 
 
@@ -312,9 +320,9 @@ def answer(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
     kind = type(model).__name__
     try:
         outputs = model(x)
-    except torch.OutOfMemoryError:
-        raise
     except Exception as error:  # of many kinds: the model's own
+        if out_of_memory(error):
+            raise
         given = f"{tuple(x.shape)}, {str(x.dtype).removeprefix('torch.')}"
         raise ValueError(
             f"{kind} does not take this batch ({given}); it says: {error}. Give images (N, C, H, "

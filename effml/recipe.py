@@ -153,6 +153,8 @@ def _timm_names() -> frozenset[str]:
 
 
 COUNT = Range("0 or a number above it", lambda value: value >= 0)
+THREADS = Range("0 to 1024", lambda value: 0 <= value <= 1024)
+SEED = Range("0 to 9223372036854775807", lambda value: 0 <= value < 2**63)
 ABOVE_0 = Range("a number above 0", lambda value: value > 0)
 SHARE = Range("a number above 0 and at most 1", lambda value: 0 < value <= 1)
 FEATURES, UNITS = ("none", "pixels", "embedding"), ("fraction", "params")
@@ -247,8 +249,8 @@ class Recipe:
     augment: str = field("none", "how images are varied in training", AUGMENTATIONS)
     class_weights: str = field("none", "balanced: rare classes weigh as much", CLASS_WEIGHTS)
     runtime: str = field("eager", "what runs the finished model on the test split", RUNTIMES)
-    threads: int = field(0, "CPU threads; 0: as many as torch takes", COUNT)
-    seed: int = field(0, "of everything random", COUNT)
+    threads: int = field(0, "CPU threads; 0: as many as torch takes", THREADS)
+    seed: int = field(0, "of everything random", SEED)
 
     def __post_init__(self) -> None:
         for one in fields(self):
@@ -392,8 +394,9 @@ def _as(kind: type, name: str, value: Any) -> Any:
         return value
     if kind is not str and not isinstance(value, bool):
         try:
+            value = int(value) if kind is int and isinstance(value, str) else value
             number = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = math.nan
         if kind is float and math.isfinite(number):
             return number

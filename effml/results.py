@@ -8,6 +8,8 @@ import math
 import os
 import secrets
 import time
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from io import BytesIO
@@ -298,6 +300,7 @@ def load_arrays(folder: str | os.PathLike, run_id: str) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: The run left none there.
+        ValueError: The file is damaged.
 
     Example:
         >>> record = effml.run(effml.Recipe(model="mlp", epochs=1), store="mine")
@@ -306,8 +309,12 @@ def load_arrays(folder: str | os.PathLike, run_id: str) -> dict[str, Any]:
     """
     import numpy
 
-    with numpy.load(Path(folder) / f"{run_id}.npz", allow_pickle=False) as arrays:
-        return dict(arrays)
+    path = Path(folder) / f"{run_id}.npz"
+    try:
+        with numpy.load(BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged ({error}): delete it and do the run again.") from None
 
 
 def data_label(runs: "pandas.DataFrame") -> "pandas.Series":

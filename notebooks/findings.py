@@ -3,6 +3,7 @@ READMEs, from the reference (`python -m effml readme`)."""
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -693,9 +694,34 @@ def pages() -> dict[str, dict[str, str]]:
     """What stands between the marks of each page, by path and mark."""
     first = {"findings": render_findings(found(), whole=False, links="notebooks/")}
     first |= {"answer": render_answer(), "results": render_results()}
+    first["doors"] = render_doors((REFERENCE.parents[1] / "CITATION.cff").read_text("utf-8"))
     machines = render_machines(found())
     page = {"findings": render_findings(found()), "machines": machines}
     return {"README.md": first | {"machines": machines}, "notebooks/README.md": page}
+
+
+def render_doors(citation: str) -> str:
+    """Binder and Colab: badges where CITATION.cff tells where the repository lies on GitHub."""
+    first = "notebooks/00_start_here.ipynb"
+    where = re.search(
+        r"^repository-code: *[\"']?https://github.com/([\w.-]+/[\w.-]+)", citation, re.M
+    )
+    if where:
+        binder, colab = "https://mybinder.org", "https://colab.research.google.com"
+        badges = (
+            f"[![Binder]({binder}/badge_logo.svg)]"
+            f"({binder}/v2/gh/{where[1]}/HEAD?urlpath=lab/tree/{first})",
+            f"[![Colab]({colab}/assets/colab-badge.svg)]"
+            f"({colab}/github/{where[1]}/blob/HEAD/{first})",
+        )
+        return (
+            " ".join(badges) + " On Colab first run the cell in [colab.py](notebooks/colab.py).\n"
+        )
+    return (
+        "[Binder](https://mybinder.org) makes its machine from `environment.yml`: give it the address "
+        "of your copy.\nOn Colab run the cell that stands in [colab.py](notebooks/colab.py), with "
+        "that address.\n"
+    )
 
 
 def draw() -> None:

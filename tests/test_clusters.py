@@ -10,12 +10,12 @@ from concurrent.futures import Future
 
 import pytest
 
-import soak
 from effml import Recipe, grid, load_runs, sweep
 from effml.__main__ import main
 from effml.results import read_records
 from effml.sweeping import clusters, executors, pending, plan
 from effml.sweeping.clusters import executor_of, slurm
+from soak import kills
 
 QUICK = Recipe(model="mlp", data="phantom-chest", epochs=1)
 FORKS = pytest.mark.skipif(not executors.FORKS, reason="there is no fork on this system")
@@ -90,7 +90,7 @@ def test_of_40_runs_on_three_dask_workers_that_are_killed_each_is_recorded_once(
 def test_two_shards_into_one_folder_are_the_whole(tmp_path, monkeypatch, capsys):
     words = f"sweep model=mlp,lenet5 seed=0,1,2,3,4 --store {tmp_path / 's'} --device cpu --shard"
     answer = {"status": "ok", "data_sha256": plan._sha256(Recipe()), "device": "cpu"}
-    fast = [sys.executable, "-c", soak.SERVER, json.dumps(answer)]
+    fast = [sys.executable, "-c", kills.SERVER, json.dumps(answer)]
     monkeypatch.setattr(executors, "SERVER", fast)
     monkeypatch.setattr(executors, "_idle", [])
     for shard in ("1/2", "2/2"):

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import soak
 from conftest import seeds
 from effml import NUMERICS, Recipe, grid, load_arrays, load_runs, run, sweep, warm_up
 from effml.recipe import Record
 from effml.results import RecordWriter
 from effml.sweeping import executors, pending, server
+from soak import kills
 
 QUICK = Recipe(model="mlp", data="phantom-chest", epochs=1)
 
@@ -201,7 +201,7 @@ def test_inside_a_dask_worker_and_with_dask_as_the_executor(tmp_path):
 
 
 @pytest.mark.skipif(not executors.FORKS, reason="there is no fork on this system")
-@pytest.mark.parametrize("case", soak.CASES)
+@pytest.mark.parametrize("case", kills.CASES)
 def test_kill_9_at_random_moments_loses_nothing_that_was_finished(case, tmp_path):
     case(tmp_path / "s", False, len(seeds(2, 12)), random.Random(0))
 

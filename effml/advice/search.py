@@ -206,7 +206,8 @@ class Search:
     def _learn(self, row: dict[str, Any]) -> None:
         arrays = load_arrays(self.store, row["run_id"])
         if "val_labels" not in arrays:
-            raise ValueError(f"{self.base.data} has no validation images to choose a recipe on.")
+            told = f"{self.base.data} has no validation images to choose a recipe on"
+            raise ValueError(f"{told}: add some, as `data import` does.")
         if not self.task:
             self._look(row["run_id"], set(arrays["val_labels"].ravel().tolist()))
         self.budget.ended(row)

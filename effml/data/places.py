@@ -17,6 +17,8 @@ def folders(root: str | os.PathLike | None = None) -> list[Path]:
     """Where data may lie, in order: `root`, `EFFML_DATA` and one level below it, `data/`,
     MedMNIST's cache. New files go into the first of them."""
     found = [] if root is None else [Path(root)]
+    if found and found[0].is_file():
+        raise NotADirectoryError(f"root={root} is a file: give a folder.")
     if given := os.environ.get("EFFML_DATA"):
         given = Path(given).expanduser()
         folder = given if given.is_dir() else ROOT / given  # notebooks run in their own folder

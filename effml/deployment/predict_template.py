@@ -73,7 +73,8 @@ def checked(folder: Path) -> dict[str, Any]:
         manifest = json.loads(text)
         files = manifest["files"]
     except FileNotFoundError:
-        raise ValueError(f"{folder} is no deployed model: it holds no {MANIFEST}.") from None
+        told = f"{folder} is no deployed model: it holds no {MANIFEST}"
+        raise ValueError(f"{told}. Give the folder that deploy made.") from None
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{folder / MANIFEST} is damaged. {AGAIN}.") from None
     if lacking := {CARD, "gate.npz", "predict.py"} - {*files}:
@@ -260,14 +261,15 @@ def predict_folder(model: Deployed, folder: Path, out: Path, force: bool) -> int
         raise ValueError(f"{out} is there already. Give another --out, or --force.")
     files = pictures_in(SimpleNamespace(refused=(rows := [])), folder)
     if not files:
-        raise ValueError(f"There is no picture in {folder} or below.")
+        raise ValueError(f"There is no picture in {folder} or below: give another folder.")
     if told := passed_over(folder, files):
         print(told, file=sys.stderr)
     rows += [_row(model, name, files[name], masks) for name in progress(list(files))]
     if odd := safe(rows):
         print(f"A ' was put before {odd} cell(s) that a spreadsheet may run.", file=sys.stderr)
     partial = out.with_name(f".{out.name}.partial")
-    with open(partial, "w", encoding="utf-8", newline="") as file:
+    how = {"encoding": "utf-8", "errors": "surrogateescape"}  # names, where the locale is C
+    with open(partial, "w", newline="", **how) as file:
         writer = csv.DictWriter(file, _columns(model.manifest))
         writer.writeheader()
         writer.writerows(rows)

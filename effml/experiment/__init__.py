@@ -14,7 +14,7 @@ from torch import nn
 
 from effml import machine
 from effml.experiment import assess, fit, prepare, write
-from effml.experiment.failure import now, reason_of, status_of
+from effml.experiment.failure import is_fault, now, reason_of, status_of
 from effml.experiment.trained_model import TrainedModel, load_run
 from effml.metering.waiting import Waiting
 from effml.recipe import NUMERICS, Recipe, Record
@@ -100,8 +100,8 @@ def _work(
 def _failed(error: Exception, record: Record, store: Path | None) -> None:
     status = status_of(error)
     record.update(status=status, reason=reason_of(error, status))
-    if status == "failed":
+    if is_fault(error, status):
         traceback.print_exc()
-    elif store is not None:
+    elif status != "failed" and store is not None:
         with suppress(OSError):  # where this ended, nobody goes on
             checkpoint_file(store, record).unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """What a run that failed says: a word for the kind, and the reason."""
 
 import dis
+import errno
 import traceback
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,9 +23,7 @@ KINDS = {
 def status_of(error: Exception) -> str:
     """A word for what went wrong. Only what effml itself refuses is final: what numpy, torch or a
     fault of effml brings about may be gone next time."""
-    text = str(error).lower()
-    of_torch = "out of memory" in text or "allocate memory" in text
-    if isinstance(error, MemoryError) or isinstance(error, (OSError, RuntimeError)) and of_torch:
+    if machine.out_of_memory(error):
         return "out of memory"
     status = next((KINDS[kind] for kind in KINDS if isinstance(error, kind)), "failed")
     return status if _on_purpose(error) else "failed"
@@ -40,10 +39,16 @@ def _on_purpose(error: Exception) -> bool:
     return ours and dis.opname[code.co_code[at.tb_lasti]] == "RAISE_VARARGS"
 
 
+def is_fault(error: Exception, status: str) -> bool:
+    """Whether somebody must find out where it happened: not of a full or write-protected disk."""
+    of_disk = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
+    return status == "failed" and getattr(error, "errno", None) not in of_disk
+
+
 def reason_of(error: Exception, status: str) -> str:
     """What was raised and, of a fault, where: the last calls, without this machine's folders."""
     said = f"{type(error).__name__}: {error}"[:1000]
-    if status != "failed":
+    if not is_fault(error, status):
         return said
     calls = [
         f'  File "{"/".join(Path(call.filename).parts[-3:])}", line {call.lineno}, '

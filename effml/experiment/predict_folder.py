@@ -51,7 +51,7 @@ def predict_folder(
     if len(trained.image_shape) == 4:
         files = volumes_of(job, Path(folder), files)
     if not files:
-        raise FileNotFoundError(f"There is no picture in {folder} or below.")
+        raise FileNotFoundError(f"There is no picture in {folder} or below: give another folder.")
     for told in (*trained.notes, *filter(None, [moved, others])):
         print(f"effml: {told}", file=sys.stderr)
     rows, names = refused, list(files.items())
@@ -66,7 +66,8 @@ def predict_folder(
         writer.writeheader()
         writer.writerows(rows)
     missing = sum("reason" in row for row in rows)
-    print(f"{len(rows) - missing} of {len(rows)} pictures have an answer: {out}")
+    why = "; its column reason says why the others have none" * (missing > 0)
+    print(f"{len(rows) - missing} of {len(rows)} pictures have an answer: {out}{why}")
     return int(missing > 0)
 
 

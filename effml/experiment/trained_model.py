@@ -199,6 +199,16 @@ def card_of(asked: str, store: Path) -> dict[str, Any]:
         )
     if len(fitting) > 1 and {name.rpartition("-")[0] for name in fitting} != {asked}:
         raise ValueError(f"{asked!r} begins several runs. Choose from: {', '.join(fitting)}")
-    files = [store / f"{name}{CARD}" for name in fitting]
-    cards = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    cards = [_read(store / f"{name}{CARD}") for name in fitting]
     return max(cards, key=lambda card: card["started_utc"])
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """A card, with all that is asked of one."""
+    try:
+        card = json.loads(file.read_text(encoding="utf-8"))
+        if {"run_id", "recipe", "started_utc", "kept_sha256", "compressed"} <= card.keys():
+            return card
+    except (ValueError, AttributeError):  # not UTF-8, not JSON, no object
+        pass
+    raise ValueError(f"{file} is damaged. {AGAIN}")

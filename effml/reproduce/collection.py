@@ -4,12 +4,13 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from effml.machine import shortages
 from effml.reproduce import places
 from effml.reproduce.execution import Execution, cores, execute
 from effml.reproduce.fingerprint import fingerprint, in_turn, records_fingerprint
@@ -25,7 +26,34 @@ def reproduce(profile: str = "laptop", only: Sequence[str] = ()) -> int:
 
     In the profiles smoke and reference two notebooks run at a time: they measure no costs.
     """
-    plans, out, begun = make_plan(profile, only), places.LOCAL / profile, time.time()
+    plans = make_plan(profile, only)
+    with _alone(profile):
+        return _reproduce(profile, plans)
+
+
+@contextmanager
+def _alone(profile: str) -> Iterator[None]:
+    """Inside, no other process writes the notebooks of this profile."""
+    from filelock import FileLock, Timeout
+
+    places.LOCAL.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(places.LOCAL / f".{profile}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(
+            f"Another reproduce of profile {profile} is at work here: waiting for its end.",
+            flush=True,
+        )
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _reproduce(profile: str, plans: list[Plan]) -> int:
+    out, begun = places.LOCAL / profile, time.time()
     at_once = min(2, cores()) if profile in ("smoke", "reference") else 1
     state = load(out / "state.json")
     for plan in plans:
@@ -113,6 +141,8 @@ def _print_plan(plans: list[Plan], profile: str, at_once: int) -> None:
         memory, runs = plan.cost["memory"], plan.cost["runs"]
         print(f"  {plan.name:28} {plan.status:10} {runs:4.0f} runs", end=" ")
         print(f"{plan.predicted:6.1f} min {memory:6.0f} MB of memory", flush=True)
+    for told in shortages(max((plan.cost["memory"] for plan in todo), default=0.0)):
+        print(f"Mind: {told}", flush=True)
 
 
 def _print_summary(plans: list[Plan], out: Path, begun: float) -> int:

@@ -1,0 +1,1 @@
+"""The reliability suite, outside `make test`: `make soak`, or `python -m tests.soak PART`."""
