@@ -69,10 +69,10 @@ def report(language: str) -> list[str]:
     """What is missing, older than its English, or no longer used, a line each; [] if all is well."""
     told, wanted, have = [], english(), catalogue(language)
     unused = {entry["at"]: name for name, entry in have.items() if name not in wanted}
-    for place, one in (wanted[name] for name in wanted if name not in have):
+    for name, (place, one) in ((name, wanted[name]) for name in wanted if name not in have):
         what = "older than its English" if unused.pop(place, None) else "missing"
-        told.append(f"{place}: {what}: {' '.join(one.split())[:60]}")
-    return told + [f"{place}: no longer used ({name})" for place, name in unused.items()]
+        told.append(f"{name} {place}: {what}: {' '.join(one.split())[:50]}")
+    return told + [f"{name} {place}: no longer used" for place, name in unused.items()]
 
 
 def translated(text: str, have: dict[str, dict[str, str]]) -> str:
