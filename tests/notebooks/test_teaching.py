@@ -26,7 +26,7 @@ def test_minutes_are_those_of_the_passport_and_of_the_measurement(number, link, 
     passport = [rows[name][2] for name in ("minutes", "minutes, AVX2", "memory, MB")]
     reading = f"{sum(map(seconds, core(path))) / 60:.0f}"
     ours = [measured[number, "smoke"], measured[number, "reference"], reading]
-    assert told.split(" | ") == passport + ours
+    assert told.split(" | ") == passport + ours, f"write: {' | '.join(passport + ours)}"
 
 
 def first(path):
