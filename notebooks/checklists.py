@@ -9,18 +9,19 @@ ROOT = Path(__file__).resolve().parents[1]
 ANSWERS = ("yes", "partly", "no", "does not apply")
 LISTS = {
     "CLAIM": "CLAIM 2024, the Checklist for Artificial Intelligence in Medical Imaging "
-    "([Tejani et al. 2024](https://doi.org/10.1148/ryai.240300)). Its text has no open licence: the "
-    "items are told by their numbers and in our words.",
-    "REFORMS": "REFORMS, for science that is based on machine learning "
-    "([Kapoor et al. 2024](https://doi.org/10.1126/sciadv.adk3452)), by its numbers and in our words.",
+    "([Tejani et al. 2024](https://doi.org/10.1148/ryai.240300)). Its text has no open licence: "
+    "the items are told by their numbers and in our words.",
+    "REFORMS": "REFORMS, for science that is based on machine learning ([Kapoor et al. 2024]"
+    "(https://doi.org/10.1126/sciadv.adk3452)), by its numbers and in our words.",
     "ML code completeness": "The five items as published by Papers with Code "
-    "([releasing-research-code](https://github.com/paperswithcode/releasing-research-code)).",
+    "([its repository](https://github.com/paperswithcode/releasing-research-code)).",
 }
 HEAD = """# Checklists
 
-How this collection answers three checklists. It is no study of one model for one illness: the answers are about the experiments of
-the notebooks together, and *no* is said where something was not done. Each answer links to what shows it: a part of a notebook, a
-test, or a page. Rendered from [notebooks/checklists.csv](notebooks/checklists.csv) by `python -m effml readme`.
+How this collection answers three checklists. It is no study of one model for one illness: the
+answers are about the experiments of the notebooks together, and *no* is said where something was
+not done. Each answer links to what shows it: a part of a notebook, a test, or a page. Rendered from
+[notebooks/checklists.csv](notebooks/checklists.csv) by `python -m effml readme`.
 """
 
 

@@ -3,8 +3,8 @@
     !git clone ADDRESS effml && python effml/notebooks/colab.py
     %cd effml/notebooks
 
-Installs what is missing, and nothing else: what is there (torch, NumPy, pandas) is in use by Colab's
-kernel already and stays as it is. Then restart the session, and open a notebook.
+Installs what is missing, and nothing else: what is there (torch, NumPy, pandas) is in use by
+Colab's kernel already and stays as it is. Then restart the session, and open a notebook.
 """
 
 import re

@@ -718,9 +718,9 @@ def render_doors(citation: str) -> str:
             " ".join(badges) + " On Colab first run the cell in [colab.py](notebooks/colab.py).\n"
         )
     return (
-        "[Binder](https://mybinder.org) makes its machine from `environment.yml`: give it the address "
-        "of your copy.\nOn Colab run the cell that stands in [colab.py](notebooks/colab.py), with "
-        "that address.\n"
+        "[Binder](https://mybinder.org) makes its machine from `environment.yml`: give it the "
+        "address of your copy.\nOn Colab run the cell that stands in "
+        "[colab.py](notebooks/colab.py), with that address.\n"
     )
 
 

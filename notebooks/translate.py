@@ -66,7 +66,7 @@ def catalogue(language: str) -> dict[str, dict[str, str]]:
 
 
 def report(language: str) -> list[str]:
-    """What is missing, older than its English, or no longer used, a line each; [] if all is well."""
+    """A line for each paragraph that is missing, older than its English, or no longer used."""
     told, wanted, have = [], english(), catalogue(language)
     unused = {entry["at"]: name for name, entry in have.items() if name not in wanted}
     for name, (place, one) in ((name, wanted[name]) for name in wanted if name not in have):
