@@ -86,7 +86,10 @@ def advise(
     place = Path(store or strftime("results/local/advice-%Y%m%dT%H%M%SZ", gmtime())).resolve()
     if place.is_file():
         raise ValueError(f"store={os.fspath(store)!r} is a file: give a folder for the records.")
-    warm_up()  # while pandas is imported and the data are looked at
+    warm_up()  # while the data are looked at, and imported what the ranking at the end takes
+    import pandas  # noqa: F401
+    import scipy.stats  # noqa: F401
+
     fingerprint(data, size=size)  # data that are not here cost no budget
     try:
         with Search(base, budget, place, aim, own) as search:

@@ -227,9 +227,9 @@ class Search:
 
 
 def climb(search: Search) -> Iterator[Recipe]:
-    """The menu in its order, each recipe that fits into three quarters of the time left, so that
-    there is some for others; then neighbours of the best: other rates, twice the epochs."""
-    for recipe in search.menu:
+    """The rest of the menu in its order, each recipe that fits into three quarters of the time
+    left: there are others; then neighbours of the best: other rates, twice the epochs."""
+    for recipe in search.menu[len(BASELINES) :]:
         yield from search.open([recipe], 0.75)
     since, before = 0, search.best()
     while before and since < PATIENCE and (near := search.open(_neighbours(before[1]), least=1.0)):
