@@ -12,7 +12,7 @@ from time import gmtime, strftime
 from typing import TYPE_CHECKING, Any
 
 from effml.advice.costs import Budget
-from effml.advice.ranking import AIMS, ranked
+from effml.advice.ranking import AIMS, import_all, ranked
 from effml.advice.search import MENUS, STRATEGIES, Search
 from effml.data import fingerprint
 from effml.machine import choose
@@ -83,14 +83,10 @@ def advise(
     choose("aim", aim, AIMS)
     choose("strategy", strategy, STRATEGIES)
     budget, own = _budget(minutes, memory, wh, spent_s), _recipes(menu, base)
-    place = Path(store or strftime("results/local/advice-%Y%m%dT%H%M%SZ", gmtime())).resolve()
-    if place.is_file():
-        raise ValueError(f"store={os.fspath(store)!r} is a file: give a folder for the records.")
-    warm_up()  # while the data are looked at, and imported what the ranking at the end takes
-    import pandas  # noqa: F401
-    import scipy.stats  # noqa: F401
-
+    place = _place(store)
+    warm_up()  # while the data are looked at, and what the ranking takes is imported
     fingerprint(data, size=size)  # data that are not here cost no budget
+    import_all()
     try:
         with Search(base, budget, place, aim, own) as search:
             search.pilots()
@@ -101,6 +97,12 @@ def advise(
     finally:
         if store is None and not any(place.glob("*.npz")):  # no run ended well
             shutil.rmtree(place, ignore_errors=True)
+
+
+def _place(store: str | os.PathLike | None) -> Path:
+    if store and Path(store).is_file():
+        raise ValueError(f"store={os.fspath(store)!r} is a file: give a folder for the records.")
+    return Path(store or strftime("results/local/advice-%Y%m%dT%H%M%SZ", gmtime())).resolve()
 
 
 def _budget(minutes: float, memory: str | float | None, wh: float | None, spent: float) -> Budget:
