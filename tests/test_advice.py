@@ -475,18 +475,21 @@ def test_pages_that_a_fork_shares_count_once():
 
 
 def test_memory_is_looked_at_closely_only_where_it_may_matter(monkeypatch):
-    looks, rss, held = [], [100], [1000.0]
+    looks, rss, held, now = [], [100], [1000.0], [0.0]
     monkeypatch.setattr(server, "held_bytes", lambda *pids: looks.append(pids) or held[0])
     monkeypatch.setattr(server.Held, "_child", lambda self: rss[0])
-    monkeypatch.setattr(server, "time", SimpleNamespace(monotonic=lambda: 0.0))
+    monkeypatch.setattr(server, "time", SimpleNamespace(monotonic=lambda: now[0]))
     one = server.Held(7, most=math.inf)
-    for rss[0], times in ((100, 1), (105, 1), (106, 2), (111, 2)):  # a twentieth more, or not
+    steps = [(0, 100, 1), (1, 105, 1), (1.05, 106, 2), (1.1, 120, 2), (1.2, 120, 3)]
+    steps += [(1.4, 90, 3), (1.6, 125, 3), (3.3, 90, 4), (3.5, 125, 4)]  # it had as much before
+    for now[0], rss[0], times in steps:
         assert not one.too_much() and len(looks) == times and looks[0][2] == 7
-    assert one.peak == 1005
-    rss[0], one = 100, server.Held(7, most=1004.0)
-    for rss[0], times in ((100, 3), (104, 3), (105, 4)):  # it might be 1005: it is 1000
-        assert not one.too_much() and len(looks) == times and one.peak <= 1004
-    rss[0], held[0] = 110, 1005.0
+    assert one.peak == 1000 + 125 - 90
+    now[0], rss[0], one = 0.0, 100, server.Held(7, most=1004.0)
+    for now[0], rss[0], times in ((0, 100, 5), (0.2, 104, 5), (0.25, 105, 6), (0.3, 106, 6)):
+        assert not one.too_much() and len(looks) == times and one.peak <= 1004  # 1000, not 1005
+    now[0], held[0] = 0.5, 1005.0
+    rss[0] = 110
     assert one.too_much() and one.column() == {"together_peak_bytes": 1005}
 
 

@@ -12,7 +12,7 @@ from time import gmtime, strftime
 from typing import TYPE_CHECKING, Any
 
 from effml.advice.costs import Budget
-from effml.advice.ranking import AIMS, ranked
+from effml.advice.ranking import AIMS, import_all, ranked
 from effml.advice.search import MENUS, STRATEGIES, Search
 from effml.data import fingerprint
 from effml.machine import choose
@@ -48,27 +48,25 @@ def advise(
         data: As for `load_dataset`, with a validation split.
         minutes: On the clock, for everything.
         memory: What all processes together may hold, shared pages counted once: bytes, or "2GB",
-            "500 MB", "2GiB". A run that would hold more is ended (on Linux).
+            "2GiB". A run that holds more is ended (on Linux).
         wh: Watt-hours, by the (mostly estimated) watts of the runs. None: no limit.
         aim: What is best: "screening", specificity at sensitivity ≥ 0.95; "confirmation",
             sensitivity at specificity ≥ 0.95; "balanced", the AUROC, as for more than two classes.
         strategy: "climb", "halving" or "random" (see STRATEGIES).
         size: As for `load_dataset`.
         menu: Your recipes in place of MENUS, but for the baselines; data and size are these.
-            One is better by the aim. It is as good if the interval of its paired difference of
-            AUROC lies above -0.01 (MARGIN): of those as good as the best, the cheapest is picked.
         threads: CPU threads; 0: as many as torch takes.
         seed: Of all runs, and of the strategy random.
         store: A folder for records and weights. None: a new one in results/local.
         spent_s: Seconds of the budget that are gone already.
 
     Returns:
-        A row per run, best first: rank, role, run_id, the recipe's fields, status, quality with
-        its interval on validation, val_auroc, its paired difference from the best, seconds (on the
-        clock: reading the data, training, validation, test, writing), joules, memory_mb (all
-        processes together), each also as foretold; began_s, ended_s (seconds since the budget
-        began), reason. `.attrs`: store, pick (a run id for `effml.deploy`, None where no run
-        ended), told (lines for people), test.
+        A row per run, best by the aim first, ahead of it the pick: the cheapest as good as the
+        best, whose paired difference of AUROC has an interval above -0.01. Columns: rank, role,
+        run_id, the recipe's fields, status, quality with its interval on validation, val_auroc, its
+        difference from the best, seconds (of the run: data, training, validation, test, writing),
+        joules, memory_mb (of all processes), each also foretold, began_s, ended_s, reason.
+        `.attrs`: store, pick (a run id for `effml.deploy`, or None), told (for people), test.
 
     Raises:
         ValueError: A budget, a name or the data are impossible.
@@ -82,22 +80,30 @@ def advise(
     base = Recipe(data=os.fspath(data), size=size, threads=threads, seed=seed)
     choose("aim", aim, AIMS)
     choose("strategy", strategy, STRATEGIES)
-    budget, own = _budget(minutes, memory, wh, spent_s), _recipes(menu, base)
-    place = Path(store or strftime("results/local/advice-%Y%m%dT%H%M%SZ", gmtime())).resolve()
-    if place.is_file():
-        raise ValueError(f"store={os.fspath(store)!r} is a file: give a folder for the records.")
-    warm_up()  # while pandas is imported and the data are looked at
+    budget, own, place = _budget(minutes, memory, wh, spent_s), _recipes(menu, base), _place(store)
+    warm_up()  # while the data are looked at, and what the ranking takes is imported
     fingerprint(data, size=size)  # data that are not here cost no budget
+    import_all()
+    return _searched(Search(base, budget, place, aim, own), strategy, keep=store is not None)
+
+
+def _searched(search: Search, strategy: str, keep: bool) -> "pandas.DataFrame":
     try:
-        with Search(base, budget, place, aim, own) as search:
+        with search:
             search.pilots()
             search.baselines()
             for recipe in STRATEGIES[strategy](search):
                 search.run(recipe, "candidate")
         return ranked(search)
     finally:
-        if store is None and not any(place.glob("*.npz")):  # no run ended well
-            shutil.rmtree(place, ignore_errors=True)
+        if not (keep or any(search.store.glob("*.npz"))):  # no run ended well
+            shutil.rmtree(search.store, ignore_errors=True)
+
+
+def _place(store: str | os.PathLike | None) -> Path:
+    if store and Path(store).is_file():
+        raise ValueError(f"store={os.fspath(store)!r} is a file: give a folder for the records.")
+    return Path(store or strftime("results/local/advice-%Y%m%dT%H%M%SZ", gmtime())).resolve()
 
 
 def _budget(minutes: float, memory: str | float | None, wh: float | None, spent: float) -> Budget:

@@ -48,6 +48,12 @@ class Quality(NamedTuple):
     high: float
 
 
+def import_all() -> None:
+    """What the ranking needs; on a busy machine it takes seconds, which the end has not."""
+    import pandas  # noqa: F401
+    import scipy.stats  # noqa: F401
+
+
 def judged(search: "Search", row: Row, arrays: Mapping[str, Any]) -> Quality:
     """The quality of a run; -1 is unknown. The threshold is chosen on the same images, so it is
     optimistic."""

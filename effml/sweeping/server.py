@@ -19,8 +19,8 @@ from typing import Any, TextIO
 from effml.machine import print_anything
 from effml.metering.memory import held_bytes
 
-WATCH_S = 0.02
-"""Between two looks at the memory of a job that may hold only so much."""
+WATCH_S, LOOK_S = 0.02, (0.1, 2.0)
+"""Seconds between two glances at a job's memory; and two looks at it, in doubt and without."""
 
 DAY_S = 86_400.0
 """The longest wait: select takes no number of any size."""
@@ -128,20 +128,22 @@ def _over(job: dict[str, Any]) -> dict[str, Any]:
 
 class Held:
     """The bytes that a job's process, this one and the asker hold together, and may hold at `most`.
-    Counting shared pages once takes some 10 ms: it is done again only where the job's process has
-    grown by a twentieth, or might have too much, or after a second."""
+    Counting shared pages once takes some 20 ms: it is done when the job's process has grown by a
+    twentieth or might have too much, and now and then (`LOOK_S`)."""
 
     def __init__(self, child: int, most: float) -> None:
         self.pids, self.most, self.peak = (os.getppid(), os.getpid(), child), most, 0.0
-        self.last = (0.0, 0, -math.inf)  # all of it, what the child had then, when that was
+        self.last, self.high = (0.0, 0, -math.inf), 0  # all and the child's, when; its most so far
 
     def too_much(self) -> bool:
         """Look, and say whether it is more than may be."""
         rss, now, (held, had, then) = self._child(), time.monotonic(), self.last
-        if rss > 1.05 * had or now - then > 1 or held + rss - had > self.most:
-            held, had = held_bytes(*self.pids), rss
-            self.last = held, had, now
-        self.peak = max(self.peak, held + rss - had)
+        doubt = rss > 1.05 * self.high or held + rss - had > self.most
+        if now - then > LOOK_S[not doubt]:
+            held, had, doubt = held_bytes(*self.pids), rss, False
+            self.last, self.high = (held, had, now), max(self.high, rss)
+        if not doubt:
+            self.peak = max(self.peak, held + rss - had)
         return self.peak > self.most
 
     def _child(self) -> int:

@@ -13,8 +13,8 @@ def draw() -> Figure:
     for x, label, width, colour in (
         (0.45, "pilots", 0.6, 0),
         (1.3, "baselines", 1.0, 1),
-        (2.55, "cheapest of\neach model", 1.4, 2),
-        (4.05, "next of the\none that leads", 1.5, 2),
+        (2.55, "the menu,\nin its order", 1.4, 2),
+        (4.05, "neighbours\nof the best", 1.5, 2),
         (5.2, "ended", 0.7, 3),
     ):
         box(axes, x, 0.9, label, width=width, height=0.5, colour=colour)

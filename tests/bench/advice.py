@@ -127,7 +127,7 @@ class Watch:
             except psutil.Error:
                 pass
             self.peak = max(self.peak, held)
-            time.sleep(0.3)
+            time.sleep(0.5)
 
     def stop(self) -> int:
         self.over = True
