@@ -133,7 +133,8 @@ def _row(run: Any, store: str | os.PathLike) -> Any:
         found = runs[(runs.run_id == run) | (runs.recipe_id == run)]
         if found.empty:
             menu = ", ".join(runs.run_id.dropna()) or "(it is empty)"
-            raise ValueError(f"{store} holds no run {run!r}. Choose from: {menu}")
+            told = "effml.run keeps no record in its store: give what it returned, or use sweep."
+            raise ValueError(f"{store} holds no run {run!r}. Choose from: {menu}. {told}")
         fine = found[found.status == "ok"]  # another machine may have failed since
         run = (found if fine.empty else fine).iloc[-1]
     if run["status"] != "ok":

@@ -578,7 +578,8 @@ def _load_file(model: nn.Module, weights: str) -> bool:
     if not Path(weights).is_file():
         raise WeightsUnavailable(
             f"There is no weights file {weights}. Give 'random', 'imagenet', the path of a "
-            ".safetensors file, or the id of an earlier run in this store that kept its weights."
+            ".safetensors file, or the id of an earlier run in this store that kept its weights "
+            "(done by sweep; effml.run keeps no record: of its run give STORE/RUN_ID.safetensors)."
         )
     try:
         tensors = load_file(weights)

@@ -68,7 +68,7 @@ def effects(
     Raises:
         ValueError: too few runs, or such that two effects cannot be told apart; a value unknown.
     """
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     y, n = runs[outcome].to_numpy(float), len(factors)
     found = columns_of(runs, factors).iloc[:, : n if mean else None]
@@ -88,7 +88,7 @@ def effects(
     b, w = np.linalg.lstsq(x, y)[0], np.array([*weights.values()])
     noise = ((y - x @ b) ** 2).sum() / df
     error = np.sqrt(noise * np.diag(w @ np.linalg.inv(x.T @ x) @ w.T))
-    half = t.ppf(1 - (1 - CONFIDENCE) / comparisons / 2, df) * error
+    half = stdtrit(df, 1 - (1 - CONFIDENCE) / comparisons / 2) * error
     told = pandas.DataFrame({"change": w @ b}, index=pandas.Index(weights, name="effect"))
     told["low"], told["high"] = told.change - half, told.change + half
     return told.assign(sure=(told.low > 0) | (told.high < 0))

@@ -185,8 +185,8 @@ def _split(name: str, split: str, arrays: dict[str, np.ndarray]) -> Split:
         raise ValueError(
             f"{name}: {split}_images is {images.dtype} {images.shape}. Expected uint8 (N,H,W), "
             "RGB (N,H,W,3) or volumes (N,D,H,W) of at least 8 px a side, with at least one image: "
-            "scale floats to 0…255 and cast, put colours last, leave out an absent split, "
-            "transparency and a channel axis of 1."
+            "scale floats and 16 bits to 0…255 and cast, all images alike, put colours last, leave "
+            "out an absent split, transparency and a channel axis of 1."
         )
     mine = [column for column in arrays if column.startswith(f"{split}_")]
     rest = {column.removeprefix(f"{split}_"): arrays[column] for column in mine}
@@ -220,8 +220,8 @@ def _pair(name: str, split: str, images: Any, labels: Any) -> Split:
     if kind != "uint8" or not right or not min(shape):
         raise ValueError(
             f"{name}: the {split} images are {kind} {shape}. Give uint8 (N, C, H, W), C below 8, "
-            "or (N, H, W), with at least one image: scale floats to 0…255 and cast, move colours "
-            "from the last axis to axis 1, give volumes as (N, 1, D, H, W)."
+            "or (N, H, W), with at least one image: scale floats to 0…255 and cast, and 16 bits "
+            "too, move colours from the last axis to axis 1, give volumes as (N, 1, D, H, W)."
         )
     if not isinstance(images, torch.Tensor):
         images = np.require(images, requirements="W")  # torch takes no read-only array …

@@ -103,7 +103,8 @@ def with_temperature(probabilities: ArrayLike, temperature: float, *, task: str)
         Probabilities of the same shape.
 
     Raises:
-        ValueError: the temperature is not above 0, or not finite; logits, or an unknown task.
+        ValueError: the temperature is not above 0, or not finite; logits, an unknown task, or a
+            shape that does not fit it.
 
     Example:
         >>> effml.with_temperature([0.1, 0.8], 2, task="binary").round(2).tolist()
@@ -114,7 +115,11 @@ def with_temperature(probabilities: ArrayLike, temperature: float, *, task: str)
     if task not in TASKS:
         raise ValueError(f"Unknown task {task!r}. Choose from: {', '.join(TASKS)}")
     refuse_others(p := np.asarray(probabilities, dtype=float))
-    by_class = p.ndim == 2 and p.shape[1] > 1 and task != "multi-label"
+    k = p.shape[1] if p.ndim == 2 else int(p.ndim == 1 and task == "binary")
+    if k < 1 + (task in ARGMAX) or task == "binary" and k > 2:
+        told = "pass (N, K), for binary (N, 2) or (N,), of the positive class"
+        raise ValueError(f"probabilities {p.shape} do not fit {task}: {told}.")
+    by_class = k > 1 and task != "multi-label"
     z = _logits(p, ARGMAX[0] if by_class else task) / temperature
     raised = np.exp(z - z.max(axis=-1, keepdims=True))
     shares = raised / raised.sum(axis=-1, keepdims=True)

@@ -126,7 +126,8 @@ def load_run(
         size, channels = card["build"]["size"], card["build"]["in_channels"]
         preprocessing = {"size": size, "channels": channels}
         told = "not from an import of effml: pictures are padded to squares of"
-        notes = [f"{told} {size} px with {channels} channel(s)", *notes]
+        deep = "16 bits are stretched picture by picture; make them 8 bit as the images were"
+        notes = [f"{told} {size} px with {channels} channel(s)", deep, *notes]
     trained = TrainedModel(
         run_id=card["run_id"],
         model=arithmetic(precision, "cpu").prepare(net, repair).eval(),

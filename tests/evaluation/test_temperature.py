@@ -68,3 +68,6 @@ def test_a_temperature_of_one_changes_nothing_and_the_sure_stay_finite():
         with_temperature(np.array([[-3.0, 2.0]]), 2.0, task="binary")
     with pytest.raises(ValueError, match="Choose from: binary"):
         with_temperature(p, 2.0, task="multiclass")
+    for shape, task in (((3,), "multi-class"), ((2, 3, 4), "multi-class"), ((5, 3), "binary")):
+        with pytest.raises(ValueError, match=f"do not fit {task}: pass"):
+            with_temperature(np.full(shape, 0.3), 2.0, task=task)

@@ -1,14 +1,22 @@
 """Notebooks 51 and 52: arms of equal work, rates over patients, thresholds that are chosen again."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas
 import pytest
 
 import clinic
 import effml
-from clinic import WHOLE, Source
+from clinic import WHOLE, Source, source
 from effml import Recipe
 from effml.evaluation import operating_point
+
+
+class Split(SimpleNamespace):
+    def __len__(self):
+        return len(self.labels)
+
 
 BASE = Recipe(
     model="lenet5", epochs=2, selection="random_per_class", train_fraction=0.25, batch_size=50
@@ -39,6 +47,27 @@ def test_a_finished_run_answers_as_it_did_for_its_record_also_in_8_bits(done):
         kept = effml.load_arrays(store, run.run_id)["test_probabilities"]
         given = clinic.answers(run, store)(test.images)
         assert np.allclose(given, kept, atol=1e-5), name
+
+
+def test_a_source_is_answered_as_the_run_itself_answered_or_anew(done):
+    runs, store = done
+    data, run = effml.load_dataset(BASE.data), runs.loc[WHOLE]
+    ill, answer = data.positive, clinic.answers(run, store)
+    parts = {"validation": source(data.val, ill), "new patients": source(data.test, ill)}
+    parts["elsewhere"] = source(data.train, ill, np.array([5, 2]))
+    found = clinic.of_sources(run, store, parts, ill)
+    for name, at in parts.items():
+        assert np.allclose(found[name], answer(at.images)[:, ill], atol=1e-5), name
+
+
+def test_a_source_is_its_images_who_is_ill_and_whose_each_is():
+    images, labels = np.arange(8).reshape(4, 1, 1, 2), np.array([0, 1, 0, 0])
+    split = Split(images=images, labels=labels, groups=np.array(["b", "a", "b", "c"]))
+    some = source(split, 0, np.array([True, True, False, True]))
+    assert some.ill.tolist() == [True, False, True] and some.patient.tolist() == ["b", "a", "c"]
+    assert np.array_equal(some.images, images[[0, 1, 3]])
+    split.groups = None  # each image is a patient of its own
+    assert source(split, 1, np.array([3, 1])).patient.tolist() == [3, 1]
 
 
 def test_what_is_left_out_was_in_no_training(done):

@@ -35,6 +35,8 @@ def test_what_each_factor_does_on_pictures_whose_answer_is_known():
     two = np.concatenate([flat[:1, :, :4], flat[:1, :, 4:] + 50], axis=2)  # 100 and 150
     assert set(corrupt(two, "contrast down", 2).ravel()) == {105, 145}
     assert (corrupt(np.zeros_like(flat), "speckle noise", 5) == 0).all()  # it grows with the light
+    unlike = flat + np.array([0, 90], np.uint8)[:, None, None, None]  # each has a mean of its own
+    assert np.array_equal(corrupt(unlike, "contrast down", 5), unlike)
 
 
 def test_noise_has_the_share_and_the_width_it_says():
@@ -44,6 +46,9 @@ def test_noise_has_the_share_and_the_width_it_says():
     assert corrupt(flat, "gaussian noise", 3).std() == pytest.approx(0.06 * 255, rel=0.02)
     shot = corrupt(flat, "shot noise", 5) / 255
     assert shot.std() == pytest.approx((128 / 255 / 80) ** 0.5, rel=0.02)
+    least, most = (corrupt(flat, "gaussian noise", k).astype(float) for k in (1, 5))
+    assert np.corrcoef(least.ravel(), most.ravel())[0, 1] > 0.99  # the same grain, stronger
+    assert (struck | (corrupt(flat, "impulse noise", 1) == 128)).all()
     other = corrupt(flat, "gaussian noise", 3, seed=1)
     assert (other != corrupt(flat, "gaussian noise", 3)).any()
 
