@@ -24,13 +24,16 @@ TOP = {
 """Pages that the bar on top leads to, as far as they are there."""
 
 
-def make_site(folder: str | os.PathLike, only: Sequence[str] = ()) -> list[Path]:
+def make_site(
+    folder: str | os.PathLike, only: Sequence[str] = (), *, lite: Sequence[Path] | None = None
+) -> list[Path]:
     """Write the pages of the whole collection: findings, notebooks with their stored outputs, and
     every page and file of the project that one of them links to.
 
     Args:
         folder: where to write; files of the same names are replaced.
         only: numbers of notebooks, such as `["00", "62"]`; none: all.
+        lite: the notebooks that `make_lite` offers to run in the browser: their pages lead there.
 
     Returns:
         The pages, relative to `folder`; `index.html` is the first.
@@ -51,19 +54,25 @@ def make_site(folder: str | os.PathLike, only: Sequence[str] = ()) -> list[Path]
         menu = ", ".join(path.name[:2] for path in every)
         raise ValueError(f"No notebook {', '.join(unknown)}. Choose from: {menu}")
     books = [path for path in every if not only or path.name[:2] in only]
-    return Site(Path(folder), books, every).make()
+    return Site(Path(folder), books, every, lite).make()
 
 
 class Site:
     """A folder of pages, and what their search finds."""
 
-    def __init__(self, folder: Path, books: Sequence[Path], every: Sequence[Path]):
+    def __init__(
+        self,
+        folder: Path,
+        books: Sequence[Path],
+        every: Sequence[Path],
+        lite: Sequence[Path] | None,
+    ):
         without_iri_grammar()
         from jinja2 import Environment, FileSystemLoader
 
         from effml.site.bodies import Bodies
 
-        self.folder, self.books, self.every = folder, books, every
+        self.folder, self.books, self.every, self.lite = folder, books, every, lite
         self.top = {ROOT / name: title for name, title in TOP.items() if (ROOT / name).is_file()}
         skip = {*ROOT.glob("notebooks/**/*.ipynb")} - {*books} if books != every else set()
         self.links = Links(folder, [ROOT / "index", *self.top, *books], skip)
@@ -107,8 +116,14 @@ class Site:
             "root": "../" * (len(self.links.page(path).parts) - 1),
             "top": [(self.links.to(one, path), title) for one, title in self.top.items()],
             "near": [one and (self.links.to(one, path), notebook_head(one)) for one in books],
+            "run": path in self.books and self.lite is not None and self._run(path),
             "lang": next((word for word in words if word in ("fr", "es")), "en"),
         }
+
+    def _run(self, path: Path) -> str:
+        """Where the browser runs a notebook; `none` where none can."""
+        page = f"../lite/notebooks/index.html?path={path.name}"
+        return page if path in self.lite else "none"
 
     def _front(self) -> dict:
         """What was found, in the words and the figure of the README, and the map."""
