@@ -595,7 +595,10 @@ def _lite(given: argparse.Namespace) -> int:
         f"{len(books)} notebooks run in the browser: {', '.join(book.name[:2] for book in books)}"
     )
     if given.pyodide is None:
-        print("The browser will fetch Pyodide: give --pyodide for a class without a network.")
+        from jupyterlite_pyodide_kernel.constants import PYODIDE_VERSION as version
+
+        print(f"The browser will fetch Pyodide {version}. For a class without a network, unpack")
+        print(f"pyodide-{version}.tar.bz2 of github.com/pyodide/pyodide/releases: --pyodide DIR")
     print(f"python -m http.server --directory {given.folder}  # then http://localhost:8000")
     return 0
 

@@ -1,7 +1,12 @@
 """The pages of the collection: links, words for pictures, formulas, the search, no address outside."""
 
 import json
+import os
 import re
+import subprocess
+import sys
+import tomllib
+import zipfile
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -9,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from effml.machine import ROOT
-from effml.site import make_site, sections
+from effml.site import lite, make_site, sections
 from effml.site.links import Links, notebook_head
 from effml.site.markdown import renderer
 
@@ -125,5 +130,90 @@ def test_links_of_text_become_links_of_pages(tmp_path):
 
 
 def test_a_notebook_that_is_not_there_is_refused_and_the_menu_told(tmp_path):
-    with pytest.raises(ValueError, match="No notebook 04, 99. Choose from: 00, 01, 10"):
-        make_site(tmp_path, ["99", "62", "04"])
+    with pytest.raises(ValueError, match="Unknown notebook '99'. Choose from: 00, 01, 10"):
+        make_site(tmp_path, ["62", "99"])
+
+
+@pytest.mark.parametrize(
+    "code, free",
+    [
+        ("import effml, numpy\neffml.report({})\nfrom effml.seeds import interval", True),
+        ("import effml\nruns = effml.sweep([], 'store')", True),
+        ("import torch.nn", False),
+        ("from effml import build_model", False),
+        ("from effml.selection.proxy import x", False),
+        ("import effml as e\ne.load_dataset('phantom-chest')", False),
+        ("%load_ext x", False),
+    ],
+)
+def test_what_code_names_says_whether_a_browser_can_run_it(code, free):
+    assert lite.needs_no_torch(code) == free
+
+
+def test_the_notebooks_that_the_suite_runs_without_torch_are_offered():
+    offered = {path.name[:2] for path in lite.in_browser()}
+    assert offered >= {path.name[:2] for path in ROOT.glob("notebooks/[678]*.ipynb")}
+    assert not offered & {"00", "13", "30", "50", "92"}
+
+
+BROWSER = """
+import sys
+class Bare:
+    def find_spec(self, name, *rest):
+        if name.partition(".")[0] in {blocked}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Bare())
+import importlib, json, matplotlib
+matplotlib.use("agg")
+for room in {rooms}:
+    importlib.import_module(room)
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell()
+for cell in json.loads(open({book!r}).read())["cells"]:
+    if cell["cell_type"] == "code":
+        text = "".join(cell["source"]).replace("%pip install -q effml", "")
+        shell.run_cell(text).raise_error()
+import effml
+print(effml.__file__)
+"""
+
+
+@pytest.mark.parametrize("number", ["62", "76"])
+def test_from_the_wheel_a_notebook_runs_without_what_a_browser_lacks(number, tmp_path):
+    """Of our packages only those that Pyodide has can be imported, and nothing of the checkout."""
+    wheels, book = tmp_path / "wheels", next(ROOT.glob(f"notebooks/{number}_*.ipynb"))
+    wheels.mkdir()
+    lite.write_wheels(wheels)
+    for wheel in wheels.glob("*.whl"):
+        zipfile.ZipFile(wheel).extractall(tmp_path / "site-packages")
+    (tmp_path / "book.ipynb").write_text(lite.with_first_cell(book))
+    needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    names = {re.split("[=<>]", one)[0].lower().replace("-", "_") for one in needed}
+    blocked = (names | {"sklearn", "yaml", "tests"}) - {"numpy", "scipy", "pandas", "matplotlib"}
+    rooms = [f"effml.{room}" for room in ("data.fetch", "results", "sweeping", "phantoms", "pepr")]
+    code = BROWSER.format(blocked=blocked, rooms=rooms, book=str(tmp_path / "book.ipynb"))
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    environment = kept | {"PYTHONPATH": str(tmp_path / "site-packages"), "MPLBACKEND": "agg"}
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    assert done.stdout.splitlines()[-1].startswith(str(tmp_path))
+
+
+def test_of_a_pyodide_what_is_needed_is_copied_with_what_it_needs(tmp_path):
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    lock = {
+        name: {"file_name": f"{name}-1.whl", "depends": ["six_six"] * (name == "pandas")}
+        for name in (*lite.NEEDS, "ipython", "six-six", "other")
+    }
+    (source / "pyodide-lock.json").write_text(json.dumps({"packages": lock}))
+    core = {"pyodide.mjs", "pyodide.asm.wasm", "python_stdlib.zip"}
+    for name in (*core, "pyodide.mjs.map", *(one["file_name"] for one in lock.values())):
+        (source / name).touch()
+    lite.copy_pyodide(source, target)
+    wheels = {f"{name}-1.whl" for name in (*lite.NEEDS, "ipython", "six-six")}
+    assert {path.name for path in target.iterdir()} == core | wheels | {"pyodide-lock.json"}
+    (source / "numpy-1.whl").unlink()
+    with pytest.raises(FileNotFoundError, match="numpy-1.whl"):
+        lite.copy_pyodide(source, tmp_path / "again")
