@@ -10,13 +10,14 @@ STAMP   := $(if $(VENV),$(VENV)/effml-installed,.effml-installed)
 TORCH   := torch==2.13.0 torchvision==0.28.0
 CPU     := https://download.pytorch.org/whl/cpu
 
-.PHONY: help env reproduce test soak lab html bench notebooks smoke-reference doctor kit lock clean
+.PHONY: help env reproduce test soak lab html lite bench notebooks smoke-reference doctor kit lock clean
 help:
 	@echo "make reproduce [PROFILE=smoke|laptop|paper|reference] [ONLY=00,62]   run the notebooks; tables, figures and log.txt in results/local"
 	@echo "make test                                                  run the tests (about 5 minutes)"
 	@echo "make soak [PART=kills|inputs|hardship|memory]              reliability: kills, bad inputs, a full disk … (about 25 minutes)"
 	@echo "make lab                                                   open the notebooks in JupyterLab"
 	@echo "make html                                                  the collection as pages, in results/local/html"
+	@echo "make lite [PYODIDE=folder]                                  the same, with notebooks that run in the browser alone"
 	@echo "make kit [KIT=folder] [FOR=linux,windows,macos] [KIT_PYTHON=3.12]   fill a folder or a USB stick for a class without a network"
 	@echo "make lock                                                  pin all packages anew (needs uv)"
 	@echo "make doctor | bench | notebooks | smoke-reference | env | clean"
@@ -50,6 +51,11 @@ lab: env
 
 html: env
 	@$(PY) -m effml html
+
+PYODIDE ?=
+lite: env
+	@$(PY) -m pip install -q -e '.[lite]'
+	@$(PY) -m effml lite $(if $(PYODIDE),--pyodide '$(PYODIDE)')
 
 bench: env
 	@$(PY) -m tests.bench

@@ -168,6 +168,13 @@ COMMANDS: dict[str, tuple[str, list[tuple[str, dict[str, Any]]]]] = {
             ONLY,
         ],
     ),
+    "lite": (
+        "the same pages, with the notebooks that run in the browser alone",
+        [
+            ("folder", {"nargs": "?", "default": "results/local/lite", "help": "where to write"}),
+            ("--pyodide", {"metavar": "DIR", "help": "an unpacked Pyodide, to need no network"}),
+        ],
+    ),
     "readme": ("render the READMEs, the checklists and the quick starts in other languages", []),
     "doctor": ("what this machine offers, what is missing, what to do", []),
 }
@@ -577,6 +584,22 @@ def _html(given: argparse.Namespace) -> int:
 
     pages = make_site(given.folder, _numbers(given))
     print(f"{len(pages)} pages. Open {Path(given.folder) / pages[0]}")
+    return 0
+
+
+def _lite(given: argparse.Namespace) -> int:
+    from effml.site.lite import make_lite
+
+    books = make_lite(given.folder, given.pyodide)
+    print(
+        f"{len(books)} notebooks run in the browser: {', '.join(book.name[:2] for book in books)}"
+    )
+    if given.pyodide is None:
+        from jupyterlite_pyodide_kernel.constants import PYODIDE_VERSION as version
+
+        print(f"The browser will fetch Pyodide {version}. For a class without a network, unpack")
+        print(f"pyodide-{version}.tar.bz2 of github.com/pyodide/pyodide/releases: --pyodide DIR")
+    print(f"python -m http.server --directory {given.folder}  # then http://localhost:8000")
     return 0
 
 

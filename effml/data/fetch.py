@@ -5,8 +5,6 @@ MD5 get a file's final name."""
 import os
 from pathlib import Path
 
-from filelock import FileLock
-
 from effml.data.catalogue import RemoteFile, public, remote_files
 from effml.data.load import is_phantom
 from effml.data.places import advice, find, folders, valid
@@ -89,6 +87,8 @@ def megabytes(files: list[RemoteFile]) -> str:
 def download(file: RemoteFile, folder: Path, *, quiet: bool = False) -> Path:
     """Get one file below `folder` from the first mirror that has it; its final path. Processes that
     want the same file wait for the first of them."""
+    from filelock import FileLock
+
     final = folder / file.path
     if valid(final, file):
         return final

@@ -14,7 +14,6 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 
 from effml.data.catalogue import remote_files
 from effml.data.places import digest
@@ -70,6 +69,8 @@ def _memory() -> float:
 
 def cached(label: str, fill: Callable[[Path], None], size: int) -> Arrays:
     """The arrays that `fill` writes as .npy files into a folder, once per label."""
+    from filelock import FileLock
+
     cache = Path(os.environ.get("EFFML_CACHE") or Path.home() / ".cache" / "effml").expanduser()
     folder = cache / label
     if not folder.is_dir():

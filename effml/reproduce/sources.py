@@ -25,7 +25,7 @@ def sources(code: str) -> list[Path]:
     waiting = [(code, places.NOTEBOOKS)]
     while waiting:
         text, folder = waiting.pop()
-        names = _mentioned(text) - asked
+        names = mentioned(text) - asked
         tables = {name for name in names if name.endswith(".csv")}
         found |= {folder / name for name in tables if (folder / name).is_file()}
         asked |= names - tables
@@ -58,7 +58,7 @@ def _files(name: str) -> Iterator[Path]:
 
 
 @cache
-def _mentioned(code: str) -> frozenset[str]:
+def mentioned(code: str) -> frozenset[str]:
     """Dotted names of modules, or of what is in them, and names of .csv files."""
     try:
         tree = ast.parse(code)

@@ -68,9 +68,8 @@ class Head(NamedTuple):
 @cache
 def notebook_head(path: Path) -> Head:
     """Number, title and answer in one sentence, from the first cell."""
-    title, answer = "".join(
-        json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"]
-    ).split("\n\n")[:2]
+    first = json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"]
+    title, answer = "".join(first).split("\n\n")[:2]
     number, _, title = title.removeprefix("# ").partition(" · ")
     answer = re.sub(r"^\*\*.*?\*\*\s*|`", "", answer.replace("\n", " "))
     return Head(number, title, answer[:1].upper() + answer[1:])

@@ -5,19 +5,22 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING, Self
 
 from effml.recipe import Recipe
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 AGAIN_S = 0.5
 """Until a run that another sweep does is asked for again."""
 
 
-def lock(file: Path) -> FileLock | bool:
+def lock(file: Path) -> "FileLock | bool":
     """The lock of a file, which whatever ends this process frees; False where it is another's, and
     True on a disk without locks."""
+    from filelock import FileLock, Timeout
+
     # others of a shared folder must be able to open the file, whoever made it
     ours = FileLock(file, mode=0o666, blocking=False, fallback_to_soft=False)
     try:
@@ -29,7 +32,7 @@ def lock(file: Path) -> FileLock | bool:
     return ours
 
 
-def unlock(held: FileLock | bool) -> None:
+def unlock(held: "FileLock | bool") -> None:
     """Free it, and remove its file."""
     if not isinstance(held, bool):
         with suppress(OSError):  # Windows removes no open file

@@ -76,11 +76,15 @@ def fetch_tables(*, root: str | os.PathLike | None = None) -> list[Path]:
 
     Mirrors, checks and errors are those of `effml.fetch`.
     """
-    found = []
-    for file in map(_remote, FILES):
-        here = [path for path in _places(file, root) if valid(path, file)]
-        found.append(here[0] if here else download(file, folders(root)[0]))
-    return found
+    here = tables_here(root=root)
+    return [here.get(name) or download(_remote(name), folders(root)[0]) for name in FILES]
+
+
+def tables_here(*, root: str | os.PathLike | None = None) -> dict[str, Path]:
+    """Where those of the published tables lie, whole, that are on this machine."""
+    files = {name: _remote(name) for name in FILES}
+    found = ((name, p) for name, f in files.items() for p in _places(f, root)[::-1] if valid(p, f))
+    return dict(found)  # the first place in order comes last
 
 
 def tables_at_hand(ladder: str = "published|phantom") -> tuple[dict[str, pandas.DataFrame], str]:

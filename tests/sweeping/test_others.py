@@ -57,7 +57,7 @@ def test_a_disk_without_locks_stops_nobody(tmp_path, monkeypatch, error):
     def none(self):
         raise error
 
-    monkeypatch.setattr(others.FileLock, "acquire", none)
+    monkeypatch.setattr("filelock.FileLock.acquire", none)
     assert lock(tmp_path / "x") is True and claims(tmp_path).take(RUN) is True
     unlock(True), unlock(False)
 

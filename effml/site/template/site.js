@@ -48,7 +48,7 @@ function show(list, count, query) {
 
 function search(button, box) {
   const input = box.querySelector("input"), list = box.querySelector("ol");
-  const count = box.querySelector("#count"), look = () => show(list, count, input.value);
+  const count = box.querySelector("#site-count"), look = () => show(list, count, input.value);
   const open = () => {
     box.showModal();
     if (typeof PAGES === "undefined" && !document.querySelector("script[data-index]")) {
@@ -78,8 +78,13 @@ function reachable() {
 }
 
 addEventListener("DOMContentLoaded", () => {
-  looks(document.getElementById("look"));
-  search(document.getElementById("find"), document.getElementById("search"));
+  looks(document.getElementById("site-look"));
+  search(document.getElementById("site-find"), document.getElementById("site-search"));
+  const run = document.querySelector(".run a");
+  if (run && location.protocol === "file:") {
+    run.parentElement.textContent = "This notebook can run in the browser if its pages come from a " +
+      "server: say `python -m http.server` in their folder, then open http://localhost:8000.";
+  }
   reachable();
   addEventListener("load", reachable);
   addEventListener("resize", reachable);
