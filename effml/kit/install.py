@@ -76,8 +76,9 @@ def install(to, requirements):
         shutil.copytree(KIT / "data", to / "data", dirs_exist_ok=True)
     room = to / ".venv"
     python = room / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    if not python.exists():
-        venv.create(room, symlinks=os.name != "nt")  # pip comes with the kit: some Pythons lack it
+    about, version = room / "pyvenv.cfg", requirements.stem.rpartition("-")[2]
+    if not (about.exists() and f"version = {version}." in about.read_text(encoding="utf-8")):
+        venv.create(room, clear=True, symlinks=os.name != "nt")  # pip comes with the kit
     where, trusted = KIT / "wheelhouse", []
     if (KIT / "server.txt").is_file():  # this part came over the network of the class
         where = (KIT / "server.txt").read_text(encoding="utf-8").strip() + "/wheelhouse/"

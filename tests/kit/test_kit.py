@@ -249,6 +249,12 @@ def served(kit):
         thread.join()
 
 
+def test_a_port_in_use_is_told(served, kit, capsys):
+    port = served.rpartition(":")[2]
+    assert main(["kit", "serve", str(kit), "--bind", "127.0.0.1", "--port", port]) == 2
+    assert f"Give another, such as --port {int(port) + 1}" in capsys.readouterr().err
+
+
 def sh(*words, **environment):
     environment = {**os.environ, "PYTHON": sys.executable} | environment
     how = {"capture_output": True, "text": True, "env": environment}
