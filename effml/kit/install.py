@@ -1,7 +1,7 @@
 """Install effml from this folder, without a network and without an administrator:
 python install.py [--to FOLDER] [--dry-run] [--no-start]
 
-It makes a folder with the notebooks and an environment of their own. To undo it, delete that folder.
+It makes a folder with the notebooks and an environment of their own. To undo it, delete it.
 """
 
 import argparse
