@@ -158,7 +158,9 @@ def _build(project: Path, store: Path) -> None:
 def _copy_pages(to: Path) -> None:
     """The notebooks as pages, where this effml can write them."""
     if find_spec("effml.site"):
-        subprocess.run([sys.executable, "-m", "effml", "html", str(to)], check=True)
+        command = [sys.executable, "-m", "effml", "html", str(to.resolve())]
+        if subprocess.run(command, cwd=ROOT).returncode:
+            raise OSError(f"The pages were not written: see above. Try {' '.join(command[1:])}")
 
 
 def _write(path: Path, lines: Iterable[str]) -> None:
