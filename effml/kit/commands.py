@@ -20,6 +20,8 @@ def add(parser: argparse.ArgumentParser) -> None:
             sub.add_argument("--python", default="3.12", help="such as 3.11,3.12 (default: 3.12)")
             told = "files of data or weights (without their ending) that you may pass on"
             sub.add_argument("--also", default="", metavar="NAME,NAME", help=told)
+            told = "an unpacked Pyodide: then notebooks run in a browser alone (see: effml lite)"
+            sub.add_argument("--pyodide", type=Path, metavar="DIR", help=told)
             told = "another pylock.toml (default: the project's)"
             sub.add_argument("--lock", type=Path, default=folder.LOCK, help=told)
         if do is _serve:
@@ -31,7 +33,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 def _make(given: argparse.Namespace) -> int:
     """fill a folder, or go on where the last call stopped"""
     systems, pythons, also = (x.split(",") for x in (given.systems, given.python, given.also))
-    folder.make(given.folder, systems, pythons, also=also, lock=given.lock)
+    more = {"also": also, "pyodide": given.pyodide, "lock": given.lock}
+    folder.make(given.folder, systems, pythons, **more)
     return 0
 
 

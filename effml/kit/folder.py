@@ -31,6 +31,7 @@ def make(
     pythons: Sequence[str] = ("3.12",),
     *,
     also: Collection[str] = (),
+    pyodide: Path | None = None,
     lock: Path = LOCK,
 ) -> None:
     """Fill `folder`, or go on where an earlier call stopped. What it holds for other systems and
@@ -41,6 +42,7 @@ def make(
         systems: of SYSTEMS.
         pythons: such as "3.12".
         also: stems of files of data or weights for which you know that they may be passed on.
+        pyodide: an unpacked Pyodide, with which notebooks run in a browser alone.
         lock: another lock file.
 
     Raises:
@@ -72,7 +74,7 @@ def make(
     _copy_project(folder / "effml")
     _build(folder / "effml", store)
     data.copy(folder / "data", also)
-    _copy_pages(folder / "pages")
+    _write_pages(folder / "pages", pyodide)
     for name in INSTALLERS:
         shutil.copyfile(HERE / name, folder / name)
     kinds = ", ".join(sorted(path.stem for path in (folder / "requirements").glob("*.txt")))
@@ -155,10 +157,13 @@ def _build(project: Path, store: Path) -> None:
             raise OSError("The wheel of effml was not built. pip install 'setuptools>=77', again.")
 
 
-def _copy_pages(to: Path) -> None:
-    """The notebooks as pages, where this effml can write them."""
+def _write_pages(to: Path, pyodide: Path | None) -> None:
+    """The notebooks as pages, some of which run in the browser where there is a Pyodide."""
     if find_spec("effml.site"):
-        subprocess.run([sys.executable, "-m", "effml", "html", str(to)], check=True)
+        words = ["lite", str(to.resolve()), "--pyodide", str(pyodide.resolve())] if pyodide else []
+        command = [sys.executable, "-m", "effml", *(words or ["html", str(to.resolve())])]
+        if subprocess.run(command, cwd=ROOT).returncode:
+            raise OSError(f"The pages were not written: see above. Try {' '.join(command[1:])}")
 
 
 def _write(path: Path, lines: Iterable[str]) -> None:

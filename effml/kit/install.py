@@ -1,7 +1,7 @@
 """Install effml from this folder, without a network and without an administrator:
 python install.py [--to FOLDER] [--dry-run] [--no-start]
 
-It makes a folder with the notebooks and an environment of their own. To undo it, delete that folder.
+It makes a folder with the notebooks and an environment of their own. To undo it, delete it.
 """
 
 import argparse
@@ -36,8 +36,9 @@ def main(words=None):
     if given.dry_run:
         print("Nothing was done: this was a dry run.")
         return
-    python = install(given.to.resolve(), requirements)
-    start = write_start(given.to.resolve(), python)
+    copy(given.to.resolve())
+    install(given.to.resolve(), requirements)
+    start = write_start(given.to.resolve())
     print(f"Done. Next time start it with {start}", flush=True)
     if not given.no_start:
         subprocess.run([str(start)] if os.name == "nt" else ["sh", str(start)])
@@ -69,15 +70,12 @@ def check(to):
 
 
 def install(to, requirements):
-    """The Python of a new environment in `to`, with all packages. What is there already stays."""
-    if not (to / "pyproject.toml").exists():  # else these are notebooks somebody worked in
-        shutil.copytree(KIT / "effml", to, dirs_exist_ok=True)
-    if (KIT / "data").is_dir():
-        shutil.copytree(KIT / "data", to / "data", dirs_exist_ok=True)
+    """An environment in `to` with all packages, which finds effml there."""
     room = to / ".venv"
     python = room / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    if not python.exists():
-        venv.create(room, symlinks=os.name != "nt")  # pip comes with the kit: some Pythons lack it
+    about, version = room / "pyvenv.cfg", requirements.stem.rpartition("-")[2]
+    if not (about.exists() and f"version = {version}." in about.read_text(encoding="utf-8")):
+        venv.create(room, clear=True, symlinks=os.name != "nt")  # pip comes with the kit
     where, trusted = KIT / "wheelhouse", []
     if (KIT / "server.txt").is_file():  # this part came over the network of the class
         where = (KIT / "server.txt").read_text(encoding="utf-8").strip() + "/wheelhouse/"
@@ -94,10 +92,20 @@ def install(to, requirements):
     packages = Path(packages.stdout.strip())
     (packages / "effml.pth").write_text(os.path.relpath(to, packages) + "\n")  # of ASCII alone
     (room / "effml-installed").touch()  # `make` there installs nothing again
-    return python
 
 
-def write_start(to, python):
+def copy(to):
+    """Notebooks and data, but where they are whole already: somebody may have worked in them."""
+    unfinished = to / ".unfinished"
+    if unfinished.exists() or not (to / "pyproject.toml").exists():
+        to.mkdir(parents=True, exist_ok=True)
+        unfinished.touch()
+        shutil.copytree(KIT / "effml", to, dirs_exist_ok=True)
+        shutil.copytree(KIT / "data", to / "data", dirs_exist_ok=True)
+        unfinished.unlink()
+
+
+def write_start(to):
     """A file that opens the notebooks, and opens no connection beyond this computer."""
     data = any((to / "data").glob("*.npz"))
     if os.name == "nt":
@@ -117,4 +125,9 @@ def stop(told):
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except OSError as error:
+        stop(f"{error}. What is done stays: start it again when this is mended.")
+    except KeyboardInterrupt:
+        stop("interrupted. Start it again: it goes on.")

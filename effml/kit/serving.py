@@ -52,10 +52,26 @@ class Handler(SimpleHTTPRequestHandler):
         sys.stderr.write(f"{self.client_address[0]}: {form % values}\n")
 
 
-def server(folder: Path, bind: str = "", port: int = 8000) -> ThreadingHTTPServer:
-    """A server of a kit, whose `serve_forever` starts it. FileNotFoundError: it is no kit."""
+class Server(ThreadingHTTPServer):
+    """A thread for each request."""
+
+    def handle_error(self, request: socket.socket, client_address: tuple) -> None:
+        sys.stderr.write(f"{client_address[0]}: {sys.exception()}\n")  # it went away, say
+
+
+def server(folder: Path, bind: str = "", port: int = 8000) -> Server:
+    """A server of a kit, whose `serve_forever` starts it.
+
+    Raises:
+        FileNotFoundError: it is no kit.
+        OSError: nobody can answer at this address and port.
+    """
     sums.read(folder)
-    return ThreadingHTTPServer((bind, port), partial(Handler, directory=str(folder)))
+    try:
+        return Server((bind, port), partial(Handler, directory=str(folder)))
+    except OSError as error:
+        told = f"{bind or 'This computer'} cannot answer at port {port}: {error}"
+        raise OSError(f"{told}. Give another, such as --port {port + 1}") from None
 
 
 def addresses(bind: str, port: int) -> list[str]:

@@ -249,6 +249,12 @@ def served(kit):
         thread.join()
 
 
+def test_a_port_in_use_is_told(served, kit, capsys):
+    port = served.rpartition(":")[2]
+    assert main(["kit", "serve", str(kit), "--bind", "127.0.0.1", "--port", port]) == 2
+    assert f"Give another, such as --port {int(port) + 1}" in capsys.readouterr().err
+
+
 def sh(*words, **environment):
     environment = {**os.environ, "PYTHON": sys.executable} | environment
     how = {"capture_output": True, "text": True, "env": environment}
@@ -277,9 +283,6 @@ def test_a_class_installs_from_the_server_alone(served, tmp_path):
     how = {"capture_output": True, "text": True, "env": clean, "cwd": tmp_path}
     told = subprocess.run([home / ".venv" / "bin" / "python", "-c", ask], **how).stdout
     assert told.split() == ["hello", str(home / "effml" / "__init__.py")]
-    (home / "README.md").write_text("my notes")  # a second call keeps what somebody wrote
-    again = sh(here / "install.sh", "--no-start", HOME=str(tmp_path / "home"), **OFFLINE)
-    assert again.returncode == 0 and (home / "README.md").read_text() == "my notes"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a shell script")
@@ -293,6 +296,22 @@ def test_the_installer_says_what_it_would_do_or_what_is_missing(kit, tmp_path):
     assert done.returncode == 1 and "old is Python 3.8" in done.stderr and PYTHON in done.stderr
     done = sh(kit / "install.sh", PYTHON=str(tmp_path / "none"))
     assert done.returncode == 1 and "Found: none" in done.stderr
+
+
+def test_a_copy_that_broke_off_is_done_again_and_a_whole_one_is_left_alone(
+    kit, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(install, "KIT", kit)
+    home = tmp_path / "home"
+    (kit / "data").rename(kit / "away")
+    with pytest.raises(OSError):  # the stick was pulled out
+        install.copy(home)
+    (kit / "away").rename(kit / "data")
+    install.copy(home)
+    assert (home / "data" / "breastmnist.npz").is_file()
+    (home / "README.md").write_text("my notes")
+    install.copy(home)
+    assert (home / "README.md").read_text() == "my notes"
 
 
 @pytest.mark.parametrize(
