@@ -2,10 +2,11 @@
 instructs, or, where something is left to do, done with a note. Nothing is accepted in silence, no
 traceback is shown, no file is changed, and no record says `ok`.
 
-Most go through `main` in this process, where torch is imported once; every twentieth also starts Python,
-as a user does, and must end alike.
+Most go through `main` in this process, where torch is imported once; every twentieth also starts
+Python, as a user does, and must end alike.
 """
 
+import csv
 import hashlib
 import io
 import os
@@ -37,11 +38,6 @@ INSTRUCTS = re.compile(
     r"|again|first|usage:|leave|python -m|unset|save|check|keep|bring|put|start|install|its columns|column reason",
     re.I,
 )
-NOTES = {
-    "import": r"refused +[1-9]|duplicates|converted",
-    "show": r"[1-9]\d* unreadable lines",
-    "predict": r"[^0]\d* of \d+ pictures have an answer",
-}
 
 
 @dataclass
@@ -85,6 +81,19 @@ class Base:
         np.savez(stream, **{n: a for n, a in (arrays | change).items() if a is not None})
         return stream.getvalue()
 
+    def odd_pictures(self) -> Iterator[bytes]:
+        """Whole, but of shapes and numbers that the model was not trained on."""
+        deep = self.pixels(1, (40, 40)).astype(np.uint16) * 200
+        for pixels, mode in (
+            (self.pixels(1, (1, 1)), "L"), (self.pixels(1, (3, 900)), "L"), (deep, "I;16"),
+            (self.pixels(1, (40, 40, 3)), "RGB"), (self.pixels(1, (40, 40, 4)), "RGBA"),
+            (self.pixels(1, (40, 40, 4)), "CMYK"), (deep.astype(np.float32) - 9e3, "F"),
+            (np.full((40, 40), np.nan, np.float32), "F"),
+        ):  # fmt: skip
+            stream = io.BytesIO()
+            Image.frombytes(mode, pixels.shape[1::-1], pixels.tobytes()).save(stream, "TIFF")
+            yield stream.getvalue()
+
     def damaged(self, content: bytes) -> bytes:
         """Cut off, empty, a foreign file's, or with some bytes changed."""
         if not content:
@@ -126,7 +135,8 @@ def _recipes(base: Base, folder: Path) -> Case:
     else:
         values = ["", "x", "-1", "nan", "inf", "-inf", "1e400", "0x", "--1", "1,5", "½", "9" * 400]
         values += ["1.5", "1e-400"] if one.type is int else []
-    words = [*SHORT, f"{one.name}={base.rng.choice(values)}"]
+    words = [word for word in SHORT if not word.startswith(f"{one.name}=")]
+    words.append(f"{one.name}={base.rng.choice(values)}")
     return Case("recipe field", ["run", *words, "--store", "s"])
 
 
@@ -244,7 +254,7 @@ def _records(base: Base, folder: Path) -> Case:
     name = f"runs-20260101T000000Z-{rng.randrange(16**8):08x}.jsonl"
     (folder / "store" / name).write_bytes(base.deal(several) + rng.choice([b"", b"\n", b"\r\n"]))
     words = rng.choice(["show --store store", "show test_auroc --store store"])
-    return Case("records", words.split(), note=NOTES["show"])
+    return Case("records", words.split(), note=r"[1-9]\d* unreadable lines")
 
 
 def _pictures(base: Base, folder: Path) -> Case:
@@ -338,11 +348,11 @@ def _predict(base: Base, folder: Path) -> Case:
     _give(base, folder, "store", "pictures")
     (folder / "empty").mkdir()
     (folder / "odd").mkdir()
-    content = [b"", b"\x89PNG\r\n\x1a\n", b"text", base.rng.randbytes(500)]
-    (folder / "odd" / "x.png").write_bytes(base.rng.choice(content))
+    content = [b"", b"\x89PNG\r\n\x1a\n", b"text", base.rng.randbytes(500), *base.odd_pictures()]
+    (folder / "odd" / "x.tif").write_bytes(base.rng.choice(content))
     run, rng = base.run, base.rng
     words = base.deal([
-        f"predict {run} nowhere", f"predict {run} empty", f"predict {run} odd",
+        f"predict {run} nowhere", f"predict {run} empty", *[f"predict {run} odd"] * 6,
         "predict r0000000000 pictures", "predict x pictures", f"predict {run} pictures/ill/1.png",
         f"predict {run} pictures --out p.txt", f"predict {run} pictures --out pictures/p.csv",
         f"predict {run} pictures --store nowhere", f"deploy {run} --out store", "deploy",
@@ -368,7 +378,8 @@ def _predict(base: Base, folder: Path) -> Case:
         words += ["--store", "store"]
     if words[0] == "predict" and "--out" not in words:
         words += ["--out", "p.csv"]
-    return Case("predict and deploy", words, new=r"p\.csv" if "odd" in words else r"(?!)")
+    odd = {"note": "1 of 1 pictures have an answer", "new": r"p\.csv"} if "odd" in words else {}
+    return Case("predict and deploy", words, **odd)
 
 
 KINDS: tuple[Callable[[Base, Path], Case], ...] = (
@@ -443,6 +454,9 @@ def faults(case: Case, status: Any, before: dict[str, str], folder: Path) -> lis
             found += [] if sound else [f"a record: {rows}"]
         elif not re.fullmatch(case.new, name) and not name.startswith("s/"):
             found.append(f"written: {name}")
+    if (out := folder / "p.csv").is_file():
+        rows = csv.DictReader(io.StringIO(out.read_text(encoding="utf-8")))
+        found += ["an odd picture without a note"] * any(not x["note"] + x["reason"] for x in rows)
     if status == 0 and not told:
         found.append("accepted in silence")
     if status != 0 and not INSTRUCTS.search(case.told):
