@@ -3,6 +3,7 @@ The test split of the pick and of the default recipe comes last."""
 
 import math
 from collections.abc import Iterator, Mapping
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from effml.evaluation import achieved, evaluate, non_inferiority, operating_point
@@ -117,9 +118,7 @@ def _pick(search: "Search", runs: list[Row]) -> Row:
         d = paired(search, best, row, "val")
         row |= row["judged"]._asdict()
         row |= {"difference": d.difference, "difference_low": d.low, "difference_high": d.high}
-    cheaper = [row for row in runs if row["seconds"] < best["seconds"]]
-    equal = [row for row in cheaper if row["difference_low"] > -MARGIN]
-    pick = min(equal, key=lambda row: row["seconds"], default=best)
+    pick = _as_good(search, best, runs) or best
     for row in runs:
         better = [one for one in runs if _dominates(one, row)]
         row["dominated"] = bool(better)
@@ -135,6 +134,22 @@ def _pick(search: "Search", runs: list[Row]) -> Row:
             told += f"; its deadline ended it in epoch {row['epochs_run']}"
         row["reason"] = "the pick: " * (row is pick) + told
     return pick
+
+
+def _as_good(search: "Search", one: Row, runs: list[Row]) -> Row | None:
+    """The cheapest that is cheaper than one and not worse on validation; None where none is. As the
+    cheapest of many is lucky, the interval is for all of them together (Bonferroni)."""
+    cheaper = sorted((row for row in runs if row["seconds"] < one["seconds"]), key=_seconds)
+    wider = NormalDist().inv_cdf(1 - 0.025 / max(len(cheaper), 1)) / NormalDist().inv_cdf(0.975)
+    for row in cheaper:
+        d = paired(search, one, row, "val")
+        if d.difference - wider * (d.difference - d.low) > -MARGIN:
+            return row
+    return None
+
+
+def _seconds(row: Row) -> float:
+    return row["seconds"]
 
 
 def _dominates(one: Row, other: Row) -> bool:
@@ -157,7 +172,10 @@ def _words(search: "Search", runs: list[Row], pick: Row, default: Row | None) ->
     told = [f"{_name(pick)}: {aim} {ends} on validation", pick["reason"]]
     if len(runs) > 1:
         told += [f"chosen among {len(runs)} runs on these images, which flatters it: see test"]
-        told += [f"best, better: by {aim}; as good: ΔAUROC with an interval above -{MARGIN:g}"]
+        told += [
+            f"best, better: by {aim}; as good: ΔAUROC with an interval above -{MARGIN:g}, wide "
+        ]
+        told[-1] += "enough for all that are cheaper"
     if aim == "AUROC" and search.aim != "balanced":
         told += [f"{search.aim} asks for two classes: the AUROC over all classes has chosen"]
     elif search.aim != "balanced":
@@ -167,11 +185,8 @@ def _words(search: "Search", runs: list[Row], pick: Row, default: Row | None) ->
         told += [f"a plain baseline wins: the {pick['role']}"]
     if default is None:
         return [*told, f"the default recipe did not fit: give about {search.needs:.1f} minutes"]
-    cheaper = [row for row in runs if row["seconds"] < default["seconds"]]
-    equal = [row for row in cheaper if paired(search, default, row, "val").low > -MARGIN]
-    if not equal:
+    if not (one := _as_good(search, default, runs)):
         return [*told, "none was found that is cheaper than the default recipe and as good"]
-    one = min(equal, key=lambda row: row["seconds"])
     share = f"{one['seconds'] / default['seconds']:.0%} of its seconds"
     return [*told, f"as good as the default recipe at {share}: {_name(one)}"]
 
