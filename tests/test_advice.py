@@ -365,15 +365,14 @@ def test_what_would_hold_too_much_memory_is_not_started(fake):
     one, _ = fake(100, memory=3e8)
     table = searched(one)
     assert set(table.role) <= {"pilot", "default recipe", "random subset", "small net"}
-    (said,) = (line for line in table.attrs["told"] if line.startswith("over budget"))
-    assert "400 MB of 300, at which a run is ended" in said
+    assert "400 MB of 300 (over budget, which only" in table.attrs["told"][-1]
 
 
 def test_a_first_pilot_that_takes_all_watt_hours_is_remarked(fake):
     one, _ = fake(100)
     one.budget.wh = 1e-3
     told = searched(one).attrs["told"]
-    assert "Wh of 0.001: watts are unknown until the first pilot" in told[-1]
+    assert "Wh of 0.001 (over budget, which only the first run could tell)" in told[-1]
     assert not any("over budget" in line for line in searched(fake(100)[0]).attrs["told"])
 
 

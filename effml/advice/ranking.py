@@ -2,7 +2,8 @@
 The test split of the pick and of the default recipe comes last."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from operator import itemgetter
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,7 +16,6 @@ from effml.sweeping.expected import WINDOWS
 if TYPE_CHECKING:
     import pandas
 
-    from effml.advice.costs import Budget
     from effml.advice.search import Search
 
 Row = dict[str, Any]
@@ -100,8 +100,7 @@ def ranked(search: "Search") -> "pandas.DataFrame":
         row["rank"] = rank
     table = pandas.DataFrame(order, columns=list(names))
     table.attrs.update(store=str(search.store), pick=pick and pick["run_id"], test=test)
-    told += [_spent(search), *_over(search)]
-    table.attrs.update(told=told, spent_s=search.budget.spent)
+    table.attrs.update(told=[*told, _spent(search)], spent_s=search.budget.spent)
     return table
 
 
@@ -139,17 +138,13 @@ def _pick(search: "Search", runs: list[Row]) -> Row:
 def _as_good(search: "Search", one: Row, runs: list[Row]) -> Row | None:
     """The cheapest that is cheaper than one and not worse on validation; None where none is. As the
     cheapest of many is lucky, the interval is for all of them together (Bonferroni)."""
-    cheaper = sorted((row for row in runs if row["seconds"] < one["seconds"]), key=_seconds)
+    cheaper = [row for row in runs if row["seconds"] < one["seconds"]]
     wider = NormalDist().inv_cdf(1 - 0.025 / max(len(cheaper), 1)) / NormalDist().inv_cdf(0.975)
-    for row in cheaper:
+    for row in sorted(cheaper, key=itemgetter("seconds")):
         d = paired(search, one, row, "val")
         if d.difference - wider * (d.difference - d.low) > -MARGIN:
             return row
     return None
-
-
-def _seconds(row: Row) -> float:
-    return row["seconds"]
 
 
 def _dominates(one: Row, other: Row) -> bool:
@@ -231,10 +226,11 @@ def _binary(search: "Search") -> bool:
 
 def _spent(search: "Search") -> str:
     budget, runs = search.budget, sum("judged" in row for row in search.tried)
-    told = f"{runs} recipes in {budget.spent:.1f} of {budget.seconds:.0f} s, {_wh(budget):.3f} Wh"
-    told += f" of {budget.wh:g}" if budget.wh is not None else ""
-    told += f" at the most watts of a run ({budget.watts:.1f}), {_peak(search):.0f} MB at most"
-    told += f" of {budget.memory / 1e6:.0f}" if budget.memory is not None else ""
+    peak = max((row["memory_mb"] for row in search.tried), default=0.0)
+    wh = budget.watts * budget.spent / 3600
+    told = f"{runs} recipes in {budget.spent:.1f} of {budget.seconds:.0f} s, "
+    told += f"{wh:.3f} Wh{_of(wh, budget.wh)} at the most watts of a run ({budget.watts:.1f}), "
+    told += f"{peak:.0f} MB{_of(peak, budget.memory and budget.memory / 1e6)} at most"
     tried = {row["recipe_id"] for row in search.tried}
     rest = [one for one in search.menu if one.id not in tried]
     blind = sum(search.costs.of(one) is None for one in rest)
@@ -242,20 +238,9 @@ def _spent(search: "Search") -> str:
     return f"{told}; of the menu {len(rest)} were not tried: {why}"
 
 
-def _over(search: "Search") -> Iterator[str]:
-    """What of the budget was exceeded, and why that could be."""
-    budget, peak = search.budget, _peak(search)
-    if budget.wh is not None and _wh(budget) > budget.wh:
-        over = f"over budget: {_wh(budget):.3g} Wh of {budget.wh:g}"
-        yield f"{over}: watts are unknown until the first pilot has ended; give more Wh"
-    if budget.memory is not None and peak > budget.memory / 1e6:
-        over = f"over budget: {peak:.0f} MB of {budget.memory / 1e6:.0f}, at which a run is ended"
-        yield f"{over}; torch and the data alone take much of it"
-
-
-def _wh(budget: "Budget") -> float:
-    return budget.watts * budget.spent / 3600
-
-
-def _peak(search: "Search") -> float:
-    return max((row["memory_mb"] for row in search.tried), default=0.0)
+def _of(spent: float, most: float | None) -> str:
+    if most is None:
+        return ""
+    return f" of {most:.4g}" + " (over budget, which only the first run could tell)" * (
+        spent > most
+    )
