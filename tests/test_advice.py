@@ -365,15 +365,14 @@ def test_what_would_hold_too_much_memory_is_not_started(fake):
     one, _ = fake(100, memory=3e8)
     table = searched(one)
     assert set(table.role) <= {"pilot", "default recipe", "random subset", "small net"}
-    (said,) = (line for line in table.attrs["told"] if line.startswith("over budget"))
-    assert "400 MB of 300, at which a run is ended" in said
+    assert "400 MB of 300 (over budget, which only" in table.attrs["told"][-1]
 
 
 def test_a_first_pilot_that_takes_all_watt_hours_is_remarked(fake):
     one, _ = fake(100)
     one.budget.wh = 1e-3
     told = searched(one).attrs["told"]
-    assert "Wh of 0.001: watts are unknown until the first pilot" in told[-1]
+    assert "Wh of 0.001 (over budget, which only the first run could tell)" in told[-1]
     assert not any("over budget" in line for line in searched(fake(100)[0]).attrs["told"])
 
 
@@ -529,6 +528,25 @@ def test_the_pick_is_the_cheapest_whose_interval_on_validation_excludes_a_loss(t
     pick, wide = ranking._pick(one, runs), runs[-1]
     assert wide["difference_low"] < -MARGIN < wide["difference"]
     assert pick["run_id"] == "cheaper" and pick["reason"].startswith("the pick: ")
+
+
+def test_the_cheapest_of_many_must_be_as_good_by_an_interval_for_all_of_them(monkeypatch):
+    """A lower end 1.96 errors below its difference; of five together it is 2.58 errors below."""
+    ends = {"a": (0.0, 0.0051), "b": (0.0, 0.003), "c": (-0.02, 0.001)}
+    ends |= {"d": (-0.02, 0.001), "e": (0.0, 0.0)}
+
+    def paired(search, best, row, split):
+        value, error = ends[row["run_id"]]
+        low, high = value - 1.959964 * error, value + 1.959964 * error
+        return effml.evaluation.Difference(0.9, 0.9 + value, value, low, high)
+
+    monkeypatch.setattr(ranking, "paired", paired)
+    runs = [{"run_id": name, "seconds": 1.0 + i} for i, name in enumerate(ends)]
+    best = {"run_id": "best", "seconds": 9.0}
+    assert ranking._as_good(None, best, runs[:1])["run_id"] == "a"  # 0.00999
+    assert ranking._as_good(None, best, [*runs, best])["run_id"] == "b"  # 0.0131, 0.0077
+    assert ranking._as_good(None, best, runs[2:4]) is None
+    assert ranking._as_good(None, runs[0], runs) is None
 
 
 def test_on_test_the_pick_less_the_default_and_only_the_rate_that_was_to_be_kept(tmp_path):

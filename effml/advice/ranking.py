@@ -2,7 +2,9 @@
 The test split of the pick and of the default recipe comes last."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from operator import itemgetter
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from effml.evaluation import achieved, evaluate, non_inferiority, operating_point
@@ -14,7 +16,6 @@ from effml.sweeping.expected import WINDOWS
 if TYPE_CHECKING:
     import pandas
 
-    from effml.advice.costs import Budget
     from effml.advice.search import Search
 
 Row = dict[str, Any]
@@ -99,8 +100,7 @@ def ranked(search: "Search") -> "pandas.DataFrame":
         row["rank"] = rank
     table = pandas.DataFrame(order, columns=list(names))
     table.attrs.update(store=str(search.store), pick=pick and pick["run_id"], test=test)
-    told += [_spent(search), *_over(search)]
-    table.attrs.update(told=told, spent_s=search.budget.spent)
+    table.attrs.update(told=[*told, _spent(search)], spent_s=search.budget.spent)
     return table
 
 
@@ -117,9 +117,7 @@ def _pick(search: "Search", runs: list[Row]) -> Row:
         d = paired(search, best, row, "val")
         row |= row["judged"]._asdict()
         row |= {"difference": d.difference, "difference_low": d.low, "difference_high": d.high}
-    cheaper = [row for row in runs if row["seconds"] < best["seconds"]]
-    equal = [row for row in cheaper if row["difference_low"] > -MARGIN]
-    pick = min(equal, key=lambda row: row["seconds"], default=best)
+    pick = _as_good(search, best, runs) or best
     for row in runs:
         better = [one for one in runs if _dominates(one, row)]
         row["dominated"] = bool(better)
@@ -135,6 +133,18 @@ def _pick(search: "Search", runs: list[Row]) -> Row:
             told += f"; its deadline ended it in epoch {row['epochs_run']}"
         row["reason"] = "the pick: " * (row is pick) + told
     return pick
+
+
+def _as_good(search: "Search", one: Row, runs: list[Row]) -> Row | None:
+    """The cheapest that is cheaper than one and not worse on validation; None where none is. As the
+    cheapest of many is lucky, the interval is for all of them together (Bonferroni)."""
+    cheaper = [row for row in runs if row["seconds"] < one["seconds"]]
+    wider = NormalDist().inv_cdf(1 - 0.025 / max(len(cheaper), 1)) / NormalDist().inv_cdf(0.975)
+    for row in sorted(cheaper, key=itemgetter("seconds")):
+        d = paired(search, one, row, "val")
+        if d.difference - wider * (d.difference - d.low) > -MARGIN:
+            return row
+    return None
 
 
 def _dominates(one: Row, other: Row) -> bool:
@@ -157,7 +167,10 @@ def _words(search: "Search", runs: list[Row], pick: Row, default: Row | None) ->
     told = [f"{_name(pick)}: {aim} {ends} on validation", pick["reason"]]
     if len(runs) > 1:
         told += [f"chosen among {len(runs)} runs on these images, which flatters it: see test"]
-        told += [f"best, better: by {aim}; as good: ΔAUROC with an interval above -{MARGIN:g}"]
+        told += [
+            f"best, better: by {aim}; as good: ΔAUROC with an interval above -{MARGIN:g}, wide "
+        ]
+        told[-1] += "enough for all that are cheaper"
     if aim == "AUROC" and search.aim != "balanced":
         told += [f"{search.aim} asks for two classes: the AUROC over all classes has chosen"]
     elif search.aim != "balanced":
@@ -167,11 +180,8 @@ def _words(search: "Search", runs: list[Row], pick: Row, default: Row | None) ->
         told += [f"a plain baseline wins: the {pick['role']}"]
     if default is None:
         return [*told, f"the default recipe did not fit: give about {search.needs:.1f} minutes"]
-    cheaper = [row for row in runs if row["seconds"] < default["seconds"]]
-    equal = [row for row in cheaper if paired(search, default, row, "val").low > -MARGIN]
-    if not equal:
+    if not (one := _as_good(search, default, runs)):
         return [*told, "none was found that is cheaper than the default recipe and as good"]
-    one = min(equal, key=lambda row: row["seconds"])
     share = f"{one['seconds'] / default['seconds']:.0%} of its seconds"
     return [*told, f"as good as the default recipe at {share}: {_name(one)}"]
 
@@ -216,10 +226,11 @@ def _binary(search: "Search") -> bool:
 
 def _spent(search: "Search") -> str:
     budget, runs = search.budget, sum("judged" in row for row in search.tried)
-    told = f"{runs} recipes in {budget.spent:.1f} of {budget.seconds:.0f} s, {_wh(budget):.3f} Wh"
-    told += f" of {budget.wh:g}" if budget.wh is not None else ""
-    told += f" at the most watts of a run ({budget.watts:.1f}), {_peak(search):.0f} MB at most"
-    told += f" of {budget.memory / 1e6:.0f}" if budget.memory is not None else ""
+    peak = max((row["memory_mb"] for row in search.tried), default=0.0)
+    wh = budget.watts * budget.spent / 3600
+    told = f"{runs} recipes in {budget.spent:.1f} of {budget.seconds:.0f} s, "
+    told += f"{wh:.3f} Wh{_of(wh, budget.wh)} at the most watts of a run ({budget.watts:.1f}), "
+    told += f"{peak:.0f} MB{_of(peak, budget.memory and budget.memory / 1e6)} at most"
     tried = {row["recipe_id"] for row in search.tried}
     rest = [one for one in search.menu if one.id not in tried]
     blind = sum(search.costs.of(one) is None for one in rest)
@@ -227,20 +238,9 @@ def _spent(search: "Search") -> str:
     return f"{told}; of the menu {len(rest)} were not tried: {why}"
 
 
-def _over(search: "Search") -> Iterator[str]:
-    """What of the budget was exceeded, and why that could be."""
-    budget, peak = search.budget, _peak(search)
-    if budget.wh is not None and _wh(budget) > budget.wh:
-        over = f"over budget: {_wh(budget):.3g} Wh of {budget.wh:g}"
-        yield f"{over}: watts are unknown until the first pilot has ended; give more Wh"
-    if budget.memory is not None and peak > budget.memory / 1e6:
-        over = f"over budget: {peak:.0f} MB of {budget.memory / 1e6:.0f}, at which a run is ended"
-        yield f"{over}; torch and the data alone take much of it"
-
-
-def _wh(budget: "Budget") -> float:
-    return budget.watts * budget.spent / 3600
-
-
-def _peak(search: "Search") -> float:
-    return max((row["memory_mb"] for row in search.tried), default=0.0)
+def _of(spent: float, most: float | None) -> str:
+    if most is None:
+        return ""
+    return f" of {most:.4g}" + " (over budget, which only the first run could tell)" * (
+        spent > most
+    )
