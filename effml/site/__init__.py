@@ -33,8 +33,8 @@ def make_site(
     findings, the notebooks with their stored outputs, and every file that one of them links to.
     `lite` are the notebooks that `make_lite` offers to run.
 
-    Returns the pages, relative to `folder`, `index.html` first. Raises FileNotFoundError where the
-    package is not in a checkout, and for a link to what is not there.
+    Returns the pages, relative to `folder`, `index.html` first. A link to what is not there becomes
+    plain text and is told on stderr. Raises FileNotFoundError outside of a checkout.
 
     Example:
         >>> effml.site.make_site("pages", ["62"])[:2]
