@@ -99,11 +99,11 @@ def test_the_search_finds_a_word_where_it_stands(site):
     folder, pages = site
     text = (folder / "search.js").read_text().removeprefix("const PAGES = ").removesuffix(";\n")
     found = json.loads(text)
-    assert all(name in pages[Path(page)].names for page, name, *_ in found)
+    assert all(name in pages[Path(page)].names for page, _, name, *_ in found)
     hits = [(page, heading) for page, _, _, heading, text in found if "radar" in text.lower()]
     assert ("notebooks/62_selvan_radar.html", "Takeaways") in hits
-    body = '<h1 id="a">A <b>b</b></h1><p>x &lt; y</p><pre>no</pre><h2 id="c">C</h2><img alt="z">'
-    assert sections(body) == [("a", "A b", "x < y"), ("c", "C", "z")]
+    body = '<h1 id="a">A <b>b</b></h1><p>x &lt; y</p><pre>no</pre><h3 id="c">C</h3><img alt="z">'
+    assert sections(body) == [("1", "a", "A b", "x < y"), ("3", "c", "C", "z")]
 
 
 def test_every_formula_of_the_notebooks_is_drawn_whole():
@@ -124,11 +124,13 @@ def test_links_of_text_become_links_of_pages(tmp_path, capsys):
     links = Links(tmp_path, [], set())
     here = ROOT / "notebooks" / "README.md"
     assert links.of("../README.md#what-was-found", here) == "../README.html#what-was-found"
+    assert links.of("62_selvan_radar.ipynb#By-hand:-2%25", here) == "62_selvan_radar.html#by-hand-2"
     assert links.of("https://doi.org/10.1", here) == "https://doi.org/10.1"
     assert links.of("pepr/__init__.py", here) == "pepr/__init__.py.html"
     assert links.of("../effml/claims.csv", here) == "../effml/claims.csv"
     assert (tmp_path / "effml" / "claims.csv").is_file()
-    assert links.paths == [ROOT / "README.md", ROOT / "notebooks" / "pepr" / "__init__.py"]
+    radar = next(ROOT.glob("notebooks/62*.ipynb"))
+    assert links.paths == [ROOT / "README.md", radar, ROOT / "notebooks" / "pepr" / "__init__.py"]
     for astray in ("gone.md", "../../x", "/etc/hosts"):
         assert links.of(astray, here) == ""
         told = f"notebooks/README.md links to {astray}, which is not in this project."

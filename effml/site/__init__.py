@@ -79,8 +79,8 @@ class _Site:
         else:
             told["body"], kind = self.bodies.of(path), "page.html.j2"
             parts = sections(told["body"])
-            told |= {"title": parts[0][1] if parts else path.name, "contents": parts[1:]}
-            self.found += [(page.as_posix(), name, told["title"], *rest) for name, *rest in parts]
+            told |= {"title": parts[0][2] if parts else path.name, "contents": parts[1:]}
+            self.found += [(page.as_posix(), told["title"], *rest) for _, *rest in parts]
         (self.folder / page).parent.mkdir(parents=True, exist_ok=True)
         text = self.env.get_template(kind).render(told)
         (self.folder / page).write_text(text, encoding="utf-8")
@@ -124,10 +124,10 @@ class _Site:
         }
 
 
-def sections(body: str) -> list[tuple[str, str, str]]:
-    """Of a page the name, title and text of each part: what its search finds."""
+def sections(body: str) -> list[tuple[str, ...]]:
+    """Of a page the level, name, heading and text of each part: what its search finds."""
     body = re.sub(r'<img [^>]*alt="([^"]*)"[^>]*>', r" \1 ", body)
     body = re.sub(r"<(pre|table|math)\b.*?</\1>", " ", body, flags=re.DOTALL)
-    _, *parts = re.split(r'<h[12] id="(.*?)">(.*?)</h[12]>', body, flags=re.DOTALL)
+    _, *parts = re.split(r'<h([1-3]) id="(.*?)">(.*?)</h[1-3]>', body, flags=re.DOTALL)
     told = (" ".join(unescape(re.sub("<.*?>", " ", text)).split()) for text in parts)
-    return list(zip(*[told] * 3))
+    return list(zip(*[told] * 4))

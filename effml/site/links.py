@@ -57,7 +57,12 @@ class Links:
             name = here.relative_to(ROOT)
             print(f"{name} links to {target}, which is not in this project.", file=sys.stderr)
             return ""
-        return self.to(path, here) + sign + anchor
+        return self.to(path, here) + sign + anchor_of(unquote(anchor))
+
+
+def anchor_of(heading: str) -> str:
+    """The name of a heading, as GitHub gives it; of JupyterLab's name for it the same."""
+    return re.sub(r"\s", "-", re.sub(r"<.*?>|[^\w\s-]", "", heading).strip().lower())
 
 
 class Head(NamedTuple):

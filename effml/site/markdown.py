@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
-from effml.site.links import Links
+from effml.site.links import Links, anchor_of
 
 
 class Renderer(IPythonRenderer):
@@ -29,9 +29,7 @@ class Renderer(IPythonRenderer):
         return f'<img src="{escape(way)}" alt="{escape(text)}">' if way else escape(text)
 
     def heading(self, text: str, level: int, **attrs) -> str:
-        """With the name that GitHub gives it too, so that links into a page hold here and there."""
-        words = re.sub(r"<.*?>|[^\w\s-]", "", text).strip().lower()
-        name = plain = re.sub(r"\s", "-", words)
+        name = plain = anchor_of(text)
         while name in self.names:
             name = f"{plain}-{sum(each.startswith(plain) for each in self.names)}"
         self.names.add(name)
