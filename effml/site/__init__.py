@@ -33,8 +33,8 @@ def make_site(
     findings, the notebooks with their stored outputs, and every file that one of them links to.
     `lite` are the notebooks that `make_lite` offers to run.
 
-    Returns the pages, relative to `folder`, `index.html` first. Raises FileNotFoundError where the
-    package is not in a checkout, and for a link to what is not there.
+    Returns the pages, relative to `folder`, `index.html` first. A link to what is not there becomes
+    plain text and is told on stderr. Raises FileNotFoundError outside of a checkout.
 
     Example:
         >>> effml.site.make_site("pages", ["62"])[:2]
@@ -79,8 +79,8 @@ class _Site:
         else:
             told["body"], kind = self.bodies.of(path), "page.html.j2"
             parts = sections(told["body"])
-            told |= {"title": parts[0][1] if parts else path.name, "contents": parts[1:]}
-            self.found += [(page.as_posix(), name, told["title"], *rest) for name, *rest in parts]
+            told |= {"title": parts[0][2] if parts else path.name, "contents": parts[1:]}
+            self.found += [(page.as_posix(), told["title"], *rest) for _, *rest in parts]
         (self.folder / page).parent.mkdir(parents=True, exist_ok=True)
         text = self.env.get_template(kind).render(told)
         (self.folder / page).write_text(text, encoding="utf-8")
@@ -124,10 +124,10 @@ class _Site:
         }
 
 
-def sections(body: str) -> list[tuple[str, str, str]]:
-    """Of a page the name, title and text of each part: what its search finds."""
+def sections(body: str) -> list[tuple[str, ...]]:
+    """Of a page the level, name, heading and text of each part: what its search finds."""
     body = re.sub(r'<img [^>]*alt="([^"]*)"[^>]*>', r" \1 ", body)
     body = re.sub(r"<(pre|table|math)\b.*?</\1>", " ", body, flags=re.DOTALL)
-    _, *parts = re.split(r'<h[12] id="(.*?)">(.*?)</h[12]>', body, flags=re.DOTALL)
+    _, *parts = re.split(r'<h([1-3]) id="(.*?)">(.*?)</h[1-3]>', body, flags=re.DOTALL)
     told = (" ".join(unescape(re.sub("<.*?>", " ", text)).split()) for text in parts)
-    return list(zip(*[told] * 3))
+    return list(zip(*[told] * 4))

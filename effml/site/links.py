@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -47,14 +48,21 @@ class Links:
         return Path(os.path.relpath(page, self.page(here).parent)).as_posix()
 
     def of(self, target: str, here: Path) -> str:
-        """The link that leads where the link `target` of a file leads."""
+        """The link that leads where the link `target` of a file leads; "" if that is not there."""
         name, sign, anchor = target.partition("#")
         if not name or re.match(r"[a-z]+:", name):
             return target
         path = (here.parent / unquote(name)).resolve()
         if not path.exists() or ROOT not in path.parents:
-            raise FileNotFoundError(f"{here} links to {target}, which is not in this project.")
-        return self.to(path, here) + sign + anchor
+            name = here.relative_to(ROOT)
+            print(f"{name} links to {target}, which is not in this project.", file=sys.stderr)
+            return ""
+        return self.to(path, here) + sign + anchor_of(unquote(anchor))
+
+
+def anchor_of(heading: str) -> str:
+    """The name of a heading, as GitHub gives it; of JupyterLab's name for it the same."""
+    return re.sub(r"\s", "-", re.sub(r"<.*?>|[^\w\s-]", "", heading).strip().lower())
 
 
 class Head(NamedTuple):

@@ -101,7 +101,7 @@ def write_wheels(folder: Path) -> None:
     sys.path.insert(0, str(ROOT / "notebooks"))
     from pepr.tables import tables_here
 
-    files: dict[Path, Path | str] = {}
+    files: dict[Path, Path | str] = {Path("data/README.md"): ROOT / "data" / "README.md"}
     for top, start in (("effml", ROOT), ("notebooks", ROOT / "notebooks"), ("results", ROOT)):
         for path in sorted((ROOT / top).rglob("*")):
             parts = {*path.relative_to(ROOT).parts}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
-from effml.site.links import Links
+from effml.site.links import Links, anchor_of
 
 
 class Renderer(IPythonRenderer):
@@ -21,16 +21,15 @@ class Renderer(IPythonRenderer):
         self.here, self.names = here, set()
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
-        return f'<a href="{escape(self.links.of(url, self.here))}">{text}</a>'
+        way = self.links.of(url, self.here)
+        return f'<a href="{escape(way)}">{text}</a>' if way else text
 
     def image(self, text: str, url: str, title: str | None = None) -> str:
-        source = escape(self.links.of(url, self.here))
-        return f'<img src="{source}" alt="{escape(text)}">'
+        way = self.links.of(url, self.here)
+        return f'<img src="{escape(way)}" alt="{escape(text)}">' if way else escape(text)
 
     def heading(self, text: str, level: int, **attrs) -> str:
-        """With the name that GitHub gives it too, so that links into a page hold here and there."""
-        words = re.sub(r"<.*?>|[^\w\s-]", "", text).strip().lower()
-        name = plain = re.sub(r"\s", "-", words)
+        name = plain = anchor_of(text)
         while name in self.names:
             name = f"{plain}-{sum(each.startswith(plain) for each in self.names)}"
         self.names.add(name)

@@ -23,7 +23,7 @@ function looks(button) {
 // The search reads search.js when it is opened first: a script, because file:// forbids fetch.
 function found(words) {
   const hits = [];
-  for (const [to, name, title, heading, text] of PAGES) {
+  for (const [to, title, name, heading, text] of PAGES) {
     const above = `${title} ${heading}`.toLowerCase(), all = `${above} ${text.toLowerCase()}`;
     if (!words.every((word) => all.includes(word))) continue;
     hits.push([words.filter((word) => above.includes(word)).length, to, name, title, heading, text]);
