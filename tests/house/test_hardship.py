@@ -50,6 +50,15 @@ def test_a_file_where_a_folder_belongs(tmp_path, capsys):
     assert main(words) == 2 and "where a folder is needed" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("error", [ImportError("failed to map segment"), MemoryError()])
+def test_a_library_that_cannot_be_loaded_is_told(error, capsys, monkeypatch):
+    def refuse(given):
+        raise error
+
+    monkeypatch.setattr("effml.__main__._report", refuse)
+    assert main(["report"]) == 2 and "If memory is short" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS])
 def test_the_systems_errors_say_what_to_do(number, capsys, monkeypatch):
     def refuse(given):
