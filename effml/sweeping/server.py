@@ -258,4 +258,6 @@ if __name__ == "__main__":
     except Exception as error:
         if not out_of_memory(error):
             raise
-        sys.exit(f"memory ran out before a run began ({error or 'MemoryError'}): close other programs")
+        sys.exit(
+            f"memory ran out before a run began ({error or 'MemoryError'}): close other programs"
+        )

@@ -2,6 +2,7 @@
 fault."""
 
 import errno
+import os
 import subprocess
 import sys
 import threading
@@ -10,6 +11,7 @@ import pytest
 
 from effml import Recipe, load_arrays, machine, results
 from effml.__main__ import main
+from effml.deployment.predict_template import by_openvino
 from effml.experiment.failure import is_fault, reason_of, status_of
 from effml.experiment.trained_model import CARD, card_of
 from effml.models import answer
@@ -115,6 +117,16 @@ def test_a_reader_who_leaves_is_no_error():
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
         assert process.stderr.read() == b""
+
+
+def test_a_deployed_folder_keeps_openvino_from_reporting_its_import(tmp_path, monkeypatch):
+    (tmp_path / "openvino.py").write_text("import os\nraise ImportError(os.environ['CI'])")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "openvino", raising=False)
+    monkeypatch.setenv("CI", "no")
+    with pytest.raises(ImportError, match="true"):
+        by_openvino(tmp_path, {"image_shape": [1, 8, 8]}, 1)
+    assert os.environ["CI"] == "no"
 
 
 @pytest.fixture
