@@ -196,6 +196,9 @@ def main(words: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         advice = f"{sys.executable} is not the Python of effml: use .venv/bin/python, or make env."
         print(f"effml: {error}. {advice}", file=sys.stderr)
+    except (ImportError, MemoryError) as error:  # a library that is here and cannot be loaded
+        advice = "If memory is short, close other programs; else install again: make env."
+        print(f"effml: {error or 'memory ran out'}. {advice}", file=sys.stderr)
     except (ValueError, OSError) as error:
         told = WHAT_TO_DO.get(getattr(error, "errno", None), "")
         # in one line: names and commands stay whole

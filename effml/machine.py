@@ -193,8 +193,10 @@ def cpu() -> tuple[str, str]:
 
 def out_of_memory(error: Exception) -> bool:
     """Whether memory ran out: Python's, the system's, or torch's on a CPU or a GPU."""
-    told = any(words in str(error).lower() for words in ("out of memory", "allocate memory"))
-    return isinstance(error, MemoryError) or isinstance(error, (OSError, RuntimeError)) and told
+    words = "out of memory", "allocate memory", "failed to map segment"  # of a library
+    told = any(one in str(error).lower() for one in words)
+    kinds = OSError, RuntimeError, ImportError
+    return isinstance(error, MemoryError) or isinstance(error, kinds) and told
 
 
 RUN_MB = 600
@@ -205,6 +207,11 @@ def shortages(memory_mb: float = RUN_MB) -> list[str]:
     """Where this machine falls short of so much memory, or of what the minutes that notebooks and
     plans tell were measured on; in words for before the work."""
     told, free = [], available_memory_bytes() / 1e6
+    with suppress(ImportError):  # Windows
+        import resource
+
+        if (most := resource.getrlimit(resource.RLIMIT_AS)[0]) > 0:  # ulimit -v; without one -1
+            free = min(free, most / 1e6)
     if free < memory_mb:
         advice = "close other programs, or ask for less at a time"
         told.append(f"{free:.0f} MB of memory are free, this takes about {memory_mb:.0f}: {advice}")

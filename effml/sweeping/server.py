@@ -16,7 +16,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from effml.machine import print_anything
+from effml.machine import out_of_memory, print_anything
 from effml.metering.memory import held_bytes
 
 WATCH_S, LOOK_S = 0.02, (0.1, 2.0)
@@ -253,4 +253,11 @@ def _limit_memory() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        sys.exit(
+            f"memory ran out before a run began ({error or 'MemoryError'}): close other programs"
+        )

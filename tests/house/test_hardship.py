@@ -2,6 +2,7 @@
 fault."""
 
 import errno
+import os
 import subprocess
 import sys
 import threading
@@ -10,6 +11,7 @@ import pytest
 
 from effml import Recipe, load_arrays, machine, results
 from effml.__main__ import main
+from effml.deployment.predict_template import by_openvino
 from effml.experiment.failure import is_fault, reason_of, status_of
 from effml.experiment.trained_model import CARD, card_of
 from effml.models import answer
@@ -47,7 +49,16 @@ def test_a_file_where_a_folder_belongs(tmp_path, capsys):
     assert main(["data", "verify", "--root", str(file)]) == 2
     assert "is a file: give a folder" in capsys.readouterr().err
     words = ["advise", "--data", "phantom-chest", "--minutes", "1", "--store", str(file)]
-    assert main(words) == 2 and "where a folder is needed" in capsys.readouterr().err
+    assert main(words) == 2 and "folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [ImportError("failed to map segment"), MemoryError()])
+def test_a_library_that_cannot_be_loaded_is_told(error, capsys, monkeypatch):
+    def refuse(given):
+        raise error
+
+    monkeypatch.setattr("effml.__main__._report", refuse)
+    assert main(["report"]) == 2 and "If memory is short" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS])
@@ -106,6 +117,16 @@ def test_a_reader_who_leaves_is_no_error():
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
         assert process.stderr.read() == b""
+
+
+def test_a_deployed_folder_keeps_openvino_from_reporting_its_import(tmp_path, monkeypatch):
+    (tmp_path / "openvino.py").write_text("import os\nraise ImportError(os.environ['CI'])")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "openvino", raising=False)
+    monkeypatch.setenv("CI", "no")
+    with pytest.raises(ImportError, match="true"):
+        by_openvino(tmp_path, {"image_shape": [1, 8, 8]}, 1)
+    assert os.environ["CI"] == "no"
 
 
 @pytest.fixture
