@@ -35,6 +35,10 @@ def test_several_classes_beside_brute_force_and_the_temperature_they_were_made_w
     losses = [-log_softmax(z / t, axis=1)[np.arange(len(y)), y].mean() for t in tried]
     assert found == pytest.approx(tried[np.argmin(losses)], abs=1e-3)
     assert found == pytest.approx(2.0, abs=0.1)
+    timid, labels = made(4, 0.4)
+    assert fit_temperature(softmax(timid, axis=1), labels, task="multi-class") == pytest.approx(
+        0.4, abs=0.02
+    )
     assert np.allclose(with_temperature(p, found, task="multi-class"), softmax(z / found, axis=1))
     before, after = (
         evaluate(x, y, task="multi-class")
