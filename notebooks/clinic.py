@@ -97,7 +97,7 @@ class Source(NamedTuple):
 def source(split: Any, positive: int, where: NDArray | None = None) -> Source:
     """Of a split, or of its images at `where` (bool or indices). Without groups each is a patient
     of its own."""
-    where = np.arange(len(split)) if where is None else np.flatnonzero(where)
+    where = np.arange(len(split))[slice(None) if where is None else where]
     whose = split.groups if split.groups is not None else np.arange(len(split))
     labels = np.asarray(split.labels)
     return Source(split.images[where], labels[where] == positive, np.asarray(whose)[where])
