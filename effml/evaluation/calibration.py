@@ -71,7 +71,7 @@ def fit_temperature(
     Example:
         >>> sure, ill = [0.02, 0.10, 0.80, 0.95, 0.99], [0, 1, 1, 0, 1]
         >>> round(effml.fit_temperature(sure, ill, task="binary", positive=1), 2)
-        2.79
+        5.23
     """
     from scipy.optimize import minimize_scalar
     from scipy.special import logsumexp
