@@ -1,5 +1,6 @@
 """Notebooks that run in the browser alone: JupyterLite, with Pyodide beside it."""
 
+import ast
 import json
 import os
 import re
@@ -73,8 +74,8 @@ def in_browser() -> list[Path]:
 
 
 def needs_no_torch(code: str) -> bool:
-    """Whether code names neither torch, nor a room of the package that imports it at its top, nor
-    images, which are its tensors."""
+    """Whether code names neither torch nor a room of the package that imports it at its top, and
+    loads no images, which are its tensors: in functions that compute what is kept, it may."""
     texts = {path: path.read_text(encoding="utf-8") for path in (ROOT / "effml").rglob("*.py")}
     torch = {path for path, text in texts.items() if re.search("^import torch", text, re.M)}
     avoid = {path.relative_to(ROOT / "effml").parts[0].removesuffix(".py") for path in torch}
@@ -83,7 +84,14 @@ def needs_no_torch(code: str) -> bool:
         first, _, rest = name.partition(".")
         ours = rest.partition(".")[0] if first == "effml" else first
         asked |= {ours, effml._ROOMS.get(ours, ours).partition(".")[0]}
-    return not asked & (avoid | {"torch", "load_dataset", "*"})
+    return not asked & (avoid | {"torch", "*"}) and not _loads(ast.parse(code))
+
+
+def _loads(tree: ast.AST) -> bool:
+    if isinstance(tree, ast.Call) and ast.unparse(tree.func).endswith("load_dataset"):
+        return True
+    parts = ast.iter_child_nodes(tree)
+    return any(_loads(part) for part in parts if not isinstance(part, ast.FunctionDef))
 
 
 def with_first_cell(book: Path) -> str:
