@@ -154,7 +154,7 @@ def _timm_names() -> frozenset[str]:
 
 COUNT = Range("0 or a number above it", lambda value: value >= 0)
 THREADS = Range("0 to 1024", lambda value: 0 <= value <= 1024)
-SEED = Range("0 to 9223372036854775807", lambda value: 0 <= value < 2**63)
+SEED = Range("0 or a number above it, below 2**63", lambda value: 0 <= value < 2**63)
 ABOVE_0 = Range("a number above 0", lambda value: value > 0)
 SHARE = Range("a number above 0 and at most 1", lambda value: 0 < value <= 1)
 FEATURES, UNITS = ("none", "pixels", "embedding"), ("fraction", "params")
