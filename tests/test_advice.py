@@ -373,6 +373,7 @@ def test_a_first_pilot_that_takes_all_watt_hours_is_remarked(fake):
     one.budget.wh = 1e-3
     told = searched(one).attrs["told"]
     assert "Wh of 0.001 (over budget, which only the first run could tell)" in told[-1]
+    assert told[0] == "nothing was found: the pilots took all of the budget"
     assert not any("over budget" in line for line in searched(fake(100)[0]).attrs["told"])
 
 

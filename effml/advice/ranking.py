@@ -91,8 +91,8 @@ def ranked(search: "Search") -> "pandas.DataFrame":
         told = _words(search, runs, pick, default)
         test = _tested(search, pick, default, told)
     else:
-        last = search.tried[-1] if search.tried else {}
-        why = last.get("reason") or "the first pilot took all of the budget"
+        failed = [row["reason"] for row in search.tried if row["status"] != "ok"]
+        why = failed[-1] if failed else "the pilots took all of the budget"
         told = [f"nothing was found: {why}", "give more minutes, memory or Wh, or fewer images"]
     order = sorted(search.tried, key=lambda row: _place(row, pick))
     names = dict.fromkeys(["rank", "role", "run_id", "recipe_id", *Recipe().to_dict(), *COLUMNS])
