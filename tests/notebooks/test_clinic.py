@@ -138,6 +138,8 @@ def test_a_shift_of_all_scores_moves_the_rates_and_choosing_again_brings_them_ba
     ).set_index(["source", "aim"])
     here, there = rows.loc["validation", "screening"], rows.loc["darker", "screening"]
     assert here.sensitivity >= 0.95 > 0.5 > there.sensitivity
+    sure = rows.loc["validation", "confirmation"]
+    assert sure.specificity >= 0.95 > sure.sensitivity and sure.threshold > here.threshold
     assert there.auroc == here.auroc and there.again_sensitivity == pytest.approx(0.95, abs=0.02)
     assert there.again_specificity == pytest.approx(here.specificity, abs=0.05)
 
