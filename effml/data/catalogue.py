@@ -168,8 +168,9 @@ def remote_files(name: str, *, size: int = 28) -> list[RemoteFile]:
 @lru_cache
 def medmnist_info() -> dict[str, dict[str, Any]]:
     """MedMNIST's own passports, read as a literal: importing the package would import torch and
-    make a folder at home."""
-    folder = Path(importlib.util.find_spec("medmnist").origin).parent
-    tree = ast.parse((folder / "info.py").read_text(encoding="utf-8"))
+    make a folder at home. None where it is not installed, as in a browser."""
+    if (package := importlib.util.find_spec("medmnist")) is None:
+        return {}
+    tree = ast.parse((Path(package.origin).parent / "info.py").read_text(encoding="utf-8"))
     found = (node for node in tree.body if isinstance(node, ast.Assign))
     return next(ast.literal_eval(one.value) for one in found if one.targets[0].id == "INFO")

@@ -83,7 +83,7 @@ addEventListener("DOMContentLoaded", () => {
   const run = document.querySelector(".run a");
   if (run && location.protocol === "file:") {
     run.parentElement.textContent = "This notebook can run in the browser if its pages come from a " +
-      "server: say python -m http.server in their folder, then open http://localhost:8000.";
+      "server: say python -m http.server in their folder, then open localhost:8000.";
   }
   reachable();
   addEventListener("load", reachable);
