@@ -343,7 +343,7 @@ def adviser(folder: Path = REFERENCE) -> Told:
     pick, default = runs[runs["rank"] == 1], runs[runs.role == "default recipe"]
     ratio = {
         name: _ratio(pick[name] / default[name], what)
-        for name, what in (("seconds", "a run"), ("memory_mb", "process"), ("joules", "a run"))
+        for name, what in (("seconds", "a run"), ("memory_mb", "memory"), ("joules", "a run"))
     }
     change = interval(searches.test_pick - searches.test_default)
     data = json.loads((folder / ANSWERS).read_text())["breastmnist|phantom-nodule at 28 px"]
