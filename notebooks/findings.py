@@ -508,7 +508,9 @@ def hero(told: Sequence[Told]) -> Figure:
     axes.set_ylim(-0.6, len(told) - 0.4)
     axes.set_xscale("symlog", linthresh=0.01)  # one row's interval is wider than all others'
     axes.set_xticks([-0.1, -0.01, 0, 0.01, 0.1], ["−0.1", "−0.01", "0", "0.01", "0.1"])
-    axes.set_xlabel("change of the test AUROC or Dice, with its 95 % interval")
+    axes.set_xlabel(
+        "change of the test AUROC or Dice, with its 95 % interval (logarithmic beyond ±0.01)"
+    )
     return figure
 
 
