@@ -1,5 +1,9 @@
 """How far probabilities can be taken at their word; numpy only, as training calls it often."""
 
+import warnings
+from collections.abc import Callable
+from numbers import Real
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -63,7 +67,8 @@ def fit_temperature(
         positive: index of the positive class (binary).
 
     Returns:
-        The temperature, from 0.007 to 148; an end of that where none is best (all are right).
+        The temperature, from 0.007 to 148; with a warning an end of that where none is best (all
+            are right); 1 where all fit alike (uniform probabilities).
 
     Raises:
         ValueError: as `evaluate`.
@@ -85,7 +90,21 @@ def fit_temperature(
         return float((logsumexp(cooled, axis=-1) - cooled[true].reshape(z.shape[:-1])).mean())
 
     found = minimize_scalar(loss, bounds=(-5, 5), method="bounded", options={"xatol": 1e-9})
-    return float(np.exp(found.x))
+    return _or_end(loss, found.x)
+
+
+def _or_end(loss: Callable[[float], float], log_t: float) -> float:
+    """The temperature; with a warning an end of its range that fits no worse; 1 if all fit alike."""
+    at_ends = {end: loss(end) for end in (-5.0, 5.0)}
+    if np.ptp([loss(log_t), *at_ends.values()]) < TINY:
+        return 1.0
+    best = min(at_ends, key=at_ends.get)
+    if loss(log_t) < at_ends[best]:
+        return float(np.exp(log_t))
+    found, way = float(np.exp(best)), "lower" if best < 0 else "higher"
+    told = f"No temperature fits best, the {way} the better: {found:.3g} is the end of its range"
+    warnings.warn(f"{told}. Fit on more images, or leave the probabilities.", stacklevel=3)
+    return found
 
 
 def with_temperature(probabilities: ArrayLike, temperature: float, *, task: str) -> NDArray:
@@ -110,8 +129,10 @@ def with_temperature(probabilities: ArrayLike, temperature: float, *, task: str)
         >>> effml.with_temperature([0.1, 0.8], 2, task="binary").round(2).tolist()
         [0.25, 0.67]
     """
-    if not 0 < temperature < np.inf:
-        raise ValueError(f"temperature={temperature}: give a number above 0; fit_temperature does.")
+    if not isinstance(temperature, Real) or not 0 < temperature < np.inf:
+        raise ValueError(
+            f"temperature={temperature!r}: give a number above 0; fit_temperature does."
+        )
     if task not in TASKS:
         raise ValueError(f"Unknown task {task!r}. Choose from: {', '.join(TASKS)}")
     refuse_others(p := np.asarray(probabilities, dtype=float))

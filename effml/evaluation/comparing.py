@@ -173,9 +173,10 @@ def _labelled(truth: NDArray, a: NDArray, b: NDArray, margin: float) -> Rows:
 
 
 def _row(found: Difference, note: str, margin: float | None = None) -> dict[str, Any]:
-    if found.low == found.high:
-        note = "; ".join(filter(None, [note, "an interval without width is no certainty"]))
     judged = "" if margin is None else non_inferiority(found.low, found.high, margin)
+    if found.high - found.low < 1e-12:  # but for rounding
+        note = "; ".join(filter(None, [note, "an interval without width is no certainty"]))
+        judged = judged and (judged if found.p == found.p else "inconclusive")
     return {**asdict(found), "verdict": judged, "note": note}
 
 

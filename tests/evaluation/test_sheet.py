@@ -230,3 +230,11 @@ def test_the_sheet_as_a_figure_shows_every_interval_and_every_cost():
     figure = sheet(pd.concat([table, costs]))
     assert [t.get_text() for t in figure.axes[1].get_yticklabels()] == ["time", "bytes"]
     plt.close("all")
+
+
+def test_a_width_of_rounding_is_no_width_and_no_verdict():
+    y = np.arange(60) % 2
+    sheet = effml.compare_predictions(np.full(60, 0.2), np.full(60, 0.8), y, positive=1)
+    row = sheet.loc["balanced_accuracy"]
+    assert row.difference == 0 and 0 <= row.high - row.low < 1e-12
+    assert row.verdict == "inconclusive" and "without width" in row.note

@@ -64,8 +64,9 @@ def test_a_temperature_of_one_changes_nothing_and_the_sure_stay_finite():
     p = np.array([[1.0, 0.0], [0.0, 1.0], [0.3, 0.7]])
     assert np.allclose(with_temperature(p, 1.0, task="binary"), p)
     assert np.isfinite(with_temperature(p, 3.0, task="binary")).all()
-    assert np.isfinite(fit_temperature(p, [0, 0, 1], task="binary", positive=1))
-    for wrong in (0, -1, np.inf, np.nan):
+    with pytest.warns(UserWarning, match="the higher the better"):
+        assert np.isfinite(fit_temperature(p, [0, 0, 1], task="binary", positive=1))
+    for wrong in (0, -1, np.inf, np.nan, "two", None):
         with pytest.raises(ValueError, match="above 0"):
             with_temperature(p, wrong, task="binary")
     with pytest.raises(ValueError, match="softmax or sigmoid to logits"):
@@ -75,3 +76,15 @@ def test_a_temperature_of_one_changes_nothing_and_the_sure_stay_finite():
     for shape, task in (((3,), "multi-class"), ((2, 3, 4), "multi-class"), ((5, 3), "binary")):
         with pytest.raises(ValueError, match=f"do not fit {task}: pass"):
             with_temperature(np.full(shape, 0.3), 2.0, task=task)
+
+
+def test_where_none_is_best_an_end_is_reached_and_told_and_uniform_needs_none():
+    labels = [1, 1, 1, 0, 0]
+    for p, end, why in (
+        ([0.9, 0.8, 0.7, 0.2, 0.1], -5, "the lower the better"),
+        ([0.1, 0.2, 0.3, 0.8, 0.9], 5, "the higher the better"),
+    ):
+        with pytest.warns(UserWarning, match=why):
+            assert fit_temperature(p, labels, task="binary", positive=1) == np.exp(end)
+    assert fit_temperature(np.full((6, 3), 1 / 3), [0, 1, 2] * 2, task="multi-class") == 1
+    assert fit_temperature(np.full(5, 0.5), labels, task="binary", positive=1) == 1
