@@ -94,7 +94,7 @@ def fit_temperature(
 
 
 def _or_end(loss: Callable[[float], float], log_t: float) -> float:
-    """The temperature; with a warning an end of its range that fits no worse; 1 if all fit alike."""
+    """The temperature; with a warning an end that fits no worse; 1 where all fit alike."""
     at_ends = {end: loss(end) for end in (-5.0, 5.0)}
     if np.ptp([loss(log_t), *at_ends.values()]) < TINY:
         return 1.0

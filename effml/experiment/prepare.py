@@ -24,6 +24,7 @@ from effml.results import weights_sha256 as sha256
 from effml.selection.proxy import select_images
 
 DEVICES = ("auto", "cpu", "cuda")
+LOOKED_THROUGH = 64 * 2**20  # bytes of images: a moment
 ONE_LABEL = ("binary", "multi-class", "ordinal")
 
 
@@ -90,7 +91,8 @@ def prepare(recipe: Recipe, record: Record, store: Path | None, own: nn.Module |
         if own is None:
             model, steps = build_for(recipe.model, data, weights, recipe.seed)
         else:
-            model, steps = _copy(own, data, recipe), []
+            (model, told), steps = _copy(own, data, recipe), []
+            notes.append(told)
         teacher = find_teacher(recipe, data, store)
         record.update(lineage(store, recipe.weights, recipe.teacher))
         if recipe.trainable == "head":
@@ -100,6 +102,7 @@ def prepare(recipe: Recipe, record: Record, store: Path | None, own: nn.Module |
         model, reports = compress(model, data, recipe)
         record.update(_achieved(reports))
     record.update(cost.as_columns("prepare"))
+    notes += remarks(data, recipe)
     return Prepared(
         recipe=recipe,
         data=data,
@@ -143,6 +146,29 @@ def lost_classes(whole: Dataset, chosen: Dataset) -> list[str]:
     before, after = (d.train.labels.bincount(minlength=len(d.classes)) for d in (whole, chosen))
     names = [str(whole.classes[i]) for i in ((before > 0) & (after == 0)).nonzero().flatten()]
     return [f"the selection left no training image of {', '.join(names)}"] if names else []
+
+
+def remarks(data: Dataset, recipe: Recipe) -> list[str]:
+    """What a reader should know of the images: their pixels, grey values, copies, validation."""
+    side, splits = data.train.images.shape[-1], ("train", "val", "test")
+    parts = {name: part for name in splits if (part := getattr(data, name)) is not None}
+    told = []
+    if side != recipe.size:
+        told.append(f"images of {side} px, as the file has them, and not of size={recipe.size}")
+    if data.val is None and recipe.epochs:
+        told.append("no validation images to choose an epoch by: the last is kept")
+    some = {name: part.take(slice(0, 256)) for name, part in parts.items()}
+    ranges = {name: int(x.max()) - int(x.min()) for name, x in some.items()}
+    if min(ranges.values()) <= 2 or max(ranges.values()) >= 10 * min(ranges.values()):
+        seen = ", ".join(f"{name} {int(x.min())} to {int(x.max())}" for name, x in some.items())
+        told.append(f"grey values of 0 to 255: {seen}. Scale all images alike before the cast")
+    train, test = data.train.images, data.test.images
+    if train.nbytes + test.nbytes > LOOKED_THROUGH:
+        return [*told, "too many pixels to look for copies of training images in test"]
+    known = {image.tobytes() for image in train.numpy()}
+    if copies := sum(image.tobytes() in known for image in test.numpy()):
+        told.append(f"{copies} of {len(test)} test images are in train too, to the byte")
+    return told
 
 
 def compress(model: nn.Module, data: Dataset, recipe: Recipe) -> tuple[nn.Module, list[Report]]:
@@ -195,8 +221,9 @@ def _own_sha256(own: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _copy(own: nn.Module, data: Dataset, recipe: Recipe) -> nn.Module:
-    """A copy of your own model. ValueError unless it gives these data's classes a logit each."""
+def _copy(own: nn.Module, data: Dataset, recipe: Recipe) -> tuple[nn.Module, str]:
+    """A copy of your own model, and what is odd in its outputs. ValueError unless it gives these
+    data's classes a logit each."""
     if recipe.weights != "random":
         raise ValueError(
             f"weights={recipe.weights!r}: a model of your own is trained from the weights it has. "
@@ -215,4 +242,6 @@ def _copy(own: nn.Module, data: Dataset, recipe: Recipe) -> nn.Module:
             f"{recipe.model} must give logits {wanted} for images {tuple(images.shape)} of "
             f"{data.name}; it gives {got}."
         )
-    return model
+    if (given >= 0).all() and torch.allclose(given.sum(1), torch.ones(len(given)), atol=1e-4):
+        return model, f"{recipe.model} gives probabilities, not logits: leave out its last softmax"
+    return model, ""

@@ -27,6 +27,11 @@ class Net(nn.Module):
         return self.head(self.body(x))
 
 
+class Soft(Net):
+    def forward(self, x):
+        return super().forward(x).softmax(1)
+
+
 class Tied(nn.Module):
     """Two layers that share their weights."""
 
@@ -175,3 +180,23 @@ def test_your_own_model_is_no_teacher_of_a_later_run(tmp_path):
         writer.append(record)
     student = run(QUICK.but(model="mlp", teacher=record.recipe_id), store=tmp_path)
     assert student.status == "unsupported" and "not at hand here" in student.reason
+
+
+def test_what_a_reader_should_know_of_model_and_images_is_noted(tmp_path):
+    plain = run(QUICK.but(epochs=1), model=Net())
+    assert plain.status == "ok" and plain.notes is None
+    soft = run(QUICK.but(epochs=1), model=Soft())
+    assert "own:Soft gives probabilities, not logits" in soft.notes
+    draw = np.random.default_rng(0).integers
+    train, labels = draw(0, 256, (20, 8, 8), dtype=np.uint8), np.arange(20)[:, None] % 2
+    arrays = {"train_images": train, "train_labels": labels, "test_labels": labels}
+    for test, words in (
+        (train, "20 of 20 test images are in train too, to the byte"),
+        (draw(0, 2, train.shape, dtype=np.uint8), "train 0 to 255, test 0 to 1. Scale all"),
+    ):
+        np.savez(tmp_path / "own.npz", test_images=test, **arrays)
+        record = run(QUICK.but(data=str(tmp_path / "own.npz"), model="mlp"))
+        assert record.status == "ok" and words in record.notes, record.reason
+        assert "no validation images to choose an epoch by: the last is kept" in record.notes
+        assert "images of 8 px, as the file has them" in record.notes
+        assert record.best_epoch == record.epochs_run == 2
