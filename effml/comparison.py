@@ -41,7 +41,8 @@ def compare(
 
     Returns:
         DataFrame: the rows and columns of `compare_predictions`, then one row per cost with
-        ratio = b / a. What does not apply is NaN, or "". `effml.figures.sheet` draws it.
+        ratio = b / a. What does not apply is NaN, or "". `effml.figures.sheet` draws it. The first
+        `effml.run` of a process pays for its start, too: take runs of `effml.sweep` for seconds.
 
     Raises:
         ValueError: on runs of different data (SHA-256 or labels), not ok, or without labels.
@@ -96,9 +97,14 @@ def _costs(rows: Sequence[Mapping[str, Any]]) -> "pandas.DataFrame":
         "a run shared its machine: no word on its joules": had_company(both).any(),
     }
     note = "; ".join(text for text, holds in notes.items() if holds)
+    work = [n for n in ("epochs_run", "train_n") if n in both and both[n].dropna().nunique() > 1]
+    uneven = f"the trainings differ in {' and '.join(work)}" * bool(work)
+    told = {n: note for n in COSTS if n != "model_file_bytes"}
+    for n in COSTS[:2]:
+        told[n] = "; ".join(filter(None, [note, uneven]))
     table = pandas.DataFrame([[_number(row[n]) for row in rows] for n in COSTS], COSTS, ["a", "b"])
     table["ratio"] = table.b / table.a.where(table.a != 0)
-    return table.assign(note=[note * (name != "model_file_bytes") for name in COSTS])
+    return table.assign(note=[told.get(name, "") for name in COSTS])
 
 
 def _point(arrays: Arrays, positive: int, aim: str) -> tuple[float, str]:

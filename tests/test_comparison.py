@@ -290,3 +290,12 @@ def test_what_cannot_be_compared_is_refused(store, tmp_path):
         compare({**row, "run_id": "r0"}, "r1", store=store)
     with pytest.raises(ValueError, match="margin above 0"):
         compare("r1", "r2", store=store, margin=0)
+
+
+def test_trainings_of_unequal_length_are_told_beside_their_seconds(tmp_path):
+    y, p, _ = two_models()
+    for name, epochs in (("r0", 2), ("r1", 4)):
+        put(tmp_path, name, (softmax(p), y), None, epochs_run=epochs, train_n=100)
+    note = compare("r0", "r1", store=tmp_path, positive=0).note
+    assert note["train_seconds"] == note["train_energy_j"] == "the trainings differ in epochs_run"
+    assert note["infer_seconds"] == note["model_file_bytes"] == ""

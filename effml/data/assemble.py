@@ -366,6 +366,8 @@ def _positive(
     name: str, task: str, classes: tuple[str, ...], named: bool, positive: Any, stated: str
 ) -> tuple[int | None, str]:
     if task != "binary":
+        if stated == "stated in the data" and positive is not None:
+            _tell_once(f"{name}: positive={positive} is not used: the task is {task}, not binary.")
         return None, "not binary"
     if positive is None:
         return positive_of(classes) if named else (1, "assumed: the last class")

@@ -154,7 +154,7 @@ def remarks(data: Dataset, recipe: Recipe) -> list[str]:
     parts = {name: part for name in splits if (part := getattr(data, name)) is not None}
     told = []
     if side != recipe.size:
-        told.append(f"images of {side} px, as the file has them, and not of size={recipe.size}")
+        told.append(f"images of {side} px: size={recipe.size} takes them as they are")
     if data.val is None and recipe.epochs:
         told.append("no validation images to choose an epoch by: the last is kept")
     some = {name: part.take(slice(0, 256)) for name, part in parts.items()}

@@ -399,6 +399,12 @@ def test_a_class_without_an_image_to_learn_from_is_remarked(tmp_path, capsys):
     assert said.startswith("one-hot columns") and "; class 3 has no training image" in said
 
 
+def test_a_positive_class_among_three_is_told_to_be_of_no_use(tmp_path, capsys):
+    path = save(tmp_path / "three.npz", **arrays(classes=3), positive=1)
+    assert load_dataset(path).positive is None
+    assert "positive=1 is not used: the task is multi-class" in capsys.readouterr().err
+
+
 def test_the_record_of_a_run_says_which_class_has_no_training_image(tmp_path):
     from effml import Recipe, run
 

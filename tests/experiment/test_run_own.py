@@ -198,5 +198,5 @@ def test_what_a_reader_should_know_of_model_and_images_is_noted(tmp_path):
         record = run(QUICK.but(data=str(tmp_path / "own.npz"), model="mlp"))
         assert record.status == "ok" and words in record.notes, record.reason
         assert "no validation images to choose an epoch by: the last is kept" in record.notes
-        assert "images of 8 px, as the file has them" in record.notes
+        assert "images of 8 px: size=28 takes them as they are" in record.notes
         assert record.best_epoch == record.epochs_run == 2
