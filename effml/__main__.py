@@ -98,6 +98,7 @@ COMMANDS: dict[str, tuple[str, list[tuple[str, dict[str, Any]]]]] = {
         [
             ("store", {"nargs": "?", "default": "results/local", "help": "folder of the records"}),
             FIELDS,
+            ("--store", {"dest": "place", "metavar": "DIR", "help": "the same, as for run"}),
             DEVICE,
             KEEP,
             SETTING,
@@ -243,7 +244,21 @@ def _parser(words: list[str]) -> argparse.Namespace:
                 sub.epilog = f"fields, their defaults and what they may be:\n{explain_fields()}"
         if name in words and name in _ACTIONS:  # their rooms take a quarter of a second to import
             _ACTIONS[name](sub)
-    return parser.parse_args(words)
+    asks = {option for option, _ in COMMANDS["advise"][1]} if words[:1] == ["advise"] else ()
+    for name, sign, value in (word.partition("=") for word in words):
+        if sign and f"--{name}" in asks:
+            parser.error(f"write --{name} {value}, not {name}={value}")
+    given, unknown = parser.parse_known_args(words)
+    if unknown and FIELDS in COMMANDS[given.command][1]:
+        from effml.recipe import Recipe
+
+        name, _, value = unknown[0].removeprefix("--").partition("=")
+        if name in Recipe.__dataclass_fields__:
+            value = value or "".join(words[words.index(unknown[0]) + 1 :][:1])
+            parser.error(f"{name} is a field of the recipe: write {name}={value}, without --")
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return given
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
@@ -391,6 +406,10 @@ def _status(given: argparse.Namespace) -> int:
 
     if "=" in str(given.store) and not Path(given.store).exists():  # a field, and no store given
         given.fields, given.store = [given.store, *given.fields], "results/local"
+    if place := getattr(given, "place", None):
+        if given.store not in ("results/local", place):
+            raise ValueError(f"Give one store: {given.store}, or --store {place}.")
+        given.store = place
     asked = share(_grid(given)[0], getattr(given, "shard", "1/1")) if given.fields else None
     how = {"device": given.device, "keep_weights": given.keep_weights}
     left = pending(asked or [], given.store, **how)
@@ -518,20 +537,28 @@ def _deploy(given: argparse.Namespace) -> int:
     if not given.run or not given.out:
         raise ValueError("Give deploy RUN --out FOLDER, or deploy --check FOLDER.")
     margins = dict(word.partition("=")[::2] for word in given.margin)
-    for name in margins:
-        choose("margin", name, Gate.__dataclass_fields__)
     try:
+        for name in margins:
+            choose("margin", name, Gate.__dataclass_fields__)
         gate = Gate(**{name: float(value) for name, value in margins.items()})
     except ValueError as error:
         told = f"--margin {' '.join(given.margin)}: {str(error).rstrip('.')}"
-        raise ValueError(f"{told}; give {MARGIN}") from None
-    made = deploy(given.run, given.out, store=given.store, gate=gate, images=given.images or None)
+        raise ValueError(f"{told}; give NAME=LOSS: {MARGIN}") from None
+    how = {"store": given.store, "gate": gate, "images": given.images or None}
+    try:
+        made = deploy(given.run, given.out, **how)
+    except ValueError as error:
+        raise ValueError(str(error).replace(*_WIDER)) from error
     rungs = [(rung.runtime, "ships" if rung.ships else "no", rung.reason) for rung in made.log]
     for name, ships, reason in rungs:
-        print(entry(f"{name}: {ships}", reason, 36))
+        print(entry(f"{name}: {ships}", reason.replace(*_WIDER), 36))
     print(f"{made.runtime} is in {made.folder}: read card.md there first")
     print(f"fingerprint {made.fingerprint}")
     return 0
+
+
+_WIDER = "a wider margin", "a wider one by --margin NAME=LOSS"
+"""The gate's advice, in the words of the command."""
 
 
 def _report(given: argparse.Namespace) -> int:
@@ -559,6 +586,12 @@ def _translate(given: argparse.Namespace) -> int:
         translate.write(given.to, given.folder)
     told = translate.report(given.to)
     print("\n".join(told or [f"{given.to}: every paragraph is translated, none is outdated"]))
+    wrote = (
+        f"{given.folder} holds {', '.join(translate.BOOKS)} in {given.to}, the others in English"
+    )
+    print(
+        wrote if given.folder else "Nothing was written: give a FOLDER beside notebooks/ for that"
+    )
     return int(bool(told))
 
 

@@ -420,7 +420,13 @@ _IN_MEMORY = {
 def _refuse_unknown(names: Iterable[str]) -> None:
     for name in names:
         if name not in (known := Recipe.__dataclass_fields__):
-            raise ValueError(f"Recipe has no field {name!r}. Choose from: {', '.join(known)}")
+            near = get_close_matches(name, known, 1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            if not name:
+                hint = " Write field=value without spaces, such as model=mlp."
+            elif name.endswith(".npz") or Path(name).is_file():
+                hint = f" For a file of images write data={name}."
+            raise ValueError(f"Recipe has no field {name!r}.{hint} Choose from: {', '.join(known)}")
 
 
 _DOING = {

@@ -5,6 +5,7 @@ import math
 import os
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from effml.printing import entry
@@ -150,7 +151,8 @@ def _computed(row: dict[str, Any]) -> str:
 def _next(row: dict[str, Any], store: str) -> str:
     there = "" if store == "results/local" else f" --store {shlex.quote(store)}"
     if row.get("status") in FINAL[1:]:
-        return "change the recipe: this one would end so again"
+        named = Path(str(row.get("data"))).stem in str(row.get("reason"))
+        return f"change the {'data or the ' * named}recipe: this one would end so again"
     if row.get("status") != "ok":
         return "mend what the reason says; the same command then tries again"
     if "kept_sha256" not in row:

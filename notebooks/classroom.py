@@ -44,6 +44,8 @@ def tally(folder: Path) -> tuple[dict[tuple[str, str], Counter], Counter]:
     """For each exercise how often it is solved, open or not run; and how many files were read, or
     skipped and why. An exercise is solved where all of its checks show ✓."""
     folder, told = Path(folder), Counter()
+    if folder.is_file():
+        raise NotADirectoryError(f"{folder} is a file. Give the folder that it lies in.")
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}. Give one with notebooks in it.")
     counts = {exercise: Counter() for exercise in asked()}

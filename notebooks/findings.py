@@ -421,7 +421,7 @@ def _sure(one: Told) -> str:
     joules = [x._replace(what="joules") for x in one.joules if not isinstance(x, str)]
     found = [x for x in (*one.time, *one.memory, *joules) if not isinstance(x, str) and x.sure()]
     told = (f"{x.what} {_signed(100 * x.value, 0)} %" for x in found)
-    return ", ".join(told) or "no cost surely"
+    return ", ".join(told) or "no sure change of cost"
 
 
 def _table(lines: list[list[str]]) -> str:

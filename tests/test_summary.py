@@ -155,6 +155,8 @@ def test_a_run_that_failed_says_its_reason_whole_and_no_figures(status, advice):
     row = Record(Recipe(model="mlp"), status=status, reason=reason, finished_utc="2026-11-26T21:21")
     said = told(row)
     assert said["reason"].split() == reason.split() and advice in said["next"]
+    mine = Record(Recipe(data="mine.npz"), status=status, reason="ValueError: mine holds NaN")
+    assert "change the data or" in told(mine)["next"] or advice == "the same command"
     assert not {"quality", "training", "energy", "inference", "size", "computed"} & said.keys()
     assert '\n              File "a.py", line 3, in f\n' in "\n".join(summary(row, "s"))
 

@@ -57,7 +57,7 @@ def _averaged(name: str, part: Split, side: int, size: int) -> Split:
         parts = [str(side // k) for k in range(2, side // 4 + 1) if side % k == 0]
         smaller = f", or a whole part of it: {', '.join(parts)}" if images.ndim == 4 else ""
         given = f"{name} has images of {side} px, not {size}"
-        raise ValueError(f"{given}: give that size{smaller}, or none.")
+        raise ValueError(f"{given}: give that size{smaller}; or leave size out.")
     small = [avg_pool2d(some.float(), factor).round().byte() for some in images.split(256)]
     masks = part.masks
     if masks is not None:

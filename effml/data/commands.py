@@ -101,9 +101,13 @@ def _get(given: argparse.Namespace) -> int:
 def _verify(given: argparse.Namespace) -> int:
     """compare the files on this machine with their official MD5"""
     found = list(_found(given.root))
+    paths = [Path(name) for name in given.names if Path(name).is_file()]
     if asked := set(given.names):
-        found = [one for one in found if {one[1], one[0].stem} & asked]
-    here = {key for path, name, *_ in found for key in (path.stem, name)}
+        at = {path.resolve() for path in paths}
+        found = [o for o in found if {o[1], o[0].stem} & asked or o[0].resolve() in at]
+        at -= {one[0].resolve() for one in found}  # outside of the folders of data
+        found += [(path, path.stem, 0, None) for path in paths if path.resolve() in at]
+    here = {key for path, name, *_ in found for key in (path.stem, name)} | {*map(str, paths)}
     for name in given.names:
         if is_phantom(name):
             print(f"{name} is drawn on this machine: it has no file.")

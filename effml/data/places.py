@@ -61,10 +61,12 @@ def find(name: str, *, size: int = 28, root: str | os.PathLike | None = None) ->
 
 
 def advice(name: str, remote: list[RemoteFile], root: str | os.PathLike | None = None) -> str:
-    """How to come by a set that is not here: the command, four steps by hand, or a phantom."""
+    """How to come by a set that is not here: the command, four steps by hand, its file, or a phantom."""
     other = f"choose a phantom: {', '.join(PHANTOMS)}"
     if Path(name).is_dir():
         return f"{name} is a folder: python -m effml data import {name} mine.npz makes a file of it"
+    if Path(f"{name}.npz").is_file():
+        return f"{name}.npz is a file: say data={name}.npz"
     if not remote:
         return f"Set EFFML_DATA to the folder which holds it, give a path, or {other}"
     place = folders(root)[0] / remote[0].path

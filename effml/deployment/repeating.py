@@ -15,13 +15,18 @@ if TYPE_CHECKING:
     from effml.deployment.predict_template import Deployed
 
 
+PLAIN = ".txt", ".md", ".pdf", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".json", ".log"
+"""Endings of files that nothing runs."""
 JUDGED = ("task", "positive", "thresholds")
 
 
 def verify(model: "Deployed", folder: Path, data: str | None = None, gate: bool = True) -> int:
     """Say what comes out here; 0 where it is as good as where the model was built and no file is
-    foreign, else 1."""
-    if others := model.foreign(folder):
+    foreign that a program could run, else 1."""
+    others = model.foreign(folder)
+    if plain := [name for name in others if Path(name).suffix in PLAIN]:
+        print(f"note  {', '.join(plain)}: not of the deployment, and no program.")
+    if others := [name for name in others if name not in plain]:
         print(f"FAILS {', '.join(others)}: not of the deployment. Take away what is not yours.")
     failed = len(others) + examples(model, folder) + (repeated(model, folder, data) if gate else 0)
     print("It FAILS here: do not use this model on this machine." if failed else "All is well.")

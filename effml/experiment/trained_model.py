@@ -18,7 +18,7 @@ from effml.experiment.write import AIMS, fingerprint
 from effml.models import build_model
 from effml.precision import arithmetic
 from effml.recipe import Recipe
-from effml.results import CARD, file_sha256
+from effml.results import CARD, file_sha256, read_records
 from effml.training import predict
 from effml.training.prediction import channels_last
 
@@ -195,9 +195,15 @@ def card_of(asked: str, store: Path) -> dict[str, Any]:
     fitting = [name for name in names if name.startswith(asked)]
     if not fitting:
         menu = ", ".join(sorted(names)) or "(none)"
-        raise FileNotFoundError(
-            f"{store} keeps no weights of a run {asked!r}. {AGAIN} Choose from: {menu}"
-        )
+        rows = read_records(store)[0]
+        told = f"{store} keeps no weights of a run {asked!r}"
+        if any(str(row.get("run_id") or row["recipe_id"]).startswith(asked) for row in rows):
+            raise FileNotFoundError(f"{told}. {AGAIN} Choose from: {menu}")
+        kept = "Give one that was kept with --keep-weights (in Python keep_weights=True)"
+        told += f", and has no such run. {kept}. Choose from: {menu}"
+        if Path(asked).exists():
+            told += f". {asked} is a folder or a file: the run goes first, as in predict RUN FOLDER"
+        raise FileNotFoundError(told)
     if len(fitting) > 1 and {name.rpartition("-")[0] for name in fitting} != {asked}:
         raise ValueError(f"{asked!r} begins several runs. Choose from: {', '.join(fitting)}")
     cards = [_read(store / f"{name}{CARD}") for name in fitting]

@@ -25,6 +25,8 @@ def read_csv(path: str | os.PathLike) -> "pd.DataFrame":
     import pandas as pd
 
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: give a table, such as a CSV.")
     if not path.is_file():
         where = f"Check the path; relative paths start at {Path.cwd()}."
         raise FileNotFoundError(f"There is no table {path}. {where}")

@@ -28,8 +28,11 @@ def lacks(job: Job, rows: "pd.DataFrame") -> str:
     """What to do about the column which the split needs and `rows` do not have; "" if they do."""
     if job.split_by not in _NEEDED or job.split_by in rows or rows.empty:
         return ""
-    keep = ' Or say split_by="column" to keep the given split.' if "split" in rows else ""
-    need = _NEEDED[job.split_by] + keep
+    need = _NEEDED[job.split_by]
+    if "split" in rows and job.table is None:
+        need = f'To keep the split that the folders name say split_by="column". Else: {need}'
+    elif "split" in rows:
+        need += ' Or say split_by="column" to keep the given split.'
     return need if job.table is not None else need.replace("Add one", "Give a table with one", 1)
 
 

@@ -33,6 +33,8 @@ def pictures_in(job: Job, folder: Path, without: Path | None = None) -> dict[str
         refuse(job, [name(error.filename)], f"the folder cannot be opened ({error.strerror})")
 
     if not folder.is_dir():
+        if folder.is_file():
+            raise NotADirectoryError(f"{folder} is a file: give the folder that it lies in.")
         where = f"Check the path; relative paths start at {Path.cwd()}."
         raise FileNotFoundError(f"There is no folder {folder}. {where}")
     found, seen = {}, {folder.resolve(), without}

@@ -40,7 +40,10 @@ def finish(
     parts = {SPLITS[s]: rows[side == s] for s in np.unique(side[side >= 0])}
     classes, index, why = classes_of(job, rows[side >= 0])
     shares = "/".join(f"{part:g}" for part in job.fractions)
-    dealt = {"column": "as the table says", "date": f"{shares}, earlier days first"}
+    dealt = {
+        "column": f"as the {'folders say' if job.table is None else 'table says'}",
+        "date": f"{shares}, earlier days first",
+    }
     notes = said + _lacking_sides(parts, by) + job.notes
     passport |= {
         "split": f"by {by}, " + dealt.get(by, f"{shares}, dealt with seed {job.seed}"),

@@ -76,6 +76,8 @@ def split(
     if not (fault := _fault(side, labels, need)):
         return side
     where = f"The split by {by} {fault}, out of {counted(len(labels), 'image')}"
+    if groups is not None and by == "group" and len(set(groups)) == 1:
+        where += f", all of the one group {groups[0]}"
     raise ValueError(f"{where}. {_ADVICE[by]}")
 
 
@@ -87,7 +89,10 @@ def _fault(side: np.ndarray, labels: np.ndarray, need: np.ndarray) -> str:
     for s in np.unique(side[side >= 0]):
         if lacking := sorted(every - set(labels[side == s])):
             more = ", …" * (len(lacking) > 5)
-            return f"leaves {SPLITS[s]} without the class {', '.join(lacking[:5])}{more}"
+            has = [
+                f"{name} ({counted(int((labels == name).sum()), 'image')})" for name in lacking[:5]
+            ]
+            return f"leaves {SPLITS[s]} without the class {', '.join(has)}{more}"
     return ""
 
 

@@ -29,6 +29,9 @@ def write(folder: Path) -> None:
 
 def read(folder: Path) -> dict[str, str]:
     """The SHA-256 that each file of a kit should have, by its name."""
+    if not folder.is_dir():
+        what = "That is a file" if folder.exists() else "There is no folder"
+        raise FileNotFoundError(f"{what}: {folder}. Give the folder of a kit.")
     if not (folder / NAME).is_file():
         told = f"{folder} holds no {NAME}: it is no kit, or was not finished"
         raise FileNotFoundError(f"{told}. Say: python -m effml kit make '{folder}'")

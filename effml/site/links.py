@@ -19,7 +19,7 @@ SOURCES = {".py", ".yml", ".toml", ".cff", ".sh", ".ps1", ".txt", ""}
 
 class Links:
     """The files that become pages: these `paths`, and what pages link to meanwhile, but for what
-    `skip` holds. `folder` is that of the site."""
+    `skip` holds: nothing links to that. `folder` is that of the site."""
 
     def __init__(self, folder: Path, paths: Sequence[Path], skip: set[Path]):
         self.folder, self.paths, self.skip = folder, list(paths), skip
@@ -37,18 +37,21 @@ class Links:
         return name.with_name(f"{name.name}.html") if path.suffix in SOURCES else name
 
     def to(self, path: Path, here: Path) -> str:
-        """The link to a file from the page of the file `here`."""
+        """The link to a file from the page of the file `here`; "" to one that gets no page."""
+        if path in self.skip:
+            return ""
         page = self.page(path)
         if page.suffix != ".html":
             copy = self.folder / page
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, copy)
-        elif path not in self.skip and path not in self.paths:
+        elif path not in self.paths:
             self.paths.append(path)
         return Path(os.path.relpath(page, self.page(here).parent)).as_posix()
 
     def of(self, target: str, here: Path) -> str:
-        """The link that leads where the link `target` of a file leads; "" if that is not there."""
+        """The link that leads where the link `target` of a file leads; "" if that is not there or
+        gets no page."""
         name, sign, anchor = target.partition("#")
         if not name or re.match(r"[a-z]+:", name):
             return target
@@ -57,7 +60,8 @@ class Links:
             name = here.relative_to(ROOT)
             print(f"{name} links to {target}, which is not in this project.", file=sys.stderr)
             return ""
-        return self.to(path, here) + sign + anchor_of(unquote(anchor))
+        way = self.to(path, here)
+        return way and way + sign + anchor_of(unquote(anchor))
 
 
 def anchor_of(heading: str) -> str:

@@ -172,7 +172,7 @@ def test_a_whole_part_of_a_side_takes_means_and_masks_the_majority(tmp_path):
     assert data.passport["resized"] == "8 px: means over 3 × 3 pixels"
     assert "resized" not in load_dataset(path, size=24).passport
     with pytest.raises(
-        ValueError, match="24 px, not 10: .* a whole part of it: 12, 8, 6, 4, or none"
+        ValueError, match="24 px, not 10: .* a whole part of it: 12, 8, 6, 4; or leave size out"
     ):
         load_dataset(path, size=10)
 

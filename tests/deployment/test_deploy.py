@@ -327,6 +327,10 @@ def test_foreign_files_are_named_and_never_imported(grey, tmp_path, capsys):
     noise(1, (90, 50)).save(tmp_path / "a.png")
     (folder / "predictions.csv").touch()
     assert main(["deploy", "--check", str(folder)]) == 0 and capsys.readouterr()
+    (folder / "extra.txt").touch()
+    assert main(["deploy", "--check", str(folder)]) == 0
+    said = capsys.readouterr().out
+    assert "note  extra.txt: not of the deployment" in said and "All is well" in said
     for name in ("numpy.py", "json.py", "parts/extra.py"):
         (folder / name).write_text("raise SystemExit('foreign')")
     assert main(["deploy", "--check", str(folder)]) == 1

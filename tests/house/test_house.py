@@ -271,7 +271,26 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
     status, _, error = call("show", "no_column", "--store", "s")
     assert status == 2 and "Choose from" in error
     assert "There is no store" in call("show", "--store", "nowhere")[2]
-    assert "Recipe has no field 'modle'" in call("run", "modle=mlp")[2]
+    (tmp_path / "three.npz").write_bytes(b"")
+    for words, told in (
+        ("run modle=mlp", "Recipe has no field 'modle'. Did you mean model?"),
+        ("run three.npz", "write data=three.npz"),
+        ("run data = three.npz", "without spaces"),
+        ("run --data x", "write data=x, without --"),
+        ("advise data=x minutes=1", "write --data x, not data=x"),
+        ("status s --store other", "Give one store: s, or --store other"),
+        ("deploy r --out o --margin 0.05", "give NAME=LOSS"),
+        ("kit verify nowhere", "There is no folder: nowhere"),
+        ("kit verify three.npz", "That is a file: three.npz"),
+        ("class three.npz", "three.npz is a file"),
+        ("predict s RUN --store s", "has no such run"),
+        ("predict s RUN --store s", "the run goes first"),
+        ("run data=three epochs=1 --store s", "say data=three.npz"),
+    ):
+        status, out, error = call(*words.split())
+        assert status and told in " ".join((out + error).split()), words
+    assert call("data", "verify", "three.npz")[0] == 0
+    assert call("status", "--store", "s")[1] == call("status", "s")[1]
     assert call("run", "model=no-such", "--store", "s")[0] == 2
     process = [sys.executable, "-m", "effml", "doctor"]  # once as users start it
     done = subprocess.run(process, capture_output=True, text=True)

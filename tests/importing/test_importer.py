@@ -385,6 +385,10 @@ def test_wrong_options_are_instructions(clinic, tmp_path, options, words):
 def test_wrong_places_are_instructions(clinic, tmp_path):
     with pytest.raises(FileNotFoundError, match="no folder"):
         import_folder(tmp_path / "nowhere", tmp_path / "x.npz")
+    with pytest.raises(NotADirectoryError, match="is a file: give the folder"):
+        import_folder(clinic[1], tmp_path / "x.npz")
+    with pytest.raises(IsADirectoryError, match="is a folder: give a table"):
+        import_folder(clinic[0], tmp_path / "x.npz", table=tmp_path)
     with pytest.raises(FileNotFoundError, match="no table"):
         import_folder(clinic[0], tmp_path / "x.npz", table=tmp_path / "none.csv")
     with pytest.raises(ValueError, match="ends in .npz"):

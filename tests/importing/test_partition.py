@@ -94,6 +94,9 @@ def words_of(by, labels, **how):
 def test_a_side_that_cannot_be_filled_is_named_with_advice():
     said = words_of("group", ["a", "b"] * 10, groups=["p"] * 20, fractions=(0.8, 0, 0.2))
     assert "leaves nothing for test, out of 20 images" in said and "give more patients" in said
+    assert "all of the one group p." in said
+    said = words_of("image", ["rare"] + ["often"] * 50)
+    assert "without the class rare (1 image)" in said
     said = words_of("image", [f"c{i:02d}" for i in range(40)])
     assert "leaves nothing for val, test" in said and "put rare classes together" in said
     labels = ["rare"] * 2 + ["often"] * 50

@@ -151,7 +151,10 @@ def test_what_is_not_shown_or_not_known_says_so():
     assert cells[1] == "training −50 % [−80, +10]<br>a step 0 % [0, 0]"
     assert cells[2:4] == ["process +20 % (once)", "– (no meter)"]
     assert cells[4:6] == ["Dice 0.000 [0.000, 0.000]", "– (not measured)"]
-    assert render_findings([OPEN], whole=False).splitlines()[-1].split(" | ")[1] == "no cost surely"
+    assert (
+        render_findings([OPEN], whole=False).splitlines()[-1].split(" | ")[1]
+        == "no sure change of cost"
+    )
 
 
 def test_int8_is_compared_with_the_fastest_32_bits_and_its_quality_where_it_loses_most(tmp_path):

@@ -63,7 +63,10 @@ def test_the_command_writes_notebooks_whose_code_and_outputs_are_the_english_one
     folder = tmp_path / "notebooks-fr"
     told = translate.report("fr")
     assert main(["translate", str(folder), "--to", "fr"]) == bool(told)
-    assert all(line in capsys.readouterr().out for line in told or ["every paragraph"])
+    said = capsys.readouterr().out
+    assert all(line in said for line in told or ["every paragraph"]) and f"{folder} holds" in said
+    assert main(["translate", "--to", "fr"]) == bool(told)
+    assert "Nothing was written" in capsys.readouterr().out
     for path in (ROOT / "notebooks").glob("*.ipynb"):
         ours, theirs = (json.loads(p.read_text())["cells"] for p in (path, folder / path.name))
         kind = "markdown" if path.name in translate.BOOKS else None
