@@ -61,7 +61,7 @@ def find(name: str, *, size: int = 28, root: str | os.PathLike | None = None) ->
 
 
 def advice(name: str, remote: list[RemoteFile], root: str | os.PathLike | None = None) -> str:
-    """How to come by a set that is not here: the command, four steps by hand, its file, or a phantom."""
+    """How to come by a set that is not here: a command, steps by hand, its file or a phantom."""
     other = f"choose a phantom: {', '.join(PHANTOMS)}"
     if Path(name).is_dir():
         return f"{name} is a folder: python -m effml data import {name} mine.npz makes a file of it"

@@ -34,7 +34,8 @@ def make_site(
     `lite` are the notebooks that `make_lite` offers to run.
 
     Returns the pages, relative to `folder`, `index.html` first. A link to what is not there becomes
-    plain text and is told on stderr; to a notebook that `only` leaves out, plain text. Raises FileNotFoundError outside of a checkout.
+    plain text and is told on stderr; one to a notebook that `only` leaves out, plain text alone.
+    Raises FileNotFoundError outside of a checkout.
 
     Example:
         >>> effml.site.make_site("pages", ["62"])[:2]

@@ -24,7 +24,7 @@ import effml
 from effml import Recipe, deploy, import_folder, load_dataset, load_run
 from effml.__main__ import main
 from effml.deployment import bundle, ladder, predict_template
-from effml.deployment.gate import Row
+from effml.deployment.gate import Row, _row
 from effml.deployment.predict_template import COLUMNS, Deployed, answered, in_the_picture, safe
 from effml.deployment.repeating import examples
 from effml.experiment.predict_folder import midway
@@ -482,6 +482,17 @@ def test_simulated_images_go_along_and_private_ones_only_where_asked(grey, tmp_p
     assert main(["deploy", trained.run_id]) == 2 and main([*words[:4], "--margin", "x=1"]) == 2
     assert main([*words[:4], "--margin", "sensitivity=0,05"]) == 2
     assert "sensitivity=0,05: could not convert" in capsys.readouterr().err
+
+
+def test_a_margin_that_is_too_narrow_is_told_with_its_option(monkeypatch, capsys):
+    row = _row("agreement", (1, 0.9, -0.1, -0.2, 0.1), 0.05, n=20)
+
+    def refused(*_, **__):
+        raise ValueError(f"No rung passes the gate: {row}")
+
+    monkeypatch.setattr(import_module("effml.experiment.deploy"), "deploy", refused)
+    assert main("deploy r --out o".split()) == 2
+    assert "or a wider one by --margin NAME=LOSS)" in capsys.readouterr().err
 
 
 def test_what_the_graph_says_and_does_by_itself(grey):

@@ -79,7 +79,9 @@ def test_folders_that_name_a_split_are_the_split_and_no_classes(folder, sides, p
         *("val" if side.startswith("val") else "test" for side in sides[1:]),
     }
     assert "are taken as the split" in " ".join(passport["notes"])
-    with pytest.raises(ValueError, match='no group column.*split_by="column" to keep the given'):
+    assert passport["split"] == "by column, as the folders say"
+    words = 'To keep the split that the folders name say split_by="column".*no group column'
+    with pytest.raises(ValueError, match=words):
         take(folder, split_by="group")
 
 
