@@ -274,7 +274,7 @@ def test_a_recipe_is_made_in_less_than_a_millisecond():
 @pytest.mark.parametrize(
     "fields, words",
     [
-        ({"modell": "mlp"}, "no field 'modell'. Choose from: data, size"),
+        ({"modell": "mlp"}, "no field 'modell'. Did you mean model. Choose from: data, size"),
         ({"data": [1]}, "data is a list.*effml.train"),
         ({"model": [1]}, "model is a list.*effml.run.recipe, model="),
         ({"optimizer": [1]}, "optimizer is a list.*make_optimizer"),
