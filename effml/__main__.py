@@ -186,8 +186,8 @@ def main(words: list[str] | None = None) -> int:
     print_anything()
     with suppress(ValueError):  # not in the main thread: then nobody sends us signals
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: nothing stays behind
-    given = _parser(sys.argv[1:] if words is None else words)
     try:
+        given = _parser(sys.argv[1:] if words is None else words)
         status = given.do(given)
         print(end="", flush=True)
         return status

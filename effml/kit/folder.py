@@ -68,7 +68,9 @@ def make(
     if failed := [one.url for one in lacking.values() if not _here(store, one)]:
         told = "\n".join(["pip could not get these (its words are above):", *failed])
         more = f"Files that you put into {store} yourself will do as well"
-        raise OSError(f"{told}\nWhat is here stays, and the same command goes on. {more}.")
+        raise OSError(
+            f"{told}\nThe kit is unfinished. What is here stays, and the same command goes on. {more}."
+        )
     for key, some in wanted.items():
         _write(folder / "requirements" / f"{key}.txt", _requirements(some, store))
     _copy_project(folder / "effml")

@@ -5,6 +5,7 @@ It makes a folder with the notebooks and an environment of their own. To undo it
 """
 
 import argparse
+import hashlib
 import os
 import platform
 import shutil
@@ -39,7 +40,7 @@ def main(words=None):
     copy(given.to.resolve())
     install(given.to.resolve(), requirements)
     start = write_start(given.to.resolve())
-    print(f"Done. Next time start it with {start}", flush=True)
+    print(f'Done. Next time start it with {"" if os.name == "nt" else "sh "}"{start}"', flush=True)
     if not given.no_start:
         subprocess.run([str(start)] if os.name == "nt" else ["sh", str(start)])
 
@@ -86,7 +87,10 @@ def install(to, requirements):
     command += ["--no-compile", "--no-cache-dir", "--no-warn-script-location"]
     print("Installing; this takes some minutes …", flush=True)
     if subprocess.run([*command, "-r", str(requirements)]).returncode:
-        stop("A package was not installed: see above. Copy the kit again, or ask for another.")
+        advice = "Copy the kit again, or ask for another"
+        if trusted:
+            advice = f"Does the computer of the class answer? Open {where} in a browser"
+        stop(f"A package was not installed: see above. {advice}.")
     ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
     packages = subprocess.run([str(python), "-c", ask], capture_output=True, text=True, check=True)
     packages = Path(packages.stdout.strip())
@@ -98,11 +102,23 @@ def copy(to):
     """Notebooks and data, but where they are whole already: somebody may have worked in them."""
     unfinished = to / ".unfinished"
     if unfinished.exists() or not (to / "pyproject.toml").exists():
+        whole()
         to.mkdir(parents=True, exist_ok=True)
         unfinished.touch()
         shutil.copytree(KIT / "effml", to, dirs_exist_ok=True)
         shutil.copytree(KIT / "data", to / "data", dirs_exist_ok=True)
         unfinished.unlink()
+
+
+def whole():
+    """An end with advice where what will be copied is not as it was made; pip looks at wheels."""
+    for line in (KIT / "SHA256SUMS").read_text(encoding="utf-8").splitlines():
+        digest, _, name = line.partition("  ")
+        if name.startswith(("effml/", "data/")):
+            path = KIT / name
+            body = path.read_bytes() if path.is_file() else b""
+            if hashlib.sha256(body).hexdigest() != digest:
+                stop(f"{path} is damaged or missing. Copy the kit again, or ask for another.")
 
 
 def write_start(to):

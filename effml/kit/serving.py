@@ -38,8 +38,9 @@ class Handler(SimpleHTTPRequestHandler):
         with zipfile.ZipFile(body, "w", zipfile.ZIP_DEFLATED) as packed:
             for path in sums.files(folder):
                 name = path.relative_to(folder).as_posix()
-                if name.split("/")[0] not in ("wheelhouse", "pages") or "/pip-" in name:
+                if name.split("/")[0] != "wheelhouse" or "/pip-" in name:
                     packed.write(path, f"effml-class/{name}")
+            packed.write(folder / sums.NAME, f"effml-class/{sums.NAME}")
             host = self.headers.get("Host") or "{}:{}".format(*self.connection.getsockname()[:2])
             packed.writestr("effml-class/server.txt", f"http://{host}")
         body.seek(0, 2)

@@ -277,7 +277,8 @@ def test_a_class_installs_from_the_server_alone(served, tmp_path):
     done = sh(here / "install.sh", "--no-start", HOME=str(tmp_path / "home"), **OFFLINE)
     assert done.returncode == 0, done.stderr
     home = tmp_path / "home" / "effml"
-    assert "start.sh" in done.stdout and "EFFML_DATA" in (home / "start.sh").read_text()
+    assert f'sh "{home / "start.sh"}"' in done.stdout
+    assert "EFFML_DATA" in (home / "start.sh").read_text()
     ask = "import tiny, effml; print(tiny.said, effml.__file__)"
     clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     how = {"capture_output": True, "text": True, "env": clean, "cwd": tmp_path}
@@ -304,7 +305,8 @@ def test_a_copy_that_broke_off_is_done_again_and_a_whole_one_is_left_alone(
     monkeypatch.setattr(install, "KIT", kit)
     home = tmp_path / "home"
     (kit / "data").rename(kit / "away")
-    with pytest.raises(OSError):  # the stick was pulled out
+    with monkeypatch.context() as late, pytest.raises(OSError):  # the stick was pulled out
+        late.setattr(install, "whole", lambda: None)
         install.copy(home)
     (kit / "away").rename(kit / "data")
     install.copy(home)
@@ -312,6 +314,17 @@ def test_a_copy_that_broke_off_is_done_again_and_a_whole_one_is_left_alone(
     (home / "README.md").write_text("my notes")
     install.copy(home)
     assert (home / "README.md").read_text() == "my notes"
+
+
+def test_a_damaged_file_is_told_before_anything_is_copied(kit, tmp_path, monkeypatch):
+    monkeypatch.setattr(install, "KIT", kit)
+    file, home = kit / "data" / "breastmnist.npz", tmp_path / "home"
+    body = file.read_bytes()
+    file.write_bytes(body[:-1])
+    with pytest.raises(SystemExit, match="breastmnist.npz is damaged or missing. Copy the kit"):
+        install.copy(home)
+    assert not home.exists()
+    file.write_bytes(body)
 
 
 @pytest.mark.parametrize(
