@@ -106,7 +106,7 @@ def import_lidc_patches(
     }
     pixels = Pixels(images=images, masks=None, thumbprints=prints)
     job = SimpleNamespace(out=out, split_by="column", copies="report", positive="nodule", seed=0)
-    job.fractions, job.refused, job.notes = (0.6, 0.2, 0.2), [], []
+    job.fractions, job.refused, job.notes, job.table = (0.6, 0.2, 0.2), [], [], "of the index"
     return finish(job, rows, pixels, passport)
 
 

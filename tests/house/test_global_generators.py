@@ -146,7 +146,9 @@ CALLS = {
     "by_group": lambda: effml.by_group(P, LABELS, LABELS, task="binary", positive=1),
     "non_inferiority": lambda: effml.non_inferiority(-0.01, 0.01, 0.05),
     "achieved": lambda: effml.achieved((P, LABELS), (P, LABELS), positive=1),
-    "fit_temperature": lambda: effml.fit_temperature(P, LABELS, task="binary", positive=1),
+    "fit_temperature": lambda: effml.fit_temperature(
+        [0.1, 0.8, 0.6, 0.3], [0, 1, 0, 1], task="binary", positive=1
+    ),
     "with_temperature": lambda: effml.with_temperature(P, 2.0, task="binary"),
     "native_precision": lambda: effml.native_precision("cpu"),
     "load_runs": lambda: effml.load_runs(STORE),
