@@ -67,10 +67,8 @@ def make(
         _download(key, [one for one in some if not _here(store, one)], store)
     if failed := [one.url for one in lacking.values() if not _here(store, one)]:
         told = "\n".join(["pip could not get these (its words are above):", *failed])
-        more = f"Files that you put into {store} yourself will do as well"
-        raise OSError(
-            f"{told}\nThe kit is unfinished. What is here stays, and the same command goes on. {more}."
-        )
+        told += "\nThe kit is unfinished. What is here stays, and the same command goes on"
+        raise OSError(f"{told}. Files that you put into {store} yourself will do as well.")
     for key, some in wanted.items():
         _write(folder / "requirements" / f"{key}.txt", _requirements(some, store))
     _copy_project(folder / "effml")
