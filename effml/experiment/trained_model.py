@@ -4,6 +4,7 @@ import copy
 import json
 import math
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -212,10 +213,8 @@ def card_of(asked: str, store: Path) -> dict[str, Any]:
 
 def _read(file: Path) -> dict[str, Any]:
     """A card, with all that is asked of one."""
-    try:
+    with suppress(ValueError, AttributeError):  # not UTF-8, not JSON, no object
         card = json.loads(file.read_text(encoding="utf-8"))
         if {"run_id", "recipe", "started_utc", "kept_sha256", "compressed"} <= card.keys():
             return card
-    except (ValueError, AttributeError):  # not UTF-8, not JSON, no object
-        pass
     raise ValueError(f"{file} is damaged. {AGAIN}")
